@@ -1,0 +1,79 @@
+"""A trial's state between two tasks as one file: the index of the next task, parameters, memories, accuracies so far.
+
+A file is written whole or not at all, is read without executing anything, and knows the configuration it belongs to.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from study.config import StudyError, TrialConfig
+from study.trainer import State
+
+FORMAT = 1
+
+
+def identity(config: TrialConfig, data_fingerprint: str) -> str:
+    """16 hexadecimal digits that stand for a complete configuration, its seeds and its data, but not for its device."""
+    plain = config.plain()
+    del plain["training"]["device"]
+    text = json.dumps([plain, data_fingerprint], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def save(path: Path, state: State, identity: str) -> None:
+    """Writes `state` to `path`; whoever looks there sees the file before or the whole new one, never a part."""
+    content = {
+        "format": FORMAT,
+        "identity": identity,
+        "next_task": state.next_task,
+        "params": state.params,
+        "memory": state.memory,
+        "intervention_states": list(state.intervention_states),
+        "diverged": state.diverged,
+        "validation": state.validation,
+        "gradient_evaluations": state.gradient_evaluations,
+    }
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with draft.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load(path: Path, identity: str, device: str) -> State:
+    """The state in `path`, on `device`.
+
+    Raises:
+        StudyError: the file is missing, damaged, or of another configuration, seeds or data.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        found = (content["format"], content["identity"])
+    except FileNotFoundError:
+        raise StudyError(f"There is no checkpoint {str(path)!r}.") from None
+    except Exception as error:  # torch.load raises whatever the damage provokes
+        raise StudyError(f"The checkpoint {str(path)!r} is damaged ({type(error).__name__}).") from None
+    if found != (FORMAT, identity):
+        raise StudyError(f"The checkpoint {str(path)!r} belongs to another configuration, other seeds or other data.")
+
+    def moved(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: value.to(device) for name, value in tensors.items()}
+
+    return State(
+        next_task=content["next_task"],
+        params=moved(content["params"]),
+        memory=moved(content["memory"]),
+        intervention_states=tuple(moved(state) for state in content["intervention_states"]),
+        diverged=content["diverged"],
+        validation=content["validation"],
+        gradient_evaluations=content["gradient_evaluations"],
+    )

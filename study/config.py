@@ -1,0 +1,178 @@
+"""What decides a result: a configuration and its seeds, as words and numbers, without meaning yet.
+
+A `TrialConfig` is a frozen tree with a YAML form and a flat form. It checks the *shape* of what it is given. Whether a
+part of that name exists and what its settings may be is known to the part itself; `study.experiment.complete` asks it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+Flat = dict[str, Any]
+"""Settings by slash name, for example `{"optimizer/rho": 0.05}`."""
+
+SEED_LIMIT = 2**31
+
+
+class StudyError(Exception):
+    """Something the user asked for cannot be done; the message is one sentence that says what would be right."""
+
+
+def _tuple_of_list(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Listed = BeforeValidator(_tuple_of_list)
+"""Lets a list, the only sequence that YAML and JSON know, stand where a tuple is declared."""
+
+
+class StrictSettings(BaseModel):
+    """Base of every group of settings: frozen, strict about types, and closed to names it does not know."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as plain data under their public names."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class Choice(BaseModel):
+    """A part by its name, with whatever settings are given to it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings, without the name."""
+        return dict(self.model_extra or {})
+
+
+class Training(StrictSettings):
+    """How a task is trained on, whatever the method."""
+
+    batch_size: int = Field(16, ge=1, description="Images in a minibatch, in each lane.")
+    passes: int = Field(1, ge=1, description="Passes over the images of each task.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where to train: `auto` takes a CUDA GPU when there is one."
+    )
+
+
+Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
+
+
+class TrialConfig(StrictSettings):
+    """One trial: a configuration over its seeds. Each seed is trained as one lane."""
+
+    data: Choice = Choice(name="mnist5k")
+    tasks: Choice = Choice(name="permuted_pixels")
+    model: Choice = Choice(name="mlp")
+    optimizer: Choice = Choice(name="sgd")
+    interventions: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    training: Training = Training()
+    seeds: Annotated[tuple[Seed, ...], Listed] = Field((0,), min_length=1)
+
+    @classmethod
+    def from_plain(cls, plain: object, source: str = "the configuration") -> TrialConfig:
+        """Reads nested plain data. Raises StudyError, with one sentence, when its shape is wrong."""
+        if not isinstance(plain, Mapping):
+            raise StudyError(f"{source} must be a mapping with keys like 'optimizer' and 'tasks', not {plain!r}.")
+        try:
+            config = cls.model_validate(dict(plain))
+        except ValidationError as error:
+            raise StudyError(f"{source}: {sentence(error, cls.model_fields)}") from None
+        if len(set(config.seeds)) != len(config.seeds):
+            raise StudyError(f"{source}: seeds must all be different, not {list(config.seeds)}.")
+        return config
+
+    @classmethod
+    def from_flat(cls, flat: Mapping[str, Any], source: str = "the configuration") -> TrialConfig:
+        """Reads settings by slash name. Raises StudyError when their shape is wrong."""
+        return cls.from_plain(nested(flat), source)
+
+    def flat(self) -> Flat:
+        """All settings by slash name, the seeds excepted."""
+        plain = self.plain()
+        del plain["seeds"]
+        return flattened(plain)
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Turns `{"optimizer/lr": 1}` into `{"optimizer": {"lr": 1}}`."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *path, leaf = name.split("/")
+        branch = tree
+        for step in path:
+            branch = branch.setdefault(step, {})
+            if not isinstance(branch, dict):
+                raise StudyError(f"{name!r} cannot be set: {step!r} is a single setting, not a group of settings.")
+        branch[leaf] = value
+    return tree
+
+
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> Flat:
+    """Turns `{"optimizer": {"lr": 1}}` into `{"optimizer/lr": 1}`; the inverse of `nested`."""
+    flat: Flat = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{name}/")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A clause that lists the known words, with the nearest one first when one is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}known: {', '.join(known)}" if known else f"{hint}none are known"
+
+
+def sentence(error: ValidationError, known: Iterable[str], prefix: str = "") -> str:
+    """The first fault of a pydantic error as one sentence, in terms of slash names."""
+    fault = error.errors()[0]
+    where = "/".join(str(step) for step in fault["loc"])
+    name = f"{prefix}{where}" if where else prefix.rstrip("/")
+    if fault["type"] == "extra_forbidden":
+        return f"unknown setting {name!r}; {nearest(where, known)}."
+    if fault["type"] == "missing":
+        return f"setting {name!r} is missing."
+    complaint = fault["msg"][0].lower() + fault["msg"][1:]
+    return f"{name}={fault['input']!r} is not possible: {complaint}."
+
+
+def read_yaml(path: Path) -> Any:
+    """Plain data of a YAML 1.2 file, read without executing anything.
+
+    Raises:
+        StudyError: the file cannot be read or is no YAML.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise StudyError(f"Cannot read {str(path)!r}: {reason}.") from None
+    except YAMLError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StudyError(f"{str(path)!r} is not plain YAML: {reason}") from None
+
+
+def yaml_text(plain: Mapping[str, Any]) -> str:
+    """Plain data as YAML, keys in the given order, lists on one line."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 120
+    text = io.StringIO()
+    yaml.dump(dict(plain), text)
+    return text.getvalue()

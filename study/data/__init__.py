@@ -1,0 +1,55 @@
+"""Data sets. Each file exposes `Settings` and `build(settings, folder) -> Dataset`, with the data on the CPU."""
+
+import contextlib
+import hashlib
+import io
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from study.config import StudyError
+from study.contracts import Dataset
+
+
+def dataset(
+    name: str, train_images: Tensor, train_labels: Tensor, test_images: Tensor, test_labels: Tensor
+) -> Dataset:
+    """Puts a data set together out of images [image, ...] and labels [image], and takes its fingerprint.
+
+    The fingerprint is the first 16 hexadecimal digits of SHA-256 over the bytes of training images, training labels,
+    test images and test labels, in this order, labels as little-endian 64-bit integers.
+    """
+    parts = (
+        train_images.to(torch.uint8).flatten(1).contiguous(),
+        train_labels.to(torch.int64).contiguous(),
+        test_images.to(torch.uint8).flatten(1).contiguous(),
+        test_labels.to(torch.int64).contiguous(),
+    )
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.numpy().tobytes())
+    classes = int(max(parts[1].max(), parts[3].max())) + 1
+    return Dataset(name, *parts, class_count=classes, fingerprint=digest.hexdigest()[:16])
+
+
+def from_torchvision(name: str, class_name: str, folder: Path) -> Dataset:
+    """A data set of torchvision's MNIST family, downloaded into `folder` on first use.
+
+    Raises:
+        StudyError: it is not in the folder and cannot be downloaded into it.
+    """
+    from torchvision import datasets  # takes seconds, and most data sets do not need it
+
+    source = getattr(datasets, class_name)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # torchvision's progress bars
+            train, test = (source(str(folder), train=part, download=True) for part in (True, False))
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(": ") if str(error) else type(error).__name__
+        raise StudyError(
+            f"The data set {name!r} is not in {str(folder / class_name / 'raw')!r} and cannot be downloaded ({reason}); "
+            f"put its four files there, name another folder with --data-dir or STUDY_DATA, "
+            f"or use the data set that is always there: --set data/name=mnist5k."
+        ) from None
+    return dataset(name, train.data, train.targets, test.data, test.targets)

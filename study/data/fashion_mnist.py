@@ -1,0 +1,16 @@
+"""Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): 60,000 training and 10,000 test pictures of clothes, through torchvision."""
+
+from pathlib import Path
+
+from study.config import StrictSettings
+from study.contracts import Dataset
+from study.data import from_torchvision
+
+
+class Settings(StrictSettings):
+    """This data set has no settings."""
+
+
+def build(settings: Settings, folder: Path) -> Dataset:
+    """The data set, out of `folder/FashionMNIST/raw`, where it is downloaded on first use."""
+    return from_torchvision("fashion_mnist", "FashionMNIST", folder)

@@ -1,0 +1,16 @@
+"""MNIST (LeCun, Cortes and Burges 1998): 60,000 training and 10,000 test digits, through torchvision."""
+
+from pathlib import Path
+
+from study.config import StrictSettings
+from study.contracts import Dataset
+from study.data import from_torchvision
+
+
+class Settings(StrictSettings):
+    """This data set has no settings."""
+
+
+def build(settings: Settings, folder: Path) -> Dataset:
+    """The data set, out of `folder/MNIST/raw`, where it is downloaded on first use."""
+    return from_torchvision("mnist", "MNIST", folder)

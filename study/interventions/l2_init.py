@@ -1,0 +1,43 @@
+"""L2 Init, regenerative regularisation (Kumar, Marklund and Van Roy 2023, arXiv 2308.11958): pulls the weights to where they began.
+
+The loss gains `strength * |w - w_0|^2`, w_0 the initial weights of the lane. Being part of the loss, it is part of every
+gradient of SAM and GNP.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from study.config import StrictSettings
+from study.contracts import Intervention
+from study.lanes import Tensors
+
+
+class Settings(StrictSettings):
+    """Settings of L2 Init."""
+
+    strength: float = Field(1e-3, gt=0, description="Weight of the squared distance from the initial weights in the loss.")
+
+
+@dataclass(frozen=True)
+class L2Init(Intervention):
+    """The term; its state is the initial weights."""
+
+    strength: float
+
+    def initial_state(self, params: Tensors) -> Tensors:
+        """A copy of the initial weights."""
+        return {name: value.clone() for name, value in params.items()}
+
+    def loss_term(self, params: Tensors, state: Tensors) -> Tensor:
+        """strength * |w - w_0|^2, [lane]."""
+        squares = [(value - state[name]).square().flatten(1).sum(1) for name, value in params.items()]
+        return self.strength * torch.stack(squares).sum(0)
+
+
+def build(settings: Settings, seeds: Sequence[int], device: str) -> L2Init:
+    """The intervention; it draws nothing at random."""
+    return L2Init(settings.strength)

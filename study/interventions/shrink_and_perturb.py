@@ -1,0 +1,47 @@
+"""Shrink and perturb (Ash and Adams 2020, arXiv 1910.08475): before each new task the weights shrink and get noise.
+
+    w <- shrink w + noise n,      n standard normal
+
+The first task is left alone. The noise of a lane before task t is drawn from (seed, "shrink and perturb", t).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+
+from study.config import StrictSettings
+from study.contracts import Intervention
+from study.lanes import Tensors, generator
+
+
+class Settings(StrictSettings):
+    """Settings of shrink and perturb."""
+
+    shrink: float = Field(0.9, ge=0, le=1, description="Factor on the weights at each boundary between tasks.")
+    noise: float = Field(0.01, ge=0, description="Standard deviation of the noise added to each weight at each boundary.")
+
+
+@dataclass(frozen=True)
+class ShrinkAndPerturb(Intervention):
+    """The intervention for some seeds; it keeps no state."""
+
+    shrink: float
+    noise: float
+    seeds: tuple[int, ...]
+    device: str
+
+    def before_task(self, index: int, params: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
+        """Shrinks and perturbs every lane."""
+        draws = [generator(seed, "shrink and perturb", index) for seed in self.seeds]
+        changed = {}
+        for name, value in params.items():
+            normal = torch.stack([torch.randn(value.shape[1:], generator=draw) for draw in draws])
+            changed[name] = self.shrink * value + self.noise * normal.to(self.device)
+        return changed, state
+
+
+def build(settings: Settings, seeds: Sequence[int], device: str) -> ShrinkAndPerturb:
+    """The intervention for these lanes."""
+    return ShrinkAndPerturb(settings.shrink, settings.noise, tuple(seeds), device)

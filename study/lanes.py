@@ -1,0 +1,55 @@
+"""Arithmetic on stacked lanes, and where every random number of the study comes from.
+
+The tensors of all lanes are stacked: axis 0 of every tensor in a `Tensors` dict is the lane. Nothing here mixes lanes.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+"""Tensors by name, each of shape [lane, ...]."""
+
+
+def generator(seed: int, purpose: str, task: int = 0) -> torch.Generator:
+    """The random stream that belongs to (seed, purpose, task), on the CPU whatever the device.
+
+    There is no global generator: a task can be rebuilt alone, and all methods draw the same numbers seed by seed.
+    """
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{task}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+def per_lane(values: Tensor, like: Tensor) -> Tensor:
+    """Shapes `values` [lane] so that it broadcasts over `like` [lane, ...]."""
+    return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def norm(tensors: Mapping[str, Tensor]) -> Tensor:
+    """L2 norm over all tensors together, [lane]."""
+    return torch.stack([torch.linalg.vector_norm(t.flatten(1), dim=1) for t in tensors.values()]).norm(dim=0)
+
+
+def add(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor], scale: Tensor) -> Tensors:
+    """`tensors + scale * others` with `scale` [lane]."""
+    return {k: torch.addcmul(t, per_lane(scale, t), others[k]) for k, t in tensors.items()}
+
+
+def lerp(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor], weight: Tensor) -> Tensors:
+    """`(1 - weight) * tensors + weight * others` with `weight` [lane]; any real weight, so it may extrapolate.
+
+    A weight of exactly 1 gives `others` exactly, which plain torch.lerp does too and `t + w * (o - t)` would not.
+    """
+    return {k: torch.lerp(t, others[k], per_lane(weight, t)) for k, t in tensors.items()}
+
+
+def select(mask: Tensor, tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Tensors:
+    """Lanes of `tensors` where `mask` [lane] is true, lanes of `others` elsewhere."""
+    return {k: torch.where(per_lane(mask, t), t, others[k]) for k, t in tensors.items()}
+
+
+def finite(tensors: Mapping[str, Tensor]) -> Tensor:
+    """Whether every element of a lane is finite, [lane]."""
+    return torch.stack([t.isfinite().flatten(1).all(dim=1) for t in tensors.values()]).all(dim=0)

@@ -1,0 +1,51 @@
+"""Quantities measured on lanes: pure functions of tensors [lane, ...]."""
+
+import math
+
+from torch import Tensor
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Share of images whose largest logit is their label's, [lane].
+
+    Args:
+        logits: [lane, image, output]. A row with a NaN counts as wrong.
+        labels: int64, [lane, image] or [image].
+    """
+    return correct(logits, labels) / logits.shape[1]
+
+
+def correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """Number of images whose largest logit is their label's, [lane]; a row with a NaN counts as wrong."""
+    hit = (logits.argmax(dim=2) == labels) & ~logits.isnan().any(dim=2)
+    return hit.sum(dim=1)
+
+
+def chance_accuracy(outputs: int) -> float:
+    """Expected accuracy of a uniform guess."""
+    return 1 / outputs
+
+
+def chance_loss(outputs: int) -> float:
+    """Cross-entropy of the uniform distribution, in nats."""
+    return math.log(outputs)
+
+
+def tenth(tasks: int) -> int:
+    """Number of tasks in a tenth of the sequence, rounded up."""
+    return math.ceil(tasks / 10)
+
+
+def first_tenth(values: Tensor) -> Tensor:
+    """Mean over the first tenth of the tasks of `values` [task, lane], [lane]."""
+    return values[: tenth(len(values))].mean(dim=0)
+
+
+def last_tenth(values: Tensor) -> Tensor:
+    """Mean over the last tenth of the tasks of `values` [task, lane], [lane]."""
+    return values[-tenth(len(values)) :].mean(dim=0)
+
+
+def decline(values: Tensor) -> Tensor:
+    """First tenth minus last tenth of `values` [task, lane], [lane]; above 0 when they fall."""
+    return first_tenth(values) - last_tenth(values)

@@ -1,0 +1,1 @@
+"""Models. Each file exposes `Settings` and `build(settings, feature_count, output_count) -> Model`."""

@@ -1,0 +1,131 @@
+"""Optimizers: one equation, of which each file is a row. A file exposes `Settings` and `build(settings, lanes, device) -> Rule`.
+
+With g(w) the gradient of the minibatch loss, H(w) its Hessian and |.| the L2 norm over all parameters of one lane,
+
+    G = (1 - a) g(w) + a g(w + r g(w) / |g(w)|),      w <- w - lr G        (the same minibatch in both terms)
+
+| rule | blend a | radius r | source |
+|---|---|---|---|
+| `sgd` | 0 | - | one gradient a step, not two |
+| `sam` | 1 | rho | Foret, Kleiner, Mobahi and Neyshabur 2021, arXiv 2010.01412 |
+| `gnp` | lambda / r | r | Zhao, Zhang and Hu 2022, arXiv 2202.03599 |
+| `gnp`, r = 0 | - | the limit: G = g + lambda H g / |g| | the same, exact, by double backprop |
+
+A blend above 1 extrapolates. A zero gradient makes no step uphill: 0/0 is written out as 0.
+
+Momentum and weight decay are those of torch.optim.SGD, applied to G: `d = G + weight_decay w`, `m <- momentum m + d`
+(m = d at the first step), `w <- w - lr m`. So for SAM and GNP the uphill step and its gradient norm are those of the loss
+alone: weight decay shrinks the weights once a step, is not part of what is measured for sharpness, and is taken at w, not
+at the uphill weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from study.config import StrictSettings
+from study.contracts import Evaluation, GradientFunction
+from study.lanes import Tensors, add, lerp, norm
+
+
+class RuleSettings(StrictSettings):
+    """Settings that every optimizer has."""
+
+    lr: float = Field(0.01, gt=0, description="Learning rate: length of a step per unit of gradient.")
+    momentum: float = Field(0.0, ge=0, lt=1, description="Share of the last update kept in the next.")
+    weight_decay: float = Field(0.0, ge=0, description="Multiple of the weights added to the blended gradient.")
+
+
+@dataclass(frozen=True)
+class BlendedRule:
+    """The equation of this package, one row of it.
+
+    Attributes:
+        lr, momentum, weight_decay: [lane].
+        blend: a, [lane].
+        radius: r, [lane], above 0 unless the rule is exact.
+        penalty: lambda of the exact penalty, [lane]; None when the rule is a blend.
+        sharpness: whether any lane needs the second gradient.
+        momentous, decaying: whether any lane has momentum, weight decay.
+    """
+
+    lr: Tensor
+    momentum: Tensor
+    weight_decay: Tensor
+    blend: Tensor
+    radius: Tensor
+    penalty: Tensor | None
+    sharpness: bool
+    momentous: bool
+    decaying: bool
+
+    @property
+    def evaluations_per_step(self) -> int:
+        """One for plain SGD, two for all others."""
+        return 2 if self.sharpness else 1
+
+    def initial_memory(self, params: Tensors) -> Tensors:
+        """Momentum buffers of zeros, or nothing when no lane has momentum."""
+        if not self.momentous:
+            return {}
+        return {name: torch.zeros_like(value) for name, value in params.items()}
+
+    def step(self, params: Tensors, memory: Tensors, gradient_at: GradientFunction) -> tuple[Tensors, Tensors, Evaluation]:
+        """One step of the equation; see the package. A buffer of zeros makes the first `m = d`, as torch's does."""
+        update, seen = blended_gradient(gradient_at, params, self)
+        if self.decaying:
+            update = add(update, params, self.weight_decay)
+        if memory:
+            memory = add(update, memory, self.momentum)
+            update = memory
+        return add(params, update, -self.lr), memory, seen
+
+
+def blended_gradient(gradient_at: GradientFunction, params: Tensors, rule: BlendedRule) -> tuple[Tensors, Evaluation]:
+    """G of the package's equation, and the evaluation at `params`."""
+    if rule.penalty is not None:
+        seen, product = gradient_at.with_hessian_product(params)
+        return add(seen.gradient, product, rule.penalty), seen
+    seen = gradient_at(params)
+    if not rule.sharpness:
+        return seen.gradient, seen
+    uphill = add(params, seen.gradient, rule.radius * reciprocal(norm(seen.gradient)))
+    return lerp(seen.gradient, gradient_at(uphill).gradient, rule.blend), seen
+
+
+def reciprocal(length: Tensor) -> Tensor:
+    """1 / length, and 0 where length is 0. A non-finite length stays visible as a non-finite or zero result."""
+    return torch.where(length == 0, torch.zeros_like(length), 1 / length)
+
+
+def constant_rule(
+    settings: RuleSettings,
+    lanes: int,
+    device: str,
+    *,
+    blend: float = 0.0,
+    radius: float = 0.0,
+    penalty: float | None = None,
+) -> BlendedRule:
+    """The rule that has the same settings in every lane."""
+
+    def fill(value: float) -> Tensor:
+        return torch.full((lanes,), value, device=device)
+
+    return BlendedRule(
+        lr=fill(settings.lr),
+        momentum=fill(settings.momentum),
+        weight_decay=fill(settings.weight_decay),
+        blend=fill(blend),
+        radius=fill(radius),
+        penalty=None if penalty is None else fill(penalty),
+        sharpness=blend != 0 or penalty is not None,
+        momentous=settings.momentum != 0,
+        decaying=settings.weight_decay != 0,
+    )
+
+

@@ -1,0 +1,67 @@
+"""Finds a part by its name: the folder of its kind is the registry.
+
+`study/optimizers/sam.py` is the optimizer `sam`. A new file in the folder is a new part, with no other change.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from pydantic import ValidationError
+
+from study.config import StrictSettings, StudyError, nearest, sentence
+
+KINDS = {
+    "data": "data set",
+    "tasks": "task sequence",
+    "models": "model",
+    "optimizers": "optimizer",
+    "interventions": "intervention",
+}
+
+
+def names(kind: str) -> list[str]:
+    """The parts of a kind, in alphabetical order."""
+    package = importlib.import_module(f"study.{kind}")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def find(kind: str, name: str) -> ModuleType:
+    """The module of a part. Raises StudyError, naming the nearest one, when there is none of that name."""
+    known = names(kind)
+    if name not in known:
+        raise StudyError(f"unknown {KINDS[kind]} {name!r}; {nearest(str(name), known)}.")
+    return importlib.import_module(f"study.{kind}.{name}")
+
+
+def public_names(settings: type[StrictSettings]) -> list[str]:
+    """Names of a part's settings as the user writes them."""
+    return [field.alias or name for name, field in settings.model_fields.items()]
+
+
+def settings(kind: str, name: str, given: Mapping[str, Any], prefix: str) -> StrictSettings:
+    """The settings of a part with its defaults filled in.
+
+    Args:
+        kind: folder of the part.
+        name: the part.
+        given: settings by their public names.
+        prefix: what stands before their names in messages, for example "optimizer/".
+
+    Raises:
+        StudyError: there is no such part or setting, or a value is out of range.
+    """
+    declared: type[StrictSettings] = find(kind, name).Settings
+    for word in given:
+        if word not in public_names(declared):
+            raise StudyError(
+                f"{KINDS[kind]} {name!r} has no setting {prefix + word!r}; {nearest(word, public_names(declared))}."
+            )
+    try:
+        return declared.model_validate(dict(given))
+    except ValidationError as error:
+        raise StudyError(sentence(error, public_names(declared), prefix)) from None
+    except StudyError as error:
+        raise StudyError(f"{prefix.rstrip('/')}: {error}") from None

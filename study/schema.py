@@ -1,0 +1,145 @@
+"""Every quantity that the study logs: its name, its unit and one sentence that defines it.
+
+A name that is not declared here is not logged. The README's table of metrics is made from this module.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One logged number.
+
+    Attributes:
+        name: the slash name, the same in the record, in MLflow and in data frames.
+        unit: its unit; "share" is a number from 0 to 1.
+        definition: what it is, in one sentence.
+        by_lane: whether each lane's value is logged too, beside the mean over the lanes.
+        needs_validation: whether it exists only when validation images are held out.
+    """
+
+    name: str
+    unit: str
+    definition: str
+    by_lane: bool = False
+    needs_validation: bool = False
+
+
+TEST_ACCURACY: Final = "accuracy/test"
+VALIDATION_ACCURACY: Final = "accuracy/validation"
+ONLINE_ACCURACY: Final = "accuracy/online"
+ONLINE_LOSS: Final = "loss/online"
+OBJECTIVE: Final = "objective"
+DECLINE: Final = "decline"
+GRADIENT_EVALUATIONS: Final = "gradient_evaluations"
+TRAINING_SECONDS: Final = "seconds/training"
+EVALUATION_SECONDS: Final = "seconds/evaluation"
+DIVERGED_LANES: Final = "lanes/diverged"
+
+PER_TASK: Final = (
+    Quantity(
+        TEST_ACCURACY,
+        "share",
+        "Share of the current task's test images classified correctly after training on the task; never read by a search.",
+        by_lane=True,
+    ),
+    Quantity(
+        VALIDATION_ACCURACY,
+        "share",
+        "Share of the current task's held-out training images classified correctly after training on the task.",
+        by_lane=True,
+        needs_validation=True,
+    ),
+    Quantity(
+        ONLINE_ACCURACY,
+        "share",
+        "Share of the task's training images classified correctly at the moment they are met, before the update on them.",
+        by_lane=True,
+    ),
+    Quantity(
+        ONLINE_LOSS,
+        "nats",
+        "Cross-entropy of the task's training images before the update on them, averaged over the task.",
+        by_lane=True,
+    ),
+    Quantity(
+        OBJECTIVE,
+        "share",
+        "Validation accuracy averaged over the tasks so far and over the lanes: what a search maximises and a selection reads.",
+        needs_validation=True,
+    ),
+    Quantity(
+        DECLINE,
+        "share",
+        "Validation accuracy of the first tenth of the tasks so far minus that of the last tenth, averaged over the lanes.",
+        needs_validation=True,
+    ),
+    Quantity(
+        GRADIENT_EVALUATIONS,
+        "count",
+        "Minibatch gradients computed so far in one lane; a Hessian-vector product counts as one.",
+    ),
+    Quantity(TRAINING_SECONDS, "s", "Wall time of training on the task, all lanes together."),
+    Quantity(EVALUATION_SECONDS, "s", "Wall time of evaluating after the task, all lanes together."),
+    Quantity(
+        DIVERGED_LANES,
+        "count",
+        "Lanes whose loss or weights became non-finite: frozen since, counted at chance accuracy and at the loss of a uniform guess.",
+    ),
+)
+
+SUMMARY: Final = (
+    Quantity(
+        "summary/objective",
+        "share",
+        "Validation accuracy averaged over all tasks and lanes; only of a finished trial.",
+        needs_validation=True,
+    ),
+    Quantity(
+        "summary/accuracy_validation_first_tenth",
+        "share",
+        "Validation accuracy averaged over the first tenth of the tasks (rounded up) and over the lanes.",
+        needs_validation=True,
+    ),
+    Quantity(
+        "summary/accuracy_validation_last_tenth",
+        "share",
+        "Validation accuracy averaged over the last tenth of the tasks (rounded up) and over the lanes.",
+        needs_validation=True,
+    ),
+    Quantity("summary/accuracy_test", "share", "Test accuracy averaged over all tasks and lanes."),
+    Quantity(
+        "summary/accuracy_test_first_tenth",
+        "share",
+        "Test accuracy averaged over the first tenth of the tasks (rounded up) and over the lanes.",
+    ),
+    Quantity(
+        "summary/accuracy_test_last_tenth",
+        "share",
+        "Test accuracy averaged over the last tenth of the tasks (rounded up) and over the lanes.",
+    ),
+    Quantity(
+        "summary/decline_test",
+        "share",
+        "Test accuracy of the first tenth of the tasks minus that of the last tenth, averaged over the lanes.",
+    ),
+    Quantity(
+        "summary/gradient_evaluations",
+        "count",
+        "Minibatch gradients computed in one lane over the whole task sequence.",
+    ),
+    Quantity(
+        "summary/seconds",
+        "s",
+        "Wall time of training and evaluation over the whole task sequence, all lanes together.",
+    ),
+    Quantity("summary/lanes_diverged", "count", "Lanes that had diverged by the end of the task sequence."),
+)
+
+QUANTITIES: Final = {quantity.name: quantity for quantity in PER_TASK + SUMMARY}
+
+
+def lane_name(name: str, lane: int) -> str:
+    """Name of one lane's value of a quantity: `accuracy/test` of lane 3 is `accuracy/test/lane_3`."""
+    return f"{name}/lane_{lane}"

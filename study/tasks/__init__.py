@@ -1,0 +1,78 @@
+"""Task sequences. Each file exposes `Settings` and `build(settings, dataset, seeds) -> TaskSequence`.
+
+What all of them share stands here: how many tasks, which training images are held out for validation, and which of the
+rest a task trains on. Held-out images are drawn once per seed, class by class, and stay held out in every task: class
+pairs share images, so an image that validates one pair must not train another.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from study.config import StrictSettings, StudyError
+from study.contracts import Dataset
+from study.lanes import generator
+
+
+class TaskSettings(StrictSettings):
+    """Settings that every task sequence has."""
+
+    count: int | None = Field(None, ge=1, description="Number of tasks: a prefix of the sequence; default: the paper's.")
+    images_per_task: int | None = Field(
+        None, ge=1, description="Training images of each task, drawn anew for each; default: all that are not held out."
+    )
+    validation_fraction: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of each class's training images held out for validation; 0: none, and so no objective.",
+    )
+
+
+def split(labels: Tensor, fraction: float, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Training and held-out images of each lane, [lane, image] each, in ascending order.
+
+    Of each class `round(fraction * size)` images are held out, so all lanes have equally many.
+
+    Args:
+        labels: int64 [image].
+        fraction: share held out, from 0 to below 1.
+        seeds: one for each lane.
+    """
+    held_out = torch.zeros(len(seeds), len(labels), dtype=torch.bool)
+    for lane, seed in enumerate(seeds):
+        draw = generator(seed, "validation")
+        for label in range(int(labels.max()) + 1):
+            members = (labels == label).nonzero().squeeze(1)
+            order = torch.randperm(len(members), generator=draw)
+            held_out[lane, members[order[: round(fraction * len(members))]]] = True
+    train = torch.stack([(~lane).nonzero().squeeze(1) for lane in held_out])
+    validation = torch.stack([lane.nonzero().squeeze(1) for lane in held_out])
+    return train, validation
+
+
+def subset(images: Tensor, size: int | None, seeds: Sequence[int], task: int) -> Tensor:
+    """`size` of the images [lane, image] of each lane, drawn for this task; all of them when `size` is None."""
+    if size is None:
+        return images
+    orders = [torch.randperm(images.shape[1], generator=generator(seed, "images", task))[:size] for seed in seeds]
+    return images.gather(1, torch.stack(orders))
+
+
+def check_sizes(settings: TaskSettings, available: int, held_out: int, where: str) -> None:
+    """Refuses to draw more images than there are, and to validate on none when validation is asked for."""
+    if available < 1:
+        raise StudyError(f"tasks/validation_fraction={settings.validation_fraction} leaves no image to train on {where}.")
+    if settings.images_per_task is not None and settings.images_per_task > available:
+        raise StudyError(
+            f"tasks/images_per_task={settings.images_per_task} is too many: {where} {available} training images are left."
+        )
+    if settings.validation_fraction > 0 and held_out < 1:
+        raise StudyError(f"tasks/validation_fraction={settings.validation_fraction} holds out no image {where}.")
+
+
+def test_images(dataset: Dataset, classes: Sequence[int]) -> Tensor:
+    """All test images of the given classes, [image]."""
+    return torch.isin(dataset.test_labels, torch.tensor(classes)).nonzero().squeeze(1)

@@ -1,0 +1,79 @@
+"""Class-incremental: every task is to tell two classes apart, with one two-way head shared by all pairs.
+
+The pairs come in the order of arXiv 2409.17300: 0-1, 0-2, ..., 0-9, 1-2, ..., 8-9. A task has the images of its pair
+only; the smaller class is output 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from study.config import StudyError
+from study.contracts import Dataset, Task
+from study.tasks import TaskSettings, check_sizes, split, subset, test_images
+
+
+class Settings(TaskSettings):
+    """The settings that every task sequence has; by default all pairs, 45 of 10 classes."""
+
+
+def of_classes(images: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:
+    """The images [lane, image] whose label is among the classes; every lane must have equally many."""
+    return images[torch.isin(labels[images], torch.tensor(classes))].reshape(len(images), -1)
+
+
+@dataclass(frozen=True)
+class ClassPairs:
+    """The sequence of one data set and some seeds; see the module."""
+
+    settings: Settings
+    dataset: Dataset
+    seeds: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+    train: Tensor
+    validation: Tensor
+
+    output_count = 2
+
+    @property
+    def count(self) -> int:
+        """Number of tasks, one for each pair."""
+        return len(self.pairs)
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether validation images are held out."""
+        return self.settings.validation_fraction > 0
+
+    def task(self, index: int) -> Task:
+        """The pair at `index`."""
+        pair = self.pairs[index]
+        train = of_classes(self.train, self.dataset.train_labels, pair)
+        validation = of_classes(self.validation, self.dataset.train_labels, pair)
+        check_sizes(self.settings, train.shape[1], validation.shape[1], f"of the pair {pair[0]}-{pair[1]}")
+        outputs = torch.full((self.dataset.class_count,), -1)
+        outputs[list(pair)] = torch.tensor([0, 1])
+        return Task(
+            name=f"{pair[0]}-{pair[1]}",
+            train=subset(train, self.settings.images_per_task, self.seeds, index),
+            validation=validation,
+            test=test_images(self.dataset, pair),
+            outputs=outputs,
+            pixel_order=None,
+        )
+
+
+def build(settings: Settings, dataset: Dataset, seeds: Sequence[int]) -> ClassPairs:
+    """The sequence. Raises StudyError when more tasks or images are asked for than there are."""
+    pairs = tuple(combinations(range(dataset.class_count), 2))
+    count = settings.count or len(pairs)
+    if count > len(pairs):
+        raise StudyError(f"tasks/count={count} is too many: {dataset.name} has {len(pairs)} pairs of classes.")
+    train, validation = split(dataset.train_labels, settings.validation_fraction, seeds)
+    sequence = ClassPairs(settings, dataset, tuple(seeds), pairs[:count], train, validation)
+    for index in range(count):
+        sequence.task(index)  # refuses a pair with too few images now rather than in the middle of a trial
+    return sequence

@@ -1,0 +1,65 @@
+"""Domain-incremental: every task is a fresh random permutation of the pixels, the same for all images, with all classes.
+
+Goodfellow et al. 2013 (arXiv 1312.6211) for the permutations, arXiv 2409.17300 for the sequence of 100. Task 0 is
+permuted like all others. There is no end to the sequence: any number of tasks can be asked for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from study.contracts import Dataset, Task
+from study.lanes import generator
+from study.tasks import TaskSettings, check_sizes, split, subset, test_images
+
+PAPER_TASKS = 100
+
+
+class Settings(TaskSettings):
+    """The settings that every task sequence has; by default 100 tasks."""
+
+
+@dataclass(frozen=True)
+class PermutedPixels:
+    """The sequence of one data set and some seeds; see the module."""
+
+    count: int
+    output_count: int
+    has_validation: bool
+    images_per_task: int | None
+    seeds: tuple[int, ...]
+    feature_count: int
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+
+    def task(self, index: int) -> Task:
+        """Task `index`: its permutation is drawn from (seed, "permutation", index)."""
+        orders = [torch.randperm(self.feature_count, generator=generator(s, "permutation", index)) for s in self.seeds]
+        return Task(
+            name=f"permutation {index}",
+            train=subset(self.train, self.images_per_task, self.seeds, index),
+            validation=self.validation,
+            test=self.test,
+            outputs=torch.arange(self.output_count),
+            pixel_order=torch.stack(orders),
+        )
+
+
+def build(settings: Settings, dataset: Dataset, seeds: Sequence[int]) -> PermutedPixels:
+    """The sequence. Raises StudyError when more images are asked for than there are."""
+    train, validation = split(dataset.train_labels, settings.validation_fraction, seeds)
+    check_sizes(settings, train.shape[1], validation.shape[1], f"in {dataset.name}")
+    return PermutedPixels(
+        count=settings.count or PAPER_TASKS,
+        output_count=dataset.class_count,
+        has_validation=settings.validation_fraction > 0,
+        images_per_task=settings.images_per_task,
+        seeds=tuple(seeds),
+        feature_count=dataset.train_images.shape[1],
+        train=train,
+        validation=validation,
+        test=test_images(dataset, range(dataset.class_count)),
+    )

@@ -1,0 +1,290 @@
+"""The loop: a task sequence, lane by lane at once, one result a task.
+
+`train` is a generator. It knows no Ray, no MLflow and no part by name. Everything that the next task depends on is in the
+`State` that comes with each result, so that a run can be cut after any task and continued to the same last bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from study import metrics
+from study.contracts import Dataset, Intervention, Model, Rule, Task, TaskSequence
+from study.gradients import MinibatchGradient
+from study.lanes import Tensors, finite, generator, select
+
+EVALUATION_BATCH = 500
+"""Images at once in an evaluation, in each lane; bounds the memory, and changes no result but by rounding."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The parts of one trial, put together.
+
+    Attributes:
+        dataset: on the device.
+        tasks, model, rule, interventions: the parts.
+        seeds: one for each lane.
+        batch_size, passes: see `study.config.Training`.
+        device: "cpu" or "cuda".
+    """
+
+    dataset: Dataset
+    tasks: TaskSequence
+    model: Model
+    rule: Rule
+    interventions: tuple[Intervention, ...]
+    seeds: tuple[int, ...]
+    batch_size: int
+    passes: int
+    device: str
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a trial stands between two tasks.
+
+    Attributes:
+        next_task: index of the first task that has not been trained on.
+        params: [lane, ...].
+        memory: of the rule, [lane, ...].
+        intervention_states: one for each intervention.
+        diverged: bool [lane].
+        validation: float64 [task, lane], validation accuracy of the tasks so far; NaN when none is held out.
+        gradient_evaluations: so far, in one lane.
+    """
+
+    next_task: int
+    params: Tensors
+    memory: Tensors
+    intervention_states: tuple[Tensors, ...]
+    diverged: Tensor
+    validation: Tensor
+    gradient_evaluations: int
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What was measured on one task, and the state after it.
+
+    Attributes:
+        task: index of the task.
+        name: its name.
+        test_accuracy, validation_accuracy, online_accuracy: share, float64 [lane]; validation None when none is held out.
+        online_loss: nats, float64 [lane].
+        training_seconds, evaluation_seconds: wall time, all lanes together.
+        state: after the task.
+    """
+
+    task: int
+    name: str
+    test_accuracy: Tensor
+    validation_accuracy: Tensor | None
+    online_accuracy: Tensor
+    online_loss: Tensor
+    training_seconds: float
+    evaluation_seconds: float
+    state: State
+
+
+def initial_state(experiment: Experiment) -> State:
+    """The state before the first task."""
+    params = {name: value.to(experiment.device) for name, value in experiment.model.initial(experiment.seeds).items()}
+    lanes = len(experiment.seeds)
+    return State(
+        next_task=0,
+        params=params,
+        memory=experiment.rule.initial_memory(params),
+        intervention_states=tuple(part.initial_state(params) for part in experiment.interventions),
+        diverged=torch.zeros(lanes, dtype=torch.bool),
+        validation=torch.empty(0, lanes, dtype=torch.float64),
+        gradient_evaluations=0,
+    )
+
+
+def train(experiment: Experiment, start: State | None = None) -> Iterator[TaskResult]:
+    """Trains on the tasks from `start` on (default: from the first), and yields a result after each.
+
+    A lane whose loss or weights become non-finite during a task has diverged from that task on: its weights go back to
+    where the task began and stay there, its accuracies count as chance and its loss as that of a uniform guess.
+    """
+    state = start or initial_state(experiment)
+    for index in range(state.next_task, experiment.tasks.count):
+        result = _train_on_task(experiment, state, index)
+        state = result.state
+        yield result
+
+
+def _train_on_task(experiment: Experiment, state: State, index: int) -> TaskResult:
+    """Boundary, training and evaluation of one task."""
+    began = time.perf_counter()
+    task = experiment.tasks.task(index)
+    feed = Feed(experiment.dataset, task, experiment.device)
+    params, states = state.params, state.intervention_states
+    if index > 0:
+        params, states = _cross_boundary(experiment, index, params, states)
+    trained = _train(experiment, feed, index, params, state.memory, states, state.diverged)
+    healthy = ~trained.diverged.to(experiment.device)
+    after = replace(
+        state,
+        next_task=index + 1,
+        params=select(healthy, trained.params, state.params),
+        memory=select(healthy, trained.memory, state.memory),
+        intervention_states=tuple(select(healthy, new, old) for new, old in zip(trained.states, states, strict=True)),
+        diverged=trained.diverged,
+        gradient_evaluations=state.gradient_evaluations + trained.gradient_evaluations,
+    )
+    training_seconds = time.perf_counter() - began
+
+    began = time.perf_counter()
+    outputs = experiment.tasks.output_count
+    chance = torch.full((len(experiment.seeds),), metrics.chance_accuracy(outputs), dtype=torch.float64)
+
+    def counted(values: Tensor, otherwise: Tensor) -> Tensor:
+        return torch.where(after.diverged, otherwise, values.to("cpu", torch.float64))
+
+    test = counted(evaluate(experiment.model, after.params, feed.test()), chance)
+    validation = None
+    if experiment.tasks.has_validation:
+        validation = counted(evaluate(experiment.model, after.params, feed.validation()), chance)
+    recorded = torch.full_like(chance, torch.nan) if validation is None else validation
+    return TaskResult(
+        task=index,
+        name=task.name,
+        test_accuracy=test,
+        validation_accuracy=validation,
+        online_accuracy=counted(trained.online_accuracy, chance),
+        online_loss=counted(trained.online_loss, torch.full_like(chance, metrics.chance_loss(outputs))),
+        training_seconds=training_seconds,
+        evaluation_seconds=time.perf_counter() - began,
+        state=replace(after, validation=torch.cat([state.validation, recorded.unsqueeze(0)])),
+    )
+
+
+def _cross_boundary(
+    experiment: Experiment, index: int, params: Tensors, states: tuple[Tensors, ...]
+) -> tuple[Tensors, tuple[Tensors, ...]]:
+    """What the interventions do before task `index`."""
+    changed = []
+    for intervention, state in zip(experiment.interventions, states, strict=True):
+        params, state = intervention.before_task(index, params, state)
+        changed.append(state)
+    return params, tuple(changed)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What one task's training leaves: new tensors, online measures [lane], lanes diverged by now [lane]."""
+
+    params: Tensors
+    memory: Tensors
+    states: tuple[Tensors, ...]
+    online_accuracy: Tensor
+    online_loss: Tensor
+    diverged: Tensor
+    gradient_evaluations: int
+
+
+def _train(
+    experiment: Experiment,
+    feed: Feed,
+    index: int,
+    params: Tensors,
+    memory: Tensors,
+    states: tuple[Tensors, ...],
+    diverged: Tensor,
+) -> _Trained:
+    """All passes over the task's images. Lanes that have diverged are computed along and thrown away by the caller."""
+    hits = torch.zeros(len(experiment.seeds), dtype=torch.int64, device=experiment.device)
+    losses = torch.zeros(len(experiment.seeds), dtype=torch.float64, device=experiment.device)
+    steps = 0
+    for inputs, labels in feed.minibatches(experiment.seeds, index, experiment.batch_size, experiment.passes):
+        gradient_at = MinibatchGradient(
+            experiment.model, inputs, labels, tuple(zip(experiment.interventions, states, strict=True))
+        )
+        params, memory, seen = experiment.rule.step(params, memory, gradient_at)
+        stepped = []
+        for intervention, state in zip(experiment.interventions, states, strict=True):
+            params, state = intervention.after_step(params, state)
+            stepped.append(state)
+        states = tuple(stepped)
+        hits += metrics.correct(seen.logits, labels)
+        losses += seen.losses.sum(dim=1)
+        steps += 1
+    images = feed.train_count * experiment.passes
+    sound = losses.isfinite() & finite(params)
+    return _Trained(
+        params,
+        memory,
+        states,
+        hits / images,
+        losses / images,
+        diverged | ~sound.cpu(),
+        steps * experiment.rule.evaluations_per_step,
+    )
+
+
+class Feed:
+    """The images of one task, gathered from the data set on the device.
+
+    The grey values 0 to 255 become 0 to 1. Feature j of a lane's input is pixel `pixel_order[lane, j]`.
+    """
+
+    def __init__(self, dataset: Dataset, task: Task, device: str) -> None:
+        self._dataset = dataset
+        self._train = task.train
+        self._validation = task.validation.to(device)
+        self._test = task.test.to(device)
+        self._outputs = task.outputs.to(device)
+        self._pixel_order = None if task.pixel_order is None else task.pixel_order.to(device)
+        self._device = device
+        self._lanes = len(task.train)
+
+    @property
+    def train_count(self) -> int:
+        """Training images of the task, in each lane."""
+        return self._train.shape[1]
+
+    def minibatches(self, seeds: tuple[int, ...], task: int, size: int, passes: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels of each step; every pass goes over all images in a new order drawn from (seed, "order", task).
+
+        The last minibatch of a pass is smaller when `size` does not divide the number of images.
+        """
+        draws = [generator(seed, "order", task) for seed in seeds]
+        for _ in range(passes):
+            order = torch.stack([torch.randperm(self.train_count, generator=draw) for draw in draws])
+            images = self._train.gather(1, order).to(self._device)
+            for chosen in images.split(size, dim=1):
+                yield self._gather(self._dataset.train_images, self._dataset.train_labels, chosen)
+
+    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The held-out images, in pieces."""
+        for chosen in self._validation.split(EVALUATION_BATCH, dim=1):
+            yield self._gather(self._dataset.train_images, self._dataset.train_labels, chosen)
+
+    def test(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The test images, in pieces."""
+        for chosen in self._test.split(EVALUATION_BATCH):
+            yield self._gather(self._dataset.test_images, self._dataset.test_labels, chosen.expand(self._lanes, -1))
+
+    def _gather(self, images: Tensor, labels: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = images[chosen]
+        if self._pixel_order is not None:
+            pixels = pixels.gather(2, self._pixel_order.unsqueeze(1).expand(pixels.shape))
+        return pixels.to(torch.float32) / 255, self._outputs[labels[chosen]]
+
+
+def evaluate(model: Model, params: Tensors, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    """Accuracy over all batches together, float64 [lane]."""
+    hits, images = torch.zeros(()), 0
+    with torch.no_grad():
+        for inputs, labels in batches:
+            logits, _ = model.forward(params, inputs)
+            hits = metrics.correct(logits, labels) + hits.to(labels.device)
+            images += labels.shape[1]
+    return hits.to(torch.float64) / images
