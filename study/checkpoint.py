@@ -35,6 +35,7 @@ def save(path: Path, state: State, identity: str) -> None:
         "memory": state.memory,
         "intervention_states": list(state.intervention_states),
         "diverged": state.diverged,
+        "test": state.test,
         "validation": state.validation,
         "gradient_evaluations": state.gradient_evaluations,
     }
@@ -74,6 +75,7 @@ def load(path: Path, identity: str, device: str) -> State:
         memory=moved(content["memory"]),
         intervention_states=tuple(moved(state) for state in content["intervention_states"]),
         diverged=content["diverged"],
+        test=content["test"],
         validation=content["validation"],
         gradient_evaluations=content["gradient_evaluations"],
     )

@@ -55,7 +55,8 @@ class State:
         memory: of the rule, [lane, ...].
         intervention_states: one for each intervention.
         diverged: bool [lane].
-        validation: float64 [task, lane], validation accuracy of the tasks so far; NaN when none is held out.
+        test: float64 [task, lane], test accuracy of the tasks so far.
+        validation: float64 [task, lane], validation accuracy of the tasks so far; no rows when none is held out.
         gradient_evaluations: so far, in one lane.
     """
 
@@ -64,6 +65,7 @@ class State:
     memory: Tensors
     intervention_states: tuple[Tensors, ...]
     diverged: Tensor
+    test: Tensor
     validation: Tensor
     gradient_evaluations: int
 
@@ -102,6 +104,7 @@ def initial_state(experiment: Experiment) -> State:
         memory=experiment.rule.initial_memory(params),
         intervention_states=tuple(part.initial_state(params) for part in experiment.interventions),
         diverged=torch.zeros(lanes, dtype=torch.bool),
+        test=torch.empty(0, lanes, dtype=torch.float64),
         validation=torch.empty(0, lanes, dtype=torch.float64),
         gradient_evaluations=0,
     )
@@ -152,7 +155,6 @@ def _train_on_task(experiment: Experiment, state: State, index: int) -> TaskResu
     validation = None
     if experiment.tasks.has_validation:
         validation = counted(evaluate(experiment.model, after.params, feed.validation()), chance)
-    recorded = torch.full_like(chance, torch.nan) if validation is None else validation
     return TaskResult(
         task=index,
         name=task.name,
@@ -162,8 +164,12 @@ def _train_on_task(experiment: Experiment, state: State, index: int) -> TaskResu
         online_loss=counted(trained.online_loss, torch.full_like(chance, metrics.chance_loss(outputs))),
         training_seconds=training_seconds,
         evaluation_seconds=time.perf_counter() - began,
-        state=replace(after, validation=torch.cat([state.validation, recorded.unsqueeze(0)])),
+        state=replace(after, test=_with_row(state.test, test), validation=_with_row(state.validation, validation)),
     )
+
+
+def _with_row(rows: Tensor, row: Tensor | None) -> Tensor:
+    return rows if row is None else torch.cat([rows, row.unsqueeze(0)])
 
 
 def _cross_boundary(

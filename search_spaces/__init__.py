@@ -1,0 +1,49 @@
+"""What is tried: one file a search space, each with a constant `SPACE`. The folder is the registry."""
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from pathlib import Path
+
+from search_spaces.space import Method, SearchSpace
+
+__all__ = ["Method", "SearchSpace", "load", "names"]
+
+
+def names() -> list[str]:
+    """The search spaces of this folder, in alphabetical order."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "space")
+
+
+def load(name: str) -> SearchSpace:
+    """The search space of that name, or the one in a Python file named by its path.
+
+    Raises:
+        ValueError: there is none; the message is one sentence.
+    """
+    if name.endswith(".py") or "/" in name:
+        return _load_file(Path(name))
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"Unknown search space {name!r}; {hint}known: {', '.join(names())}, or the path of a file.")
+    space: SearchSpace = importlib.import_module(f"search_spaces.{name}").SPACE
+    return space
+
+
+def _load_file(path: Path) -> SearchSpace:
+    if not path.is_file():
+        raise ValueError(f"There is no search space file {str(path)!r}.")
+    spec = importlib.util.spec_from_file_location(f"search_space_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{str(path)!r} is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file raises
+        raise ValueError(f"The search space file {str(path)!r} fails: {type(error).__name__}: {error}.") from error
+    space = getattr(module, "SPACE", None)
+    if not isinstance(space, SearchSpace):
+        raise ValueError(f"{str(path)!r} must define SPACE = SearchSpace(...), from search_spaces.")
+    return space

@@ -1,0 +1,39 @@
+"""Beyond the paper's grid: learning rate, SAM's rho, GNP's lambda and r over several decades, equal budget for each method.
+
+The paper's own points come first. One sixth of the training images is held out: that is what the search looks at.
+"""
+
+from optuna.distributions import FloatDistribution
+
+from search_spaces.space import Method, SearchSpace, grid
+
+PAPER_LR = (0.01, 0.001)
+LR = FloatDistribution(1e-4, 1.0, log=True)
+
+SPACE = SearchSpace(
+    name="beyond_grid",
+    description="Learning rate and sharpness settings over several decades, the paper's own points first.",
+    citation='Beyond the grid of Koster and Kukla, "Neural Network Plasticity and Loss Sharpness", arXiv 2409.17300',
+    scenarios={
+        "permuted_pixels": {"tasks/name": "permuted_pixels", "tasks/count": 100},
+        "class_pairs": {"tasks/name": "class_pairs", "tasks/count": 45},
+    },
+    methods={
+        "sgd": Method(points=grid(lr=PAPER_LR), distributions={"optimizer/lr": LR}),
+        "sam": Method(
+            points=grid(lr=PAPER_LR, rho=(0.05,)),
+            distributions={"optimizer/lr": LR, "optimizer/rho": FloatDistribution(1e-3, 2.0, log=True)},
+        ),
+        "gnp": Method(
+            points=grid(lr=PAPER_LR, lambda_=(0.1,), r=(0.05,)),
+            distributions={
+                "optimizer/lr": LR,
+                "optimizer/lambda": FloatDistribution(1e-3, 2.0, log=True),
+                "optimizer/r": FloatDistribution(1e-3, 1.0, log=True),
+            },
+        ),
+    },
+    settings={"data/name": "mnist", "tasks/validation_fraction": 1 / 6},
+    seeds=(0, 1, 2),
+    trials=40,
+)

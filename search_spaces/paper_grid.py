@@ -1,0 +1,33 @@
+"""The paper's 12 settings as explicit points: 2 scenarios x 3 methods x 2 learning rates, 10 seeds, full MNIST.
+
+What the paper leaves open is filled in with the assumptions of the README. No image is held out, as in the paper, so there
+is no objective: the grid describes, it does not select.
+"""
+
+from search_spaces.space import Method, SearchSpace, grid
+
+PAPER_LR = (0.01, 0.001)
+
+SPACE = SearchSpace(
+    name="paper_grid",
+    description="The settings of the paper: SGD, SAM and GNP at two learning rates on 100 permuted MNISTs and 45 digit pairs.",
+    citation='Koster and Kukla, "Neural Network Plasticity and Loss Sharpness", arXiv 2409.17300',
+    scenarios={
+        "permuted_pixels": {"tasks/name": "permuted_pixels", "tasks/count": 100},
+        "class_pairs": {"tasks/name": "class_pairs", "tasks/count": 45},
+    },
+    methods={
+        "sgd": Method(points=grid(lr=PAPER_LR)),
+        "sam": Method(points=grid(lr=PAPER_LR, rho=(0.05,))),
+        "gnp": Method(points=grid(lr=PAPER_LR, lambda_=(0.1,), r=(0.05,))),
+    },
+    settings={
+        "data/name": "mnist",
+        "model/name": "mlp",
+        "model/widths": [100, 100],
+        "training/batch_size": 16,
+        "training/passes": 1,
+        "tasks/validation_fraction": 0.0,
+    },
+    seeds=tuple(range(10)),
+)

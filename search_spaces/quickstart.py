@@ -1,0 +1,40 @@
+"""The embedded default: both scenarios, all three methods, small enough for minutes on two CPU cores, and offline.
+
+Ten tasks of each sequence on 5,000 real MNIST digits. The first two points of each method are the paper's step sizes; on
+so few images they learn little, which is part of what the table shows.
+"""
+
+from optuna.distributions import FloatDistribution
+
+from search_spaces.space import Method, SearchSpace, grid
+
+PAPER_LR = (0.01, 0.001)
+LR = FloatDistribution(1e-3, 1.0, log=True)
+
+SPACE = SearchSpace(
+    name="quickstart",
+    description="A small study of SGD, SAM and GNP on 5,000 MNIST digits: ten tasks of each scenario, minutes on a laptop.",
+    citation='After Koster and Kukla, "Neural Network Plasticity and Loss Sharpness", arXiv 2409.17300',
+    scenarios={
+        "permuted_pixels": {"tasks/name": "permuted_pixels", "tasks/count": 10},
+        "class_pairs": {"tasks/name": "class_pairs", "tasks/count": 10},
+    },
+    methods={
+        "sgd": Method(points=grid(lr=PAPER_LR), distributions={"optimizer/lr": LR}),
+        "sam": Method(
+            points=grid(lr=PAPER_LR, rho=(0.05,)),
+            distributions={"optimizer/lr": LR, "optimizer/rho": FloatDistribution(1e-3, 2.0, log=True)},
+        ),
+        "gnp": Method(
+            points=grid(lr=PAPER_LR, lambda_=(0.1,), r=(0.05,)),
+            distributions={
+                "optimizer/lr": LR,
+                "optimizer/lambda": FloatDistribution(1e-3, 2.0, log=True),
+                "optimizer/r": FloatDistribution(1e-3, 1.0, log=True),
+            },
+        ),
+    },
+    settings={"data/name": "mnist5k", "tasks/validation_fraction": 1 / 6},
+    seeds=(0, 1, 2),
+    trials=6,
+)
