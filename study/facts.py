@@ -1,0 +1,56 @@
+"""Where a result comes from: versions, device, threads, host, git commit."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this study and of the packages that a result depends on; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for package in ("plasticity-study", *PACKAGES):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the working tree that this package runs from, with "+changes" when it differs; None outside of one."""
+    folder = Path(__file__).parent
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "--error-unmatch", __file__], cwd=folder, capture_output=True, check=False
+        )
+        if listed.returncode:  # installed into somebody else's working tree
+            return None
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+
+
+def training_facts(device: str, data_fingerprint: str) -> dict[str, Any]:
+    """What a worker knows about how it trains; numbers may differ in their last digits when any of it does."""
+    import torch  # only where something is trained
+
+    return {
+        "device": device,
+        "device_name": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "host": platform.node(),
+        "data_fingerprint": data_fingerprint,
+    }

@@ -1,0 +1,153 @@
+"""The folder of a sweep: its plan and log, the records of its trials, its exports, Ray's checkpoints.
+
+    study-results/
+      mlflow.db                 MLflow's default store, shared by the sweeps beside it
+      NAME/sweep.jsonl          append-only: the plan, then every start, change of budget and end
+      NAME/trials/KEY/          the record of each trial
+      NAME/best/                exported configurations
+      NAME/ray/                 checkpoints, one folder a session
+      NAME/mlflow-artifacts/    artifacts of the default store
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from study.config import StrictSettings, StudyError, nearest
+from study.plan import Plan, check_name
+from study.record import LineReader, TrialHistory, TrialRecord, append_line, read_records
+
+
+class Execution(StrictSettings):
+    """Where and with what a sweep runs; it may differ from one start to the next.
+
+    Attributes:
+        cpus_per_trial: CPUs of each trial, and its threads (at least one).
+        gpus_per_trial: GPUs of each trial, a fraction shares a card; None: see `study.sweep.share_gpus`.
+        workers: most trials at once; None: as many as the resources allow.
+        address: of a Ray cluster; None: a local one for this sweep alone.
+        data_dir: folder of downloaded data sets.
+        tracking_uri: MLflow's store; None: the SQLite file beside the sweeps.
+    """
+
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float | None = None
+    workers: int | None = None
+    address: str | None = None
+    data_dir: str
+    tracking_uri: str | None = None
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """One sweep on disk."""
+
+    root: Path
+    plan: Plan
+    execution: Execution
+    task_counts: dict[str, int]
+
+    @classmethod
+    def create(cls, directory: Path, plan: Plan, execution: Execution, task_counts: dict[str, int]) -> SweepFolder:
+        """Makes the folder of a new sweep. Raises StudyError when the name is taken or the folder cannot be written."""
+        check_new(directory, plan.name)
+        root = directory / plan.name
+        try:
+            (root / "trials").mkdir(parents=True)
+            append_line(
+                root / "sweep.jsonl",
+                {
+                    "kind": "plan",
+                    "plan": plan.plain(),
+                    "execution": execution.plain(),
+                    "task_counts": task_counts,
+                },
+            )
+        except OSError as error:
+            raise StudyError(f"The folder {str(root)!r} cannot be written: {error.strerror}.") from None
+        return cls(root, plan, execution, task_counts)
+
+    @classmethod
+    def open(cls, directory: Path, name: str) -> SweepFolder:
+        """The sweep of that name. Raises StudyError when there is none."""
+        check_name(name)
+        root = directory / name
+        if not (root / "sweep.jsonl").is_file():
+            known = names(directory)
+            raise StudyError(f"There is no sweep {name!r} in {str(directory)!r}; {nearest(name, known)}.")
+        lines = list(LineReader(root / "sweep.jsonl").new_lines())
+        if not lines or lines[0].get("kind") != "plan":
+            raise StudyError(f"{str(root / 'sweep.jsonl')!r} does not begin with the plan of a sweep.")
+        plan = Plan.from_plain(lines[0]["plan"], str(root))
+        execution = Execution(**lines[0]["execution"])
+        for line in lines[1:]:
+            if line["kind"] == "budget":
+                plan = plan.with_trials(line["trials"])
+            elif line["kind"] == "start":
+                execution = Execution(**line["execution"])
+        return cls(root, plan, execution, lines[0]["task_counts"])
+
+    @property
+    def directory(self) -> Path:
+        """The folder of all sweeps."""
+        return self.root.parent
+
+    def log(self, kind: str, **content: Any) -> None:
+        """Appends a line to the sweep's own log."""
+        append_line(self.root / "sweep.jsonl", {"kind": kind, **content})
+
+    def records(self) -> list[TrialRecord]:
+        """The records of all trials so far."""
+        return read_records(self.root / "trials")
+
+    def histories(self) -> list[TrialHistory]:
+        """What the records tell."""
+        return [record.history for record in self.records()]
+
+    def next_session(self) -> Path:
+        """A folder for Ray that no earlier session has used."""
+        taken = sum(1 for line in LineReader(self.root / "sweep.jsonl").new_lines() if line["kind"] == "start")
+        return self.root / "ray" / f"session-{taken:03d}"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other drivers out. Raises StudyError when one is in."""
+        lock = FileLock(self.root / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StudyError(f"The sweep {self.plan.name!r} is running already, in another process.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def names(directory: Path) -> list[str]:
+    """The sweeps in a folder, in alphabetical order."""
+    return sorted(path.parent.name for path in directory.glob("*/sweep.jsonl"))
+
+
+def check_new(directory: Path, name: str) -> None:
+    """Refuses a name that is taken, or a folder that cannot be written, before any work starts."""
+    check_name(name)
+    if (directory / name).exists():
+        number = next(n for n in range(2, 10_000) if not (directory / f"{name}-{n}").exists())
+        raise StudyError(
+            f"{str(directory / name)!r} exists already; go on with it by `study resume {name}`, "
+            f"or choose another name, for example --name {name}-{number}."
+        )
+    existing = directory
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise StudyError(f"--dir {str(directory)!r} cannot be a folder: {str(existing)!r} is a file.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise StudyError(f"--dir {str(directory)!r} cannot be written; choose a folder that can.")

@@ -1,0 +1,298 @@
+"""The plan of a sweep: a search space with what the user overruled, every setting checked, as plain data that can be kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
+)
+from pydantic import Field, ValidationError
+
+from search_spaces import SearchSpace
+from study import experiment
+from study.config import Flat, Listed, StrictSettings, StudyError, TrialConfig, nearest, sentence
+
+SAMPLERS = ("tpe", "random", "gp", "cmaes", "nsga2")
+SCHEDULERS = ("none", "asha")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+Phase = Literal["grid", "tune", "confirm"]
+
+
+class Group(StrictSettings):
+    """The trials of one method in one scenario.
+
+    Attributes:
+        settings: what all of them share, by slash name.
+        points: explicit points, tried first.
+        distributions: Optuna's JSON of what a sampler draws from, by slash name; empty: nothing but the points.
+        trials: how many.
+    """
+
+    scenario: str
+    method: str
+    settings: dict[str, Any]
+    points: Annotated[tuple[dict[str, Any], ...], Listed]
+    distributions: dict[str, str]
+    trials: int = Field(ge=1)
+
+    @property
+    def label(self) -> str:
+        """Scenario and method, as in the key of a trial."""
+        return f"{self.scenario}-{self.method}"
+
+    def drawn(self) -> dict[str, BaseDistribution]:
+        """The distributions as objects."""
+        return {name: json_to_distribution(text) for name, text in self.distributions.items()}
+
+
+class Plan(StrictSettings):
+    """All that a sweep tries, and how it looks for more; not where it runs."""
+
+    name: str
+    space: str
+    description: str
+    citation: str
+    phase: Phase
+    seeds: Annotated[tuple[int, ...], Listed]
+    sampler: Literal["tpe", "random", "gp", "cmaes", "nsga2"]
+    scheduler: Literal["none", "asha"]
+    search_seed: int
+    groups: Annotated[tuple[Group, ...], Listed]
+
+    @classmethod
+    def from_plain(cls, plain: object, source: str) -> Plan:
+        """Reads a kept plan. Raises StudyError when it is none."""
+        try:
+            return cls.model_validate(plain)
+        except ValidationError as error:
+            raise StudyError(f"{source} is not the plan of a sweep: {sentence(error, cls.model_fields)}") from None
+
+    def trial_config(self, group: Group, tried: Mapping[str, Any]) -> TrialConfig:
+        """The complete configuration of one trial."""
+        flat = {**group.settings, **tried, "seeds": list(self.seeds)}
+        return experiment.complete(TrialConfig.from_flat(flat, f"method {group.method!r}"))
+
+    def with_trials(self, trials: int) -> Plan:
+        """The same plan with another budget for each method. Raises StudyError when a group cannot have it."""
+        if trials < 1:
+            raise StudyError(f"--trials must be at least 1, not {trials}.")
+        for group in self.groups:
+            if not group.distributions and trials > len(group.points):
+                raise StudyError(
+                    f"--trials {trials} is too many: method {group.method!r} has {len(group.points)} explicit points "
+                    f"and no distributions to draw more from."
+                )
+        groups = tuple(group.model_copy(update={"trials": trials}) for group in self.groups)
+        return self.model_copy(update={"groups": groups})
+
+
+def check_name(name: str) -> str:
+    """The name, if it can name a sweep and a folder. Raises StudyError otherwise."""
+    if not NAME.fullmatch(name):
+        raise StudyError(
+            f"{name!r} cannot name a sweep: use letters, digits, '.', '_' and '-', with a letter or digit first, "
+            f"and no path."
+        )
+    return name
+
+
+def make_plan(
+    space: SearchSpace,
+    *,
+    name: str,
+    scenarios: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    trials: int | None = None,
+    seeds: int | None = None,
+    overrides: Flat | None = None,
+    sampler: str = "tpe",
+    scheduler: str = "none",
+    search_seed: int | None = None,
+) -> Plan:
+    """The plan of a sweep over a space.
+
+    Args:
+        space: what is tried.
+        name: of the sweep.
+        scenarios, methods: only these; empty: all of the space.
+        trials: budget for each method in each scenario; default: the space's.
+        seeds: how many; default: the space's. The space's own seeds come first, then the integers after the largest.
+        overrides: settings by slash name that overrule everything; what was drawn or listed under that name is fixed.
+        sampler, scheduler: see SAMPLERS and SCHEDULERS.
+        search_seed: what the samplers' draws depend on; default: the space's.
+
+    Raises:
+        StudyError: anything of it is unknown or impossible. Every point, and both ends of every distribution, is checked.
+    """
+    check_name(name)
+    _check_word("sampler", sampler, SAMPLERS)
+    _check_word("scheduler", scheduler, SCHEDULERS)
+    if trials is not None and trials < 1:
+        raise StudyError(f"--trials must be at least 1, not {trials}.")
+    overrides = dict(overrides or {})
+    if "seeds" in overrides:
+        raise StudyError("seeds are set with --seeds, not with --set.")
+    groups = []
+    for scenario in _chosen("scenario", scenarios, space.scenarios):
+        for method in _chosen("method", methods, space.methods):
+            groups.append(_group(space, scenario, method, overrides))
+    phase: Phase = "tune" if any(group.distributions for group in groups) else "grid"
+    plan = Plan(
+        name=name,
+        space=space.name,
+        description=space.description,
+        citation=space.citation,
+        phase=phase,
+        seeds=_seeds(space, seeds),
+        sampler=sampler,  # type: ignore[arg-type]
+        scheduler=scheduler,  # type: ignore[arg-type]
+        search_seed=space.search_seed if search_seed is None else search_seed,
+        groups=tuple(groups),
+    )
+    if trials is not None:
+        plan = plan.with_trials(trials)
+    _check(plan)
+    return plan
+
+
+def check_data(plan: Plan, data_dir: Path) -> dict[str, int]:
+    """Loads what the trials need and builds every task sequence once. Returns the number of tasks of each scenario.
+
+    Raises:
+        StudyError: a data set is not to be had, or has fewer tasks or images than asked for.
+    """
+    counts = {}
+    for group in plan.groups:
+        first = group.points[0] if group.points else ends(group)[0]
+        counts[group.scenario] = experiment.build(plan.trial_config(group, first), data_dir).tasks.count
+    return counts
+
+
+def ends(group: Group) -> list[Flat]:
+    """For each distribution its extreme values, the others at one of theirs: what must be valid for all draws to be."""
+    values = {name: _extremes(distribution) for name, distribution in group.drawn().items()}
+    lowest = {name: choices[0] for name, choices in values.items()}
+    return [lowest | {name: value} for name, choices in values.items() for value in choices] or [lowest]
+
+
+def _extremes(distribution: BaseDistribution) -> list[Any]:
+    if isinstance(distribution, FloatDistribution | IntDistribution):
+        return [distribution.low, distribution.high]
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    raise StudyError(f"{type(distribution).__name__} is not a distribution that the study can draw from.")
+
+
+def _within(distribution: BaseDistribution, value: Any) -> bool:
+    values = _extremes(distribution)
+    return value in values if isinstance(distribution, CategoricalDistribution) else values[0] <= value <= values[-1]
+
+
+def _group(space: SearchSpace, scenario: str, method: str, overrides: Flat) -> Group:
+    tried = space.methods[method]
+    settings = {
+        **space.settings,
+        **space.scenarios[scenario],
+        "optimizer/name": method,
+        **tried.settings,
+        **overrides,
+    }
+    points: list[Flat] = []
+    for point in tried.points:
+        kept = {name: value for name, value in point.items() if name not in overrides}
+        if kept not in points:
+            points.append(kept)
+    distributions = {
+        name: distribution_to_json(drawn) for name, drawn in tried.distributions.items() if name not in overrides
+    }
+    budget = space.trials or len(points)
+    if not distributions:
+        budget = min(budget, len(points) or 1)
+        points = points or [{}]
+    return Group(
+        scenario=scenario,
+        method=method,
+        settings=settings,
+        points=tuple(points),
+        distributions=distributions,
+        trials=budget,
+    )
+
+
+def _check(plan: Plan) -> None:
+    """Refuses any trial that could not run, before the first one does."""
+    for group in plan.groups:
+        drawn = group.drawn()
+        for point in [*group.points, *(ends(group) if drawn else [])]:
+            try:
+                config = plan.trial_config(group, point)
+            except StudyError as error:
+                hint = f" (in method {group.method!r}; choose methods with --method)" if len(plan.groups) > 1 else ""
+                raise StudyError(str(error).removesuffix(".") + hint + ".") from None
+        for point in group.points:
+            for name, distribution in drawn.items():
+                if name in point and not _within(distribution, point[name]):
+                    raise StudyError(
+                        f"The point {name}={point[name]} of method {group.method!r} lies outside of its distribution "
+                        f"{distribution}."
+                    )
+        if not config.tasks.settings.get("validation_fraction"):
+            if drawn:
+                raise StudyError(
+                    "A search needs held-out images to score its trials; set tasks/validation_fraction above 0, "
+                    "for example --set tasks/validation_fraction=0.1667."
+                )
+            if plan.scheduler != "none":
+                raise StudyError(
+                    f"--scheduler {plan.scheduler} needs held-out images to judge trials by; set "
+                    f"tasks/validation_fraction above 0, or use --scheduler none."
+                )
+    if plan.sampler == "nsga2" and plan.scheduler != "none":
+        raise StudyError("--sampler nsga2 has two objectives and cannot stop trials early; use --scheduler none.")
+
+
+def _chosen(what: str, words: Sequence[str], known: Mapping[str, Any]) -> list[str]:
+    for word in words:
+        if word not in known:
+            raise StudyError(f"Unknown {what} {word!r} in this space; {nearest(word, known)}.")
+    return [word for word in known if word in words] if words else list(known)
+
+
+def _check_word(what: str, word: str, known: Sequence[str]) -> None:
+    if word not in known:
+        raise StudyError(f"Unknown {what} {word!r}; {nearest(word, known)}.")
+
+
+def _seeds(space: SearchSpace, count: int | None) -> tuple[int, ...]:
+    if count is None:
+        return space.seeds
+    if count < 1:
+        raise StudyError(f"--seeds must be at least 1, not {count}.")
+    after = max(space.seeds) + 1
+    return (space.seeds + tuple(range(after, after + count)))[:count]
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Reads `key=value` as the command line gives it; the value is JSON, or else a plain word.
+
+    Raises:
+        StudyError: there is no `=`, or no slash in the key.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or "/" not in key:
+        raise StudyError(f"--set {text} is not a setting; write it like --set training/batch_size=32.")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
