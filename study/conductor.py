@@ -7,6 +7,7 @@ alone, so that a conductor made anew goes on where the one before it stopped, wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from study.folder import SweepFolder
@@ -64,6 +65,11 @@ class Conductor:
                 return self._records[history.key].history
         return None
 
+    def checkpoint_of(self, key: str) -> str | None:
+        """Where the last checkpoint of the trial lies, if it has one."""
+        place = self._records[key].history.checkpoint
+        return place and str(self._folder.root.resolve() / place)
+
     def _turn(self, label: str) -> tuple[bool, int]:
         return (not self._searches[label].has_unfinished, self._proposed[label])
 
@@ -83,7 +89,11 @@ class Conductor:
 
     def checkpointed(self, key: str, path: str) -> None:
         """A checkpoint of the trial is in its place."""
-        self._records[key].append("checkpoint", path=path)
+        place = Path(path)
+        root = self._folder.root.resolve()
+        if place.is_relative_to(root):  # so that the folder of a sweep can be moved
+            place = place.relative_to(root)
+        self._records[key].append("checkpoint", path=str(place))
 
     def ended(self, key: str) -> None:
         """The trial has reached its last task, or was stopped by the scheduler."""

@@ -25,6 +25,10 @@ from study.plan import Plan, check_name
 from study.record import LineReader, TrialHistory, TrialRecord, append_line, read_records
 
 
+class RunningError(StudyError):
+    """Another process is driving the sweep."""
+
+
 class Execution(StrictSettings):
     """Where and with what a sweep runs; it may differ from one start to the next.
 
@@ -118,12 +122,12 @@ class SweepFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other drivers out. Raises StudyError when one is in."""
+        """Keeps other drivers out. Raises RunningError when one is in."""
         lock = FileLock(self.root / ".lock", blocking=False)
         try:
             lock.acquire()
         except Timeout:
-            raise StudyError(f"The sweep {self.plan.name!r} is running already, in another process.") from None
+            raise RunningError(f"The sweep {self.plan.name!r} is running already, in another process.") from None
         try:
             yield
         finally:

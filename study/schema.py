@@ -36,6 +36,10 @@ GRADIENT_EVALUATIONS: Final = "gradient_evaluations"
 TRAINING_SECONDS: Final = "seconds/training"
 EVALUATION_SECONDS: Final = "seconds/evaluation"
 DIVERGED_LANES: Final = "lanes/diverged"
+FINISHED_TRIALS: Final = "trials/finished"
+STOPPED_TRIALS: Final = "trials/stopped"
+FAILED_TRIALS: Final = "trials/failed"
+BEST_OBJECTIVE: Final = "best_objective"
 
 PER_TASK: Final = (
     Quantity(
@@ -137,7 +141,19 @@ SUMMARY: Final = (
     Quantity("summary/lanes_diverged", "count", "Lanes that had diverged by the end of the task sequence."),
 )
 
-QUANTITIES: Final = {quantity.name: quantity for quantity in PER_TASK + SUMMARY}
+SWEEP: Final = (
+    Quantity(FINISHED_TRIALS, "count", "Trials of the sweep that ran through their task sequence."),
+    Quantity(STOPPED_TRIALS, "count", "Trials that the scheduler stopped early."),
+    Quantity(FAILED_TRIALS, "count", "Trials that failed for good."),
+    Quantity(
+        BEST_OBJECTIVE,
+        "share",
+        "Highest objective among the finished trials of one method in one scenario, named `best_objective/SCENARIO-METHOD`.",
+        needs_validation=True,
+    ),
+)
+
+QUANTITIES: Final = {quantity.name: quantity for quantity in PER_TASK + SUMMARY + SWEEP}
 
 
 def lane_name(name: str, lane: int) -> str:

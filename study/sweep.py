@@ -198,7 +198,7 @@ class Proposals(_Adapter, Searcher):
         return {
             "key": history.key,
             "config": history.config,
-            "checkpoint": history.checkpoint,
+            "checkpoint": self._conductor.checkpoint_of(history.key),
             "threads": self._threads,
             "data_dir": self._data_dir,
         }

@@ -1,0 +1,250 @@
+"""The command line: words in, exit code out. 0 done, 1 a trial failed, 2 bad input, 130 interrupted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+app = typer.Typer(
+    name="study",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Does sharpness regularisation (SAM, GNP) keep a network able to learn? Sweeps over methods and settings on "
+    "sequences of tasks: run them, compare them in MLflow, export the best.\n\n"
+    "Begin with:  [bold]study run quickstart[/bold]",
+)
+
+Directory = Annotated[Path, typer.Option("--dir", help="Folder of all sweeps.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of downloaded data sets; default: $STUDY_DATA or ~/.cache/plasticity-study/data."),
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(help="MLflow's store or server; default: $MLFLOW_TRACKING_URI, or SQLite in the folder of sweeps."),
+]
+Name = Annotated[str, typer.Argument(help="Name of the sweep.", show_default=False)]
+Settings = Annotated[
+    list[str],
+    typer.Option("--set", help="Overrule any setting by its slash name, e.g. training/batch_size=32. Repeatable."),
+]
+CpusPerTrial = Annotated[float | None, typer.Option(help="CPUs and threads of each trial; default 1.")]
+GpusPerTrial = Annotated[
+    float | None, typer.Option(help="GPUs of each trial; a fraction shares a card; default 0.25 where there is one.")
+]
+Workers = Annotated[int | None, typer.Option(help="Most trials at once; 1 makes a search repeatable. Default: all that fit.")]
+Address = Annotated[str | None, typer.Option(help="A Ray cluster, HOST:PORT or auto; default: this machine alone.")]
+
+DEFAULT_DIRECTORY = Path("study-results")
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "study run quickstart\n\n"
+    "study run paper_grid --set tasks/count=3 --seeds 2\n\n"
+    "study run beyond_grid --scenario class_pairs --method sam --method gnp --trials 60 --scheduler asha\n\n"
+    "study run ./my_space.py --name first-try --set model/widths=[100,100,100]"
+)
+def run(
+    space: Annotated[str, typer.Argument(help="A search space by name (see: study list), or the path of a file.")],
+    name: Annotated[str | None, typer.Option(help="Name of the sweep; default: the space's.")] = None,
+    scenario: Annotated[list[str], typer.Option(help="Only this scenario. Repeatable.")] = [],  # noqa: B006
+    method: Annotated[list[str], typer.Option(help="Only this method. Repeatable.")] = [],  # noqa: B006
+    trials: Annotated[int | None, typer.Option(help="Trials of each method in each scenario.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds of each trial, trained side by side.")] = None,
+    set_: Settings = [],  # noqa: B006
+    sampler: Annotated[str, typer.Option(help="tpe, random, gp, cmaes, or nsga2 (accuracy and decline).")] = "tpe",
+    scheduler: Annotated[str, typer.Option(help="none, or asha: stop hopeless trials early.")] = "none",
+    search_seed: Annotated[int | None, typer.Option(help="Seed of the sampler's draws; default: the space's.")] = None,
+    cpus_per_trial: CpusPerTrial = None,
+    gpus_per_trial: GpusPerTrial = None,
+    workers: Workers = None,
+    address: Address = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    data_dir: DataDir = None,
+    tracking_uri: TrackingUri = None,
+) -> int:
+    """Run a sweep over a search space: train, log, compare, export the best."""
+    from study import commands
+
+    execution = _execution(
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        workers=workers,
+        address=address,
+        tracking_uri=tracking_uri,
+        data_dir=str(_data_dir(data_dir)),
+    )
+    return commands.run(
+        space,
+        directory,
+        execution,
+        name,
+        scenarios=scenario,
+        methods=method,
+        trials=trials,
+        seeds=seeds,
+        overrides=_overrides(set_),
+        sampler=sampler,
+        scheduler=scheduler,
+        search_seed=search_seed,
+    )
+
+
+@app.command(epilog="Examples:\n\nstudy resume quickstart\n\nstudy resume quickstart --trials 12")
+def resume(
+    name: Name,
+    trials: Annotated[int | None, typer.Option(help="A larger budget: trials of each method, old ones counted in.")] = None,
+    cpus_per_trial: CpusPerTrial = None,
+    gpus_per_trial: GpusPerTrial = None,
+    workers: Workers = None,
+    address: Address = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    data_dir: DataDir = None,
+    tracking_uri: TrackingUri = None,
+) -> int:
+    """Go on with a sweep that was interrupted, or that is to search longer."""
+    from study import commands
+
+    changes = {
+        "cpus_per_trial": cpus_per_trial,
+        "gpus_per_trial": gpus_per_trial,
+        "workers": workers,
+        "address": address,
+        "tracking_uri": tracking_uri,
+        "data_dir": str(data_dir.resolve()) if data_dir else None,
+    }
+    _execution(**{**changes, "data_dir": ""})
+    return commands.resume(directory, name, changes, trials)
+
+
+@app.command(epilog="Example:\n\nstudy sync quickstart --tracking-uri http://localhost:5000")
+def sync(name: Name, directory: Directory = DEFAULT_DIRECTORY, tracking_uri: TrackingUri = None) -> int:
+    """Bring MLflow up to date with a sweep's records, after an outage or into another store."""
+    from study import commands
+
+    return commands.sync(directory, name, tracking_uri)
+
+
+@app.command("list")
+def list_(directory: Directory = DEFAULT_DIRECTORY) -> int:
+    """List the search spaces and the sweeps there are."""
+    from study import commands
+
+    return commands.list_all(directory)
+
+
+@app.command(epilog="Example:\n\nstudy show beyond_grid")
+def show(space: Annotated[str, typer.Argument(help="A search space by name, or the path of a file.")]) -> int:
+    """Show what a search space tries."""
+    from study import commands
+
+    return commands.show_space(space)
+
+
+@app.command(
+    epilog="Examples:\n\nstudy trial study-results/quickstart/best/class_pairs-sam-003.yaml\n\n"
+    "study trial my.yaml --set tasks/count=5 --json"
+)
+def trial(
+    file: Annotated[Path, typer.Argument(help="An exported configuration, or one written by hand.")],
+    set_: Settings = [],  # noqa: B006
+    threads: Annotated[int | None, typer.Option(help="Threads; default: those of the exported trial, or 1.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON a task, numbers in full.")] = False,
+    data_dir: DataDir = None,
+) -> int:
+    """Run one configuration in this process, without Ray, and print each task."""
+    from study import commands
+    from study.config import StudyError
+
+    if threads is not None and threads < 1:
+        raise StudyError(f"--threads must be at least 1, not {threads}.")
+    return commands.trial(file, _overrides(set_), threads, _data_dir(data_dir), as_json)
+
+
+@app.command(epilog="Example:\n\nstudy best quickstart --top 3")
+def best(
+    name: Name,
+    top: Annotated[int, typer.Option(help="How many of each method.")] = 1,
+    directory: Directory = DEFAULT_DIRECTORY,
+) -> int:
+    """Show the best trials of each method, by the objective."""
+    from study import commands
+
+    return commands.best(directory, name, top)
+
+
+@app.command(epilog="Example:\n\nstudy export quickstart --to winners")
+def export(
+    name: Name,
+    to: Annotated[Path | None, typer.Option(help="Folder for the files; default: best/ in the sweep's folder.")] = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+) -> int:
+    """Write the best configuration of each method as a YAML file that `study trial` runs."""
+    from study import commands
+
+    return commands.export(directory, name, to)
+
+
+@app.command(epilog="Example:\n\nstudy ui quickstart")
+def ui(
+    name: Annotated[str | None, typer.Argument(help="Sweep whose page to open; default: all.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5000,
+    directory: Directory = DEFAULT_DIRECTORY,
+    tracking_uri: TrackingUri = None,
+) -> int:
+    """Serve MLflow's page over the study's store."""
+    from study import commands
+
+    return commands.ui(directory, name, tracking_uri, host, port)
+
+
+def _overrides(settings: list[str]) -> dict[str, Any]:
+    from study.plan import parse_setting
+
+    return dict(parse_setting(text) for text in settings)
+
+
+def _data_dir(given: Path | None) -> Path:
+    cache = os.environ.get("STUDY_DATA") or Path.home() / ".cache" / "plasticity-study" / "data"
+    return Path(given or cache).expanduser().resolve()
+
+
+def _execution(**choices: Any) -> Any:
+    """The execution, refusing numbers that make no sense."""
+    from study.config import StudyError
+    from study.folder import Execution
+
+    for name in ("cpus_per_trial", "workers"):
+        if choices[name] is not None and not choices[name] > 0:
+            raise StudyError(f"--{name.replace('_', '-')} must be above 0, not {choices[name]:g}.")
+    if choices["gpus_per_trial"] is not None and not choices["gpus_per_trial"] >= 0:
+        raise StudyError(f"--gpus-per-trial must be 0 or more, not {choices['gpus_per_trial']:g}.")
+    return Execution(**{name: value for name, value in choices.items() if value is not None})
+
+
+def main() -> None:
+    """The program: every fault of the user is one sentence on standard error and exit code 2."""
+    from study.config import StudyError
+
+    try:
+        code = app(standalone_mode=False)
+    except StudyError as error:
+        print(f"study: {error}", file=sys.stderr)
+        code = 2
+    except click.ClickException as error:
+        print(f"study: {error.format_message()}", file=sys.stderr)
+        code = 2
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        print("study: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)

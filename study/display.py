@@ -1,0 +1,163 @@
+"""What a person sees in the terminal: progress while a sweep runs, tables after it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from study import schema
+from study.folder import SweepFolder
+from study.record import TrialHistory, short
+
+PLAIN_LINE_SECONDS = 10.0
+"""Least time between two lines of progress where the output is not a terminal."""
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+class Progress:
+    """How a sweep goes: a calm live display in a terminal, plain lines elsewhere."""
+
+    def __init__(self, folder: SweepFolder, workers: int) -> None:
+        plan = folder.plan
+        self._name = plan.name
+        self._workers = workers
+        self._planned_trials = sum(group.trials for group in plan.groups)
+        self._planned_tasks = sum(group.trials * folder.task_counts[group.scenario] for group in plan.groups)
+        self._groups = [group.label for group in plan.groups]
+        self._histories = {history.key: history for history in folder.histories()}
+        self._began = time.monotonic()
+        self._tasks_before = self._tasks_done()
+        self._said = 0.0
+        self._live: Live | None = None
+
+    def __enter__(self) -> Progress:
+        """Starts to show."""
+        if console.is_terminal:
+            self._live = Live(console=console, refresh_per_second=2, transient=True, get_renderable=self._picture)
+            self._live.start()
+        else:
+            self.say(f"{self._name}: {self._planned_trials} trials, {self._planned_tasks} tasks, {self._workers} at a time")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Takes the live display away."""
+        if self._live:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """A line for people, above the live display."""
+        console.print(text, markup=False, soft_wrap=True)
+
+    def trial_changed(self, history: TrialHistory) -> None:
+        """A trial was started, reported a task, or ended."""
+        self._histories[history.key] = history
+        if self._live:
+            return
+        ended = history.outcome in ("stopped", "failed", "finished")
+        if ended:
+            self.say(f"{self._status()}; {history.outcome}: {history.key}, {describe(history)}")
+        elif time.monotonic() - self._said < PLAIN_LINE_SECONDS or not history.tasks:
+            return
+        else:
+            self.say(self._status())
+        self._said = time.monotonic()
+
+    def _tasks_done(self) -> int:
+        """Tasks that need no more work; those that a stopped trial was spared count as done."""
+        return sum(
+            history.task_count if history.outcome in ("finished", "stopped", "failed") else len(history.tasks)
+            for history in list(self._histories.values())
+        )
+
+    def _status(self) -> str:
+        histories = list(self._histories.values())
+        ended = sum(1 for h in histories if h.outcome in ("finished", "stopped", "failed"))
+        running = sum(1 for h in histories if h.outcome == "running")
+        done = self._tasks_done()
+        return (
+            f"trials {ended}/{self._planned_trials} done, {running} running; tasks {done}/{self._planned_tasks}; "
+            f"{self._time_left(done)}"
+        )
+
+    def _time_left(self, done: int) -> str:
+        elapsed = time.monotonic() - self._began
+        fresh = done - self._tasks_before
+        if fresh < 1:
+            return f"{clock(elapsed)} so far"
+        left = elapsed / fresh * max(0, self._planned_tasks - done)
+        return f"{clock(elapsed)} so far, about {clock(left)} left"
+
+    def _picture(self) -> RenderableType:
+        bar = ProgressBar(total=max(1, self._planned_tasks), completed=self._tasks_done(), width=40)
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for label in self._groups:
+            found = [h for h in list(self._histories.values()) if h.group == label]
+            scored = [h for h in found if h.outcome == "finished" and schema.OBJECTIVE in h.metrics]
+            top = max(scored, key=lambda h: h.metrics[schema.OBJECTIVE], default=None)
+            ended = sum(1 for h in found if h.outcome in ("finished", "stopped", "failed"))
+            best = f"best {top.metrics[schema.OBJECTIVE]:.4f}  {top.name}" if top else ""
+            table.add_row(label, f"{ended} done", best)
+        return Group(Text(f"{self._name}  ", style="bold"), Text(self._status()), bar, table)
+
+
+def describe(history: TrialHistory) -> str:
+    """One trial's last numbers, for a line."""
+    if history.outcome == "failed":
+        return f"{history.name}: {history.reason}"
+    parts = [history.name]
+    if schema.OBJECTIVE in history.metrics:
+        parts.append(f"objective {history.metrics[schema.OBJECTIVE]:.4f}")
+    elif schema.TEST_ACCURACY in history.metrics:
+        parts.append(f"test accuracy of the last task {history.metrics[schema.TEST_ACCURACY]:.4f}")
+    if history.outcome == "stopped":
+        parts.append(f"after {len(history.tasks)} of {history.task_count} tasks")
+    return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """A duration for people: 45 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def number(value: object) -> str:
+    """A share for a table: four decimals, and a dash for what there is not."""
+    return f"{value:.4f}" if isinstance(value, float) and value == value else "-"
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 0) -> Table:
+    """A plain table; the last `numeric` columns are aligned to the right."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for place, column in enumerate(columns):
+        right = place >= len(columns) - numeric
+        made.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def show(renderable: RenderableType) -> None:
+    """Prints a table; in a pipe as wide as it needs to be."""
+    if console.is_terminal:
+        console.print(renderable)
+    else:
+        Console(highlight=False, width=240, file=sys.stdout).print(renderable)
+
+
+def settings_words(tried: Mapping[str, Any]) -> str:
+    """Settings for a table: `lr=0.01 rho=0.05`."""
+    return " ".join(f"{name.rsplit('/', 1)[-1]}={short(value)}" for name, value in tried.items())
