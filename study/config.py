@@ -172,7 +172,7 @@ def yaml_text(plain: Mapping[str, Any]) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.width = 120
+    yaml.width = 4096
     text = io.StringIO()
     yaml.dump(dict(plain), text)
     return text.getvalue()

@@ -20,6 +20,9 @@ from study.record import TrialHistory, short
 PLAIN_LINE_SECONDS = 10.0
 """Least time between two lines of progress where the output is not a terminal."""
 
+LEAST_TASKS_FOR_ESTIMATE = 5
+"""Tasks of each worker before the time left can be told from them."""
+
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
@@ -35,7 +38,7 @@ class Progress:
         self._planned_tasks = sum(group.trials * folder.task_counts[group.scenario] for group in plan.groups)
         self._groups = [group.label for group in plan.groups]
         self._histories = {history.key: history for history in folder.histories()}
-        self._began = time.monotonic()
+        self._began: float | None = None
         self._tasks_before = self._tasks_done()
         self._said = 0.0
         self._live: Live | None = None
@@ -61,6 +64,7 @@ class Progress:
     def trial_changed(self, history: TrialHistory) -> None:
         """A trial was started, reported a task, or ended."""
         self._histories[history.key] = history
+        self._began = self._began or time.monotonic()
         if self._live:
             return
         ended = history.outcome in ("stopped", "failed", "finished")
@@ -90,9 +94,9 @@ class Progress:
         )
 
     def _time_left(self, done: int) -> str:
-        elapsed = time.monotonic() - self._began
+        elapsed = time.monotonic() - (self._began or time.monotonic())
         fresh = done - self._tasks_before
-        if fresh < 1:
+        if fresh < LEAST_TASKS_FOR_ESTIMATE * self._workers:
             return f"{clock(elapsed)} so far"
         left = elapsed / fresh * max(0, self._planned_tasks - done)
         return f"{clock(elapsed)} so far, about {clock(left)} left"

@@ -1,5 +1,6 @@
 """Where a result comes from: versions, device, threads, host, git commit."""
 
+import functools
 import platform
 import subprocess
 from importlib import metadata
@@ -9,6 +10,7 @@ from typing import Any
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python, of this study and of the packages that a result depends on; absent ones are left out."""
     found = {"python": platform.python_version()}
@@ -20,6 +22,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def git_commit() -> str | None:
     """Commit of the working tree that this package runs from, with "+changes" when it differs; None outside of one."""
     folder = Path(__file__).parent
@@ -43,14 +46,19 @@ def git_commit() -> str | None:
 
 
 def training_facts(device: str, data_fingerprint: str) -> dict[str, Any]:
-    """What a worker knows about how it trains; numbers may differ in their last digits when any of it does."""
+    """What a process knows about how it trains; numbers may differ in their last digits when any of it does.
+
+    Returns:
+        Plain data: `device`, `device_name`, `threads`, `host`, `data_fingerprint`, `git_commit` (or None), `versions`.
+    """
     import torch  # only where something is trained
 
     return {
         "device": device,
         "device_name": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
         "host": platform.node(),
         "data_fingerprint": data_fingerprint,
+        "git_commit": git_commit(),
+        "versions": {**versions(), "torch": torch.__version__},
     }

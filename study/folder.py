@@ -108,8 +108,10 @@ class SweepFolder:
         append_line(self.root / "sweep.jsonl", {"kind": kind, **content})
 
     def records(self) -> list[TrialRecord]:
-        """The records of all trials so far."""
-        return read_records(self.root / "trials")
+        """The records of all trials so far, in the order of the plan's groups, then by number."""
+        places = {group.label: place for place, group in enumerate(self.plan.groups)}
+        records = read_records(self.root / "trials")
+        return sorted(records, key=lambda record: (places[record.history.group], record.history.number))
 
     def histories(self) -> list[TrialHistory]:
         """What the records tell."""

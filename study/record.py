@@ -80,6 +80,7 @@ class TrialHistory:
         checkpoint: place of the last checkpoint.
         outcome: of the last attempt.
         reason: why it failed.
+        started, ended: when the first attempt began and the last one ended, seconds since 1970; None before.
     """
 
     key: str
@@ -96,12 +97,15 @@ class TrialHistory:
     checkpoint: str | None = None
     outcome: Outcome = "waiting"
     reason: str = ""
+    started: float | None = None
+    ended: float | None = None
 
     def apply(self, line: Line) -> None:
         """Takes one more line into account."""
         match line["kind"]:
             case "start":
-                self.outcome, self.reason = "running", ""
+                self.outcome, self.reason, self.ended = "running", "", None
+                self.started = self.started or line["at"]
             case "facts":
                 self.facts = line["facts"]
             case "task" if line["task"] == len(self.tasks):
@@ -109,7 +113,7 @@ class TrialHistory:
             case "checkpoint":
                 self.checkpoint = line["path"]
             case "end":
-                self.outcome, self.reason = line["outcome"], line.get("reason", "")
+                self.outcome, self.reason, self.ended = line["outcome"], line.get("reason", ""), line["at"]
 
     @property
     def group(self) -> str:
@@ -183,12 +187,8 @@ TRIAL_FIELDS = ("key", "number", "scenario", "method", "phase", "tried", "config
 
 
 def read_records(trials: Path) -> list[TrialRecord]:
-    """The records in a folder, by scenario, method and number; empty when there are none."""
-    records = []
-    for path in trials.glob("*/record.jsonl"):
-        if path.stat().st_size:
-            records.append(TrialRecord(path))
-    return sorted(records, key=lambda record: (record.history.scenario, record.history.method, record.history.number))
+    """The records in a folder, in no order; a trial that has not even a whole first line is passed over."""
+    return [TrialRecord(path) for path in trials.glob("*/record.jsonl") if b"\n" in path.read_bytes()]
 
 
 SHORT_NAMES = {"optimizer/lr": "lr", "optimizer/rho": "rho", "optimizer/lambda": "lambda", "optimizer/r": "r"}

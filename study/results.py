@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 
 from analysis import export, selection
-from study import facts, schema
+from study import schema
 from study.config import StudyError
 from study.folder import SweepFolder
 from study.record import TrialHistory
+
+PROVENANCE_FACTS = ("data_fingerprint", "device", "device_name", "threads", "versions", "git_commit")
 
 NO_OBJECTIVE = (
     "has no objective: no images were held out for validation, and choosing by test accuracy would be choosing by the exam; "
@@ -89,9 +91,7 @@ def provenance(folder: SweepFolder, history: TrialHistory, run_id: str | None) -
         "selected_by": f"objective, the highest of {finished} finished trials",
         "objective": history.summary["summary/objective"],
         "accuracy_test": history.summary["summary/accuracy_test"],
-        **{name: history.facts[name] for name in ("data_fingerprint", "device", "device_name", "threads")},
-        "versions": {**facts.versions(), "torch": history.facts["torch"]},
-        "git_commit": facts.git_commit(),
+        **{name: history.facts[name] for name in PROVENANCE_FACTS},
     }
 
 

@@ -169,7 +169,7 @@ class SweepView:
             self._store = store
         return self._store.client
 
-    def _run(self, role: str, trial: str, name: str) -> str:
+    def _run(self, role: str, trial: str, name: str, started: float | None = None) -> str:
         """The run of that role and trial, found or made."""
         client = self._connect()
         query = f"tags.role = '{role}'" + (f" and tags.trial = '{trial}'" if trial else "")
@@ -177,7 +177,8 @@ class SweepView:
             return str(run.info.run_id)
         tags = {"role": role, "sweep": self._folder.plan.name, "mlflow.source.name": "study"}
         tags |= {"trial": trial} if trial else {}
-        return str(client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
+        begun = _now() if started is None else int(started * 1000)
+        return str(client.create_run(self._experiment, run_name=name, tags=tags, start_time=begun).info.run_id)
 
     def begin(self) -> None:
         """The sweep's own run: its parameters and plan."""
@@ -209,7 +210,7 @@ class SweepView:
         client = self._connect()
         if key not in self._trials:
             record = TrialRecord(self._folder.root / "trials" / key / "record.jsonl")
-            run = self._run("trial", key, record.history.name)
+            run = self._run("trial", key, record.history.name, record.history.started)
             self._trials[key] = _TrialView(client, run, record, self._folder, self._drawings)
         self._trials[key].update()
 
@@ -273,9 +274,8 @@ class _TrialView:
         self._record.refresh()
         history = self._record.history
         if history.facts != self._facts:
-            versions = {f"version/{package}": version for package, version in facts.versions().items()}
-            commit = facts.git_commit()
-            tags = {**history.facts, **versions, **({"git_commit": commit} if commit else {})}
+            tags = {name: value for name, value in history.facts.items() if name != "versions" and value is not None}
+            tags |= {f"version/{package}": version for package, version in history.facts["versions"].items()}
             _log(self._client, self._run, tags=tags)
             self._facts = history.facts
         self._send_tasks([line for line in history.tasks if line["task"] not in self._sent])
@@ -305,7 +305,8 @@ class _TrialView:
         outcome = "interrupted" if history.outcome in ("running", "waiting") else history.outcome
         tags = {"outcome": outcome, "mlflow.note.content": trial_description(history)}
         _log(self._client, self._run, tags={**tags, **({"reason": history.reason} if history.reason else {})})
-        self._client.set_terminated(self._run, STATUS[history.outcome])
+        ended = _now() if history.ended is None else int(history.ended * 1000)
+        self._client.set_terminated(self._run, STATUS[history.outcome], end_time=ended)
 
     def _send_tasks(self, lines: list[Mapping[str, Any]]) -> None:
         pending: list[Metric] = []
