@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 METHOD_COLOURS = {"sgd": "#000000", "sam": "#0072B2", "gnp": "#D55E00"}
 """From Okabe and Ito's palette, told apart in the common colour-blindnesses."""
@@ -42,7 +43,9 @@ def learning_curve(path: Path, title: str, measures: Mapping[str, Sequence[Seque
         measures: accuracy as a share [task, lane], by what it was measured on.
     """
     figure, axes = _axes(title)
-    for (label, values), colour in zip(measures.items(), (METHOD_COLOURS["sam"], METHOD_COLOURS["gnp"], *OTHER_COLOURS), strict=False):
+    for (label, values), colour in zip(
+        measures.items(), (METHOD_COLOURS["sam"], METHOD_COLOURS["gnp"], *OTHER_COLOURS), strict=False
+    ):
         table = np.asarray(values, dtype=float)
         tasks = np.arange(1, len(table) + 1)
         if table.shape[1] > 1:
@@ -86,9 +89,9 @@ def _axes(title: str) -> tuple[Figure, Axes]:
 
 
 def _finish(figure: Figure, axes: Axes, path: Path) -> None:
-    low = min((float(np.nanmin(line.get_ydata())) for line in axes.get_lines()), default=0.0)  # type: ignore[type-var,arg-type]
+    low = min((float(np.nanmin(line.get_ydata())) for line in axes.get_lines()), default=0.0)
     axes.set_ylim(max(0.0, np.floor(low * 10) / 10), 1.005)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 6:
         axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)

@@ -35,6 +35,9 @@ def best(trials: pd.DataFrame, count: int = 1) -> pd.DataFrame:
     candidates = trials[(trials["outcome"] == "finished") & trials["objective"].notna()]
     ranked = candidates.sort_values(["objective", "number"], ascending=[False, True], kind="stable")
     chosen = ranked.groupby(["scenario", "method"], sort=False, group_keys=False).head(count)
-    order = {label: place for place, label in enumerate(dict.fromkeys(zip(trials["scenario"], trials["method"], strict=True)))}
+    order = {
+        label: place
+        for place, label in enumerate(dict.fromkeys(zip(trials["scenario"], trials["method"], strict=True)))
+    }
     places = [order[label] for label in zip(chosen["scenario"], chosen["method"], strict=True)]
     return chosen.assign(_place=places).sort_values("_place", kind="stable").drop(columns="_place")

@@ -40,10 +40,12 @@ CpusPerTrial = Annotated[float | None, typer.Option(help="CPUs and threads of ea
 GpusPerTrial = Annotated[
     float | None, typer.Option(help="GPUs of each trial; a fraction shares a card; default 0.25 where there is one.")
 ]
-Workers = Annotated[int | None, typer.Option(help="Most trials at once; 1 makes a search repeatable. Default: all that fit.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Most trials at once; 1 makes a search repeatable. Default: all that fit.")
+]
 Address = Annotated[str | None, typer.Option(help="A Ray cluster, HOST:PORT or auto; default: this machine alone.")]
 
-DEFAULT_DIRECTORY = Path("study-results")
+DEFAULT_DIRECTORY = Path("study-results")  # as in study.folder, which is not imported for the sake of --help
 
 
 @app.command(
@@ -102,7 +104,9 @@ def run(
 @app.command(epilog="Examples:\n\nstudy resume quickstart\n\nstudy resume quickstart --trials 12")
 def resume(
     name: Name,
-    trials: Annotated[int | None, typer.Option(help="A larger budget: trials of each method, old ones counted in.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="A larger budget: trials of each method, old ones counted in.")
+    ] = None,
     cpus_per_trial: CpusPerTrial = None,
     gpus_per_trial: GpusPerTrial = None,
     workers: Workers = None,
@@ -137,17 +141,19 @@ def sync(name: Name, directory: Directory = DEFAULT_DIRECTORY, tracking_uri: Tra
 @app.command("list")
 def list_(directory: Directory = DEFAULT_DIRECTORY) -> int:
     """List the search spaces and the sweeps there are."""
-    from study import commands
+    from study import overview
 
-    return commands.list_all(directory)
+    overview.show_all(directory)
+    return 0
 
 
 @app.command(epilog="Example:\n\nstudy show beyond_grid")
 def show(space: Annotated[str, typer.Argument(help="A search space by name, or the path of a file.")]) -> int:
     """Show what a search space tries."""
-    from study import commands
+    from study import commands, overview
 
-    return commands.show_space(space)
+    overview.show_space(commands.load_space(space))
+    return 0
 
 
 @app.command(
@@ -182,16 +188,19 @@ def best(
     return commands.best(directory, name, top)
 
 
-@app.command(epilog="Example:\n\nstudy export quickstart --to winners")
+@app.command(
+    epilog="Examples:\n\nstudy export quickstart --to winners\n\nstudy export paper_grid --trial class_pairs-sam-001"
+)
 def export(
     name: Name,
-    to: Annotated[Path | None, typer.Option(help="Folder for the files; default: best/ in the sweep's folder.")] = None,
+    trial: Annotated[list[str], typer.Option(help="This trial instead of the best ones. Repeatable.")] = [],  # noqa: B006
+    to: Annotated[Path | None, typer.Option(help="Folder for the files; default: one in the sweep's folder.")] = None,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> int:
     """Write the best configuration of each method as a YAML file that `study trial` runs."""
     from study import commands
 
-    return commands.export(directory, name, to)
+    return commands.export(directory, name, trial, to)
 
 
 @app.command(epilog="Example:\n\nstudy ui quickstart")

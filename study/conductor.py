@@ -78,7 +78,7 @@ class Conductor:
         self._append(key, "start")
 
     def result(self, key: str, line: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-        """Takes a task's measures; whether the trial goes on. A task that is known, done again after a failure, is passed over."""
+        """Takes a task's measures; whether the trial goes on. A task done again after a failure is passed over."""
         record = self._records[key]
         if record.history.facts != facts:
             record.append("facts", facts=dict(facts))

@@ -114,7 +114,7 @@ class Model(Protocol):
         """Initial parameters on the CPU, [lane, ...], lane k a function of `seeds[k]` alone."""
 
     def forward(self, params: Tensors, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits [lane, batch, output] and each hidden layer's activations [lane, batch, unit] of `inputs` [lane, batch, feature]."""
+        """Logits [lane, batch, output] of inputs [lane, batch, feature], and each hidden layer's output [lane, batch, unit]."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,9 @@ class Rule(Protocol):
     def initial_memory(self, params: Tensors) -> Tensors:
         """The memory before the first step; empty when the rule keeps none."""
 
-    def step(self, params: Tensors, memory: Tensors, gradient_at: GradientFunction) -> tuple[Tensors, Tensors, Evaluation]:
+    def step(
+        self, params: Tensors, memory: Tensors, gradient_at: GradientFunction
+    ) -> tuple[Tensors, Tensors, Evaluation]:
         """New parameters, new memory, and the evaluation at the old parameters."""
 
 

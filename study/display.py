@@ -27,6 +27,11 @@ console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 
+def complain(text: str) -> None:
+    """A line on standard error."""
+    errors.print(text, markup=False, soft_wrap=True)
+
+
 class Progress:
     """How a sweep goes: a calm live display in a terminal, plain lines elsewhere."""
 
@@ -49,7 +54,9 @@ class Progress:
             self._live = Live(console=console, refresh_per_second=2, transient=True, get_renderable=self._picture)
             self._live.start()
         else:
-            self.say(f"{self._name}: {self._planned_trials} trials, {self._planned_tasks} tasks, {self._workers} at a time")
+            self.say(
+                f"{self._name}: {self._planned_trials} trials, {self._planned_tasks} tasks, {self._workers} at a time"
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -140,7 +147,7 @@ def clock(seconds: float) -> str:
 
 def number(value: object) -> str:
     """A share for a table: four decimals, and a dash for what there is not."""
-    return f"{value:.4f}" if isinstance(value, float) and value == value else "-"
+    return f"{value:.4f}" if isinstance(value, float) else "-"
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 0) -> Table:
@@ -164,4 +171,9 @@ def show(renderable: RenderableType) -> None:
 
 def settings_words(tried: Mapping[str, Any]) -> str:
     """Settings for a table: `lr=0.01 rho=0.05`."""
-    return " ".join(f"{name.rsplit('/', 1)[-1]}={short(value)}" for name, value in tried.items())
+    return " ".join(f"{last(name)}={short(value)}" for name, value in tried.items())
+
+
+def last(name: str) -> str:
+    """The last word of a slash name."""
+    return name.rsplit("/", 1)[-1]

@@ -29,9 +29,7 @@ def complete(config: TrialConfig) -> TrialConfig:
         settings = parts.settings(kind, choice.name, choice.settings, f"{section}/")
         plain[section] = {"name": choice.name} | settings.plain()
     for name, given in config.interventions.items():
-        plain["interventions"][name] = parts.settings(
-            "interventions", name, given, f"interventions/{name}/"
-        ).plain()
+        plain["interventions"][name] = parts.settings("interventions", name, given, f"interventions/{name}/").plain()
     return TrialConfig.from_plain(plain)
 
 

@@ -1,12 +1,12 @@
 """The folder of a sweep: its plan and log, the records of its trials, its exports, Ray's checkpoints.
 
-    study-results/
-      mlflow.db                 MLflow's default store, shared by the sweeps beside it
-      NAME/sweep.jsonl          append-only: the plan, then every start, change of budget and end
-      NAME/trials/KEY/          the record of each trial
-      NAME/best/                exported configurations
-      NAME/ray/                 checkpoints, one folder a session
-      NAME/mlflow-artifacts/    artifacts of the default store
+study-results/
+  mlflow.db                 MLflow's default store, shared by the sweeps beside it
+  NAME/sweep.jsonl          append-only: the plan, then every start, change of budget and end
+  NAME/trials/KEY/          the record of each trial
+  NAME/best/                exported configurations
+  NAME/ray/                 checkpoints, one folder a session
+  NAME/mlflow-artifacts/    artifacts of the default store
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from filelock import FileLock, Timeout
 from study.config import StrictSettings, StudyError, nearest
 from study.plan import Plan, check_name
 from study.record import LineReader, TrialHistory, TrialRecord, append_line, read_records
+
+DEFAULT_DIRECTORY = Path("study-results")
 
 
 class RunningError(StudyError):
@@ -102,6 +104,11 @@ class SweepFolder:
     def directory(self) -> Path:
         """The folder of all sweeps."""
         return self.root.parent
+
+    @property
+    def option(self) -> str:
+        """What a command must be given to find the sweep: nothing when it lies in the default folder."""
+        return "" if self.directory == DEFAULT_DIRECTORY else f" --dir {self.directory}"
 
     def log(self, kind: str, **content: Any) -> None:
         """Appends a line to the sweep's own log."""

@@ -29,7 +29,9 @@ def per_lane(values: Tensor, like: Tensor) -> Tensor:
 
 def norm(tensors: Mapping[str, Tensor]) -> Tensor:
     """L2 norm over all tensors together, [lane]."""
-    return torch.stack([torch.linalg.vector_norm(t.flatten(1), dim=1) for t in tensors.values()]).norm(dim=0)
+    lengths = [torch.linalg.vector_norm(t.flatten(1), dim=1) for t in tensors.values()]
+    total: Tensor = torch.linalg.vector_norm(torch.stack(lengths), dim=0)
+    return total
 
 
 def add(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor], scale: Tensor) -> Tensors:

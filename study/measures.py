@@ -34,7 +34,7 @@ def lane_measures(result: TaskResult) -> dict[str, list[float]]:
 def summary(result: TaskResult) -> dict[str, float]:
     """What is logged once of a finished trial, computed from the result of its last task; its seconds excepted."""
     state = result.state
-    values = {
+    values: dict[str, Tensor | int] = {
         "summary/accuracy_test": state.test.mean(),
         "summary/accuracy_test_first_tenth": metrics.first_tenth(state.test).mean(),
         "summary/accuracy_test_last_tenth": metrics.last_tenth(state.test).mean(),

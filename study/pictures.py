@@ -34,7 +34,9 @@ class Pictures:
         shown = histories
         if any("summary/objective" in history.summary for history in histories):
             ranked = sorted(histories, key=lambda history: -history.summary.get("summary/objective", -1.0))
-            shown = [next(h for h in ranked if h.method == method) for method in dict.fromkeys(h.method for h in histories)]
+            shown = [
+                next(h for h in ranked if h.method == method) for method in dict.fromkeys(h.method for h in histories)
+            ]
         curves = [
             figures.Curve(history.name, history.method, [line["lanes"][schema.TEST_ACCURACY] for line in history.tasks])
             for history in shown[:MOST_CURVES]

@@ -63,7 +63,7 @@ class LineReader:
                 yield line
 
 
-@dataclass
+@dataclass(eq=False)
 class TrialHistory:
     """What a record tells of a trial.
 

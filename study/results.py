@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis import export, selection
-from study import schema
-from study.config import StudyError
+from study.config import StudyError, nearest
 from study.folder import SweepFolder
 from study.record import TrialHistory
 
@@ -51,35 +51,22 @@ def trials_table(histories: Sequence[TrialHistory]) -> pd.DataFrame:
     return table.astype(dict.fromkeys(numbers, "float64"))
 
 
-def best_trials(folder: SweepFolder, count: int = 1) -> pd.DataFrame:
-    """The best trials of each scenario and method by the objective.
+def best_keys(histories: Sequence[TrialHistory], count: int = 1) -> list[str]:
+    """Keys of the best trials of each scenario and method by the objective; empty when nothing can be chosen."""
+    return [str(key) for key in selection.best(trials_table(histories), count)["trial"]]
 
-    Raises:
-        StudyError: nothing has finished yet, or there is no objective to choose by.
-    """
-    histories = folder.histories()
+
+def check_selectable(folder: SweepFolder) -> None:
+    """Refuses to choose from nothing. Raises StudyError when no trial has finished or none has an objective."""
+    histories, name = folder.histories(), folder.plan.name
     if not any(history.outcome == "finished" for history in histories):
-        raise StudyError(f"No trial of {folder.plan.name!r} has finished yet; go on with `study resume {folder.plan.name}`.")
-    chosen = selection.best(trials_table(histories), count)
-    if chosen.empty:
-        raise StudyError(f"The sweep {folder.plan.name!r} {NO_OBJECTIVE}")
-    return chosen
+        raise StudyError(f"No trial of {name!r} has finished yet; go on with `study resume {name}{folder.option}`.")
+    if not best_keys(histories):
+        raise StudyError(f"The sweep {name!r} {NO_OBJECTIVE}")
 
 
-def best_or_none(folder: SweepFolder) -> pd.DataFrame | None:
-    """The best trial of each scenario and method, or None where there is nothing to choose from."""
-    chosen = selection.best(trials_table(folder.histories()))
-    return None if chosen.empty else chosen
-
-
-def has_objective(histories: Sequence[TrialHistory]) -> bool:
-    """Whether the trials were scored on held-out images."""
-    return any(schema.OBJECTIVE in history.metrics for history in histories)
-
-
-def provenance(folder: SweepFolder, history: TrialHistory, run_id: str | None) -> dict[str, Any]:
+def provenance(folder: SweepFolder, history: TrialHistory, run_id: str | None, selected_by: str) -> dict[str, Any]:
     """Where an exported configuration comes from."""
-    finished = sum(1 for h in folder.histories() if h.group == history.group and h.outcome == "finished")
     return {
         "sweep": folder.plan.name,
         "space": folder.plan.space,
@@ -88,23 +75,54 @@ def provenance(folder: SweepFolder, history: TrialHistory, run_id: str | None) -
         "method": history.method,
         "trial": history.key,
         "mlflow_run_id": run_id,
-        "selected_by": f"objective, the highest of {finished} finished trials",
-        "objective": history.summary["summary/objective"],
+        "selected_by": selected_by,
+        "objective": history.summary.get("summary/objective"),
         "accuracy_test": history.summary["summary/accuracy_test"],
         **{name: history.facts[name] for name in PROVENANCE_FACTS},
     }
 
 
-def export_best(folder: SweepFolder, target: Path, run_ids: dict[str, str]) -> list[Path]:
+def export_best(folder: SweepFolder, target: Path, run_ids: Mapping[str, str]) -> list[Path]:
     """Writes the best configuration of each scenario and method, `SCENARIO-METHOD-NUMBER.yaml`.
 
     Raises:
         StudyError: there is nothing to choose from, or another file stands in the place of one of them.
     """
+    check_selectable(folder)
+    histories = folder.histories()
+    finished = Counter(history.group for history in histories if history.outcome == "finished")
+    best = best_keys(histories)
+    chosen = {
+        history: f"objective, the highest of {finished[history.group]} finished trials"
+        for history in histories
+        if history.key in best
+    }
+    return _export(folder, target, run_ids, chosen)
+
+
+def export_named(folder: SweepFolder, keys: Sequence[str], target: Path, run_ids: Mapping[str, str]) -> list[Path]:
+    """Writes the configurations of the trials that the user names.
+
+    Raises:
+        StudyError: there is no such trial or it has not finished, or another file stands in the place of one of them.
+    """
     histories = {history.key: history for history in folder.histories()}
+    for key in keys:
+        if key not in histories:
+            raise StudyError(f"The sweep {folder.plan.name!r} has no trial {key!r}; {nearest(key, histories)}.")
+        if histories[key].outcome != "finished":
+            raise StudyError(
+                f"The trial {key!r} is {histories[key].outcome}, not finished; only finished ones are exported."
+            )
+    return _export(folder, target, run_ids, {histories[key]: "named by the user" for key in keys})
+
+
+def _export(
+    folder: SweepFolder, target: Path, run_ids: Mapping[str, str], chosen: Mapping[TrialHistory, str]
+) -> list[Path]:
     written = []
-    for key in best_trials(folder)["trial"]:
-        path = target / f"{key}.yaml"
-        export.write(path, histories[key].config, provenance(folder, histories[key], run_ids.get(key)))
+    for history, selected_by in chosen.items():
+        path = target / f"{history.key}.yaml"
+        export.write(path, history.config, provenance(folder, history, run_ids.get(history.key), selected_by))
         written.append(path)
     return written

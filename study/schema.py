@@ -89,7 +89,7 @@ PER_TASK: Final = (
     Quantity(
         DIVERGED_LANES,
         "count",
-        "Lanes whose loss or weights became non-finite: frozen since, counted at chance accuracy and at the loss of a uniform guess.",
+        "Lanes whose loss or weights became non-finite: frozen since, counted at chance accuracy and the loss of a guess.",
     ),
 )
 

@@ -118,7 +118,7 @@ class GroupSearch:
         self._report(number, task, metrics)
         if self._plan.scheduler == "none" or task + 1 == self._task_count:
             return True
-        return self.rungs.passes(number, task, metrics[schema.OBJECTIVE])
+        return self.rungs.passes(task, metrics[schema.OBJECTIVE])
 
     def tell(self, number: int, outcome: str, metrics: dict[str, float]) -> None:
         """Closes a trial: "finished" with its values, "stopped" as pruned, "failed" as failed."""
@@ -203,7 +203,7 @@ class Rungs:
         if task + 1 in self._reached:
             self._reached[task + 1][number] = objective
 
-    def passes(self, number: int, task: int, objective: float) -> bool:
+    def passes(self, task: int, objective: float) -> bool:
         """Whether the trial, taken down before, goes on after this task."""
         if task + 1 not in self._reached:
             return True

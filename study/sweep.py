@@ -190,7 +190,7 @@ class Proposals(_Adapter, Searcher):
         self._threads = max(1, int(execution.cpus_per_trial))
         self._data_dir = execution.data_dir
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Tune's own hint lacks FINISHED
         """The assignment of the next worker, or that there is nothing left."""
         history = self._conductor.propose()
         if history is None:
@@ -210,11 +210,11 @@ class Proposals(_Adapter, Searcher):
         """Nothing: the records are the memory."""
 
 
-class Verdicts(_Adapter, FIFOScheduler):  # type: ignore[misc]
+class Verdicts(_Adapter, FIFOScheduler):
     """Passes each report to the conductor and its verdict, to go on or to stop, back to Tune."""
 
     def __init__(self, conductor: Conductor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._conductor = conductor
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
@@ -224,7 +224,7 @@ class Verdicts(_Adapter, FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
 
-class Bookkeeping(_Adapter, tune.Callback):  # type: ignore[misc]
+class Bookkeeping(_Adapter, tune.Callback):
     """Tells the conductor of starts, checkpoints and ends."""
 
     def __init__(self, conductor: Conductor) -> None:

@@ -42,7 +42,9 @@ def run_trial(assignment: dict[str, Any]) -> None:
     saved_at = time.monotonic()
     for result in trainer.train(parts, start):
         line = measures.task_line(result, parts.tasks.count)
-        report = {"report": json.dumps({"line": line, "facts": told})}  # as text: Tune flattens dicts, '/' in names or not
+        report = {
+            "report": json.dumps({"line": line, "facts": told})
+        }  # as text: Tune flattens dicts, '/' in names or not
         last = result.task + 1 == parts.tasks.count
         if not last and time.monotonic() - saved_at < CHECKPOINT_SECONDS:
             tune.report(report)

@@ -7,19 +7,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from study import metrics
-from study.contracts import Dataset, Intervention, Model, Rule, Task, TaskSequence
+from study.contracts import Dataset, Intervention, Model, Rule, TaskSequence
+from study.feed import Feed
 from study.gradients import MinibatchGradient
-from study.lanes import Tensors, finite, generator, select
-
-EVALUATION_BATCH = 500
-"""Images at once in an evaluation, in each lane; bounds the memory, and changes no result but by rounding."""
+from study.lanes import Tensors, finite, select
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def _train_on_task(experiment: Experiment, state: State, index: int) -> TaskResu
     feed = Feed(experiment.dataset, task, experiment.device)
     params, states = state.params, state.intervention_states
     if index > 0:
-        params, states = _cross_boundary(experiment, index, params, states)
+        params, states = _each(experiment, params, states, lambda part, p, state: part.before_task(index, p, state))
     trained = _train(experiment, feed, index, params, state.memory, states, state.diverged)
     healthy = ~trained.diverged.to(experiment.device)
     after = replace(
@@ -172,15 +170,18 @@ def _with_row(rows: Tensor, row: Tensor | None) -> Tensor:
     return rows if row is None else torch.cat([rows, row.unsqueeze(0)])
 
 
-def _cross_boundary(
-    experiment: Experiment, index: int, params: Tensors, states: tuple[Tensors, ...]
+def _each(
+    experiment: Experiment,
+    params: Tensors,
+    states: tuple[Tensors, ...],
+    act: Callable[[Intervention, Tensors, Tensors], tuple[Tensors, Tensors]],
 ) -> tuple[Tensors, tuple[Tensors, ...]]:
-    """What the interventions do before task `index`."""
-    changed = []
-    for intervention, state in zip(experiment.interventions, states, strict=True):
-        params, state = intervention.before_task(index, params, state)
-        changed.append(state)
-    return params, tuple(changed)
+    """Lets every intervention act in turn; each gets the parameters that the one before it left."""
+    acted = []
+    for intervention, before in zip(experiment.interventions, states, strict=True):
+        params, after = act(intervention, params, before)
+        acted.append(after)
+    return params, tuple(acted)
 
 
 @dataclass(frozen=True)
@@ -214,11 +215,7 @@ def _train(
             experiment.model, inputs, labels, tuple(zip(experiment.interventions, states, strict=True))
         )
         params, memory, seen = experiment.rule.step(params, memory, gradient_at)
-        stepped = []
-        for intervention, state in zip(experiment.interventions, states, strict=True):
-            params, state = intervention.after_step(params, state)
-            stepped.append(state)
-        states = tuple(stepped)
+        params, states = _each(experiment, params, states, lambda part, p, state: part.after_step(p, state))
         hits += metrics.correct(seen.logits, labels)
         losses += seen.losses.sum(dim=1)
         steps += 1
@@ -233,56 +230,6 @@ def _train(
         diverged | ~sound.cpu(),
         steps * experiment.rule.evaluations_per_step,
     )
-
-
-class Feed:
-    """The images of one task, gathered from the data set on the device.
-
-    The grey values 0 to 255 become 0 to 1. Feature j of a lane's input is pixel `pixel_order[lane, j]`.
-    """
-
-    def __init__(self, dataset: Dataset, task: Task, device: str) -> None:
-        self._dataset = dataset
-        self._train = task.train
-        self._validation = task.validation.to(device)
-        self._test = task.test.to(device)
-        self._outputs = task.outputs.to(device)
-        self._pixel_order = None if task.pixel_order is None else task.pixel_order.to(device)
-        self._device = device
-        self._lanes = len(task.train)
-
-    @property
-    def train_count(self) -> int:
-        """Training images of the task, in each lane."""
-        return self._train.shape[1]
-
-    def minibatches(self, seeds: tuple[int, ...], task: int, size: int, passes: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and labels of each step; every pass goes over all images in a new order drawn from (seed, "order", task).
-
-        The last minibatch of a pass is smaller when `size` does not divide the number of images.
-        """
-        draws = [generator(seed, "order", task) for seed in seeds]
-        for _ in range(passes):
-            order = torch.stack([torch.randperm(self.train_count, generator=draw) for draw in draws])
-            images = self._train.gather(1, order).to(self._device)
-            for chosen in images.split(size, dim=1):
-                yield self._gather(self._dataset.train_images, self._dataset.train_labels, chosen)
-
-    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The held-out images, in pieces."""
-        for chosen in self._validation.split(EVALUATION_BATCH, dim=1):
-            yield self._gather(self._dataset.train_images, self._dataset.train_labels, chosen)
-
-    def test(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The test images, in pieces."""
-        for chosen in self._test.split(EVALUATION_BATCH):
-            yield self._gather(self._dataset.test_images, self._dataset.test_labels, chosen.expand(self._lanes, -1))
-
-    def _gather(self, images: Tensor, labels: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = images[chosen]
-        if self._pixel_order is not None:
-            pixels = pixels.gather(2, self._pixel_order.unsqueeze(1).expand(pixels.shape))
-        return pixels.to(torch.float32) / 255, self._outputs[labels[chosen]]
 
 
 def evaluate(model: Model, params: Tensors, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:

@@ -12,9 +12,7 @@ from study.config import StudyError
 from study.contracts import Dataset
 
 
-def dataset(
-    name: str, train_images: Tensor, train_labels: Tensor, test_images: Tensor, test_labels: Tensor
-) -> Dataset:
+def dataset(name: str, train_images: Tensor, train_labels: Tensor, test_images: Tensor, test_labels: Tensor) -> Dataset:
     """Puts a data set together out of images [image, ...] and labels [image], and takes its fingerprint.
 
     The fingerprint is the first 16 hexadecimal digits of SHA-256 over the bytes of training images, training labels,

@@ -1,4 +1,4 @@
-"""L2 Init, regenerative regularisation (Kumar, Marklund and Van Roy 2023, arXiv 2308.11958): pulls the weights to where they began.
+"""L2 Init (Kumar, Marklund and Van Roy 2023, arXiv 2308.11958): pulls the weights to where they began.
 
 The loss gains `strength * |w - w_0|^2`, w_0 the initial weights of the lane. Being part of the loss, it is part of every
 gradient of SAM and GNP.
@@ -19,7 +19,9 @@ from study.lanes import Tensors
 class Settings(StrictSettings):
     """Settings of L2 Init."""
 
-    strength: float = Field(1e-3, gt=0, description="Weight of the squared distance from the initial weights in the loss.")
+    strength: float = Field(
+        1e-3, gt=0, description="Weight of the squared distance from the initial weights in the loss."
+    )
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class L2Init(Intervention):
         return {name: value.clone() for name, value in params.items()}
 
     def loss_term(self, params: Tensors, state: Tensors) -> Tensor:
-        """strength * |w - w_0|^2, [lane]."""
+        """Strength * |w - w_0|^2, [lane]."""
         squares = [(value - state[name]).square().flatten(1).sum(1) for name, value in params.items()]
         return self.strength * torch.stack(squares).sum(0)
 

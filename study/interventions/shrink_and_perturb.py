@@ -20,7 +20,9 @@ class Settings(StrictSettings):
     """Settings of shrink and perturb."""
 
     shrink: float = Field(0.9, ge=0, le=1, description="Factor on the weights at each boundary between tasks.")
-    noise: float = Field(0.01, ge=0, description="Standard deviation of the noise added to each weight at each boundary.")
+    noise: float = Field(
+        0.01, ge=0, description="Standard deviation of the noise added to each weight at each boundary."
+    )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ class Settings(StrictSettings):
     """Shape of the network."""
 
     widths: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Listed] = Field(
-        (100, 100), description="Units of each hidden layer, from input to output; an empty list is a linear classifier."
+        (100, 100),
+        description="Units of each hidden layer, from input to output; an empty list is a linear classifier.",
     )
 
 

@@ -74,7 +74,9 @@ class BlendedRule:
             return {}
         return {name: torch.zeros_like(value) for name, value in params.items()}
 
-    def step(self, params: Tensors, memory: Tensors, gradient_at: GradientFunction) -> tuple[Tensors, Tensors, Evaluation]:
+    def step(
+        self, params: Tensors, memory: Tensors, gradient_at: GradientFunction
+    ) -> tuple[Tensors, Tensors, Evaluation]:
         """One step of the equation; see the package. A buffer of zeros makes the first `m = d`, as torch's does."""
         update, seen = blended_gradient(gradient_at, params, self)
         if self.decaying:
@@ -127,5 +129,3 @@ def constant_rule(
         momentous=settings.momentum != 0,
         decaying=settings.weight_decay != 0,
     )
-
-

@@ -19,7 +19,9 @@ from study.lanes import generator
 class TaskSettings(StrictSettings):
     """Settings that every task sequence has."""
 
-    count: int | None = Field(None, ge=1, description="Number of tasks: a prefix of the sequence; default: the paper's.")
+    count: int | None = Field(
+        None, ge=1, description="Number of tasks: a prefix of the sequence; default: the paper's."
+    )
     images_per_task: int | None = Field(
         None, ge=1, description="Training images of each task, drawn anew for each; default: all that are not held out."
     )
@@ -64,7 +66,9 @@ def subset(images: Tensor, size: int | None, seeds: Sequence[int], task: int) ->
 def check_sizes(settings: TaskSettings, available: int, held_out: int, where: str) -> None:
     """Refuses to draw more images than there are, and to validate on none when validation is asked for."""
     if available < 1:
-        raise StudyError(f"tasks/validation_fraction={settings.validation_fraction} leaves no image to train on {where}.")
+        raise StudyError(
+            f"tasks/validation_fraction={settings.validation_fraction} leaves no image to train on {where}."
+        )
     if settings.images_per_task is not None and settings.images_per_task > available:
         raise StudyError(
             f"tasks/images_per_task={settings.images_per_task} is too many: {where} {available} training images are left."

@@ -1,0 +1,74 @@
+"""A sweep and its trials as MLflow shows them: metrics, tables and Markdown, made out of the records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlflow.entities import Metric
+
+from study import schema
+from study.folder import SweepFolder
+from study.record import TrialHistory
+
+
+def task_metrics(line: Mapping[str, Any]) -> list[Metric]:
+    """The metrics of one task, step = index of the task: means over the lanes, then each lane.
+
+    Test accuracy, by which a step is known to be there, comes last: if a step should be cut in two, it is the end.
+    """
+    values = dict(line["metrics"])
+    for name, lanes in line["lanes"].items():
+        values |= {schema.lane_name(name, lane): value for lane, value in enumerate(lanes)}
+    values[schema.TEST_ACCURACY] = values.pop(schema.TEST_ACCURACY)
+    when = int(line["at"] * 1000)
+    return [Metric(name, value, when, line["task"]) for name, value in values.items()]
+
+
+def sweep_metrics(histories: list[TrialHistory]) -> dict[str, float]:
+    """What came out of a sweep: how many trials ended how, and the best objective of each method and scenario."""
+    values = {
+        name: float(sum(1 for history in histories if history.outcome == name.removeprefix("trials/")))
+        for name in (schema.FINISHED_TRIALS, schema.STOPPED_TRIALS, schema.FAILED_TRIALS)
+    }
+    for history in histories:
+        if "summary/objective" in history.summary:
+            name = f"{schema.BEST_OBJECTIVE}/{history.group}"
+            values[name] = max(values.get(name, 0.0), history.summary["summary/objective"])
+    return values
+
+
+def lanes_csv(history: TrialHistory) -> str:
+    """The table of lanes: one row for each task and lane, numbers in full."""
+    names = list(history.tasks[0]["lanes"])
+    rows = [",".join(["task", "name", "lane", "seed", *names])]
+    for line in history.tasks:
+        for lane, seed in enumerate(history.seeds):
+            values = [repr(line["lanes"][name][lane]) for name in names]
+            rows.append(",".join([str(line["task"]), line["name"], str(lane), str(seed), *values]))
+    return "\n".join(rows) + "\n"
+
+
+def trial_description(history: TrialHistory) -> str:
+    """What a run's page says of a trial, in Markdown."""
+    text = [f"**{history.name}** on `{history.scenario}`: {len(history.tasks)} of {history.task_count} tasks."]
+    text.append(
+        {"stopped": "Stopped early by the scheduler.", "failed": f"Failed: {history.reason}"}.get(history.outcome, "")
+    )
+    rows = [(schema.QUANTITIES[name], value) for name, value in history.summary.items()]
+    if rows:
+        text.append("| quantity | value | unit | definition |\n|---|---|---|---|")
+        text[-1] += "".join(f"\n| `{q.name}` | {value:.4g} | {q.unit} | {q.definition} |" for q, value in rows)
+    return "\n\n".join(part for part in text if part)
+
+
+def sweep_description(folder: SweepFolder) -> str:
+    """What the sweep's run page says, in Markdown."""
+    plan = folder.plan
+    lines = [f"**{plan.name}**: {plan.description}", f"Search space `{plan.space}`. {plan.citation}"]
+    lines.append("| scenario | method | trials | points | drawn |\n|---|---|---|---|---|")
+    for group in plan.groups:
+        drawn = ", ".join(f"`{name}`" for name in group.distributions) or "-"
+        lines[-1] += f"\n| {group.scenario} | {group.method} | {group.trials} | {len(group.points)} | {drawn} |"
+    lines.append("Trials are the runs tagged `role = trial`; they are compared by `objective`, never by test accuracy.")
+    return "\n\n".join(lines)

@@ -1,0 +1,143 @@
+"""What a person is shown of search spaces and sweeps, as tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+import search_spaces
+from search_spaces import SearchSpace
+from study import display, folder, plan, results
+from study.folder import SweepFolder
+from study.record import TrialHistory
+
+NUMBERS = {
+    "objective": "summary/objective",
+    "test accuracy": "summary/accuracy_test",
+    "first tenth": "summary/accuracy_test_first_tenth",
+    "last tenth": "summary/accuracy_test_last_tenth",
+}
+"""Columns of the tables of results, and where their numbers stand."""
+
+LEGEND = "Accuracies are shares, averaged over tasks and seeds; first and last tenth are of the tasks, on test images."
+WINNERS = " Chosen on held-out training images, so the objective of a winner is too good by luck of the draw."
+
+
+def show_results(opened: SweepFolder) -> None:
+    """A table for each scenario: the best of each method, or every setting of a sweep without objective."""
+    histories = opened.histories()
+    finished = [history for history in histories if history.outcome == "finished"]
+    if not finished:
+        display.console.print("No trial has finished yet.")
+        return
+    best = results.best_keys(histories)
+    shown = [history for history in finished if history.key in best] if best else finished
+    what = "best of each method by objective" if best else "all settings (no images held out, so no objective)"
+    for table in _by_scenario(what, shown, ("method", "settings")):
+        display.show(table)
+    display.console.print(LEGEND + (WINNERS if best else ""), style="dim", soft_wrap=True)
+
+
+def show_best(histories: Sequence[TrialHistory], keys: Sequence[str]) -> None:
+    """A table for each scenario of the trials of these keys, in their order."""
+    found = {history.key: history for history in histories}
+    for table in _by_scenario("best by objective", [found[key] for key in keys], ("trial", "settings")):
+        display.show(table)
+    display.console.print(LEGEND + WINNERS, style="dim", soft_wrap=True)
+
+
+def _by_scenario(what: str, shown: Sequence[TrialHistory], words: tuple[str, str]) -> list[Table]:
+    tables = []
+    for scenario in dict.fromkeys(history.scenario for history in shown):
+        rows = [
+            (
+                history.key if words[0] == "trial" else history.method,
+                display.settings_words(history.tried),
+                *(display.number(history.summary.get(name)) for name in NUMBERS.values()),
+                f"{history.summary['summary/lanes_diverged']:.0f} of {len(history.seeds)}",
+            )
+            for history in shown
+            if history.scenario == scenario
+        ]
+        columns = [*words, *NUMBERS, "diverged"]
+        tables.append(display.table(f"\n{scenario}: {what}", columns, rows, numeric=len(NUMBERS) + 1))
+    return tables
+
+
+def show_next_steps(opened: SweepFolder, uri: str) -> None:
+    """The commands to go on with."""
+    name = opened.plan.name
+    option = opened.option
+    best = results.best_keys(opened.histories())
+    steps = [(f"study ui {name}{option}", "compare the trials in MLflow")]
+    if best:
+        steps.append(
+            (f"study trial {opened.root / 'best' / best[0]}.yaml", "run one of the best again, in this process")
+        )
+        steps.append((f"study best {name}{option} --top 3", "more of the best"))
+    if opened.plan.phase == "tune":
+        more = 2 * max(group.trials for group in opened.plan.groups)
+        steps.append((f"study resume {name}{option} --trials {more}", "search on"))
+    display.console.print(f"\nMLflow store: {uri}", soft_wrap=True)
+    display.show(display.table("How to go on", ["command", "what it does"], steps))
+
+
+def show_all(directory: Path) -> None:
+    """The search spaces and the sweeps there are."""
+    spaces = [(name, search_spaces.load(name).description) for name in search_spaces.names()]
+    display.show(display.table("Search spaces", ["space", "what it tries"], spaces))
+    rows = []
+    for name in folder.names(directory):
+        opened = SweepFolder.open(directory, name)
+        outcomes = [history.outcome for history in opened.histories()]
+        planned = sum(group.trials for group in opened.plan.groups)
+        done = outcomes.count("finished") + outcomes.count("stopped")
+        words = [f"{outcomes.count(word)} {word}" for word in ("finished", "stopped", "failed") if word in outcomes]
+        rows.append((name, opened.plan.space, f"{done}/{planned}", ", ".join(words) or "nothing done yet"))
+    if rows:
+        display.show(display.table(f"\nSweeps in {directory}", ["sweep", "space", "trials", "outcomes"], rows))
+    else:
+        display.console.print(f"\nNo sweeps in {directory} yet; begin with: study run quickstart", soft_wrap=True)
+
+
+def show_space(space: SearchSpace) -> None:
+    """What a search space tries."""
+    made = plan.make_plan(space, name=space.name)
+    display.console.print(f"{space.name}: {space.description}", markup=False, soft_wrap=True)
+    if space.citation:
+        display.console.print(space.citation, style="dim", markup=False, soft_wrap=True)
+    rows = []
+    for group in made.groups:
+        points = "; ".join(display.settings_words(point) for point in group.points)
+        drawn = "; ".join(f"{display.last(name)} in {_range(value)}" for name, value in group.drawn().items())
+        rows.append((group.scenario, group.method, str(group.trials), points or "-", drawn or "-"))
+    columns = ["scenario", "method", "trials", "points, tried first", "then drawn from"]
+    display.show(display.table("\nWhat is tried", columns, rows))
+    for scenario in dict.fromkeys(group.scenario for group in made.groups):
+        groups = [group for group in made.groups if group.scenario == scenario]
+        title = f"\nThe same in all trials of {scenario}, with seeds {list(made.seeds)}"
+        display.show(display.table(title, ["setting", "value"], _fixed(made, groups)))
+
+
+def _fixed(made: plan.Plan, groups: Sequence[plan.Group]) -> list[tuple[str, str]]:
+    """The settings that have one value in all trials of these groups."""
+    configs = [
+        made.trial_config(group, point).flat() for group in groups for point in [*group.points, *plan.ends(group)]
+    ]
+    first = configs[0]
+    return [
+        (name, json.dumps(value))
+        for name, value in first.items()
+        if all(name in config and config[name] == value for config in configs)
+    ]
+
+
+def _range(distribution: Any) -> str:
+    if hasattr(distribution, "choices"):
+        return "{" + ", ".join(map(str, distribution.choices)) + "}"
+    scale = " (log)" if distribution.log else ""
+    return f"[{distribution.low:g}, {distribution.high:g}]{scale}"

@@ -1,0 +1,119 @@
+"""MLflow's store: where it is, whether it answers, which runs it holds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from study.config import StudyError
+from study.folder import Execution, SweepFolder
+
+
+def default_uri(directory: Path) -> str:
+    """MLflow's SQLite store beside the sweeps."""
+    return f"sqlite:///{(directory / 'mlflow.db').resolve()}"
+
+
+def tracking_uri(directory: Path, execution: Execution) -> str:
+    """The store of a sweep: the one asked for, MLFLOW_TRACKING_URI, or the default."""
+    return execution.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(directory)
+
+
+def check_reachable(uri: str) -> None:
+    """Refuses a server that does not answer, before any work starts. Raises StudyError."""
+    parsed = urlparse(uri)
+    if parsed.scheme in ("http", "https"):
+        port = parsed.port or (443 if parsed.scheme == "https" else 80)
+        try:
+            socket.create_connection((parsed.hostname or "", port), timeout=5).close()
+        except OSError as error:
+            raise StudyError(
+                f"No MLflow server answers at {uri} ({error}); start it, or leave the address away to use a local file."
+            ) from None
+    elif parsed.scheme not in ("sqlite", "postgresql", "mysql", "mssql") and "+" not in parsed.scheme:
+        raise StudyError(
+            f"{uri!r} is no MLflow store that the study can use: give http(s)://HOST:PORT, sqlite:///FILE or another "
+            f"database."
+        )
+
+
+def check_new_experiment(uri: str, directory: Path, name: str) -> None:
+    """Refuses a store that cannot be used, or that holds the runs of another sweep of this name. Raises StudyError."""
+    check_reachable(uri)
+    if uri == default_uri(directory) and not (directory / "mlflow.db").exists():
+        return
+    try:
+        taken = Store(uri, directory).experiment_id(name)
+    except (MlflowException, OSError) as error:
+        raise StudyError(f"MLflow at {uri} refuses: {first_line(error)}") from None
+    if taken is not None:
+        raise StudyError(
+            f"MLflow at {uri} has an experiment {name!r} already (perhaps a deleted one); choose another name with --name."
+        )
+
+
+class Store:
+    """An MLflow store, made if it is a database that does not exist yet."""
+
+    def __init__(self, uri: str, directory: Path) -> None:
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        self.uri = uri
+        self._is_default = uri == default_uri(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        with FileLock(directory / ".mlflow.lock"):  # two processes that make the same database break it
+            self.client = MlflowClient(uri)
+            self.client.search_experiments(max_results=1)
+
+    def experiment(self, folder: SweepFolder) -> str:
+        """Identifier of the sweep's experiment, made if there is none."""
+        found = self.client.get_experiment_by_name(folder.plan.name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = (folder.root.resolve() / "mlflow-artifacts").as_uri() if self._is_default else None
+        tags = {"mlflow.note.content": folder.plan.description}
+        return str(self.client.create_experiment(folder.plan.name, artifact_location=location, tags=tags))
+
+    def experiment_id(self, name: str) -> str | None:
+        """Identifier of the experiment of that name, deleted ones included; None when there is none."""
+        found = self.client.get_experiment_by_name(name)
+        return None if found is None else str(found.experiment_id)
+
+
+def run_ids(uri: str, folder: SweepFolder) -> dict[str, str]:
+    """MLflow's run of each trial that has one, by the trial's key."""
+    store = Store(uri, folder.directory)
+    experiment = store.client.get_experiment_by_name(folder.plan.name)
+    if experiment is None:
+        return {}
+    return {
+        run.data.tags["trial"]: str(run.info.run_id)
+        for run in find_runs(store.client, str(experiment.experiment_id), "tags.role = 'trial'")
+    }
+
+
+def find_runs(client: MlflowClient, experiment: str, query: str) -> Iterator[Any]:
+    """All runs of an experiment that a query finds, however many."""
+    token = None
+    while True:
+        page = client.search_runs([experiment], query, max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of what an exception says, for a sentence."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
