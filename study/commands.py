@@ -196,8 +196,7 @@ def trial(path: Path, overrides: Flat, threads: int | None, data_dir: Path, as_j
         )
     if not as_json:
         rows = [(quantity, f"{value:.6g}") for quantity, value in line["summary"].items()]
-        display.console.print()
-        display.show(display.table("Over all tasks", ["quantity", "value"], rows, numeric=1))
+        display.show_table("Over all tasks", ["quantity", "value"], rows, numeric=1)
     return 0
 
 

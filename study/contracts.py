@@ -149,6 +149,10 @@ class Rule(Protocol):
     def evaluations_per_step(self) -> int:
         """Gradient evaluations of one step in one lane; a Hessian-vector product counts as one."""
 
+    @property
+    def constants(self) -> dict[str, float]:
+        """Numbers that the settings come down to, for the log: see `study.schema.RULE`."""
+
     def initial_memory(self, params: Tensors) -> Tensors:
         """The memory before the first step; empty when the rule keeps none."""
 

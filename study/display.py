@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import io
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -19,6 +19,9 @@ from study.record import TrialHistory, short
 
 PLAIN_LINE_SECONDS = 10.0
 """Least time between two lines of progress where the output is not a terminal."""
+
+PIPE_WIDTH = 240
+"""Columns of a table where the output is not a terminal."""
 
 LEAST_TASKS_FOR_ESTIMATE = 5
 """Tasks of each worker before the time left can be told from them."""
@@ -150,23 +153,25 @@ def number(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "-"
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 0) -> Table:
-    """A plain table; the last `numeric` columns are aligned to the right."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 0) -> None:
+    """Prints an empty line, a title and a plain table, its last `numeric` columns aligned to the right.
+
+    In a terminal the table fits its width; elsewhere it is as wide as it needs to be.
+    """
+    made = Table(box=None, padding=(0, 2, 0, 0))
     for place, column in enumerate(columns):
         right = place >= len(columns) - numeric
         made.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for row in rows:
         made.add_row(*row)
-    return made
-
-
-def show(renderable: RenderableType) -> None:
-    """Prints a table; in a pipe as wide as it needs to be."""
+    console.print(f"\n{title}", style="bold", markup=False, soft_wrap=True)
     if console.is_terminal:
-        console.print(renderable)
-    else:
-        Console(highlight=False, width=240, file=sys.stdout).print(renderable)
+        console.print(made)
+        return
+    wide = Console(highlight=False, width=PIPE_WIDTH, file=io.StringIO())
+    wide.print(made)
+    for line in wide.file.getvalue().splitlines():  # type: ignore[attr-defined]
+        console.print(line.rstrip(), markup=False, soft_wrap=True)
 
 
 def settings_words(tried: Mapping[str, Any]) -> str:

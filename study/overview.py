@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 import search_spaces
 from search_spaces import SearchSpace
 from study import display, folder, plan, results
@@ -37,21 +35,18 @@ def show_results(opened: SweepFolder) -> None:
     best = results.best_keys(histories)
     shown = [history for history in finished if history.key in best] if best else finished
     what = "best of each method by objective" if best else "all settings (no images held out, so no objective)"
-    for table in _by_scenario(what, shown, ("method", "settings")):
-        display.show(table)
+    _show_by_scenario(what, shown, ("method", "settings"))
     display.console.print(LEGEND + (WINNERS if best else ""), style="dim", soft_wrap=True)
 
 
 def show_best(histories: Sequence[TrialHistory], keys: Sequence[str]) -> None:
     """A table for each scenario of the trials of these keys, in their order."""
     found = {history.key: history for history in histories}
-    for table in _by_scenario("best by objective", [found[key] for key in keys], ("trial", "settings")):
-        display.show(table)
+    _show_by_scenario("best by objective", [found[key] for key in keys], ("trial", "settings"))
     display.console.print(LEGEND + WINNERS, style="dim", soft_wrap=True)
 
 
-def _by_scenario(what: str, shown: Sequence[TrialHistory], words: tuple[str, str]) -> list[Table]:
-    tables = []
+def _show_by_scenario(what: str, shown: Sequence[TrialHistory], words: tuple[str, str]) -> None:
     for scenario in dict.fromkeys(history.scenario for history in shown):
         rows = [
             (
@@ -64,8 +59,7 @@ def _by_scenario(what: str, shown: Sequence[TrialHistory], words: tuple[str, str
             if history.scenario == scenario
         ]
         columns = [*words, *NUMBERS, "diverged"]
-        tables.append(display.table(f"\n{scenario}: {what}", columns, rows, numeric=len(NUMBERS) + 1))
-    return tables
+        display.show_table(f"{scenario}: {what}", columns, rows, numeric=len(NUMBERS) + 1)
 
 
 def show_next_steps(opened: SweepFolder, uri: str) -> None:
@@ -83,13 +77,13 @@ def show_next_steps(opened: SweepFolder, uri: str) -> None:
         more = 2 * max(group.trials for group in opened.plan.groups)
         steps.append((f"study resume {name}{option} --trials {more}", "search on"))
     display.console.print(f"\nMLflow store: {uri}", soft_wrap=True)
-    display.show(display.table("How to go on", ["command", "what it does"], steps))
+    display.show_table("How to go on", ["command", "what it does"], steps)
 
 
 def show_all(directory: Path) -> None:
     """The search spaces and the sweeps there are."""
     spaces = [(name, search_spaces.load(name).description) for name in search_spaces.names()]
-    display.show(display.table("Search spaces", ["space", "what it tries"], spaces))
+    display.show_table("Search spaces", ["space", "what it tries"], spaces)
     rows = []
     for name in folder.names(directory):
         opened = SweepFolder.open(directory, name)
@@ -99,7 +93,7 @@ def show_all(directory: Path) -> None:
         words = [f"{outcomes.count(word)} {word}" for word in ("finished", "stopped", "failed") if word in outcomes]
         rows.append((name, opened.plan.space, f"{done}/{planned}", ", ".join(words) or "nothing done yet"))
     if rows:
-        display.show(display.table(f"\nSweeps in {directory}", ["sweep", "space", "trials", "outcomes"], rows))
+        display.show_table(f"Sweeps in {directory}", ["sweep", "space", "trials", "outcomes"], rows)
     else:
         display.console.print(f"\nNo sweeps in {directory} yet; begin with: study run quickstart", soft_wrap=True)
 
@@ -116,11 +110,11 @@ def show_space(space: SearchSpace) -> None:
         drawn = "; ".join(f"{display.last(name)} in {_range(value)}" for name, value in group.drawn().items())
         rows.append((group.scenario, group.method, str(group.trials), points or "-", drawn or "-"))
     columns = ["scenario", "method", "trials", "points, tried first", "then drawn from"]
-    display.show(display.table("\nWhat is tried", columns, rows))
+    display.show_table("What is tried", columns, rows)
     for scenario in dict.fromkeys(group.scenario for group in made.groups):
         groups = [group for group in made.groups if group.scenario == scenario]
-        title = f"\nThe same in all trials of {scenario}, with seeds {list(made.seeds)}"
-        display.show(display.table(title, ["setting", "value"], _fixed(made, groups)))
+        title = f"The same in all trials of {scenario}, with seeds {list(made.seeds)}"
+        display.show_table(title, ["setting", "value"], _fixed(made, groups))
 
 
 def _fixed(made: plan.Plan, groups: Sequence[plan.Group]) -> list[tuple[str, str]]:

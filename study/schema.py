@@ -39,6 +39,9 @@ DIVERGED_LANES: Final = "lanes/diverged"
 FINISHED_TRIALS: Final = "trials/finished"
 STOPPED_TRIALS: Final = "trials/stopped"
 FAILED_TRIALS: Final = "trials/failed"
+BLEND: Final = "rule/blend"
+RADIUS: Final = "rule/radius"
+PENALTY: Final = "rule/penalty"
 BEST_OBJECTIVE: Final = "best_objective"
 
 PER_TASK: Final = (
@@ -153,7 +156,18 @@ SWEEP: Final = (
     ),
 )
 
-QUANTITIES: Final = {quantity.name: quantity for quantity in PER_TASK + SUMMARY + SWEEP}
+RULE: Final = (
+    Quantity(
+        BLEND,
+        "1",
+        "Weight a of the uphill gradient in G = (1 - a) g(w) + a g(w + r g/|g|): 0 for SGD, 1 for SAM, lambda / r for GNP.",
+    ),
+    Quantity(RADIUS, "length in weight space", "Length r of the step uphill; 0 for SGD and for GNP's exact penalty."),
+    Quantity(PENALTY, "1", "Weight lambda of GNP's exact penalty, which has no blend."),
+)
+"""Logged as parameters of a trial, beside its settings."""
+
+QUANTITIES: Final = {quantity.name: quantity for quantity in PER_TASK + SUMMARY + SWEEP + RULE}
 
 
 def lane_name(name: str, lane: int) -> str:

@@ -31,7 +31,7 @@ def run_trial(assignment: dict[str, Any]) -> None:
     config = TrialConfig.from_plain(assignment["config"])
     parts = experiment.build(config, Path(assignment["data_dir"]))
     identity = checkpoint.identity(config, parts.dataset.fingerprint)
-    told = facts.training_facts(parts.device, parts.dataset.fingerprint)
+    told = facts.training_facts(parts.device, parts.dataset.fingerprint) | {"rule": parts.rule.constants}
 
     start = None
     saved = tune.get_checkpoint()  # after a failure of a worker; newer than the one of the assignment

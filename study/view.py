@@ -169,9 +169,9 @@ class _TrialView:
         self._record.refresh()
         history = self._record.history
         if history.facts != self._facts:
-            tags = {name: value for name, value in history.facts.items() if name != "versions" and value is not None}
+            tags = {name: value for name, value in history.facts.items() if isinstance(value, str | int)}
             tags |= {f"version/{package}": version for package, version in history.facts["versions"].items()}
-            _log(self._client, self._run, tags=tags)
+            _log(self._client, self._run, params=history.facts["rule"], tags=tags)
             self._facts = history.facts
         self._send_tasks([line for line in history.tasks if line["task"] not in self._sent])
         if history.outcome in (self._shown, "waiting"):

@@ -27,6 +27,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from study import schema
 from study.config import StrictSettings
 from study.contracts import Evaluation, GradientFunction
 from study.lanes import Tensors, add, lerp, norm
@@ -67,6 +68,13 @@ class BlendedRule:
     def evaluations_per_step(self) -> int:
         """One for plain SGD, two for all others."""
         return 2 if self.sharpness else 1
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """Blend a and radius r of the first lane, or the weight of the exact penalty."""
+        if self.penalty is not None:
+            return {schema.PENALTY: float(self.penalty[0]), schema.RADIUS: 0.0}
+        return {schema.BLEND: float(self.blend[0]), schema.RADIUS: float(self.radius[0])}
 
     def initial_memory(self, params: Tensors) -> Tensors:
         """Momentum buffers of zeros, or nothing when no lane has momentum."""
