@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import quote, urlencode, urlparse
 
 import search_spaces
 from search_spaces import SearchSpace
@@ -81,7 +81,7 @@ def _launch(opened: SweepFolder, execution: Execution, uri: str) -> int:
             logged = tracker.close()
     name = opened.plan.name
     overview.show_results(opened)
-    if results.best_keys(outcome.histories):
+    if results.best_keys(outcome.histories) and not outcome.interrupted:
         run_ids = store.run_ids(uri, opened) if logged else {}
         for path in results.export_best(opened, opened.root / "best", run_ids):
             display.console.print(f"exported {path}", markup=False, soft_wrap=True)
@@ -220,22 +220,49 @@ def ui(directory: Path, name: str | None, tracking_uri: str | None, host: str, p
     identifier = store.Store(uri, directory).experiment_id(name) if name else None
     served = urlparse(uri).scheme in ("http", "https")
     root = uri.rstrip("/") if served else f"http://{host}:{port}"
-    page = f"/#/experiments/{identifier}/runs" if identifier else "/#/experiments"
-    display.console.print(f"{root}{page}?workflowType=machine_learning", markup=False, soft_wrap=True)
+    for what, link in _links(root, identifier):
+        display.console.print(f"{what}: {link}", markup=False, soft_wrap=True)
     if served:
         return 0
-    program = shutil.which(
-        "mlflow", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    )
-    if program is None:
-        raise StudyError("The program `mlflow` is not beside this Python; install mlflow.")
-    command = [program, "server", "--backend-store-uri", uri, "--host", host, "--port", str(port), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    display.console.print("Stop it with Ctrl-C.")
-    with subprocess.Popen(command, env=environment) as server:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise StudyError(
+            f"Port {port} of {host} cannot be used ({error.strerror}); choose another one with --port."
+        ) from None
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        host,
+        "--port",
+        str(port),
+    ]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    display.console.print("The server stops with Ctrl-C.")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with subprocess.Popen(command, env=environment, start_new_session=True) as server:
         try:
             return server.wait()
         except KeyboardInterrupt:
-            server.send_signal(signal.SIGINT)
-            server.wait()
+            os.killpg(server.pid, signal.SIGTERM)  # the server and the workers it started
             return 0
+
+
+def _links(root: str, experiment: str | None) -> list[tuple[str, str]]:
+    """Where to look in MLflow: all sweeps, or the trials of one, best first, as a table and as charts."""
+    if experiment is None:
+        return [("sweeps", f"{root}/#/experiments?workflowType=machine_learning")]
+    query = {
+        "workflowType": "machine_learning",
+        "searchFilter": "tags.role = 'trial'",
+        "orderByKey": "metrics.`objective`",
+        "orderByAsc": "false",
+    }
+    page = f"{root}/#/experiments/{experiment}/runs?{urlencode(query, quote_via=quote)}"
+    return [("trials", page), ("charts", f"{page}&compareRunsMode=CHART")]

@@ -30,6 +30,11 @@ console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 
+def remark(text: str) -> None:
+    """A paragraph that explains; wrapped in a terminal, one line elsewhere."""
+    console.print(text, style="dim", markup=False, soft_wrap=not console.is_terminal)
+
+
 def complain(text: str) -> None:
     """A line on standard error."""
     errors.print(text, markup=False, soft_wrap=True)
@@ -112,7 +117,8 @@ class Progress:
         return f"{clock(elapsed)} so far, about {clock(left)} left"
 
     def _picture(self) -> RenderableType:
-        bar = ProgressBar(total=max(1, self._planned_tasks), completed=self._tasks_done(), width=40)
+        bar = Table.grid()
+        bar.add_row(ProgressBar(total=max(1, self._planned_tasks), completed=self._tasks_done(), width=40))
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for label in self._groups:
             found = [h for h in list(self._histories.values()) if h.group == label]

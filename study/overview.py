@@ -36,14 +36,14 @@ def show_results(opened: SweepFolder) -> None:
     shown = [history for history in finished if history.key in best] if best else finished
     what = "best of each method by objective" if best else "all settings (no images held out, so no objective)"
     _show_by_scenario(what, shown, ("method", "settings"))
-    display.console.print(LEGEND + (WINNERS if best else ""), style="dim", soft_wrap=True)
+    display.remark(LEGEND + (WINNERS if best else ""))
 
 
 def show_best(histories: Sequence[TrialHistory], keys: Sequence[str]) -> None:
     """A table for each scenario of the trials of these keys, in their order."""
     found = {history.key: history for history in histories}
     _show_by_scenario("best by objective", [found[key] for key in keys], ("trial", "settings"))
-    display.console.print(LEGEND + WINNERS, style="dim", soft_wrap=True)
+    display.remark(LEGEND + WINNERS)
 
 
 def _show_by_scenario(what: str, shown: Sequence[TrialHistory], words: tuple[str, str]) -> None:
@@ -103,7 +103,7 @@ def show_space(space: SearchSpace) -> None:
     made = plan.make_plan(space, name=space.name)
     display.console.print(f"{space.name}: {space.description}", markup=False, soft_wrap=True)
     if space.citation:
-        display.console.print(space.citation, style="dim", markup=False, soft_wrap=True)
+        display.remark(space.citation)
     rows = []
     for group in made.groups:
         points = "; ".join(display.settings_words(point) for point in group.points)
