@@ -1,0 +1,66 @@
+"""The tables of the README: every setting of every part, every logged quantity. `python -m study.reference` prints them."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+from pydantic.fields import FieldInfo
+
+from study import parts, schema
+from study.config import Training
+
+Fields = Mapping[str, FieldInfo]
+
+SECTION_OF = {"data": "data", "tasks": "tasks", "models": "model", "optimizers": "optimizer"}
+
+
+def settings_table() -> str:
+    """Markdown: every setting by its slash name, with its default and meaning, part by part."""
+    rows = []
+    for kind, section in SECTION_OF.items():
+        rows.append(
+            (f"`{section}/name`", ", ".join(f"`{name}`" for name in parts.names(kind)), f"The {parts.KINDS[kind]}.")
+        )
+        for part, fields in _distinct(kind):
+            rows += _rows(f"{section}/", fields, part)
+    for name in parts.names("interventions"):
+        rows += _rows(f"interventions/{name}/", parts.find("interventions", name).Settings.model_fields, "")
+    rows += _rows("training/", Training.model_fields, "")
+    return _markdown(("setting", "default, or what there is", "meaning"), rows)
+
+
+def metrics_table() -> str:
+    """Markdown: every logged quantity with unit and definition."""
+    rows = []
+    for quantity in schema.QUANTITIES.values():
+        more = (
+            " Also of each lane, as `" + schema.lane_name(quantity.name, 0) + "` and so on." if quantity.by_lane else ""
+        )
+        only = " Only when images are held out." if quantity.needs_validation else ""
+        rows.append((f"`{quantity.name}`", quantity.unit, quantity.definition.replace("|", "\\|") + more + only))
+    return _markdown(("name", "unit", "definition"), rows)
+
+
+def _distinct(kind: str) -> Iterable[tuple[str, Fields]]:
+    """The settings of a kind's parts: those that all parts share first, under no name, then each part's own."""
+    declared = {name: parts.find(kind, name).Settings.model_fields for name in parts.names(kind)}
+    shared = set.intersection(*(set(fields) for fields in declared.values()))
+    yield "", {name: field for name, field in next(iter(declared.values())).items() if name in shared}
+    for part, fields in declared.items():
+        yield part, {name: field for name, field in fields.items() if name not in shared}
+
+
+def _rows(prefix: str, fields: Fields, part: str) -> list[tuple[str, str, str]]:
+    owner = f" (`{part}` only)" if part else ""
+    return [
+        (f"`{prefix}{field.alias or name}`", f"`{json.dumps(field.default)}`", f"{field.description}{owner}")
+        for name, field in fields.items()
+    ]
+
+
+def _markdown(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    print(settings_table(), metrics_table(), sep="\n\n")
