@@ -43,7 +43,7 @@ def run(space_name: str, directory: Path, execution: Execution, name: str | None
     task_counts = plan.check_data(made, Path(execution.data_dir))
     from study import sweep  # takes seconds: Ray
 
-    with sweep.connected(execution) as resolved:
+    with sweep.connected(execution, made) as resolved:
         made_folder = SweepFolder.create(directory, made, execution, task_counts)
         with made_folder.locked():
             return _launch(made_folder, resolved, uri)
@@ -53,8 +53,11 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
     """Goes on with a sweep; `changes` to its execution. Returns the exit code."""
     opened = SweepFolder.open(directory, name)
     if trials is not None:
-        if trials < max(group.trials for group in opened.plan.groups if group.distributions or trials < group.trials):
-            raise StudyError(f"--trials {trials} is fewer than the sweep {name!r} has already; a budget can only grow.")
+        planned = max(group.trials for group in opened.plan.groups)
+        if trials < planned:
+            raise StudyError(
+                f"--trials {trials} is fewer than the {planned} that {name!r} has already; a budget can only grow."
+            )
         opened.plan.with_trials(trials)
     execution = opened.execution.model_copy(update={k: v for k, v in changes.items() if v is not None})
     from study import store
@@ -64,7 +67,7 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
     plan.check_data(opened.plan, Path(execution.data_dir))
     from study import sweep
 
-    with opened.locked(), sweep.connected(execution) as resolved:
+    with opened.locked(), sweep.connected(execution, opened.plan) as resolved:
         if trials is not None:
             opened.log("budget", trials=trials)
         return _launch(SweepFolder.open(directory, name), resolved, uri)
@@ -81,14 +84,12 @@ def _launch(opened: SweepFolder, execution: Execution, uri: str) -> int:
             logged = tracker.close()
     name = opened.plan.name
     overview.show_results(opened)
-    if results.best_keys(outcome.histories) and not outcome.interrupted:
-        run_ids = store.run_ids(uri, opened) if logged else {}
-        for path in results.export_best(opened, opened.root / "best", run_ids):
+    if results.best_keys(outcome.histories) and logged and not outcome.interrupted:
+        for path in results.export_best(opened, opened.root / "best", store.run_ids(uri, opened)):
             display.console.print(f"exported {path}", markup=False, soft_wrap=True)
     if not logged:
-        display.complain(
-            f"MLflow has not got everything ({tracker.fault}); when it is back: study sync {name}{opened.option}"
-        )
+        again = f"study sync {name}{opened.option}"
+        display.complain(f"MLflow has not got everything ({tracker.fault}); when it is back: {again}, then export")
     for history in outcome.failed:
         display.complain(f"failed: {history.key} ({history.name}): {history.reason}")
     if outcome.interrupted:

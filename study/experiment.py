@@ -10,7 +10,7 @@ import torch
 
 from study import parts
 from study.config import StudyError, TrialConfig
-from study.contracts import Dataset
+from study.contracts import Dataset, TaskSequence
 from study.trainer import Experiment
 
 SECTIONS = {"data": "data", "tasks": "tasks", "model": "models", "optimizer": "optimizers"}
@@ -67,6 +67,17 @@ def build(config: TrialConfig, data_dir: Path) -> Experiment:
         passes=config.training.passes,
         device=device,
     )
+
+
+def build_tasks(config: TrialConfig, data_dir: Path) -> TaskSequence:
+    """The task sequence of a trial alone, on the CPU: enough to see whether there is such data and so much of it.
+
+    Raises:
+        StudyError: see `build`; the device is not looked at.
+    """
+    return build(
+        config.model_copy(update={"training": config.training.model_copy(update={"device": "cpu"})}), data_dir
+    ).tasks
 
 
 def device_of(config: TrialConfig) -> str:

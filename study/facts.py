@@ -1,6 +1,7 @@
 """Where a result comes from: versions, device, threads, host, git commit."""
 
 import functools
+import json
 import platform
 import subprocess
 from importlib import metadata
@@ -24,14 +25,17 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def git_commit() -> str | None:
-    """Commit of the working tree that this package runs from, with "+changes" when it differs; None outside of one."""
+    """Commit that this package runs from: of its working tree, with "+changes" when that differs, or of its installation.
+
+    None when it was installed from neither a working tree (`pip install -e`) nor a repository (`pip install git+...`).
+    """
     folder = Path(__file__).parent
     try:
         listed = subprocess.run(
             ["git", "ls-files", "--error-unmatch", __file__], cwd=folder, capture_output=True, check=False
         )
-        if listed.returncode:  # installed into somebody else's working tree
-            return None
+        if listed.returncode:  # not in a working tree, or in somebody else's
+            return _installed_commit()
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
         changes = subprocess.run(
             ["git", "status", "--porcelain", "--untracked-files=no"],
@@ -41,8 +45,18 @@ def git_commit() -> str | None:
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return _installed_commit()
     return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+
+
+def _installed_commit() -> str | None:
+    """The commit that pip noted when it installed from a repository (PEP 610)."""
+    try:
+        noted = metadata.distribution("plasticity-study").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        return None
+    commit = json.loads(noted or "{}").get("vcs_info", {}).get("commit_id")
+    return str(commit) if commit else None
 
 
 def training_facts(device: str, data_fingerprint: str) -> dict[str, Any]:

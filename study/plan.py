@@ -51,6 +51,10 @@ class Group(StrictSettings):
         """Scenario and method, as in the key of a trial."""
         return f"{self.scenario}-{self.method}"
 
+    def with_trials(self, trials: int) -> Group:
+        """The same group with another budget, which explicit points without distributions limit."""
+        return self.model_copy(update={"trials": trials if self.distributions else min(trials, len(self.points))})
+
     def drawn(self) -> dict[str, BaseDistribution]:
         """The distributions as objects."""
         return {name: json_to_distribution(text) for name, text in self.distributions.items()}
@@ -84,25 +88,28 @@ class Plan(StrictSettings):
         return experiment.complete(TrialConfig.from_flat(flat, f"method {group.method!r}"))
 
     def with_trials(self, trials: int) -> Plan:
-        """The same plan with another budget for each method. Raises StudyError when a group cannot have it."""
+        """The same plan with another budget for each method. Raises StudyError when no method can have it."""
         if trials < 1:
             raise StudyError(f"--trials must be at least 1, not {trials}.")
-        for group in self.groups:
-            if not group.distributions and trials > len(group.points):
-                raise StudyError(
-                    f"--trials {trials} is too many: method {group.method!r} has {len(group.points)} explicit points "
-                    f"and no distributions to draw more from."
-                )
-        groups = tuple(group.model_copy(update={"trials": trials}) for group in self.groups)
-        return self.model_copy(update={"groups": groups})
+        most = max(trials if group.distributions else len(group.points) for group in self.groups)
+        if trials > most:
+            raise StudyError(
+                f"--trials {trials} is too many: the methods have {most} explicit points and no distributions to draw "
+                f"more from."
+            )
+        return self.model_copy(update={"groups": tuple(group.with_trials(trials) for group in self.groups)})
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether the trials are told to train on a GPU and nowhere else."""
+        return any(group.settings.get("training/device") == "cuda" for group in self.groups)
 
 
 def check_name(name: str) -> str:
-    """The name, if it can name a sweep and a folder. Raises StudyError otherwise."""
+    """The name, if it can name a sweep, a method or a scenario, and so a folder. Raises StudyError otherwise."""
     if not NAME.fullmatch(name):
         raise StudyError(
-            f"{name!r} cannot name a sweep: use letters, digits, '.', '_' and '-', with a letter or digit first, "
-            f"and no path."
+            f"{name!r} cannot be a name: use letters, digits, '.', '_' and '-', with a letter or digit first, and no path."
         )
     return name
 
@@ -141,8 +148,11 @@ def make_plan(
     if trials is not None and trials < 1:
         raise StudyError(f"--trials must be at least 1, not {trials}.")
     overrides = dict(overrides or {})
-    if "seeds" in overrides:
-        raise StudyError("seeds are set with --seeds, not with --set.")
+    for setting, option in (("optimizer/name", "--method"), ("tasks/name", "--scenario")):
+        if setting in overrides:
+            raise StudyError(f"{setting} is what tells the parts of a sweep apart; choose among them with {option}.")
+    for label in (*space.scenarios, *space.methods):
+        check_name(label)
     groups = []
     for scenario in _chosen("scenario", scenarios, space.scenarios):
         for method in _chosen("method", methods, space.methods):
@@ -175,7 +185,7 @@ def check_data(plan: Plan, data_dir: Path) -> dict[str, int]:
     counts = {}
     for group in plan.groups:
         first = group.points[0] if group.points else ends(group)[0]
-        counts[group.scenario] = experiment.build(plan.trial_config(group, first), data_dir).tasks.count
+        counts[group.scenario] = experiment.build_tasks(plan.trial_config(group, first), data_dir).count
     return counts
 
 

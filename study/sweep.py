@@ -39,6 +39,7 @@ from ray.tune.search import Searcher  # noqa: E402
 from study.conductor import Conductor, Watcher  # noqa: E402
 from study.config import StudyError  # noqa: E402
 from study.folder import Execution, SweepFolder  # noqa: E402
+from study.plan import Plan  # noqa: E402
 from study.record import TrialHistory  # noqa: E402
 from study.trainable import run_trial  # noqa: E402
 
@@ -65,8 +66,8 @@ class Outcome:
 
 
 @contextmanager
-def connected(execution: Execution) -> Iterator[Execution]:
-    """A Ray to run on, local or the cluster at the address; gives the execution with its open choices made.
+def connected(execution: Execution, plan: Plan) -> Iterator[Execution]:
+    """A Ray to run a plan on, local or the cluster at the address; gives the execution with its open choices made.
 
     Raises:
         StudyError: the cluster cannot be reached, or has fewer CPUs or GPUs than one trial asks for.
@@ -79,7 +80,12 @@ def connected(execution: Execution) -> Iterator[Execution]:
     else:
         _join(execution.address, options)
     try:
-        yield _resolved(execution, ray.cluster_resources())
+        resolved = _resolved(execution, ray.cluster_resources())
+        if plan.needs_gpu and not resolved.gpus_per_trial:
+            raise StudyError(
+                "training/device=cuda, but no GPU is given to the trials; use training/device=auto or cpu."
+            )
+        yield resolved
     finally:
         ray.shutdown()
 
@@ -97,13 +103,27 @@ def _join(address: str, options: dict[str, Any]) -> None:
                 f"--address away to run on this machine."
             ) from None
     try:
-        ray.init(address=address, **options)
+        with _silent_stderr():
+            ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StudyError(
-            f"No Ray cluster can be joined at --address {address} ({reason}); start one by `ray start --head`, or "
-            f"leave --address away to run on this machine."
+            f"No Ray cluster can be joined at --address {address} ({reason}); start one by `ray start --head`, set "
+            f"RAY_AUTH_MODE=token if it asks for a token, or leave --address away to run on this machine."
         ) from None
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Keeps away what Ray's compiled part prints by itself, twenty times over, while it fails to connect."""
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # a file descriptor is what is wanted
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _resolved(execution: Execution, resources: dict[str, float]) -> Execution:
