@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 app = typer.Typer(
@@ -44,6 +43,9 @@ Workers = Annotated[
     int | None, typer.Option(help="Most trials at once; 1 makes a search repeatable. Default: all that fit.")
 ]
 Address = Annotated[str | None, typer.Option(help="A Ray cluster, HOST:PORT or auto; default: this machine alone.")]
+
+UsageFault: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""What Typer raises when the words make no command: the installed Click's, or that of the Click that newer Typers bring."""
 
 DEFAULT_DIRECTORY = Path("study-results")  # as in study.folder, which is not imported for the sake of --help
 
@@ -250,10 +252,11 @@ def main() -> None:
     except StudyError as error:
         print(f"study: {error}", file=sys.stderr)
         code = 2
-    except click.ClickException as error:
-        print(f"study: {error.format_message()}", file=sys.stderr)
+    except UsageFault as error:
+        if words := " ".join(error.format_message().split()).rstrip("."):  # none when the help was shown instead
+            print(f"study: {words}; see: study --help.", file=sys.stderr)
         code = 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("study: interrupted", file=sys.stderr)
         code = 130
     sys.exit(code)
