@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -140,7 +141,7 @@ def sync(name: Name, directory: Directory = DEFAULT_DIRECTORY, tracking_uri: Tra
     return commands.sync(directory, name, tracking_uri)
 
 
-@app.command("list")
+@app.command("list", epilog="Example:\n\nstudy list --dir study-results")
 def list_(directory: Directory = DEFAULT_DIRECTORY) -> int:
     """List the search spaces and the sweeps there are."""
     from study import overview
@@ -236,9 +237,9 @@ def _execution(**choices: Any) -> Any:
     from study.folder import Execution
 
     for name in ("cpus_per_trial", "workers"):
-        if choices[name] is not None and not choices[name] > 0:
+        if choices[name] is not None and not 0 < choices[name] < math.inf:
             raise StudyError(f"--{name.replace('_', '-')} must be above 0, not {choices[name]:g}.")
-    if choices["gpus_per_trial"] is not None and not choices["gpus_per_trial"] >= 0:
+    if choices["gpus_per_trial"] is not None and not 0 <= choices["gpus_per_trial"] < math.inf:
         raise StudyError(f"--gpus-per-trial must be 0 or more, not {choices['gpus_per_trial']:g}.")
     return Execution(**{name: value for name, value in choices.items() if value is not None})
 
