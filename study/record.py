@@ -164,12 +164,17 @@ class TrialRecord:
 
     @classmethod
     def create(cls, trials: Path, history: TrialHistory) -> TrialRecord:
-        """Begins the record of a new trial in the folder `trials`. Raises FileExistsError when it has one."""
-        folder = trials / history.key
-        folder.mkdir(parents=True)
+        """Begins the record of a new trial in the folder `trials`, where at most a torn first line may stand.
+
+        Raises FileExistsError when the trial has a record.
+        """
+        path = trials / history.key / "record.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and has_whole_line(path):
+            raise FileExistsError(str(path))
         header = {name: getattr(history, name) for name in TRIAL_FIELDS}
-        append_line(folder / "record.jsonl", {"kind": "trial", **header})
-        return cls(folder / "record.jsonl")
+        append_line(path, {"kind": "trial", **header})
+        return cls(path)
 
     def append(self, kind: str, **content: Any) -> None:
         """Appends a line and takes it into account."""
@@ -188,7 +193,12 @@ TRIAL_FIELDS = ("key", "number", "scenario", "method", "phase", "tried", "config
 
 def read_records(trials: Path) -> list[TrialRecord]:
     """The records in a folder, in no order; a trial that has not even a whole first line is passed over."""
-    return [TrialRecord(path) for path in trials.glob("*/record.jsonl") if b"\n" in path.read_bytes()]
+    return [TrialRecord(path) for path in trials.glob("*/record.jsonl") if has_whole_line(path)]
+
+
+def has_whole_line(path: Path) -> bool:
+    """Whether a record has more than a torn first line, or two."""
+    return next(LineReader(path).new_lines(), None) is not None
 
 
 SHORT_NAMES = {"optimizer/lr": "lr", "optimizer/rho": "rho", "optimizer/lambda": "lambda", "optimizer/r": "r"}
