@@ -137,7 +137,9 @@ def _train_on_task(experiment: Experiment, state: State, index: int) -> TaskResu
         next_task=index + 1,
         params=select(healthy, trained.params, state.params),
         memory=select(healthy, trained.memory, state.memory),
-        intervention_states=tuple(select(healthy, new, old) for new, old in zip(trained.states, states, strict=True)),
+        intervention_states=tuple(
+            select(healthy, new, old) for new, old in zip(trained.states, state.intervention_states, strict=True)
+        ),
         diverged=trained.diverged,
         gradient_evaluations=state.gradient_evaluations + trained.gradient_evaluations,
     )
