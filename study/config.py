@@ -89,7 +89,8 @@ class TrialConfig(StrictSettings):
         try:
             config = cls.model_validate(dict(plain))
         except ValidationError as error:
-            raise StudyError(f"{source}: {sentence(error, cls.model_fields)}") from None
+            known = [*cls.model_fields, *(f"training/{name}" for name in Training.model_fields)]
+            raise StudyError(f"{source}: {sentence(error, known)}") from None
         if len(set(config.seeds)) != len(config.seeds):
             raise StudyError(f"{source}: seeds must all be different, not {list(config.seeds)}.")
         return config
