@@ -229,7 +229,7 @@ def _train(
         params,
         memory,
         states,
-        hits / images,
+        hits.to(torch.float64) / images,
         losses / images,
         diverged | ~sound.cpu(),
         steps * experiment.rule.evaluations_per_step,
