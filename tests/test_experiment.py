@@ -61,5 +61,5 @@ def test_auto_takes_a_gpu_when_there_is_one(there, device, monkeypatch):
 
 def test_a_gpu_that_is_not_there_is_refused_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(StudyError, match="^training/device=cuda, but .*[.]$"):
+    with pytest.raises(StudyError, match=r"^training/device=cuda, but .*[.]$"):
         experiment.build(TrialConfig.from_flat(FLAT | {"training/device": "cuda"}), tmp_path)
