@@ -117,6 +117,23 @@ def test_a_lane_that_diverges_later_goes_back_to_where_that_task_began_and_stays
     assert torch.equal(poisoned[-1].state.validation[:2, 1], sound[-1].state.validation[:2, 1])
 
 
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_lane_with_a_non_finite_loss_has_diverged_even_if_its_weights_are_finite(poison):
+    """Logits of 3e38 and -3e38 have an infinite loss and a finite gradient."""
+    plan = tiny.experiment(task_settings={"count": 1})
+
+    class InfiniteLoss(PoisonedRule):
+        def step(self, params: Tensors, memory: Tensors, gradient_at) -> tuple:
+            params, memory, seen = self.rule.step(params, memory, gradient_at)
+            seen.losses[self.lane, 0] = self.poison
+            return params, memory, seen
+
+    (result,) = tiny.results(replace(plan, rule=InfiniteLoss(plan.rule, 1, 0, poison, [])))
+    assert result.state.diverged.tolist() == [False, True, False]
+    assert torch.equal(result.state.params["0/weight"][1], initial_state(plan).params["0/weight"][1])
+    assert result.online_loss[1] == math.log(4)
+
+
 def test_logits_that_overflow_after_the_last_step_count_as_chance_and_not_as_wrong():
     """One step a task: the loss before it is finite and so are the weights after it, the logits are not."""
     plan = tiny.experiment("sgd", {"lr": 1e25}, batch_size=1000)
