@@ -33,6 +33,16 @@ def test_the_norm_is_that_of_all_tensors_of_a_lane_together():
         torch.testing.assert_close(length, whole.norm())
 
 
+def test_the_norm_of_a_lane_alone_has_the_same_bits_as_in_company():
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        tensors = {name: torch.randn(4, 5, 7, generator=draw) for name in "abcdef"}
+        company = norm(tensors)
+        for lane in range(4):
+            alone = norm({name: value[lane : lane + 1].clone() for name, value in tensors.items()})
+            assert torch.equal(alone[0], company[lane])
+
+
 def test_add_and_select_keep_the_lanes_apart():
     ones, threes = {"w": torch.ones(3, 2)}, {"w": torch.full((3, 2), 3.0)}
     assert add(ones, threes, torch.tensor([0.0, 1.0, -1.0]))["w"].tolist() == [[1, 1], [4, 4], [-2, -2]]
