@@ -9,7 +9,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from study import parts
+from study import parts, schema
 from study.config import StrictSettings, StudyError
 from study.contracts import Dataset, Intervention
 from study.lanes import Tensors
@@ -337,6 +337,14 @@ def test_the_settings_and_the_memory_of_an_optimizer_have_a_lane_axis(name, give
     assert all(value.shape == (3,) for value in settings)
     assert all(len(value) == 3 for value in optimizer.initial_memory(params).values())
     assert optimizer.evaluations_per_step in (1, 2)
+
+
+@each("optimizers")
+def test_the_constants_of_an_optimizer_are_numbers_that_the_schema_declares(name):
+    constants = tiny.rule(name, 3).constants
+    assert constants
+    assert constants.keys() <= {quantity.name for quantity in schema.RULE}
+    assert all(type(value) is float for value in constants.values())
 
 
 # --- interventions ---------------------------------------------------------------------------------------------------

@@ -65,10 +65,15 @@ def test_values_that_fall_have_a_decline_above_0():
 
 
 def test_every_logged_name_is_declared_once_with_a_unit_and_one_sentence():
-    declared = schema.PER_TASK + schema.SUMMARY
+    groups = [value for value in vars(schema).values() if isinstance(value, tuple)]
+    declared = [quantity for group in groups for quantity in group if isinstance(quantity, schema.Quantity)]
     assert len(schema.QUANTITIES) == len(declared) > 0
     for quantity in declared:
-        assert quantity.unit in ("share", "nats", "count", "s"), quantity.name
+        assert schema.QUANTITIES[quantity.name] is quantity
+        assert quantity.unit, quantity.name
         assert quantity.definition[0].isupper(), quantity.name
         assert quantity.definition.endswith("."), quantity.name
+
+
+def test_a_lanes_value_is_named_after_the_quantity_and_the_lane():
     assert schema.lane_name("accuracy/test", 3) == "accuracy/test/lane_3"

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from study import metrics
 from study.contracts import Intervention, Rule
+from study.feed import Feed
 from study.lanes import Tensors
-from study.trainer import Experiment, Feed, evaluate, initial_state, train
+from study.trainer import Experiment, evaluate, initial_state, train
 
 CHANCE = {"permuted_pixels": 1 / 4, "class_pairs": 1 / 2}
 BOTH = {"l2_init": {"strength": 0.01}, "shrink_and_perturb": {}}
@@ -42,9 +43,10 @@ def test_a_diverging_lane_is_frozen_counted_at_chance_flagged_and_harms_no_other
             assert torch.equal(others(getattr(result, measure)), others(getattr(healthy, measure)))
         assert result.online_loss[1] == -math.log(CHANCE[tasks])
         assert torch.equal(others(result.online_loss), others(healthy.online_loss))
-        assert (result.state.validation[:, 1] == CHANCE[tasks]).all()
+        for accuracies in (result.state.test, result.state.validation):
+            assert (accuracies[:, 1] == CHANCE[tasks]).all()
         tensors, reference, start = map(tiny.state_tensors, (result.state, healthy.state, began))
-        for name in tensors.keys() - {"validation", "diverged"}:
+        for name in tensors.keys() - {"diverged", *tiny.BY_TASK}:
             assert torch.equal(tensors[name][1], start[name][1]), name
             assert torch.equal(others(tensors[name]), others(reference[name])), name
 
@@ -109,7 +111,7 @@ def test_a_lane_that_diverges_later_goes_back_to_where_that_task_began_and_stays
     for index, result in enumerate(poisoned):
         reference = tiny.state_tensors(sound[index].state)
         for name, value in tiny.state_tensors(result.state).items():
-            if name in ("validation", "diverged"):
+            if name in ("diverged", *tiny.BY_TASK):
                 continue
             assert torch.equal(value[1], frozen[name][1] if index >= 2 else reference[name][1]), (index, name)
             assert torch.equal(others(value), others(reference[name])), (index, name)
@@ -139,7 +141,7 @@ def test_logits_that_overflow_after_the_last_step_count_as_chance_and_not_as_wro
     plan = tiny.experiment("sgd", {"lr": 1e25}, batch_size=1000)
     first, second, _ = tiny.results(plan)
     assert all(value.isfinite().all() for value in first.state.params.values())
-    for accuracy in (first.test_accuracy, first.validation_accuracy, first.state.validation[0]):
+    for accuracy in (first.test_accuracy, first.validation_accuracy, first.state.test[0], first.state.validation[0]):
         assert accuracy.tolist() == [CHANCE["permuted_pixels"]] * 3
     assert second.state.diverged.all(), "the next task meets the non-finite loss"
 
@@ -221,7 +223,7 @@ def test_an_evaluation_in_pieces_equals_one_in_a_whole(pieces, monkeypatch):
     (inputs, labels), *rest = list(feed.test())
     assert not rest
     whole = metrics.accuracy(plan.model.forward(params, inputs)[0], labels)
-    monkeypatch.setattr("study.trainer.EVALUATION_BATCH", pieces)
+    monkeypatch.setattr("study.feed.EVALUATION_BATCH", pieces)
     assert len(list(feed.test())) == math.ceil(24 / pieces)
     torch.testing.assert_close(evaluate(plan.model, params, feed.test()), whole.double(), rtol=1e-6, atol=0)
 
@@ -294,6 +296,7 @@ def test_each_result_names_its_task_and_carries_the_state_after_it():
     assert [result.state.next_task for result in results] == [1, 2, 3]
     for index, result in enumerate(results):
         assert torch.equal(result.state.validation[index], result.validation_accuracy)
+        assert torch.equal(result.state.test[index], result.test_accuracy)
         assert len(result.state.validation) == index + 1
         assert result.training_seconds > 0
         assert result.evaluation_seconds > 0
@@ -308,7 +311,8 @@ def test_without_held_out_images_there_is_no_validation_accuracy():
     plan = tiny.experiment(task_settings={"validation_fraction": 0.0})
     for result in train(plan):
         assert result.validation_accuracy is None
-        assert result.state.validation.isnan().all()
+        assert result.state.validation.shape == (0, 3)
+        assert len(result.state.test) == result.task + 1
         assert result.test_accuracy.isfinite().all()
 
 
@@ -317,7 +321,7 @@ def test_training_learns_and_the_next_task_starts_from_the_weights_of_the_last()
     plan = tiny.experiment("sgd", {"lr": 0.2}, images=images, widths=(16,), passes=10, task_settings={"count": 2})
     first, second = tiny.results(plan)
     assert (first.test_accuracy > 0.9).all()
-    alone = tiny.results(plan, replace(initial_state(plan), next_task=1, validation=first.state.validation))
+    alone = tiny.results(plan, replace(initial_state(plan), next_task=1))
     assert not torch.equal(alone[0].state.params["0/weight"], second.state.params["0/weight"])
 
 

@@ -13,9 +13,10 @@ from torch.nn.functional import cross_entropy
 
 from study import checkpoint
 from study.contracts import Task
+from study.feed import Feed
 from study.gradients import MinibatchGradient
 from study.lanes import generator
-from study.trainer import Experiment, Feed, initial_state, train
+from study.trainer import Experiment, initial_state, train
 
 SEEDS = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=3, unique=True)
 WIDTHS = st.lists(st.integers(1, 9), max_size=3)
@@ -66,7 +67,7 @@ def test_a_lane_alone_equals_the_lane_in_company(optimizer, tasks):
             tensors = tiny.state_tensors(theirs.state)
             for name, value in tiny.state_tensors(ours.state).items():
                 one, other = (
-                    (value[:, 0], tensors[name][:, lane]) if name == "validation" else (value[0], tensors[name][lane])
+                    (value[:, 0], tensors[name][:, lane]) if name in tiny.BY_TASK else (value[0], tensors[name][lane])
                 )
                 torch.testing.assert_close(one, other, rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
 

@@ -127,12 +127,16 @@ def results(plan: Experiment, start=None) -> list[TaskResult]:
 
 
 def state_tensors(state) -> Tensors:
-    """Every tensor of a state by a name of its own; in all but "validation" axis 0 is the lane."""
+    """Every tensor of a state by a name of its own; axis 0 is the lane, but in those of `BY_TASK`."""
     found = {f"params {name}": value for name, value in state.params.items()}
     found |= {f"memory {name}": value for name, value in state.memory.items()}
     for i, tensors in enumerate(state.intervention_states):
         found |= {f"intervention {i} {name}": value for name, value in tensors.items()}
-    return found | {"diverged": state.diverged, "validation": state.validation}
+    return found | {"diverged": state.diverged, "test": state.test, "validation": state.validation}
+
+
+BY_TASK = ("test", "validation")
+"""The tensors of a state with axes [task, lane]."""
 
 
 MEASURES = ("test_accuracy", "validation_accuracy", "online_accuracy", "online_loss")
