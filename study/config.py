@@ -89,7 +89,8 @@ class TrialConfig(StrictSettings):
         try:
             config = cls.model_validate(dict(plain))
         except ValidationError as error:
-            raise StudyError(f"{source}: {sentence(error, cls.model_fields)}") from None
+            known = [*cls.model_fields, *(f"training/{name}" for name in Training.model_fields)]
+            raise StudyError(f"{source}: {sentence(error, known)}") from None
         if len(set(config.seeds)) != len(config.seeds):
             raise StudyError(f"{source}: seeds must all be different, not {list(config.seeds)}.")
         return config
@@ -103,11 +104,17 @@ class TrialConfig(StrictSettings):
         """All settings by slash name, the seeds excepted."""
         plain = self.plain()
         del plain["seeds"]
+        if not self.interventions:
+            del plain["interventions"]
         return flattened(plain)
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns `{"optimizer/lr": 1}` into `{"optimizer": {"lr": 1}}`."""
+    """Turns `{"optimizer/lr": 1}` into `{"optimizer": {"lr": 1}}`.
+
+    Raises:
+        StudyError: a name is both a setting and a group of settings.
+    """
     tree: dict[str, Any] = {}
     for name, value in flat.items():
         *path, leaf = name.split("/")
@@ -116,15 +123,17 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
             branch = branch.setdefault(step, {})
             if not isinstance(branch, dict):
                 raise StudyError(f"{name!r} cannot be set: {step!r} is a single setting, not a group of settings.")
-        branch[leaf] = value
+        if leaf in branch:
+            raise StudyError(f"{name!r} cannot be set: it is a group of settings, not a single setting.")
+        branch[leaf] = dict(value) if isinstance(value, Mapping) else value
     return tree
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> Flat:
-    """Turns `{"optimizer": {"lr": 1}}` into `{"optimizer/lr": 1}`; the inverse of `nested`."""
+    """Turns `{"optimizer": {"lr": 1}}` into `{"optimizer/lr": 1}`; inverse of `nested`. An empty group is a value."""
     flat: Flat = {}
     for name, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             flat |= flattened(value, f"{prefix}{name}/")
         else:
             flat[prefix + name] = value

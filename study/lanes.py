@@ -28,9 +28,12 @@ def per_lane(values: Tensor, like: Tensor) -> Tensor:
 
 
 def norm(tensors: Mapping[str, Tensor]) -> Tensor:
-    """L2 norm over all tensors together, [lane]."""
+    """L2 norm over all tensors together, [lane].
+
+    The lane stays the first axis throughout: a sum along it would round differently with one lane than with many.
+    """
     lengths = [torch.linalg.vector_norm(t.flatten(1), dim=1) for t in tensors.values()]
-    total: Tensor = torch.linalg.vector_norm(torch.stack(lengths), dim=0)
+    total: Tensor = torch.linalg.vector_norm(torch.stack(lengths, dim=1), dim=1)
     return total
 
 
