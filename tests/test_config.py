@@ -215,8 +215,12 @@ def test_what_is_no_mapping_is_refused(plain):
 
 
 @pytest.mark.parametrize("section", ["data", "tasks", "model", "optimizer"])
-def test_a_part_without_a_name_is_refused(section):
-    assert f"setting '{section}/name' is missing" in refusal({section: {}})
+def test_a_section_without_a_name_means_its_default_part(section):
+    assert getattr(TrialConfig.from_plain({section: {}}), section) == getattr(TrialConfig(), section)
+
+
+def test_settings_without_a_name_are_those_of_the_default_part():
+    assert TrialConfig.from_flat({"tasks/count": 3}).tasks.settings == {"count": 3}
 
 
 def test_duplicate_seeds_are_refused():
