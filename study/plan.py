@@ -87,6 +87,11 @@ class Plan(StrictSettings):
         flat = {**group.settings, **tried, "seeds": list(self.seeds)}
         return experiment.complete(TrialConfig.from_flat(flat, f"method {group.method!r}"))
 
+    @property
+    def trial_count(self) -> int:
+        """Trials of all groups together."""
+        return sum(group.trials for group in self.groups)
+
     def with_trials(self, trials: int) -> Plan:
         """The same plan with another budget for each method. Raises StudyError when no method can have it."""
         if trials < 1:
