@@ -41,7 +41,7 @@ def _load_file(path: Path) -> SearchSpace:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file raises
+    except (Exception, SystemExit) as error:  # whatever the user's file raises
         raise ValueError(f"The search space file {str(path)!r} fails: {type(error).__name__}: {error}.") from error
     space = getattr(module, "SPACE", None)
     if not isinstance(space, SearchSpace):

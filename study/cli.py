@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 app = typer.Typer(
@@ -44,6 +44,9 @@ Workers = Annotated[
     int | None, typer.Option(help="Most trials at once; 1 makes a search repeatable. Default: all that fit.")
 ]
 Address = Annotated[str | None, typer.Option(help="A Ray cluster, HOST:PORT or auto; default: this machine alone.")]
+
+UsageFault: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""What Typer raises when the words make no command: the installed Click's, or that of the Click that newer Typers bring."""
 
 DEFAULT_DIRECTORY = Path("study-results")  # as in study.folder, which is not imported for the sake of --help
 
@@ -138,7 +141,7 @@ def sync(name: Name, directory: Directory = DEFAULT_DIRECTORY, tracking_uri: Tra
     return commands.sync(directory, name, tracking_uri)
 
 
-@app.command("list")
+@app.command("list", epilog="Example:\n\nstudy list --dir study-results")
 def list_(directory: Directory = DEFAULT_DIRECTORY) -> int:
     """List the search spaces and the sweeps there are."""
     from study import overview
@@ -234,9 +237,9 @@ def _execution(**choices: Any) -> Any:
     from study.folder import Execution
 
     for name in ("cpus_per_trial", "workers"):
-        if choices[name] is not None and not choices[name] > 0:
+        if choices[name] is not None and not 0 < choices[name] < math.inf:
             raise StudyError(f"--{name.replace('_', '-')} must be above 0, not {choices[name]:g}.")
-    if choices["gpus_per_trial"] is not None and not choices["gpus_per_trial"] >= 0:
+    if choices["gpus_per_trial"] is not None and not 0 <= choices["gpus_per_trial"] < math.inf:
         raise StudyError(f"--gpus-per-trial must be 0 or more, not {choices['gpus_per_trial']:g}.")
     return Execution(**{name: value for name, value in choices.items() if value is not None})
 
@@ -250,10 +253,11 @@ def main() -> None:
     except StudyError as error:
         print(f"study: {error}", file=sys.stderr)
         code = 2
-    except click.ClickException as error:
-        print(f"study: {error.format_message()}", file=sys.stderr)
+    except UsageFault as error:
+        if words := " ".join(error.format_message().split()).rstrip("."):  # none when the help was shown instead
+            print(f"study: {words}; see: study --help.", file=sys.stderr)
         code = 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("study: interrupted", file=sys.stderr)
         code = 130
     sys.exit(code)

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode, urlparse
 import search_spaces
 from search_spaces import SearchSpace
 from study import display, folder, overview, plan
-from study.config import Flat, StudyError, TrialConfig, flattened, nested, read_yaml
+from study.config import Flat, StudyError, TrialConfig, nested, read_yaml
 from study.folder import Execution, SweepFolder
 
 INTERRUPTED = 130
@@ -34,7 +34,7 @@ def load_space(name: str) -> SearchSpace:
 def run(space_name: str, directory: Path, execution: Execution, name: str | None, **choices: Any) -> int:
     """Launches a sweep; `choices` as in `study.plan.make_plan`. Returns the exit code."""
     space = load_space(space_name)
-    made = plan.make_plan(space, name=name or space.name, **choices)
+    made = plan.make_plan(space, name=space.name if name is None else name, **choices)
     folder.check_new(directory, made.name)
     from study import store
 
@@ -158,9 +158,9 @@ def read_trial(path: Path, overrides: Flat) -> tuple[TrialConfig, Mapping[str, A
     if not isinstance(provenance, Mapping):
         raise StudyError(f"{str(path)!r}: provenance must be a mapping, not {provenance!r}.")
     settings = {key: value for key, value in plain.items() if key != "provenance"}
-    TrialConfig.from_plain(settings, repr(str(path)))
-    seeds = settings.pop("seeds", [0])
-    flat = {**flattened(settings), **overrides}
+    given = TrialConfig.from_plain(settings, repr(str(path)))
+    flat = {**given.flat(), **overrides}
+    seeds = list(given.seeds)
     return experiment.complete(TrialConfig.from_plain({**nested(flat), "seeds": seeds}, repr(str(path)))), provenance
 
 

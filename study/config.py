@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -178,13 +179,17 @@ def read_yaml(path: Path) -> Any:
         StudyError: the file cannot be read or is no YAML.
     """
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        plain = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        json.dumps(plain, default=str, skipkeys=True)  # a file may contain itself, by an alias
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise StudyError(f"Cannot read {str(path)!r}: {reason}.") from None
     except YAMLError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise StudyError(f"{str(path)!r} is not plain YAML: {reason}") from None
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise StudyError(f"{str(path)!r} is not plain YAML: {reason}.") from None
+    except (RecursionError, ValueError):
+        raise StudyError(f"{str(path)!r} is not plain YAML: it is nested without end.") from None
+    return plain
 
 
 def yaml_text(plain: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from study.plan import Plan, check_name
 from study.record import LineReader, TrialHistory, TrialRecord, append_line, read_records
 
 DEFAULT_DIRECTORY = Path("study-results")
+STORE_FILE = "mlflow.db"
 
 
 class RunningError(StudyError):
@@ -151,6 +152,8 @@ def names(directory: Path) -> list[str]:
 def check_new(directory: Path, name: str) -> None:
     """Refuses a name that is taken, or a folder that cannot be written, before any work starts."""
     check_name(name)
+    if name == STORE_FILE:
+        raise StudyError(f"{name!r} cannot name a sweep: MLflow's store has that name; choose another with --name.")
     if (directory / name).exists():
         number = next(n for n in range(2, 10_000) if not (directory / f"{name}-{n}").exists())
         raise StudyError(

@@ -84,7 +84,8 @@ class Plan(StrictSettings):
 
     def trial_config(self, group: Group, tried: Mapping[str, Any]) -> TrialConfig:
         """The complete configuration of one trial."""
-        flat = {**group.settings, **tried, "seeds": list(self.seeds)}
+        defaults = {name: value for name, value in TrialConfig().flat().items() if name.endswith("/name")}
+        flat = {**defaults, **group.settings, **tried, "seeds": list(self.seeds)}
         return experiment.complete(TrialConfig.from_flat(flat, f"method {group.method!r}"))
 
     @property

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -30,9 +31,12 @@ def tracking_uri(directory: Path, execution: Execution) -> str:
 
 def check_reachable(uri: str) -> None:
     """Refuses a server that does not answer, before any work starts. Raises StudyError."""
-    parsed = urlparse(uri)
-    if parsed.scheme in ("http", "https"):
+    try:
+        parsed = urlparse(uri)
         port = parsed.port or (443 if parsed.scheme == "https" else 80)
+    except ValueError as error:
+        raise StudyError(f"{uri!r} is not the address of an MLflow store: {error}.") from None
+    if parsed.scheme in ("http", "https"):
         try:
             socket.create_connection((parsed.hostname or "", port), timeout=5).close()
         except OSError as error:
@@ -54,7 +58,7 @@ def check_new_experiment(uri: str, directory: Path, name: str) -> None:
     try:
         taken = Store(uri, directory).experiment_id(name)
     except (MlflowException, OSError) as error:
-        raise StudyError(f"MLflow at {uri} refuses: {first_line(error)}") from None
+        raise StudyError(f"MLflow at {uri} refuses: {first_line(error)}.") from None
     if taken is not None:
         raise StudyError(
             f"MLflow at {uri} has an experiment {name!r} already (perhaps a deleted one); choose another name with --name."
@@ -71,9 +75,8 @@ class Store:
             logging.getLogger(name).setLevel(logging.ERROR)
         self.uri = uri
         self._is_default = uri == default_uri(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        with FileLock(directory / ".mlflow.lock"):  # two processes that make the same database break it
-            self.client = MlflowClient(uri)
+        with _alone(directory) if uri.startswith("sqlite") else nullcontext():
+            self.client = _client(uri)
             self.client.search_experiments(max_results=1)
 
     def experiment(self, folder: SweepFolder) -> str:
@@ -89,6 +92,23 @@ class Store:
         """Identifier of the experiment of that name, deleted ones included; None when there is none."""
         found = self.client.get_experiment_by_name(name)
         return None if found is None else str(found.experiment_id)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keeps other processes out: two that make the same database break it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory / ".mlflow.lock"):
+        yield
+
+
+def _client(uri: str) -> MlflowClient:
+    try:
+        return MlflowClient(uri)
+    except (MlflowException, OSError):  # it may be back in a while
+        raise
+    except Exception as error:  # a database of an unknown kind or without its driver, whatever that raises
+        raise StudyError(f"MLflow cannot use {uri!r}: {first_line(error)}.") from None
 
 
 def run_ids(uri: str, folder: SweepFolder) -> dict[str, str]:
@@ -116,4 +136,4 @@ def find_runs(client: MlflowClient, experiment: str, query: str) -> Iterator[Any
 
 def first_line(error: Exception) -> str:
     """The beginning of what an exception says, for a sentence."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")

@@ -117,5 +117,5 @@ def sync(folder: SweepFolder, uri: str, drawings: Drawings, *, running: bool = F
         if not running:
             view.end()
     except (MlflowException, OSError) as error:
-        raise StudyError(f"MLflow at {uri} refuses: {first_line(error)}") from None
+        raise StudyError(f"MLflow at {uri} refuses: {first_line(error)}.") from None
     return len(histories)
