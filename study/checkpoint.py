@@ -58,6 +58,7 @@ def load(path: Path, identity: str, device: str) -> State:
     """
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state = _state(content, device)
         found = (content["format"], content["identity"])
     except FileNotFoundError:
         raise StudyError(f"There is no checkpoint {str(path)!r}.") from None
@@ -65,7 +66,10 @@ def load(path: Path, identity: str, device: str) -> State:
         raise StudyError(f"The checkpoint {str(path)!r} is damaged ({type(error).__name__}).") from None
     if found != (FORMAT, identity):
         raise StudyError(f"The checkpoint {str(path)!r} belongs to another configuration, other seeds or other data.")
+    return state
 
+
+def _state(content: dict[str, Any], device: str) -> State:
     def moved(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: value.to(device) for name, value in tensors.items()}
 

@@ -49,9 +49,7 @@ class Conductor:
     @property
     def remaining(self) -> int:
         """Trials that are still to be proposed, if nothing is in the hands of Ray."""
-        planned = sum(group.trials for group in self._folder.plan.groups)
-        done = sum(1 for history in self.histories if history.outcome in ("finished", "stopped"))
-        return max(0, planned - done)
+        return max(0, self._folder.plan.trial_count - sum(history.is_done for history in self.histories))
 
     def propose(self) -> TrialHistory | None:
         """The next trial, groups taking turns; None when there is nothing left to try."""

@@ -22,6 +22,9 @@ Flat = dict[str, Any]
 
 SEED_LIMIT = 2**31
 
+DEFAULT_PARTS = {"data": "mnist5k", "tasks": "permuted_pixels", "model": "mlp", "optimizer": "sgd"}
+"""The part of a section that names none."""
+
 
 class StudyError(Exception):
     """Something the user asked for cannot be done; the message is one sentence that says what would be right."""
@@ -74,10 +77,10 @@ Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 class TrialConfig(StrictSettings):
     """One trial: a configuration over its seeds. Each seed is trained as one lane."""
 
-    data: Choice = Choice(name="mnist5k")
-    tasks: Choice = Choice(name="permuted_pixels")
-    model: Choice = Choice(name="mlp")
-    optimizer: Choice = Choice(name="sgd")
+    data: Choice = Field(default_factory=lambda: Choice(name=DEFAULT_PARTS["data"]))
+    tasks: Choice = Field(default_factory=lambda: Choice(name=DEFAULT_PARTS["tasks"]))
+    model: Choice = Field(default_factory=lambda: Choice(name=DEFAULT_PARTS["model"]))
+    optimizer: Choice = Field(default_factory=lambda: Choice(name=DEFAULT_PARTS["optimizer"]))
     interventions: dict[str, dict[str, Any]] = Field(default_factory=dict)
     training: Training = Training()
     seeds: Annotated[tuple[Seed, ...], Listed] = Field((0,), min_length=1)
@@ -88,7 +91,7 @@ class TrialConfig(StrictSettings):
         if not isinstance(plain, Mapping):
             raise StudyError(f"{source} must be a mapping with keys like 'optimizer' and 'tasks', not {plain!r}.")
         try:
-            config = cls.model_validate(dict(plain))
+            config = cls.model_validate({name: _named(name, value) for name, value in plain.items()})
         except ValidationError as error:
             known = [*cls.model_fields, *(f"training/{name}" for name in Training.model_fields)]
             raise StudyError(f"{source}: {sentence(error, known)}") from None
@@ -108,6 +111,13 @@ class TrialConfig(StrictSettings):
         if not self.interventions:
             del plain["interventions"]
         return flattened(plain)
+
+
+def _named(section: object, value: object) -> object:
+    """A section with the name of its default part, if it is one that chooses a part and names none."""
+    if section in DEFAULT_PARTS and isinstance(value, Mapping):
+        return {"name": DEFAULT_PARTS[str(section)], **value}
+    return value
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:

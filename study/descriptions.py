@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlflow.entities import Metric
@@ -41,12 +43,35 @@ def sweep_metrics(histories: list[TrialHistory]) -> dict[str, float]:
 def lanes_csv(history: TrialHistory) -> str:
     """The table of lanes: one row for each task and lane, numbers in full."""
     names = list(history.tasks[0]["lanes"])
-    rows = [",".join(["task", "name", "lane", "seed", *names])]
-    for line in history.tasks:
-        for lane, seed in enumerate(history.seeds):
-            values = [repr(line["lanes"][name][lane]) for name in names]
-            rows.append(",".join([str(line["task"]), line["name"], str(lane), str(seed), *values]))
-    return "\n".join(rows) + "\n"
+    rows = [
+        [line["task"], line["name"], lane, seed, *(line["lanes"][name][lane] for name in names)]
+        for line in history.tasks
+        for lane, seed in enumerate(history.seeds)
+    ]
+    return _csv(["task", "name", "lane", "seed", *names], rows)
+
+
+def trials_csv(histories: Sequence[TrialHistory]) -> str:
+    """The table of trials: one row each, with what was tried and the summary, numbers in full; empty where there is none."""
+    tried = list(dict.fromkeys(name for history in histories for name in history.tried))
+    names = [quantity.name for quantity in schema.SUMMARY]
+    rows = [
+        [
+            *(history.key, history.scenario, history.method, history.outcome, len(history.tasks)),
+            *(history.tried.get(name, "") for name in tried),
+            *(history.summary.get(name, "") for name in names),
+        ]
+        for history in histories
+    ]
+    return _csv(["trial", "scenario", "method", "outcome", "tasks", *tried, *names], rows)
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def trial_description(history: TrialHistory) -> str:

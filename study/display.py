@@ -47,7 +47,7 @@ class Progress:
         plan = folder.plan
         self._name = plan.name
         self._workers = workers
-        self._planned_trials = sum(group.trials for group in plan.groups)
+        self._planned_trials = plan.trial_count
         self._planned_tasks = sum(group.trials * folder.task_counts[group.scenario] for group in plan.groups)
         self._groups = [group.label for group in plan.groups]
         self._histories = {history.key: history for history in folder.histories()}
@@ -82,8 +82,7 @@ class Progress:
         self._began = self._began or time.monotonic()
         if self._live:
             return
-        ended = history.outcome in ("stopped", "failed", "finished")
-        if ended:
+        if history.is_over:
             self.say(f"{self._status()}; {history.outcome}: {history.key}, {describe(history)}")
         elif time.monotonic() - self._said < PLAIN_LINE_SECONDS or not history.tasks:
             return
@@ -94,13 +93,12 @@ class Progress:
     def _tasks_done(self) -> int:
         """Tasks that need no more work; those that a stopped trial was spared count as done."""
         return sum(
-            history.task_count if history.outcome in ("finished", "stopped", "failed") else len(history.tasks)
-            for history in list(self._histories.values())
+            history.task_count if history.is_over else len(history.tasks) for history in list(self._histories.values())
         )
 
     def _status(self) -> str:
         histories = list(self._histories.values())
-        ended = sum(1 for h in histories if h.outcome in ("finished", "stopped", "failed"))
+        ended = sum(h.is_over for h in histories)
         running = sum(1 for h in histories if h.outcome == "running")
         done = self._tasks_done()
         return (
@@ -124,7 +122,7 @@ class Progress:
             found = [h for h in list(self._histories.values()) if h.group == label]
             scored = [h for h in found if h.outcome == "finished" and schema.OBJECTIVE in h.metrics]
             top = max(scored, key=lambda h: h.metrics[schema.OBJECTIVE], default=None)
-            ended = sum(1 for h in found if h.outcome in ("finished", "stopped", "failed"))
+            ended = sum(h.is_over for h in found)
             best = f"best {top.metrics[schema.OBJECTIVE]:.4f}  {top.name}" if top else ""
             table.add_row(label, f"{ended} done", best)
         return Group(Text(f"{self._name}  ", style="bold"), Text(self._status()), bar, table)

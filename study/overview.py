@@ -88,7 +88,7 @@ def show_all(directory: Path) -> None:
     for name in folder.names(directory):
         opened = SweepFolder.open(directory, name)
         outcomes = [history.outcome for history in opened.histories()]
-        planned = sum(group.trials for group in opened.plan.groups)
+        planned = opened.plan.trial_count
         done = outcomes.count("finished") + outcomes.count("stopped")
         words = [f"{outcomes.count(word)} {word}" for word in ("finished", "stopped", "failed") if word in outcomes]
         rows.append((name, opened.plan.space, f"{done}/{planned}", ", ".join(words) or "nothing done yet"))

@@ -84,9 +84,13 @@ class Plan(StrictSettings):
 
     def trial_config(self, group: Group, tried: Mapping[str, Any]) -> TrialConfig:
         """The complete configuration of one trial."""
-        defaults = {name: value for name, value in TrialConfig().flat().items() if name.endswith("/name")}
-        flat = {**defaults, **group.settings, **tried, "seeds": list(self.seeds)}
+        flat = {**group.settings, **tried, "seeds": list(self.seeds)}
         return experiment.complete(TrialConfig.from_flat(flat, f"method {group.method!r}"))
+
+    @property
+    def trial_count(self) -> int:
+        """Trials of all groups together."""
+        return sum(group.trials for group in self.groups)
 
     def with_trials(self, trials: int) -> Plan:
         """The same plan with another budget for each method. Raises StudyError when no method can have it."""

@@ -126,6 +126,16 @@ class TrialHistory:
         return trial_name(self.method, self.tried)
 
     @property
+    def is_done(self) -> bool:
+        """Whether it needs no more work: finished, or stopped early."""
+        return self.outcome in ("finished", "stopped")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more happens to it in this session: done or failed."""
+        return self.is_done or self.outcome == "failed"
+
+    @property
     def seeds(self) -> list[int]:
         """One for each lane."""
         return list(self.config["seeds"])

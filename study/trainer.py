@@ -112,7 +112,8 @@ def train(experiment: Experiment, start: State | None = None) -> Iterator[TaskRe
     """Trains on the tasks from `start` on (default: from the first), and yields a result after each.
 
     A lane whose loss or weights become non-finite during a task has diverged from that task on: its weights go back to
-    where the task began and stay there, its accuracies count as chance and its loss as that of a uniform guess.
+    where the task began and stay there, its accuracies count as chance and its loss as that of a uniform guess. A lane
+    whose weights are finite after a task, but so large that its logits are not, counts as chance on those images.
     """
     state = start or initial_state(experiment)
     for index in range(state.next_task, experiment.tasks.count):
@@ -136,7 +137,9 @@ def _train_on_task(experiment: Experiment, state: State, index: int) -> TaskResu
         next_task=index + 1,
         params=select(healthy, trained.params, state.params),
         memory=select(healthy, trained.memory, state.memory),
-        intervention_states=tuple(select(healthy, new, old) for new, old in zip(trained.states, states, strict=True)),
+        intervention_states=tuple(
+            select(healthy, new, old) for new, old in zip(trained.states, state.intervention_states, strict=True)
+        ),
         diverged=trained.diverged,
         gradient_evaluations=state.gradient_evaluations + trained.gradient_evaluations,
     )
@@ -147,7 +150,8 @@ def _train_on_task(experiment: Experiment, state: State, index: int) -> TaskResu
     chance = torch.full((len(experiment.seeds),), metrics.chance_accuracy(outputs), dtype=torch.float64)
 
     def counted(values: Tensor, otherwise: Tensor) -> Tensor:
-        return torch.where(after.diverged, otherwise, values.to("cpu", torch.float64))
+        values = values.to("cpu", torch.float64)
+        return torch.where(after.diverged | values.isnan(), otherwise, values)
 
     test = counted(evaluate(experiment.model, after.params, feed.test()), chance)
     validation = None
@@ -225,7 +229,7 @@ def _train(
         params,
         memory,
         states,
-        hits / images,
+        hits.to(torch.float64) / images,
         losses / images,
         diverged | ~sound.cpu(),
         steps * experiment.rule.evaluations_per_step,
@@ -233,11 +237,12 @@ def _train(
 
 
 def evaluate(model: Model, params: Tensors, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
-    """Accuracy over all batches together, float64 [lane]."""
-    hits, images = torch.zeros(()), 0
+    """Accuracy over all batches together, float64 [lane]; NaN in a lane that has a non-finite logit."""
+    hits, sound, images = torch.zeros(()), torch.ones((), dtype=torch.bool), 0
     with torch.no_grad():
         for inputs, labels in batches:
             logits, _ = model.forward(params, inputs)
             hits = metrics.correct(logits, labels) + hits.to(labels.device)
+            sound = logits.isfinite().flatten(1).all(dim=1) & sound.to(labels.device)
             images += labels.shape[1]
-    return hits.to(torch.float64) / images
+    return (hits.to(torch.float64) / images).where(sound, torch.nan)

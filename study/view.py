@@ -18,7 +18,7 @@ from mlflow.entities import Metric, Param, RunTag
 
 from study import facts, schema
 from study.config import TrialConfig, yaml_text
-from study.descriptions import lanes_csv, sweep_description, sweep_metrics, task_metrics, trial_description
+from study.descriptions import lanes_csv, sweep_description, sweep_metrics, task_metrics, trial_description, trials_csv
 from study.folder import SweepFolder
 from study.record import TrialHistory, TrialRecord
 from study.store import Store, find_runs
@@ -121,6 +121,7 @@ class SweepView:
             known = client.get_metric_history(run, name)
             if not known or known[-1].value != value:
                 _send(client, run, [Metric(name, value, _now(), len(known))])
+        client.log_text(run, trials_csv(histories), "trials.csv")
         with tempfile.TemporaryDirectory() as draft:
             for scenario in dict.fromkeys(history.scenario for history in histories):
                 shown = [history for history in histories if history.scenario == scenario and history.tasks]
@@ -128,8 +129,7 @@ class SweepView:
                     path = Path(draft) / f"{scenario}.png"
                     self._drawings.comparison(path, scenario, shown)
                     client.log_artifact(run, str(path), "figures")
-        planned = sum(group.trials for group in self._folder.plan.groups)
-        done = sum(1 for history in histories if history.outcome in ("finished", "stopped"))
+        planned, done = self._folder.plan.trial_count, sum(history.is_done for history in histories)
         failed = any(history.outcome == "failed" for history in histories)
         client.set_terminated(run, "FINISHED" if done >= planned else "FAILED" if failed else "KILLED")
 

@@ -35,18 +35,24 @@ def from_torchvision(name: str, class_name: str, folder: Path) -> Dataset:
     """A data set of torchvision's MNIST family, downloaded into `folder` on first use.
 
     Raises:
-        StudyError: it is not in the folder and cannot be downloaded into it.
+        StudyError: it is not in the folder and cannot be downloaded into it, or its files there are damaged.
     """
     from torchvision import datasets  # takes seconds, and most data sets do not need it
 
     source = getattr(datasets, class_name)
+    raw = folder / class_name / "raw"
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # torchvision's progress bars
             train, test = (source(str(folder), train=part, download=True) for part in (True, False))
-    except (RuntimeError, OSError, ValueError) as error:
+    except Exception as error:  # torchvision raises whatever a damaged file provokes
         reason = str(error).splitlines()[0].rstrip(": ") if str(error) else type(error).__name__
+        if len(list(raw.glob("*-ubyte"))) == 4:
+            raise StudyError(
+                f"The data set {name!r} in {str(raw)!r} is damaged ({reason}); delete its four files, "
+                f"and they are downloaded again, or use --set data/name=mnist5k."
+            ) from None
         raise StudyError(
-            f"The data set {name!r} is not in {str(folder / class_name / 'raw')!r} and cannot be downloaded ({reason}); "
+            f"The data set {name!r} is not in {str(raw)!r} and cannot be downloaded ({reason}); "
             f"put its four files there, name another folder with --data-dir or STUDY_DATA, "
             f"or use the data set that is always there: --set data/name=mnist5k."
         ) from None

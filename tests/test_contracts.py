@@ -1,0 +1,422 @@
+"""Every part that lies in a folder keeps the contract of its kind. A new file is tested here with no other change."""
+
+import inspect
+import urllib.error
+import urllib.request
+
+import pytest
+import tiny
+import torch
+from torch import Tensor
+
+from study import parts, schema
+from study.config import StrictSettings, StudyError
+from study.contracts import Dataset, Intervention
+from study.lanes import Tensors
+
+PARTS = [(kind, name) for kind in parts.KINDS for name in parts.names(kind)]
+SIGNATURES = {
+    "data": ["settings", "folder"],
+    "tasks": ["settings", "dataset", "seeds"],
+    "models": ["settings", "feature_count", "output_count"],
+    "optimizers": ["settings", "lanes", "device"],
+    "interventions": ["settings", "seeds", "device"],
+}
+SEEDS = (4, 0, 9)
+FEATURES, OUTPUTS, BATCH = 64, 4, 6
+
+
+def each(kind: str):
+    """Runs a test for every part of a kind."""
+    return pytest.mark.parametrize("name", parts.names(kind))
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+# --- the registry ----------------------------------------------------------------------------------------------------
+
+
+def test_the_folders_hold_the_parts_that_the_study_is_about():
+    found = {kind: set(parts.names(kind)) for kind in parts.KINDS}
+    assert found["data"] >= {"mnist", "fashion_mnist", "mnist5k"}
+    assert found["tasks"] >= {"class_pairs", "permuted_pixels"}
+    assert found["models"] >= {"mlp"}
+    assert found["optimizers"] >= {"sgd", "sam", "gnp"}
+    assert found["interventions"] >= {"l2_init", "shrink_and_perturb"}
+
+
+@pytest.mark.parametrize("kind", parts.KINDS)
+def test_a_part_that_is_not_there_is_refused_under_the_name_of_its_kind(kind):
+    with pytest.raises(StudyError, match=f"^unknown {parts.KINDS[kind]} 'nothing of that name'; .*[.]$"):
+        parts.find(kind, "nothing of that name")
+
+
+@pytest.mark.parametrize("name", ["__init__", "../optimizers/sgd", "os", ""])
+def test_only_files_of_the_folder_are_parts(name):
+    with pytest.raises(StudyError, match="unknown model"):
+        parts.find("models", name)
+
+
+@pytest.mark.parametrize(("kind", "name"), PARTS)
+def test_a_part_says_what_it_is_and_how_it_is_built(kind, name):
+    module = parts.find(kind, name)
+    for described in (module, module.Settings, module.build):
+        assert inspect.getdoc(described), described
+        assert len(inspect.getdoc(described).splitlines()[0]) > 15, described
+    assert module.Settings.__doc__ is not StrictSettings.__doc__
+    assert list(inspect.signature(module.build).parameters) == SIGNATURES[kind]
+
+
+@pytest.mark.parametrize(("kind", "name"), PARTS)
+def test_every_setting_has_a_default_and_a_description(kind, name):
+    declared = parts.find(kind, name).Settings
+    assert issubclass(declared, StrictSettings)
+    for word, field in declared.model_fields.items():
+        assert not field.is_required(), word
+        assert field.description, word
+        assert field.description.endswith("."), word
+        assert "/" not in (field.alias or word), "a slash separates the parts of a name"
+    assert parts.settings(kind, name, {}, "").plain().keys() == set(parts.public_names(declared))
+
+
+@pytest.mark.parametrize(("kind", "name"), PARTS)
+def test_settings_survive_their_plain_form(kind, name):
+    settings = parts.settings(kind, name, {}, "")
+    assert parts.settings(kind, name, settings.plain(), "") == settings
+    hash(settings)
+
+
+@pytest.mark.parametrize(("kind", "name"), PARTS)
+def test_an_unknown_setting_is_refused_with_the_known_ones(kind, name):
+    with pytest.raises(StudyError) as refusal:
+        parts.settings(kind, name, {"no_such_setting": 1}, f"{kind}/")
+    assert f"{name!r} has no setting '{kind}/no_such_setting'" in str(refusal.value)
+    for word in parts.public_names(parts.find(kind, name).Settings):
+        assert word in str(refusal.value)
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+@each("data")
+def test_a_data_set_is_bytes_with_labels_from_0(name, request, tmp_path, monkeypatch):
+    def no_network(*args, **kwargs):
+        raise urllib.error.URLError("no network in this test")
+
+    monkeypatch.setattr(urllib.request, "urlopen", no_network)
+    module, settings = tiny.part("data", name)
+    try:
+        found = module.build(settings, tmp_path)
+    except StudyError:
+        found = module.build(settings, request.getfixturevalue("data_dir"))
+    assert isinstance(found, Dataset)
+    assert found.name == name
+    assert len(found.fingerprint) == 16
+    for images, labels in ((found.train_images, found.train_labels), (found.test_images, found.test_labels)):
+        assert images.dtype == torch.uint8
+        assert labels.dtype == torch.int64
+        assert images.shape == (len(labels), found.train_images.shape[1])
+        assert images.is_contiguous()
+        assert sorted(labels.unique().tolist()) == list(range(found.class_count))
+
+
+# --- task sequences --------------------------------------------------------------------------------------------------
+
+
+@each("tasks")
+@pytest.mark.parametrize("fraction", [0.0, 0.25])
+def test_a_task_points_into_the_data_set_and_gives_each_of_its_labels_an_output(name, fraction):
+    images = tiny.dataset(classes=5)
+    module, settings = tiny.part("tasks", name, {"validation_fraction": fraction, "images_per_task": 6, "count": 4})
+    sequence = module.build(settings, images, SEEDS)
+    assert sequence.count == 4
+    assert sequence.has_validation == (fraction > 0)
+    for index in range(sequence.count):
+        task = sequence.task(index)
+        assert task.name
+        for chosen, labels in (
+            (task.train, images.train_labels),
+            (task.validation, images.train_labels),
+            (task.test.expand(3, -1), images.test_labels),
+        ):
+            assert chosen.dtype == torch.int64
+            assert len(chosen) == len(SEEDS)
+            for lane in chosen:
+                assert len(lane.unique()) == len(lane)
+                outputs = task.outputs[labels[lane]]
+                assert ((outputs >= 0) & (outputs < sequence.output_count)).all()
+        assert task.train.shape == (3, 6)
+        assert (task.validation.shape[1] > 0) == sequence.has_validation
+        assert len(task.test) > 0
+        assert task.outputs.shape == (5,)
+        assert sorted(task.outputs[task.outputs >= 0].tolist()) == list(range(sequence.output_count))
+        if task.pixel_order is not None:
+            expected = torch.arange(tiny.FEATURES).expand(3, -1)
+            assert torch.equal(task.pixel_order.sort(dim=1).values, expected)
+
+
+@each("tasks")
+def test_the_names_of_tasks_differ(name):
+    module, settings = tiny.part("tasks", name)
+    sequence = module.build(settings, tiny.dataset(classes=5), (0,))
+    names = [sequence.task(index).name for index in range(sequence.count)]
+    assert len(set(names)) == sequence.count
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def network(name: str):
+    module, settings = tiny.part("models", name)
+    return module.build(settings, FEATURES, OUTPUTS)
+
+
+@each("models")
+def test_initial_parameters_of_a_lane_depend_on_its_seed_alone(name):
+    model = network(name)
+    params = model.initial(SEEDS)
+    for lane, seed in enumerate(SEEDS):
+        alone = model.initial((seed,))
+        assert alone.keys() == params.keys()
+        for key, value in alone.items():
+            assert torch.equal(value[0], params[key][lane]), key
+    for key, value in params.items():
+        assert value.shape[0] == 3
+        assert value.dtype == torch.float32
+        assert not torch.equal(value[0], value[1]) or not value.any(), key
+
+
+@each("models")
+def test_a_model_returns_logits_and_the_activations_of_its_hidden_layers(name):
+    model = network(name)
+    params = model.initial(SEEDS)
+    logits, hidden = model.forward(params, draw(3, BATCH, FEATURES))
+    assert logits.shape == (3, BATCH, OUTPUTS)
+    assert len(hidden) == len(model.hidden_layers) > 0
+    for layer, activations in zip(model.hidden_layers, hidden, strict=True):
+        lanes, batch, units = activations.shape
+        assert (lanes, batch) == (3, BATCH)
+        assert layer.incoming
+        for key in layer.incoming:
+            assert params[key].shape[-1] == units
+        assert params[layer.outgoing].shape[1] == units
+
+
+def without(params: Tensors, key: str, axis: int, unit: int, value: float | None = 0.0) -> Tensors:
+    """The parameters with one unit's slice of one tensor set, or replaced by other numbers when `value` is None."""
+    changed = params[key].clone()
+    piece = changed.select(axis, unit)
+    piece.copy_(draw(*piece.shape, seed=7) if value is None else torch.full_like(piece, value))
+    return params | {key: changed}
+
+
+@each("models")
+def test_a_hidden_unit_acts_through_its_outgoing_weights_and_nothing_else(name):
+    """With them at zero, whatever feeds the unit changes no logit; with them in place, it does."""
+    model = network(name)
+    inputs = draw(3, BATCH, FEATURES)
+    params = model.initial(SEEDS)
+    _, hidden = model.forward(params, inputs)
+    for index, layer in enumerate(model.hidden_layers):
+        unit = int(hidden[index].sum((0, 1)).argmax())
+        fed_otherwise = params
+        for key in layer.incoming:
+            fed_otherwise = without(fed_otherwise, key, -1, unit, None)
+        cut, cut_and_fed_otherwise = (without(start, layer.outgoing, 1, unit) for start in (params, fed_otherwise))
+        expected, found = model.forward(cut, inputs)[0], model.forward(cut_and_fed_otherwise, inputs)[0]
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+        whole, changed = model.forward(params, inputs)[0], model.forward(fed_otherwise, inputs)[0]
+        assert float((whole - expected).abs().max()) > 1e-4, "cutting a living unit off changes the logits"
+        assert float((whole - changed).abs().max()) > 1e-4
+
+
+@each("models")
+def test_the_incoming_weights_of_a_hidden_unit_feed_that_unit_and_no_other_of_its_layer(name):
+    model = network(name)
+    inputs = draw(3, BATCH, FEATURES)
+    params = model.initial(SEEDS)
+    _, hidden = model.forward(params, inputs)
+    for index, layer in enumerate(model.hidden_layers):
+        unit = int(hidden[index].sum((0, 1)).argmax())
+        silent = params
+        for key in layer.incoming:
+            silent = without(silent, key, -1, unit)
+        _, found = model.forward(silent, inputs)
+        assert not found[index][:, :, unit].any(), "a unit that nothing feeds is 0"
+        others = torch.arange(hidden[index].shape[2]) != unit
+        torch.testing.assert_close(found[index][:, :, others], hidden[index][:, :, others], rtol=0, atol=1e-6)
+        for before in range(index):
+            assert torch.equal(found[before], hidden[before])
+
+
+@each("models")
+def test_the_lanes_of_a_model_are_independent(name):
+    model = network(name)
+    inputs, params = draw(3, BATCH, FEATURES), model.initial(SEEDS)
+    logits, hidden = model.forward(params, inputs)
+    other_params = {key: torch.cat([value[:1], value[1:] * 3 + 1]) for key, value in params.items()}
+    other_inputs = torch.cat([inputs[:1], 1 - inputs[1:]])
+    found, activations = model.forward(other_params, other_inputs)
+    assert torch.equal(found[0], logits[0])
+    assert not torch.equal(found[1], logits[1])
+    for ours, theirs in zip(activations, hidden, strict=True):
+        assert torch.equal(ours[0], theirs[0])
+    leaves = {key: value.clone().requires_grad_() for key, value in params.items()}
+    model.forward(leaves, inputs)[0][0].square().sum().backward()
+    for key, leaf in leaves.items():
+        assert leaf.grad[0].any(), key
+        assert not leaf.grad[1:].any(), key
+
+
+@each("models")
+def test_a_model_changes_nothing_that_it_is_given(name):
+    model = network(name)
+    inputs, params = draw(3, BATCH, FEATURES), model.initial(SEEDS)
+    kept_inputs, kept = inputs.clone(), {key: value.clone() for key, value in params.items()}
+    model.forward(params, inputs)
+    assert torch.equal(inputs, kept_inputs)
+    assert all(torch.equal(value, kept[key]) for key, value in params.items())
+
+
+def test_an_mlp_without_hidden_layers_is_a_linear_classifier():
+    model = tiny.mlp(FEATURES, OUTPUTS, [])
+    params, inputs = model.initial(SEEDS), draw(3, BATCH, FEATURES)
+    logits, hidden = model.forward(params, inputs)
+    assert (model.hidden_layers, hidden) == ((), [])
+    torch.testing.assert_close(logits, inputs @ params["0/weight"] + params["0/bias"].unsqueeze(1))
+
+
+def test_an_mlp_starts_as_torch_linear_does():
+    """Uniform within 1/sqrt(fan_in) of zero, weights and biases."""
+    params = tiny.mlp(400, 10, [300]).initial((0, 1))
+    for key, fan_in in (("0/weight", 400), ("0/bias", 400), ("1/weight", 300), ("1/bias", 300)):
+        bound = fan_in**-0.5
+        assert float(params[key].abs().max()) <= bound
+        if key.endswith("weight"):
+            assert float(params[key].abs().max()) > 0.99 * bound
+            assert float(params[key].std()) == pytest.approx(bound / 3**0.5, rel=0.03)
+            assert abs(float(params[key].mean())) < 0.05 * bound
+
+
+# --- optimizers ------------------------------------------------------------------------------------------------------
+
+
+@each("optimizers")
+def test_an_optimizer_trains_a_tiny_task_and_is_deterministic(name):
+    def run():
+        return tiny.results(
+            tiny.experiment(
+                name,
+                {"lr": 0.2},
+                images=tiny.dataset(train_per_class=30, test_per_class=20),
+                widths=(16,),
+                passes=15,
+                task_settings={"count": 1},
+            )
+        )
+
+    (one,), (other,) = run(), run()
+    assert (one.test_accuracy > 0.8).all()
+    assert not one.state.diverged.any()
+    for measure in tiny.MEASURES:
+        assert torch.equal(getattr(one, measure), getattr(other, measure)), measure
+    tensors = tiny.state_tensors(other.state)
+    for key, value in tiny.state_tensors(one.state).items():
+        assert torch.equal(value, tensors[key]), key
+
+
+@each("optimizers")
+@pytest.mark.parametrize("given", [{}, {"momentum": 0.9}])
+def test_the_settings_and_the_memory_of_an_optimizer_have_a_lane_axis(name, given):
+    params = tiny.mlp(FEATURES, OUTPUTS, [5]).initial(SEEDS)
+    optimizer = tiny.rule(name, 3, **given)
+    settings = [value for value in vars(optimizer).values() if isinstance(value, Tensor)]
+    assert settings
+    assert all(value.shape == (3,) for value in settings)
+    assert all(len(value) == 3 for value in optimizer.initial_memory(params).values())
+    assert optimizer.evaluations_per_step in (1, 2)
+
+
+@each("optimizers")
+def test_the_constants_of_an_optimizer_are_numbers_that_the_schema_declares(name):
+    constants = tiny.rule(name, 3).constants
+    assert constants
+    assert constants.keys() <= {quantity.name for quantity in schema.RULE}
+    assert all(type(value) is float for value in constants.values())
+
+
+# --- interventions ---------------------------------------------------------------------------------------------------
+
+
+def built(name: str, seeds: tuple[int, ...] = SEEDS) -> Intervention:
+    module, settings = tiny.part("interventions", name)
+    return module.build(settings, seeds, "cpu")
+
+
+def acted(acting: Intervention, start: Tensors, now: Tensors) -> tuple[Tensors, Tensors, Tensor | None]:
+    """All that an intervention does, once: weights, state, and loss term at `now` when training began at `start`."""
+    state = acting.initial_state(start)
+    term = acting.loss_term(now, state)
+    params, state = acting.after_step(now, state)
+    params, state = acting.before_task(1, params, state)
+    return params, state, term
+
+
+@each("interventions")
+def test_an_intervention_has_an_effect(name):
+    start = tiny.mlp(FEATURES, OUTPUTS, [5]).initial(SEEDS)
+    now = {key: value + 0.1 for key, value in start.items()}
+    params, _, term = acted(built(name), start, now)
+    assert (term is not None and bool(term.any())) or any(not torch.equal(params[key], now[key]) for key in now)
+
+
+@each("interventions")
+def test_what_an_intervention_does_to_a_lane_depends_on_that_lane_alone(name):
+    start = tiny.mlp(FEATURES, OUTPUTS, [5]).initial(SEEDS)
+    now = {key: value + 0.1 for key, value in start.items()}
+    params, state, term = acted(built(name), start, now)
+    assert term is None or term.shape == (3,)
+    assert {key: value.shape for key, value in params.items()} == {key: value.shape for key, value in now.items()}
+    assert all(len(value) == 3 for value in state.values())
+    for lane, seed in enumerate(SEEDS):
+        one, other = ({key: value[lane : lane + 1].clone() for key, value in full.items()} for full in (start, now))
+        params_alone, state_alone, term_alone = acted(built(name, (seed,)), one, other)
+        for ours, theirs in ((params_alone, params), (state_alone, state)):
+            assert ours.keys() == theirs.keys()
+            for key, value in ours.items():
+                torch.testing.assert_close(value[0], theirs[key][lane], rtol=0, atol=1e-6)
+        if term is not None:
+            torch.testing.assert_close(term_alone[0], term[lane])
+
+
+@each("interventions")
+def test_an_intervention_changes_nothing_that_it_is_given(name):
+    start = tiny.mlp(FEATURES, OUTPUTS, [5]).initial(SEEDS)
+    kept = {key: value.clone() for key, value in start.items()}
+    acting = built(name)
+    state = acting.initial_state(start)
+    kept_state = {key: value.clone() for key, value in state.items()}
+    now = {key: value + 0.1 for key, value in start.items()}
+    acting.loss_term(now, state)
+    acting.after_step(now, state)
+    acting.before_task(1, now, state)
+    assert all(torch.equal(value, kept[key]) for key, value in start.items())
+    assert all(torch.equal(value, kept[key] + 0.1) for key, value in now.items())
+    assert all(torch.equal(value, kept_state[key]) for key, value in state.items())
+    for value in now.values():
+        value.fill_(0)
+    for value in start.values():
+        value.fill_(0)
+    assert all(torch.equal(value, kept_state[key]) for key, value in state.items()), "its state is a copy"
+
+
+@each("interventions")
+def test_an_intervention_trains_with_every_optimizer(name):
+    for optimizer in parts.names("optimizers"):
+        plan = tiny.experiment(optimizer, {}, interventions={name: {}}, task_settings={"count": 2})
+        plain = tiny.experiment(optimizer, {}, task_settings={"count": 2})
+        acted_on, left_alone = tiny.results(plan)[-1].state.params, tiny.results(plain)[-1].state.params
+        assert all(value.isfinite().all() for value in acted_on.values())
+        assert any(not torch.equal(value, left_alone[key]) for key, value in acted_on.items()), optimizer

@@ -1,0 +1,65 @@
+"""From a configuration to the parts put together."""
+
+import pytest
+import tiny
+import torch
+
+from study import experiment
+from study.config import StudyError, TrialConfig
+
+FLAT = {
+    "tasks/name": "class_pairs",
+    "tasks/count": 2,
+    "tasks/images_per_task": 40,
+    "tasks/validation_fraction": 0.1,
+    "model/name": "mlp",
+    "model/widths": [6],
+    "optimizer/name": "gnp",
+    "optimizer/lambda": 0.2,
+    "optimizer/r": 0.1,
+    "interventions/l2_init": {},
+    "training/batch_size": 8,
+    "training/device": "cpu",
+    "seeds": [3, 1],
+}
+
+
+def test_a_configuration_becomes_the_experiment_that_it_describes(tmp_path):
+    plan = experiment.build(TrialConfig.from_flat(FLAT), tmp_path)
+    assert (plan.seeds, plan.batch_size, plan.passes, plan.device) == ((3, 1), 8, 1, "cpu")
+    assert plan.dataset.name == "mnist5k"
+    assert (plan.tasks.count, plan.tasks.output_count) == (2, 2)
+    assert plan.tasks.task(0).train.shape == (2, 40)
+    assert plan.rule.blend.tolist() == [2.0, 2.0]
+    assert len(plan.interventions) == 1
+    results = tiny.results(plan)
+    assert [result.name for result in results] == ["0-1", "0-2"]
+    assert results[0].state.params["0/weight"].shape == (2, 784, 6)
+
+
+def test_a_complete_configuration_trains_to_the_same_bits_as_the_short_one(tmp_path):
+    short = TrialConfig.from_flat(FLAT)
+    one, other = (tiny.results(experiment.build(config, tmp_path)) for config in (short, experiment.complete(short)))
+    for name, value in one[-1].state.params.items():
+        assert torch.equal(value, other[-1].state.params[name])
+
+
+def test_an_experiment_does_not_depend_on_the_global_random_state(tmp_path):
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        found.append(tiny.results(experiment.build(TrialConfig.from_flat(FLAT), tmp_path))[-1].state.params)
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+@pytest.mark.parametrize(("there", "device"), [(False, "cpu"), (True, "cuda")])
+def test_auto_takes_a_gpu_when_there_is_one(there, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert experiment.device_of(TrialConfig.from_flat({"training/device": "auto"})) == device
+    assert experiment.device_of(TrialConfig.from_flat({"training/device": "cpu"})) == "cpu"
+
+
+def test_a_gpu_that_is_not_there_is_refused_in_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(StudyError, match=r"^training/device=cuda, but .*[.]$"):
+        experiment.build(TrialConfig.from_flat(FLAT | {"training/device": "cuda"}), tmp_path)
