@@ -92,6 +92,8 @@ def _launch(opened: SweepFolder, execution: Execution, uri: str) -> int:
         display.complain(f"MLflow has not got everything ({tracker.fault}); when it is back: {again}, then export")
     for history in outcome.failed:
         display.complain(f"failed: {history.key} ({history.name}): {history.reason}")
+        for traceback in sorted(opened.root.glob(f"ray/*/{history.key}/error.txt"))[-1:]:
+            display.complain(f"its traceback: {traceback}")
     if outcome.interrupted:
         display.complain(f"interrupted; go on with: study resume {name}{opened.option}")
         return INTERRUPTED

@@ -73,7 +73,7 @@ def connected(execution: Execution, plan: Plan) -> Iterator[Execution]:
         StudyError: the cluster cannot be reached, or has fewer CPUs or GPUs than one trial asks for.
     """
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # a failed trial is told of by its record
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if execution.address is None:
         ray.init(address="local", include_dashboard=False, **options)
