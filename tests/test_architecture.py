@@ -1,0 +1,169 @@
+"""What the house promises of itself."""
+
+import ast
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+from sweep_fixtures import REPOSITORY
+
+from study import parts
+from study.config import Training
+
+PACKAGES = ("study", "search_spaces", "analysis")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+
+def sources():
+    return sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py"))
+
+
+def repository_files():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=False)
+    if listed.returncode:
+        return [path for path in REPOSITORY.rglob("*") if path.is_file() and "/." not in str(path)]
+    return [REPOSITORY / name for name in listed.stdout.decode().split("\0") if name]
+
+
+def test_imports_run_one_way():
+    program = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [program, "--no-cache"], cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    kept = re.search(r"Contracts: (\d+) kept, (\d+) broken", done.stdout)
+    assert int(kept[1]) >= 5
+    assert int(kept[2]) == 0
+
+
+CORE = """
+import sys
+for name in ("ray", "mlflow", "optuna"):
+    sys.modules[name] = None
+from pathlib import Path
+from study import checkpoint, experiment, measures, trainer
+from study.config import TrialConfig
+config = experiment.complete(TrialConfig.from_flat({
+    "tasks/name": "class_pairs", "tasks/count": 2, "tasks/images_per_task": 16, "tasks/validation_fraction": 0.1,
+    "optimizer/name": "sam", "model/name": "mlp", "model/widths": [4], "seeds": [0, 1],
+}))
+lines = [measures.task_line(result, 2) for result in trainer.train(experiment.build(config, Path("nowhere")))]
+assert [line["task"] for line in lines] == [0, 1]
+print(len(lines[-1]["lanes"]["accuracy/test"]))
+"""
+
+
+def test_the_training_core_trains_where_there_is_no_ray_mlflow_or_optuna(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", CORE], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "2\n"
+
+
+def test_the_help_is_there_without_importing_what_takes_seconds(tmp_path):
+    program = (
+        "import sys; from study import cli; sys.argv = ['study', '--help']\n"
+        "try: cli.main()\n"
+        "except SystemExit: print(sorted({'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def undocumented(path):
+    """Public definitions of a file that say nothing of themselves."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = [] if ast.get_docstring(tree) or not tree.body else [path.name]
+
+    def visit(node, where):
+        for child in node.body:
+            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or child.name.startswith(
+                "_"
+            ):
+                continue
+            name = f"{where}.{child.name}"
+            setter = any(isinstance(d, ast.Attribute) and d.attr == "setter" for d in child.decorator_list)
+            if not ast.get_docstring(child) and not setter:
+                found.append(name)
+            if isinstance(child, ast.ClassDef):
+                visit(child, name)
+
+    visit(tree, path.name)
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_everything_public_says_what_it_is(package):
+    files = [path for path in sources() if path.is_relative_to(REPOSITORY / package)]
+    assert len(files) >= 4
+    assert [name for path in files for name in undocumented(path)] == []
+
+
+SETTINGS = {"training": Training} | {
+    f"{kind}/{name}": importlib.import_module(f"study.{kind}.{name}").Settings
+    for kind in parts.KINDS
+    for name in parts.names(kind)
+}
+
+
+@pytest.mark.parametrize("where", SETTINGS)
+def test_every_setting_says_what_it_is(where):
+    declared = SETTINGS[where]
+    assert declared.__doc__
+    silent = [name for name, field in declared.model_fields.items() if not (field.description or "").endswith(".")]
+    assert silent == []
+
+
+def machine_words():
+    """What would give away the machine that a file was written on: folders, and hosts that packages came from."""
+    yield str(REPOSITORY)
+    yield sys.prefix
+    yield str(Path.home()) + "/"
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    )
+    text = listed.stdout + " ".join(v for k, v in os.environ.items() if k.endswith(("_INDEX_URL", "_PROXY", "_proxy")))
+    for address in re.findall(r"https?://[^\s'\"]+", text):
+        host = urlparse(address).hostname or ""
+        if "." in host and host not in ("127.0.0.1",):
+            yield host
+
+
+def test_no_file_names_the_machine_it_was_written_on():
+    words = set(machine_words())
+    telling = [
+        f"{path.relative_to(REPOSITORY)}: {word}"
+        for path in repository_files()
+        for word in words
+        if path.is_file() and word.encode() in path.read_bytes()
+    ]
+    assert telling == []
+
+
+def test_no_file_names_somebodys_home_or_a_registry():
+    patterns = [
+        rb"/home/\w",
+        rb"/Users/\w",
+        rb"/root/\w",
+        rb"/tmp/\w",
+        rb"index-" + rb"url",
+        rb"artifact" + rb"ory",
+        rb"/sim" + rb"ple\b",
+    ]
+    texts = {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".cfg", ".ini", ".sh", ""}
+    telling = [
+        f"{path.relative_to(REPOSITORY)}: {found.group().decode()}"
+        for path in repository_files()
+        if path.is_file() and path.suffix in texts and path != Path(__file__)
+        for pattern in patterns
+        if (found := re.search(pattern, path.read_bytes()))
+    ]
+    assert telling == []
