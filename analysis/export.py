@@ -7,14 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study.config import StudyError, read_yaml, yaml_text
+from study.config import StudyError, yaml_text
 
 
 def write(path: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> bool:
     """Writes one configuration with its provenance, whole or not at all.
-
-    The file of the same trial and configuration is brought up to date: a sweep that has grown has chosen among more
-    trials, and a store that was away may know the run by now.
 
     Returns:
         Whether it was written; False when the file is there already with the same content.
@@ -28,31 +25,13 @@ def write(path: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]) 
         if path.exists():
             if path.read_bytes() == text.encode():
                 return False
-            if not _is_of(path, config, provenance):
-                raise StudyError(
-                    f"{str(path)!r} exists and differs; move it away, or export to another folder with --to."
-                )
+            raise StudyError(f"{str(path)!r} exists and differs; move it away, or export to another folder with --to.")
         draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             draft.write_text(text, encoding="utf-8")
-            if path.exists():
-                draft.replace(path)
-            else:
-                os.link(draft, path)  # unlike a rename it never replaces a file that has come up meanwhile
+            os.link(draft, path)  # unlike a rename it never replaces a file that has come up meanwhile
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
         raise StudyError(f"{str(path)!r} cannot be written: {error.strerror}.") from None
     return True
-
-
-def _is_of(path: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> bool:
-    """Whether the file holds this configuration as it came out of this trial of this sweep."""
-    try:
-        found = read_yaml(path)
-    except StudyError:
-        return False
-    if not isinstance(found, dict) or not isinstance(found.get("provenance"), dict):
-        return False
-    source = found.pop("provenance")
-    return found == dict(config) and all(source.get(name) == provenance.get(name) for name in ("sweep", "trial"))

@@ -85,8 +85,11 @@ def _launch(opened: SweepFolder, execution: Execution, uri: str) -> int:
     name = opened.plan.name
     overview.show_results(opened)
     if results.best_keys(outcome.histories) and logged and not outcome.interrupted:
-        for path in results.export_best(opened, opened.root / "best", store.run_ids(uri, opened)):
-            display.console.print(f"exported {path}", markup=False, soft_wrap=True)
+        try:
+            for path in results.export_best(opened, opened.root / "best", store.run_ids(uri, opened)):
+                display.console.print(f"exported {path}", markup=False, soft_wrap=True)
+        except StudyError as error:
+            display.complain(f"not exported: {error}")
     if not logged:
         again = f"study sync {name}{opened.option}"
         display.complain(f"MLflow has not got everything ({tracker.fault}); when it is back: {again}, then export")

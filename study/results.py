@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,12 +89,9 @@ def export_best(folder: SweepFolder, target: Path, run_ids: Mapping[str, str]) -
     """
     check_selectable(folder)
     histories = folder.histories()
-    finished = Counter(history.group for history in histories if history.outcome == "finished")
     best = best_keys(histories)
     chosen = {
-        history: f"objective, the highest of {finished[history.group]} finished trials"
-        for history in histories
-        if history.key in best
+        history: "the highest objective of its method and scenario" for history in histories if history.key in best
     }
     return _export(folder, target, run_ids, chosen)
 
