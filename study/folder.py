@@ -11,6 +11,7 @@ study-results/
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,6 +106,12 @@ class SweepFolder:
     def directory(self) -> Path:
         """The folder of all sweeps."""
         return self.root.parent
+
+    @property
+    def identity(self) -> str:
+        """16 hexadecimal digits that tell this sweep from any other one, of the same name and plan too."""
+        with (self.root / "sweep.jsonl").open("rb") as file:
+            return hashlib.blake2b(file.readline(), digest_size=8).hexdigest()
 
     @property
     def option(self) -> str:

@@ -18,6 +18,9 @@ from mlflow.exceptions import MlflowException
 from study.config import StudyError
 from study.folder import Execution, SweepFolder
 
+SWEEP_TAG = "sweep_identity"
+"""Tag of an experiment: whose runs it holds. A name is not enough where several people share a server."""
+
 
 def default_uri(directory: Path) -> str:
     """MLflow's SQLite store beside the sweeps."""
@@ -80,12 +83,16 @@ class Store:
             self.client.search_experiments(max_results=1)
 
     def experiment(self, folder: SweepFolder) -> str:
-        """Identifier of the sweep's experiment, made if there is none."""
+        """Identifier of the sweep's experiment, made if there is none. Raises StudyError when it is another sweep's."""
         found = self.client.get_experiment_by_name(folder.plan.name)
         if found is not None:
+            if found.tags.get(SWEEP_TAG) != folder.identity:
+                raise StudyError(
+                    f"MLflow at {self.uri} has an experiment {folder.plan.name!r} of another sweep; send this one elsewhere."
+                )
             return str(found.experiment_id)
         location = (folder.root.resolve() / "mlflow-artifacts").as_uri() if self._is_default else None
-        tags = {"mlflow.note.content": folder.plan.description}
+        tags = {"mlflow.note.content": folder.plan.description, SWEEP_TAG: folder.identity}
         return str(self.client.create_experiment(folder.plan.name, artifact_location=location, tags=tags))
 
     def experiment_id(self, name: str) -> str | None:
@@ -115,7 +122,7 @@ def run_ids(uri: str, folder: SweepFolder) -> dict[str, str]:
     """MLflow's run of each trial that has one, by the trial's key."""
     store = Store(uri, folder.directory)
     experiment = store.client.get_experiment_by_name(folder.plan.name)
-    if experiment is None:
+    if experiment is None or experiment.tags.get(SWEEP_TAG) != folder.identity:
         return {}
     return {
         run.data.tags["trial"]: str(run.info.run_id)
