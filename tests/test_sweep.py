@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import mlflow
 import pytest
@@ -159,8 +160,10 @@ SERIAL = ("--scenario", "class_pairs", "--method", "sam", "--workers", 1, *SMALL
 def serial(tmp_path_factory):
     """Two sweeps of one worker under two names: five trials at once, and three that grow to five."""
     place = tmp_path_factory.mktemp("serial")
-    once = study("run", "quickstart", *SERIAL, "--name", "once", "--trials", 5, cwd=place)
-    first = study("run", "quickstart", *SERIAL, "--name", "grown", "--trials", 3, cwd=place)
+    with ThreadPoolExecutor() as pool:  # beside each other: two sweeps may share a folder and a store
+        beside = pool.submit(study, "run", "quickstart", *SERIAL, "--name", "once", "--trials", 5, cwd=place)
+        first = study("run", "quickstart", *SERIAL, "--name", "grown", "--trials", 3, cwd=place)
+        once = beside.result()
     sweep = place / "study-results" / "grown"
     before = {path.relative_to(sweep): path.read_bytes() for path in sweep.glob("trials/*/record.jsonl")}
     second = study("resume", "grown", "--trials", 5, cwd=place)

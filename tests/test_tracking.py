@@ -375,6 +375,19 @@ def test_an_experiment_of_that_name_is_not_taken_over(directory, uri, client):
     store.check_new_experiment(uri, directory, "not-taken")
 
 
+def test_two_sweeps_of_one_name_are_never_mixed(tmp_path, directory, uri, client):
+    first = folder_of(directory, plan_of("quickstart"))
+    run_all(first)
+    sync(first, uri, Pictures())
+    second = folder_of(tmp_path, plan_of("quickstart"))
+    run_all(second, lambda _: 0.125)
+    with pytest.raises(StudyError, match="has an experiment 'quickstart' of another sweep"):
+        sync(second, uri, Pictures())
+    assert run_ids(uri, second) == {}
+    assert len(run_ids(uri, first)) == 4
+    assert_complete(client, uri, first)
+
+
 def test_the_store_is_the_one_asked_for_then_the_environments_then_the_default(directory, uri, monkeypatch):
     from study.folder import Execution
 
