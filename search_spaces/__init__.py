@@ -6,6 +6,8 @@ import importlib.util
 import pkgutil
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from search_spaces.space import Method, SearchSpace
 
 __all__ = ["Method", "SearchSpace", "load", "names"]
@@ -41,6 +43,13 @@ def _load_file(path: Path) -> SearchSpace:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = "/".join(str(step) for step in fault["loc"])
+        complaint = fault["msg"].removeprefix("Value error, ").rstrip(".")
+        raise ValueError(
+            f"The search space in {str(path)!r} is not possible: {where or error.title}: {complaint}."
+        ) from error
     except (Exception, SystemExit) as error:  # whatever the user's file raises
         raise ValueError(f"The search space file {str(path)!r} fails: {type(error).__name__}: {error}.") from error
     space = getattr(module, "SPACE", None)

@@ -7,17 +7,22 @@ the scenario's, then the method's, then the point or what a sampler suggests.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
 
 from optuna.distributions import BaseDistribution
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 Point = Mapping[str, Any]
 """Settings by slash name."""
 
 
-@dataclass(frozen=True)
+STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, extra="forbid")
+
+
+@dataclass(frozen=True, config=STRICT)
 class Method:
     """What is tried of one method.
 
@@ -36,7 +41,7 @@ class Method:
             raise ValueError("A method needs points or distributions.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class SearchSpace:
     """A search space.
 
@@ -58,8 +63,8 @@ class SearchSpace:
     scenarios: Mapping[str, Point]
     methods: Mapping[str, Method]
     settings: Point = field(default_factory=dict)
-    seeds: tuple[int, ...] = (0, 1, 2)
-    trials: int | None = None
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
+    trials: Annotated[int, Field(ge=1)] | None = None
     search_seed: int = 0
     citation: str = ""
 

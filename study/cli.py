@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -174,8 +175,9 @@ def trial(
     from study import commands
     from study.config import StudyError
 
-    if threads is not None and threads < 1:
-        raise StudyError(f"--threads must be at least 1, not {threads}.")
+    most = os.cpu_count() or 1
+    if threads is not None and not 1 <= threads <= most:
+        raise StudyError(f"--threads must be from 1 to {most}, the processors of this machine, not {threads}.")
     return commands.trial(file, _overrides(set_), threads, _data_dir(data_dir), as_json)
 
 
@@ -244,20 +246,29 @@ def _execution(**choices: Any) -> Any:
     return Execution(**{name: value for name, value in choices.items() if value is not None})
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or SIGTERM, by custom 128 + SIGINT."""
+
+
 def main() -> None:
     """The program: every fault of the user is one sentence on standard error and exit code 2."""
-    from study.config import StudyError
+    from study.config import Interrupted, StudyError
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    words = ""
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # Typer's own answer to Ctrl-C
+            words = "interrupted"
+    except Interrupted as interruption:
+        words, code = str(interruption), INTERRUPTED
     except StudyError as error:
-        print(f"study: {error}", file=sys.stderr)
-        code = 2
+        words, code = str(error), 2
     except UsageFault as error:
-        if words := " ".join(error.format_message().split()).rstrip("."):  # none when the help was shown instead
-            print(f"study: {words}; see: study --help.", file=sys.stderr)
-        code = 2
+        said = " ".join(error.format_message().split()).rstrip(".")  # nothing when the help was shown instead
+        words, code = said and f"{said}; see: study --help.", 2
     except (KeyboardInterrupt, typer.Abort):
-        print("study: interrupted", file=sys.stderr)
-        code = 130
+        words, code = "interrupted", INTERRUPTED
+    if words:
+        print(f"study: {words}", file=sys.stderr)
     sys.exit(code)

@@ -11,16 +11,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlparse
+from urllib.parse import quote, urlencode
 
 import search_spaces
 from search_spaces import SearchSpace
 from study import display, folder, overview, plan
-from study.config import Flat, StudyError, TrialConfig, nested, read_yaml
+from study.config import Flat, Interrupted, StudyError, TrialConfig, nested, read_yaml
 from study.folder import Execution, SweepFolder
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, by custom 128 + SIGINT."""
 
 
 def load_space(name: str) -> SearchSpace:
@@ -38,9 +35,13 @@ def run(space_name: str, directory: Path, execution: Execution, name: str | None
     folder.check_new(directory, made.name)
     from study import store
 
-    uri = store.tracking_uri(directory, execution)
-    store.check_new_experiment(uri, directory, made.name)
     task_counts = plan.check_data(made, Path(execution.data_dir))
+    uri = store.tracking_uri(directory, execution)
+    if uri != store.default_uri(directory):
+        execution = execution.model_copy(update={"tracking_uri": uri})  # it may come from the environment of today
+    store.check_new_experiment(uri, directory, made.name)
+    if display.console.is_terminal:
+        display.remark(f"{made.name}: {made.trial_count} trials; starting Ray")
     from study import sweep  # takes seconds: Ray
 
     with sweep.connected(execution, made) as resolved:
@@ -98,8 +99,7 @@ def _launch(opened: SweepFolder, execution: Execution, uri: str) -> int:
         for traceback in sorted(opened.root.glob(f"ray/*/{history.key}/error.txt"))[-1:]:
             display.complain(f"its traceback: {traceback}")
     if outcome.interrupted:
-        display.complain(f"interrupted; go on with: study resume {name}{opened.option}")
-        return INTERRUPTED
+        raise Interrupted(f"interrupted; go on with: study resume {name}{opened.option}")
     overview.show_next_steps(opened, uri)
     return 1 if outcome.failed else 0
 
@@ -115,6 +115,8 @@ def sync(directory: Path, name: str, tracking_uri: str | None) -> int:
         with opened.locked():
             count = tracking.sync(opened, uri, pictures.Pictures())
     except folder.RunningError:
+        if uri == store.tracking_uri(directory, opened.execution):
+            raise StudyError(f"The sweep {name!r} is running and keeps {uri} up to date itself.") from None
         count = tracking.sync(opened, uri, pictures.Pictures(), running=True)
     display.console.print(f"{name}: {count} trials are up to date in {uri}", soft_wrap=True)
     return 0
@@ -149,6 +151,10 @@ def export(directory: Path, name: str, keys: Sequence[str], target: Path | None)
         paths = results.export_best(opened, target or opened.root / "best", run_ids)
     for path in paths:
         display.console.print(str(path), markup=False, soft_wrap=True)
+    if any(path.stem not in run_ids for path in paths):
+        display.complain(
+            f"note: MLflow at {uri} has no run of some of these, so their files name none; see: study sync --help."
+        )
     return 0
 
 
@@ -177,9 +183,16 @@ def trial(path: Path, overrides: Flat, threads: int | None, data_dir: Path, as_j
     from study import experiment, measures, record, trainer
 
     recorded = provenance.get("threads")
-    torch.set_num_threads(threads or (recorded if isinstance(recorded, int) and recorded > 0 else 1))
+    if not isinstance(recorded, int) or not 1 <= recorded <= (os.cpu_count() or 1):
+        recorded = 1
+    torch.set_num_threads(threads or recorded)
     parts = experiment.build(config, data_dir)
-    _warn_of_differences(provenance, parts.dataset.fingerprint, parts.device)
+    here = {
+        "data_fingerprint": parts.dataset.fingerprint,
+        "device": parts.device,
+        "threads": torch.get_num_threads(),
+    }
+    _warn_of_differences(provenance, here)
     flat = config.flat()
     name = record.trial_name(config.optimizer.name, {n: flat[n] for n in record.SHORT_NAMES if n in flat})
     if not as_json:
@@ -206,11 +219,11 @@ def trial(path: Path, overrides: Flat, threads: int | None, data_dir: Path, as_j
     return 0
 
 
-def _warn_of_differences(provenance: Mapping[str, Any], fingerprint: str, device: str) -> None:
+def _warn_of_differences(provenance: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Says when the numbers of an exported trial cannot be expected again."""
-    for what, here in (("data_fingerprint", fingerprint), ("device", device)):
-        if provenance.get(what) not in (None, here):
-            display.complain(f"note: {what} is {here} here and was {provenance[what]}; the numbers will differ.")
+    for what, value in here.items():
+        if provenance.get(what) not in (None, value):
+            display.complain(f"note: {what} is {value} here and was {provenance[what]}; the numbers may differ.")
 
 
 def ui(directory: Path, name: str | None, tracking_uri: str | None, host: str, port: int) -> int:
@@ -221,10 +234,10 @@ def ui(directory: Path, name: str | None, tracking_uri: str | None, host: str, p
     kept = opened.execution.tracking_uri if opened else None
     uri = tracking_uri or kept or os.environ.get("MLFLOW_TRACKING_URI") or store.default_uri(directory)
     store.check_reachable(uri)
-    if uri == store.default_uri(directory) and not (directory / "mlflow.db").exists():
-        raise StudyError(f"There is no MLflow store in {str(directory)!r} yet; begin with `study run quickstart`.")
+    if store.is_missing(uri):
+        raise StudyError(f"There is no MLflow store {uri} yet; begin with `study run quickstart`.")
     identifier = store.Store(uri, directory).experiment_id(name) if name else None
-    served = urlparse(uri).scheme in ("http", "https")
+    served = store.served(uri)
     root = uri.rstrip("/") if served else f"http://{host}:{port}"
     for what, link in _links(root, identifier):
         display.console.print(f"{what}: {link}", markup=False, soft_wrap=True)
@@ -251,7 +264,6 @@ def ui(directory: Path, name: str | None, tracking_uri: str | None, host: str, p
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
     command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     display.console.print("The server stops with Ctrl-C.")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with subprocess.Popen(command, env=environment, start_new_session=True) as server:
         try:
             return server.wait()

@@ -38,6 +38,10 @@ Listed = BeforeValidator(_tuple_of_list)
 """Lets a list, the only sequence that YAML and JSON know, stand where a tuple is declared."""
 
 
+class Interrupted(StudyError):  # noqa: N818  # not a fault
+    """The user stopped the work; the message says how to go on."""
+
+
 class StrictSettings(BaseModel):
     """Base of every group of settings: frozen, strict about types, and closed to names it does not know."""
 
@@ -64,8 +68,8 @@ class Choice(BaseModel):
 class Training(StrictSettings):
     """How a task is trained on, whatever the method."""
 
-    batch_size: int = Field(16, ge=1, description="Images in a minibatch, in each lane.")
-    passes: int = Field(1, ge=1, description="Passes over the images of each task.")
+    batch_size: int = Field(16, ge=1, le=2**31, description="Images in a minibatch, in each lane.")
+    passes: int = Field(1, ge=1, le=2**31, description="Passes over the images of each task.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where to train: `auto` takes a CUDA GPU when there is one."
     )
@@ -168,7 +172,7 @@ def sentence(error: ValidationError, known: Iterable[str], prefix: str = "") -> 
         return f"unknown setting {name!r}; {nearest(where, known)}."
     if fault["type"] == "missing":
         return f"setting {name!r} is missing."
-    complaint = fault["msg"][0].lower() + fault["msg"][1:]
+    complaint = (fault["msg"][0].lower() + fault["msg"][1:]).replace("valid tuple", "list")
     return f"{name}={fault['input']!r} is not possible: {complaint}."
 
 

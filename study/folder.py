@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,10 +69,11 @@ class SweepFolder:
         """Makes the folder of a new sweep. Raises StudyError when the name is taken or the folder cannot be written."""
         check_new(directory, plan.name)
         root = directory / plan.name
+        draft = directory / f".{plan.name}.{os.getpid()}.tmp"
         try:
-            (root / "trials").mkdir(parents=True)
+            (draft / "trials").mkdir(parents=True)
             append_line(
-                root / "sweep.jsonl",
+                draft / "sweep.jsonl",
                 {
                     "kind": "plan",
                     "plan": plan.plain(),
@@ -78,8 +81,11 @@ class SweepFolder:
                     "task_counts": task_counts,
                 },
             )
+            draft.rename(root)  # so that a sweep is there whole or not at all
         except OSError as error:
             raise StudyError(f"The folder {str(root)!r} cannot be written: {error.strerror}.") from None
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
         return cls(root, plan, execution, task_counts)
 
     @classmethod
@@ -116,7 +122,7 @@ class SweepFolder:
     @property
     def option(self) -> str:
         """What a command must be given to find the sweep: nothing when it lies in the default folder."""
-        return "" if self.directory == DEFAULT_DIRECTORY else f" --dir {self.directory}"
+        return "" if self.directory == DEFAULT_DIRECTORY else f" --dir {shlex.quote(str(self.directory))}"
 
     def log(self, kind: str, **content: Any) -> None:
         """Appends a line to the sweep's own log."""
@@ -163,9 +169,10 @@ def check_new(directory: Path, name: str) -> None:
         raise StudyError(f"{name!r} cannot name a sweep: MLflow's store has that name; choose another with --name.")
     if (directory / name).exists():
         number = next(n for n in range(2, 10_000) if not (directory / f"{name}-{n}").exists())
+        is_sweep = (directory / name / "sweep.jsonl").is_file()
+        going_on = f"go on with it by `study resume {name}`, or " if is_sweep else "it is no sweep; "
         raise StudyError(
-            f"{str(directory / name)!r} exists already; go on with it by `study resume {name}`, "
-            f"or choose another name, for example --name {name}-{number}."
+            f"{str(directory / name)!r} exists already; {going_on}choose another name, for example --name {name}-{number}."
         )
     existing = directory
     while not existing.exists():

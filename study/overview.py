@@ -16,7 +16,7 @@ from study.record import TrialHistory
 NUMBERS = {
     "objective": "summary/objective",
     "test accuracy": "summary/accuracy_test",
-    "first tenth": "summary/accuracy_test_first_tenth",
+    "test: first tenth": "summary/accuracy_test_first_tenth",
     "last tenth": "summary/accuracy_test_last_tenth",
 }
 """Columns of the tables of results, and where their numbers stand."""
@@ -73,6 +73,8 @@ def show_next_steps(opened: SweepFolder, uri: str) -> None:
             (f"study trial {opened.root / 'best' / best[0]}.yaml", "run one of the best again, in this process")
         )
         steps.append((f"study best {name}{option} --top 3", "more of the best"))
+    else:
+        steps.append((f"study export {name}{option} --trial {opened.histories()[0].key}", "write a trial as a file"))
     if opened.plan.phase == "tune":
         more = 2 * max(group.trials for group in opened.plan.groups)
         steps.append((f"study resume {name}{option} --trials {more}", "search on"))

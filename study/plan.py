@@ -162,6 +162,10 @@ def make_plan(
     for scenario in _chosen("scenario", scenarios, space.scenarios):
         for method in _chosen("method", methods, space.methods):
             groups.append(_group(space, scenario, method, overrides))
+    labels = [group.label for group in groups]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise StudyError(f"Two pairs of scenario and method would both be called {label!r}; rename one of them.")
     phase: Phase = "tune" if any(group.distributions for group in groups) else "grid"
     plan = Plan(
         name=name,
@@ -182,15 +186,25 @@ def make_plan(
 
 
 def check_data(plan: Plan, data_dir: Path) -> dict[str, int]:
-    """Loads what the trials need and builds every task sequence once. Returns the number of tasks of each scenario.
+    """Loads what the trials need and builds every different task sequence. Returns the number of tasks of each scenario.
 
     Raises:
-        StudyError: a data set is not to be had, or has fewer tasks or images than asked for.
+        StudyError: a data set is not to be had, or has fewer tasks or images than asked for, or trials of one scenario
+            have different numbers of tasks.
     """
-    counts = {}
+    counts: dict[str, int] = {}
+    seen: dict[str, int] = {}
     for group in plan.groups:
-        first = group.points[0] if group.points else ends(group)[0]
-        counts[group.scenario] = experiment.build_tasks(plan.trial_config(group, first), data_dir).count
+        for point in [*group.points, *(ends(group) if group.distributions else [])]:
+            config = plan.trial_config(group, point)
+            what = json.dumps([config.data.model_dump(), config.tasks.model_dump()], sort_keys=True)
+            if what not in seen:
+                seen[what] = experiment.build_tasks(config, data_dir).count
+            if counts.setdefault(group.scenario, seen[what]) != seen[what]:
+                raise StudyError(
+                    f"The trials of {group.scenario} must have equally many tasks to be compared, but tasks/count is "
+                    f"{counts[group.scenario]} in some and {seen[what]} in others; make two scenarios of them."
+                )
     return counts
 
 
@@ -302,11 +316,14 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """Reads `key=value` as the command line gives it; the value is JSON, or else a plain word.
 
     Raises:
-        StudyError: there is no `=`, or no slash in the key.
+        StudyError: there is no `=`, or no slash in the key, or no such group of settings.
     """
     key, equals, value = text.partition("=")
     if not equals or "/" not in key:
         raise StudyError(f"--set {text} is not a setting; write it like --set training/batch_size=32.")
+    groups = [name for name in TrialConfig.model_fields if name != "seeds"]
+    if key.split("/")[0] not in groups:
+        raise StudyError(f"--set {text}: unknown setting {key!r}; {nearest(key.split('/')[0], groups)}.")
     try:
         return key, json.loads(value)
     except ValueError:

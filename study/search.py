@@ -78,10 +78,12 @@ class GroupSearch:
         self._study = optuna.create_study(
             study_name=group.label, directions=directions, pruner=optuna.pruners.NopPruner()
         )
-        for history in histories:
-            self._replay(history)
-        for point in group.points[len(histories) :]:
-            self._wait(point)
+        known = {history.number: history for history in histories}
+        for number in range(max([len(group.points), *(seen + 1 for seen in known)])):
+            if number in known:
+                self._replay(known[number])
+            else:  # a point to come, or a trial whose record a crash has torn
+                self._wait(group.points[number] if number < len(group.points) else {})
 
     @property
     def study(self) -> optuna.Study:

@@ -39,7 +39,12 @@ def check_reachable(uri: str) -> None:
         port = parsed.port or (443 if parsed.scheme == "https" else 80)
     except ValueError as error:
         raise StudyError(f"{uri!r} is not the address of an MLflow store: {error}.") from None
-    if parsed.scheme in ("http", "https"):
+    file = sqlite_file(uri)
+    if file is not None and (
+        file.is_dir() or (not file.exists() and file.parent.exists() and not file.parent.is_dir())
+    ):
+        raise StudyError(f"{uri!r} cannot be MLflow's store: {str(file)!r} cannot be a file.")
+    if served(uri):
         try:
             socket.create_connection((parsed.hostname or "", port), timeout=5).close()
         except OSError as error:
@@ -56,7 +61,7 @@ def check_reachable(uri: str) -> None:
 def check_new_experiment(uri: str, directory: Path, name: str) -> None:
     """Refuses a store that cannot be used, or that holds the runs of another sweep of this name. Raises StudyError."""
     check_reachable(uri)
-    if uri == default_uri(directory) and not (directory / "mlflow.db").exists():
+    if is_missing(uri):
         return
     try:
         taken = Store(uri, directory).experiment_id(name)
@@ -68,6 +73,22 @@ def check_new_experiment(uri: str, directory: Path, name: str) -> None:
         )
 
 
+def served(uri: str) -> bool:
+    """Whether the store is a server, which keeps artifacts itself, and not a database."""
+    return urlparse(uri).scheme in ("http", "https")
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of an SQLite store; None when the store is none."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def is_missing(uri: str) -> bool:
+    """Whether the store is an SQLite file that does not exist yet; to look into it would make it."""
+    file = sqlite_file(uri)
+    return file is not None and not file.exists()
+
+
 class Store:
     """An MLflow store, made if it is a database that does not exist yet."""
 
@@ -77,7 +98,6 @@ class Store:
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
         self.uri = uri
-        self._is_default = uri == default_uri(directory)
         with _alone(directory) if uri.startswith("sqlite") else nullcontext():
             self.client = _client(uri)
             self.client.search_experiments(max_results=1)
@@ -91,7 +111,7 @@ class Store:
                     f"MLflow at {self.uri} has an experiment {folder.plan.name!r} of another sweep; send this one elsewhere."
                 )
             return str(found.experiment_id)
-        location = (folder.root.resolve() / "mlflow-artifacts").as_uri() if self._is_default else None
+        location = None if served(self.uri) else (folder.root.resolve() / "mlflow-artifacts").as_uri()
         tags = {"mlflow.note.content": folder.plan.description, SWEEP_TAG: folder.identity}
         return str(self.client.create_experiment(folder.plan.name, artifact_location=location, tags=tags))
 
@@ -120,6 +140,8 @@ def _client(uri: str) -> MlflowClient:
 
 def run_ids(uri: str, folder: SweepFolder) -> dict[str, str]:
     """MLflow's run of each trial that has one, by the trial's key."""
+    if is_missing(uri):
+        return {}
     store = Store(uri, folder.directory)
     experiment = store.client.get_experiment_by_name(folder.plan.name)
     if experiment is None or experiment.tags.get(SWEEP_TAG) != folder.identity:

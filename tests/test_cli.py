@@ -249,9 +249,72 @@ def test_a_folder_is_no_trial_file(refused, here):
     assert "Is a directory" in refused("trial", ".")
 
 
-def test_zero_threads_are_refused(refused, here):
+@pytest.mark.parametrize("threads", [0, 10**11])
+def test_threads_that_this_machine_does_not_have_are_refused(refused, here, threads):
     (here / "trial.yaml").write_text("optimizer: {name: sgd}\n")
-    assert "--threads must be at least 1" in refused("trial", "trial.yaml", "--threads", 0)
+    assert "--threads must be from 1 to" in refused("trial", "trial.yaml", "--threads", threads)
+
+
+@pytest.mark.parametrize(
+    "setting", ["seeds/x=3", "lr/x=1", "optimizer/lr=1e300", "training/batch_size=100000000000000000000"]
+)
+def test_a_setting_that_means_nothing_is_refused_for_a_trial_too(refused, here, setting):
+    (here / "trial.yaml").write_text("optimizer: {name: sgd}\n")
+    assert setting.split("=")[0] in refused("trial", "trial.yaml", "--set", setting)
+
+
+MALFORMED = {
+    "seeds that are no tuple": "seeds=3",
+    "a seed that is no number": "seeds=(0.5,)",
+    "no trials": "trials=0",
+    "trials as a word": "trials='8'",
+    "scenarios as a list": "scenarios=['class_pairs']",
+    "a distribution that is none": "methods={'sgd': Method(distributions={'optimizer/lr': (0.1, 1)})}",
+    "a method that is a dict": "methods={'sgd': {}}",
+    "points that are no tuple": "methods={'sgd': Method(points={'optimizer/lr': 0.1})}",
+    "no settings": "settings=None",
+    "no name": "name=None",
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_a_malformed_search_space_is_refused_with_a_sentence(refused, here, what):
+    (here / "mine.py").write_text(
+        "from search_spaces import Method, SearchSpace\n"
+        "choices = dict(name='mine', description='', scenarios={'class_pairs': {'tasks/name': 'class_pairs'}},\n"
+        "               methods={'sgd': Method(points=({'optimizer/lr': 0.1},))})\n"
+        f"SPACE = SearchSpace(**(choices | dict({MALFORMED[what]})))\n"
+    )
+    assert "mine.py" in refused("show", "./mine.py")
+
+
+def test_trials_of_one_scenario_must_have_equally_many_tasks(refused, here):
+    (here / "mine.py").write_text(
+        "from search_spaces import Method, SearchSpace\n"
+        "SPACE = SearchSpace(name='mine', description='', scenarios={'x': {'tasks/name': 'class_pairs', 'tasks/count': 2}},\n"
+        "    methods={'sgd': Method(points=({'optimizer/lr': 0.1}, {'tasks/count': 4}))})\n"
+    )
+    assert "equally many tasks" in refused("run", "./mine.py")
+
+
+def test_labels_that_would_be_the_same_are_refused(refused, here):
+    (here / "mine.py").write_text(
+        "from search_spaces import Method, SearchSpace\n"
+        "METHOD = Method(settings={'optimizer/name': 'sgd'}, points=({'optimizer/lr': 0.1},))\n"
+        "PAIRS = {'tasks/name': 'class_pairs', 'tasks/count': 2}\n"
+        "SPACE = SearchSpace(name='mine', description='', scenarios={'a-b': PAIRS, 'a': PAIRS},\n"
+        "    methods={'c': METHOD, 'b-c': METHOD})\n"
+    )
+    assert "would both be called 'a-b-c'" in refused("run", "./mine.py")
+
+
+def test_a_refused_sweep_makes_no_store(refused):
+    refused(*QUICK, "--tracking-uri", "sqlite:///new.db", "--set", "tasks/count=46")
+
+
+def test_a_folder_that_is_no_sweep_is_not_said_to_be_one(refused, here):
+    (here / "study-results" / "half").mkdir(parents=True)
+    assert "it is no sweep" in refused(*QUICK, "--name", "half")
 
 
 @pytest.mark.parametrize("command", ["resume", "best", "export", "sync", "ui"])

@@ -211,17 +211,17 @@ def test_scenarios_and_methods_come_in_the_order_of_the_space():
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("a/b=1", 1),
-        ("a/b=1e-3", 1e-3),
-        ("a/b=[100, 100]", [100, 100]),
-        ("a/b=word", "word"),
-        ("a/b=", ""),
-        ("a/b=null", None),
-        ("a/b=x=y", "x=y"),
+        ("model/b=1", 1),
+        ("model/b=1e-3", 1e-3),
+        ("model/b=[100, 100]", [100, 100]),
+        ("model/b=word", "word"),
+        ("model/b=", ""),
+        ("model/b=null", None),
+        ("model/b=x=y", "x=y"),
     ],
 )
 def test_a_setting_is_json_or_else_a_word(text, value):
-    assert parse_setting(text) == ("a/b", value)
+    assert parse_setting(text) == ("model/b", value)
 
 
 def test_a_space_needs_what_it_is_made_of():

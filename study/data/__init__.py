@@ -41,6 +41,7 @@ def from_torchvision(name: str, class_name: str, folder: Path) -> Dataset:
 
     source = getattr(datasets, class_name)
     raw = folder / class_name / "raw"
+    absent = [path for path in (raw, raw.parent, folder) if not path.exists()]
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # torchvision's progress bars
             train, test = (source(str(folder), train=part, download=True) for part in (True, False))
@@ -51,6 +52,9 @@ def from_torchvision(name: str, class_name: str, folder: Path) -> Dataset:
                 f"The data set {name!r} in {str(raw)!r} is damaged ({reason}); delete its four files, "
                 f"and they are downloaded again, or use --set data/name=mnist5k."
             ) from None
+        for made in absent:  # by torchvision, before it failed
+            with contextlib.suppress(OSError):
+                made.rmdir()
         raise StudyError(
             f"The data set {name!r} is not in {str(raw)!r} and cannot be downloaded ({reason}); "
             f"put its four files there, name another folder with --data-dir or STUDY_DATA, "

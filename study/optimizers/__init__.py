@@ -32,13 +32,18 @@ from study.config import StrictSettings
 from study.contracts import Evaluation, GradientFunction
 from study.lanes import Tensors, add, lerp, norm
 
+LARGEST = 1e30
+"""Bound of what a setting may be, well within float32, which the networks are trained in."""
+
 
 class RuleSettings(StrictSettings):
     """Settings that every optimizer has."""
 
-    lr: float = Field(0.01, gt=0, description="Learning rate: length of a step per unit of gradient.")
+    lr: float = Field(0.01, gt=0, le=LARGEST, description="Learning rate: length of a step per unit of gradient.")
     momentum: float = Field(0.0, ge=0, lt=1, description="Share of the last update kept in the next.")
-    weight_decay: float = Field(0.0, ge=0, description="Multiple of the weights added to the blended gradient.")
+    weight_decay: float = Field(
+        0.0, ge=0, le=LARGEST, description="Multiple of the weights added to the blended gradient."
+    )
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,16 @@ with a = lambda / r, so that lambda = r is SAM with rho = r exactly. With r = 0 
 
 from pydantic import Field
 
-from study.optimizers import BlendedRule, RuleSettings, constant_rule
+from study.optimizers import LARGEST, BlendedRule, RuleSettings, constant_rule
 
 
 class Settings(RuleSettings):
     """Settings of GNP."""
 
-    penalty: float = Field(0.1, alias="lambda", gt=0, description="Weight of the gradient's norm in the loss.")
-    r: float = Field(0.05, ge=0, description="Length of the finite difference, in weight space; 0: exact.")
+    penalty: float = Field(
+        0.1, alias="lambda", gt=0, le=LARGEST, description="Weight of the gradient's norm in the loss."
+    )
+    r: float = Field(0.05, ge=0, le=LARGEST, description="Length of the finite difference, in weight space; 0: exact.")
 
 
 def build(settings: Settings, lanes: int, device: str) -> BlendedRule:

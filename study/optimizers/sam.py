@@ -2,13 +2,13 @@
 
 from pydantic import Field
 
-from study.optimizers import BlendedRule, RuleSettings, constant_rule
+from study.optimizers import LARGEST, BlendedRule, RuleSettings, constant_rule
 
 
 class Settings(RuleSettings):
     """Settings of SAM."""
 
-    rho: float = Field(0.05, gt=0, description="Length of the step uphill, in weight space.")
+    rho: float = Field(0.05, gt=0, le=LARGEST, description="Length of the step uphill, in weight space.")
 
 
 def build(settings: Settings, lanes: int, device: str) -> BlendedRule:

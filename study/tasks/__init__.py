@@ -20,7 +20,7 @@ class TaskSettings(StrictSettings):
     """Settings that every task sequence has."""
 
     count: int | None = Field(
-        None, ge=1, description="Number of tasks: a prefix of the sequence; default: the paper's."
+        None, ge=1, le=2**31, description="Number of tasks: a prefix of the sequence; default: the paper's."
     )
     images_per_task: int | None = Field(
         None, ge=1, description="Training images of each task, drawn anew for each; default: all that are not held out."
