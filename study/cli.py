@@ -269,6 +269,10 @@ def main() -> None:
         words, code = said and f"{said}; see: study --help.", 2
     except (KeyboardInterrupt, typer.Abort):
         words, code = "interrupted", INTERRUPTED
+    except SystemExit as leaving:
+        if leaving.code != signal.SIGTERM:
+            raise
+        words, code = "interrupted", INTERRUPTED  # Ray's own answer to SIGTERM while it starts
     if words:
         print(f"study: {words}", file=sys.stderr)
     sys.exit(code)

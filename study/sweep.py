@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,8 @@ def connected(execution: Execution, plan: Plan) -> Iterator[Execution]:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # a failed trial is told of by its record
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if execution.address is None:
-        ray.init(address="local", include_dashboard=False, **options)
+        with _signals_held():
+            ray.init(address="local", include_dashboard=False, **options)
     else:
         _join(execution.address, options)
     try:
@@ -88,6 +89,32 @@ def connected(execution: Execution, plan: Plan) -> Iterator[Execution]:
         yield resolved
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Starts Ray's processes out of reach of signals to our process group, which would kill them before the trials can stop.
+
+    Signals to this process wait until they are up: Ray does not survive one in the middle. Raises KeyboardInterrupt then.
+    """
+    held: list[int] = []
+    before = {
+        number: signal.signal(number, lambda received, _: held.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    group = os.getpgrp()
+    with suppress(OSError):  # a session's leader cannot leave its group
+        os.setpgid(0, 0)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.setpgid(0, group)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if held:
+        ray.shutdown()
+        raise KeyboardInterrupt
 
 
 def _join(address: str, options: dict[str, Any]) -> None:
