@@ -5,18 +5,13 @@ import math
 from torch import Tensor
 
 
-def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Share of images whose largest logit is their label's, [lane].
+def correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """Number of images whose largest logit is their label's, [lane].
 
     Args:
         logits: [lane, image, output]. A row with a NaN counts as wrong.
         labels: int64, [lane, image] or [image].
     """
-    return correct(logits, labels) / logits.shape[1]
-
-
-def correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Number of images whose largest logit is their label's, [lane]; a row with a NaN counts as wrong."""
     hit = (logits.argmax(dim=2) == labels) & ~logits.isnan().any(dim=2)
     return hit.sum(dim=1)
 

@@ -57,7 +57,7 @@ def test_a_sweep_ends_with_a_table_and_the_commands_to_go_on_with(quick):
             "settings",
             "objective",
             "test accuracy",
-            "first tenth",
+            "test: first tenth",
             "last tenth",
             "diverged",
         ]
