@@ -11,6 +11,8 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -50,6 +52,8 @@ GPU_SHARE = 0.25
 """A trial's share of a GPU by default, where there is one: these networks are small, four trials fit on a card."""
 
 CONNECT_SECONDS = 5.0
+JOIN_SECONDS = 40.0
+"""How long a cluster may take to be reached, and to be joined."""
 
 
 @dataclass(frozen=True)
@@ -129,28 +133,25 @@ def _join(address: str, options: dict[str, Any]) -> None:
                 f"No Ray cluster answers at --address {address} ({error}); start one by `ray start --head`, or leave "
                 f"--address away to run on this machine."
             ) from None
-    try:
-        with _silent_stderr():
-            ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StudyError(
-            f"No Ray cluster can be joined at --address {address} ({reason}); start one by `ray start --head`, set "
-            f"RAY_AUTH_MODE=token if it asks for a token, or leave --address away to run on this machine."
-        ) from None
+    _try_to_join(address)
+    ray.init(address=address, **options)
 
 
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Keeps away what Ray's compiled part prints by itself, twenty times over, while it fails to connect."""
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # a file descriptor is what is wanted
-        os.dup2(nowhere.fileno(), 2)
+def _try_to_join(address: str) -> None:
+    """Joins the cluster in another process first: where no Ray answers, Ray waits for minutes and then ends the process."""
+    command = [sys.executable, "-c", "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)", address]
     try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        tried = subprocess.run(command, capture_output=True, text=True, timeout=JOIN_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        reason = f"what listens there does not answer as Ray within {JOIN_SECONDS:g} s"
+    else:
+        if tried.returncode == 0:
+            return
+        reason = next((line for line in reversed(tried.stderr.splitlines()) if "Error: " in line), "no reason given")
+    raise StudyError(
+        f"No Ray cluster can be joined at --address {address} ({reason.rstrip('.')}); start one by `ray start --head`, set "
+        f"RAY_AUTH_MODE=token if it asks for a token, or leave --address away to run on this machine."
+    )
 
 
 def _resolved(execution: Execution, resources: dict[str, float]) -> Execution:
