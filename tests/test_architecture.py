@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import urlparse
 
 import pytest
 from sweep_fixtures import REPOSITORY
@@ -120,32 +119,6 @@ def test_every_setting_says_what_it_is(where):
     assert declared.__doc__
     silent = [name for name, field in declared.model_fields.items() if not (field.description or "").endswith(".")]
     assert silent == []
-
-
-def machine_words():
-    """What would give away the machine that a file was written on: folders, and hosts that packages came from."""
-    yield str(REPOSITORY)
-    yield sys.prefix
-    yield str(Path.home()) + "/"
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
-    )
-    text = listed.stdout + " ".join(v for k, v in os.environ.items() if k.endswith(("_INDEX_URL", "_PROXY", "_proxy")))
-    for address in re.findall(r"https?://[^\s'\"]+", text):
-        host = urlparse(address).hostname or ""
-        if "." in host and host not in ("127.0.0.1",):
-            yield host
-
-
-def test_no_file_names_the_machine_it_was_written_on():
-    words = set(machine_words())
-    telling = [
-        f"{path.relative_to(REPOSITORY)}: {word}"
-        for path in repository_files()
-        for word in words
-        if path.is_file() and word.encode() in path.read_bytes()
-    ]
-    assert telling == []
 
 
 def test_no_file_names_somebodys_home_or_a_registry():
