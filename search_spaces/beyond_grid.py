@@ -5,9 +5,9 @@ The paper's own points come first. One sixth of the training images is held out:
 
 from optuna.distributions import FloatDistribution
 
-from search_spaces.space import Method, SearchSpace, grid
+from search_spaces.paper_grid import POINTS
+from search_spaces.space import Method, SearchSpace
 
-PAPER_LR = (0.01, 0.001)
 LR = FloatDistribution(1e-4, 1.0, log=True)
 
 SPACE = SearchSpace(
@@ -19,13 +19,13 @@ SPACE = SearchSpace(
         "class_pairs": {"tasks/name": "class_pairs", "tasks/count": 45},
     },
     methods={
-        "sgd": Method(points=grid(lr=PAPER_LR), distributions={"optimizer/lr": LR}),
+        "sgd": Method(points=POINTS["sgd"], distributions={"optimizer/lr": LR}),
         "sam": Method(
-            points=grid(lr=PAPER_LR, rho=(0.05,)),
+            points=POINTS["sam"],
             distributions={"optimizer/lr": LR, "optimizer/rho": FloatDistribution(1e-3, 2.0, log=True)},
         ),
         "gnp": Method(
-            points=grid(lr=PAPER_LR, lambda_=(0.1,), r=(0.05,)),
+            points=POINTS["gnp"],
             distributions={
                 "optimizer/lr": LR,
                 "optimizer/lambda": FloatDistribution(1e-3, 2.0, log=True),

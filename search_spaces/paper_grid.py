@@ -6,7 +6,14 @@ is no objective: the grid describes, it does not select.
 
 from search_spaces.space import Method, SearchSpace, grid
 
-PAPER_LR = (0.01, 0.001)
+LR = (0.01, 0.001)
+
+POINTS = {
+    "sgd": grid(lr=LR),
+    "sam": grid(lr=LR, rho=(0.05,)),
+    "gnp": grid(lr=LR, lambda_=(0.1,), r=(0.05,)),
+}
+"""The paper's own settings of each method; other spaces try them first."""
 
 SPACE = SearchSpace(
     name="paper_grid",
@@ -16,11 +23,7 @@ SPACE = SearchSpace(
         "permuted_pixels": {"tasks/name": "permuted_pixels", "tasks/count": 100},
         "class_pairs": {"tasks/name": "class_pairs", "tasks/count": 45},
     },
-    methods={
-        "sgd": Method(points=grid(lr=PAPER_LR)),
-        "sam": Method(points=grid(lr=PAPER_LR, rho=(0.05,))),
-        "gnp": Method(points=grid(lr=PAPER_LR, lambda_=(0.1,), r=(0.05,))),
-    },
+    methods={name: Method(points=points) for name, points in POINTS.items()},
     settings={
         "data/name": "mnist",
         "model/name": "mlp",

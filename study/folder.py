@@ -6,7 +6,7 @@ study-results/
   NAME/trials/KEY/          the record of each trial
   NAME/best/                exported configurations
   NAME/ray/                 checkpoints, one folder a session
-  NAME/mlflow-artifacts/    artifacts of the default store
+  NAME/mlflow-artifacts/    artifacts, where the store is a database and no server
 """
 
 from __future__ import annotations
