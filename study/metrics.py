@@ -4,6 +4,8 @@ import math
 
 from torch import Tensor
 
+from study.schema import tenth
+
 
 def correct(logits: Tensor, labels: Tensor) -> Tensor:
     """Number of images whose largest logit is their label's, [lane].
@@ -24,11 +26,6 @@ def chance_accuracy(outputs: int) -> float:
 def chance_loss(outputs: int) -> float:
     """Cross-entropy of the uniform distribution, in nats."""
     return math.log(outputs)
-
-
-def tenth(tasks: int) -> int:
-    """Number of tasks in a tenth of the sequence, rounded up."""
-    return math.ceil(tasks / 10)
 
 
 def first_tenth(values: Tensor) -> Tensor:

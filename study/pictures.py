@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from analysis import figures
+from analysis.figures import curves
 from study import schema
 from study.record import TrialHistory
 
@@ -27,7 +27,7 @@ class Pictures:
             if name in history.tasks[0]["lanes"]
         }
         seeds = f"{len(history.seeds)} seeds" if len(history.seeds) > 1 else "1 seed"
-        figures.learning_curve(path, f"{history.name} on {history.scenario}, {seeds}", lanes)
+        curves.learning_curve(path, f"{history.name} on {history.scenario}, {seeds}", lanes)
 
     def comparison(self, path: Path, scenario: str, histories: list[TrialHistory]) -> None:
         """Test accuracy of each task: the trials with the best objective of each method, or all of a small grid."""
@@ -37,9 +37,9 @@ class Pictures:
             shown = [
                 next(h for h in ranked if h.method == method) for method in dict.fromkeys(h.method for h in histories)
             ]
-        curves = [
-            figures.Curve(history.name, history.method, [line["lanes"][schema.TEST_ACCURACY] for line in history.tasks])
+        lines = [
+            curves.Curve(history.name, history.method, [line["lanes"][schema.TEST_ACCURACY] for line in history.tasks])
             for history in shown[:MOST_CURVES]
         ]
         chosen = "best of each method by objective" if len(shown) < len(histories) else "all settings"
-        figures.comparison(path, f"{scenario}: test accuracy of each task, {chosen}", curves)
+        curves.comparison(path, f"{scenario}: test accuracy of each task, {chosen}", lines)

@@ -3,6 +3,7 @@
 A name that is not declared here is not logged. The README's table of metrics is made from this module.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -173,3 +174,8 @@ QUANTITIES: Final = {quantity.name: quantity for quantity in PER_TASK + SUMMARY 
 def lane_name(name: str, lane: int) -> str:
     """Name of one lane's value of a quantity: `accuracy/test` of lane 3 is `accuracy/test/lane_3`."""
     return f"{name}/lane_{lane}"
+
+
+def tenth(tasks: int) -> int:
+    """Number of tasks in a tenth of a sequence of so many, rounded up."""
+    return math.ceil(tasks / 10)

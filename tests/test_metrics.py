@@ -44,7 +44,7 @@ def test_a_uniform_guess_has_the_accuracy_and_the_loss_of_chance():
 
 
 def test_a_tenth_of_the_tasks_is_rounded_up():
-    assert [metrics.tenth(tasks) for tasks in (1, 9, 10, 11, 45, 100)] == [1, 1, 1, 2, 5, 10]
+    assert [schema.tenth(tasks) for tasks in (1, 9, 10, 11, 45, 100)] == [1, 1, 1, 2, 5, 10]
 
 
 @given(NUMBERS, st.integers(1, 120), st.integers(1, 4))
