@@ -122,16 +122,48 @@ def resume(
     """Go on with a sweep that was interrupted, or that is to search longer."""
     from study import commands
 
-    changes = {
-        "cpus_per_trial": cpus_per_trial,
-        "gpus_per_trial": gpus_per_trial,
-        "workers": workers,
-        "address": address,
-        "tracking_uri": tracking_uri,
-        "data_dir": str(data_dir.resolve()) if data_dir else None,
-    }
-    _execution(**{**changes, "data_dir": ""})
+    changes = _changes(cpus_per_trial, gpus_per_trial, workers, address, data_dir, tracking_uri)
     return commands.resume(directory, name, changes, trials)
+
+
+@app.command(
+    epilog="Examples:\n\nstudy confirm quickstart\n\nstudy confirm beyond_grid --top 3 --seeds 20\n\n"
+    "study confirm beyond_grid --set data/name=fashion_mnist"
+)
+def confirm(
+    name: Name,
+    top: Annotated[int, typer.Option(help="How many of the best of each method and scenario.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Fresh seeds of each trial.")] = 10,
+    first_seed: Annotated[int, typer.Option(help="The first of them; the others count up from it.")] = 1000,
+    set_: Settings = [],  # noqa: B006
+    scenario: Annotated[list[str], typer.Option(help="Only this scenario. Repeatable.")] = [],  # noqa: B006
+    method: Annotated[list[str], typer.Option(help="Only this method. Repeatable.")] = [],  # noqa: B006
+    as_: Annotated[
+        str | None, typer.Option("--name", help="Name of the confirmation; default: that of the sweep, -confirm.")
+    ] = None,
+    cpus_per_trial: CpusPerTrial = None,
+    gpus_per_trial: GpusPerTrial = None,
+    workers: Workers = None,
+    address: Address = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    data_dir: DataDir = None,
+    tracking_uri: TrackingUri = None,
+) -> int:
+    """Run the best of each method, and the paper's own settings, again on fresh seeds that no tuning has used."""
+    from study import commands
+
+    return commands.confirm(
+        directory,
+        name,
+        _changes(cpus_per_trial, gpus_per_trial, workers, address, data_dir, tracking_uri),
+        as_,
+        _overrides(set_),
+        top=top,
+        seeds=seeds,
+        first_seed=first_seed,
+        scenarios=scenario,
+        methods=method,
+    )
 
 
 @app.command(epilog="Example:\n\nstudy sync quickstart --tracking-uri http://localhost:5000")
@@ -231,6 +263,27 @@ def _overrides(settings: list[str]) -> dict[str, Any]:
 def _data_dir(given: Path | None) -> Path:
     cache = os.environ.get("STUDY_DATA") or Path.home() / ".cache" / "plasticity-study" / "data"
     return Path(given or cache).expanduser().resolve()
+
+
+def _changes(
+    cpus_per_trial: float | None,
+    gpus_per_trial: float | None,
+    workers: int | None,
+    address: str | None,
+    data_dir: Path | None,
+    tracking_uri: str | None,
+) -> dict[str, Any]:
+    """Changes to the execution of a sweep that there is already; None: as it was."""
+    changes = {
+        "cpus_per_trial": cpus_per_trial,
+        "gpus_per_trial": gpus_per_trial,
+        "workers": workers,
+        "address": address,
+        "tracking_uri": tracking_uri,
+        "data_dir": str(_data_dir(data_dir)) if data_dir else None,
+    }
+    _execution(**{**changes, "data_dir": ""})
+    return changes
 
 
 def _execution(**choices: Any) -> Any:

@@ -18,6 +18,7 @@ from search_spaces import SearchSpace
 from study import display, folder, overview, plan
 from study.config import Flat, Interrupted, StudyError, TrialConfig, nested, read_yaml
 from study.folder import Execution, SweepFolder
+from study.plan import Plan
 
 
 def load_space(name: str) -> SearchSpace:
@@ -32,6 +33,57 @@ def run(space_name: str, directory: Path, execution: Execution, name: str | None
     """Launches a sweep; `choices` as in `study.plan.make_plan`. Returns the exit code."""
     space = load_space(space_name)
     made = plan.make_plan(space, name=space.name if name is None else name, **choices)
+    return _begin(made, directory, execution)
+
+
+def confirm(
+    directory: Path, tuned_name: str, changes: Mapping[str, Any], name: str | None, overrides: Flat, **choices: Any
+) -> int:
+    """Confirms a sweep on fresh seeds.
+
+    Args:
+        directory: folder of all sweeps.
+        tuned_name: the sweep to confirm.
+        changes: to its execution; how many run at once is chosen anew.
+        name: of the confirmation; None: after the sweep.
+        overrides, choices: as in `study.confirmation.make_confirmation`.
+
+    Returns:
+        The exit code.
+    """
+    from study import confirmation
+
+    tuned = SweepFolder.open(directory, tuned_name)
+    others = [plan for plan in _plans(directory) if plan.phase != "confirm"]
+    made = confirmation.make_confirmation(
+        tuned,
+        name=name or confirmation.default_name(tuned_name, overrides),
+        overrides=overrides,
+        others=others,
+        **choices,
+    )
+    undone = tuned.plan.trial_count - sum(history.is_done for history in tuned.histories())
+    if undone:
+        display.complain(f"note: {undone} trials of {tuned_name!r} are not done; the best of the others are confirmed.")
+    for label in confirmation.unconfirmed(tuned, made):
+        display.complain(f"note: no trial of {label} has finished, so none of it was selected.")
+    kept = tuned.execution.model_copy(update={"workers": None, "gpus_per_trial": None})
+    return _begin(made, directory, kept.model_copy(update={k: v for k, v in changes.items() if v is not None}))
+
+
+def _plans(directory: Path) -> list[Plan]:
+    """The plans of all sweeps in a folder; one that cannot be read is told of and passed over."""
+    plans = []
+    for name in folder.names(directory):
+        try:
+            plans.append(SweepFolder.open(directory, name).plan)
+        except StudyError as error:
+            display.complain(f"note: whether its seeds are used cannot be told: {error}")
+    return plans
+
+
+def _begin(made: Plan, directory: Path, execution: Execution) -> int:
+    """Launches a new sweep of that plan, once all that it needs is there. Returns the exit code."""
     folder.check_new(directory, made.name)
     from study import store
 

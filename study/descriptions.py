@@ -34,7 +34,7 @@ def sweep_metrics(histories: list[TrialHistory]) -> dict[str, float]:
         for name in (schema.FINISHED_TRIALS, schema.STOPPED_TRIALS, schema.FAILED_TRIALS)
     }
     for history in histories:
-        if "summary/objective" in history.summary:
+        if "summary/objective" in history.summary and history.phase != "confirm":
             name = f"{schema.BEST_OBJECTIVE}/{history.group}"
             values[name] = max(values.get(name, 0.0), history.summary["summary/objective"])
     return values
@@ -95,5 +95,12 @@ def sweep_description(folder: SweepFolder) -> str:
     for group in plan.groups:
         drawn = ", ".join(f"`{name}`" for name in group.distributions) or "-"
         lines[-1] += f"\n| {group.scenario} | {group.method} | {group.trials} | {len(group.points)} | {drawn} |"
-    lines.append("Trials are the runs tagged `role = trial`; they are compared by `objective`, never by test accuracy.")
+    if plan.confirms:
+        lines.append(
+            f"It confirms the sweep `{plan.confirms.sweep}` on the fresh seeds {list(plan.seeds)}; nothing is chosen by it."
+        )
+    else:
+        lines.append(
+            "Trials are the runs tagged `role = trial`; they are compared by `objective`, never by test accuracy."
+        )
     return "\n\n".join(lines)

@@ -32,11 +32,63 @@ def show_results(opened: SweepFolder) -> None:
     if not finished:
         display.console.print("No trial has finished yet.")
         return
+    if opened.plan.confirms:
+        _show_confirmed(opened, finished)
+        return
     best = results.best_keys(histories)
     shown = [history for history in finished if history.key in best] if best else finished
     what = "best of each method by objective" if best else "all settings (no images held out, so no objective)"
     _show_by_scenario(what, shown, ("method", "settings"))
     display.remark(LEGEND + (WINNERS if best else ""))
+
+
+def _show_confirmed(opened: SweepFolder, finished: Sequence[TrialHistory]) -> None:
+    """A table for each scenario: objective where it was tuned and on fresh seeds, and the confirmed test accuracy."""
+    tuned = _tuned(opened)
+    for scenario in dict.fromkeys(history.scenario for history in finished):
+        rows = []
+        for history in finished:
+            if history.scenario != scenario:
+                continue
+            origin = opened.plan.origin(history.group, history.number)
+            before = tuned[origin.trial].summary.get("summary/objective") if origin.trial in tuned else None
+            after = history.summary.get("summary/objective")
+            rows.append(
+                (
+                    history.method,
+                    display.settings_words(history.tried),
+                    f"best, place {origin.rank}" if origin.rank else "the paper's own",
+                    display.number(before),
+                    display.number(after),
+                    display.number(before - after if before is not None and after is not None else None),
+                    display.number(history.summary["summary/accuracy_test"]),
+                    f"{history.summary['summary/lanes_diverged']:.0f} of {len(history.seeds)}",
+                )
+            )
+        columns = [
+            "method",
+            "settings",
+            "why",
+            "objective tuned",
+            "confirmed",
+            "tuned - confirmed",
+            "test accuracy",
+            "diverged",
+        ]
+        display.show_table(f"{scenario}: confirmed on fresh seeds", columns, rows, numeric=5)
+    display.remark(
+        "Shares, averaged over tasks and seeds. The objective is accuracy on held-out training images; a positive difference is "
+        "what the selected trial owed to the luck of its draw."
+    )
+
+
+def _tuned(confirmation: SweepFolder) -> dict[str, TrialHistory]:
+    """The trials of the sweep that a confirmation confirms, by key; none when its folder is elsewhere."""
+    tuning = confirmation.plan.confirms
+    if tuning is None or tuning.sweep not in folder.names(confirmation.directory):
+        return {}
+    tuned = SweepFolder.open(confirmation.directory, tuning.sweep)
+    return {history.key: history for history in tuned.histories()} if tuned.identity == tuning.identity else {}
 
 
 def show_best(histories: Sequence[TrialHistory], keys: Sequence[str]) -> None:
@@ -69,11 +121,15 @@ def show_next_steps(opened: SweepFolder, uri: str) -> None:
     best = results.best_keys(opened.histories())
     steps = [(f"study ui {name}{option}", "compare the trials in MLflow")]
     if best:
+        steps.append((f"study confirm {name}{option}", "the best of each method again, on fresh seeds"))
+    reported = opened.plan.confirms.sweep if opened.plan.confirms else name
+    steps.append((f"study report {reported}{option}", "one page with every number, interval and claim"))
+    if best:
         steps.append(
             (f"study trial {opened.root / 'best' / best[0]}.yaml", "run one of the best again, in this process")
         )
         steps.append((f"study best {name}{option} --top 3", "more of the best"))
-    else:
+    elif not opened.plan.confirms:
         steps.append((f"study export {name}{option} --trial {opened.histories()[0].key}", "write a trial as a file"))
     if opened.plan.phase == "tune":
         more = 2 * max(group.trials for group in opened.plan.groups)

@@ -30,9 +30,9 @@ class Pictures:
         curves.learning_curve(path, f"{history.name} on {history.scenario}, {seeds}", lanes)
 
     def comparison(self, path: Path, scenario: str, histories: list[TrialHistory]) -> None:
-        """Test accuracy of each task: the trials with the best objective of each method, or all of a small grid."""
+        """Test accuracy of each task: the trials with the best objective of each method, or all of a grid or a confirmation."""
         shown = histories
-        if any("summary/objective" in history.summary for history in histories):
+        if any("summary/objective" in history.summary for history in histories if history.phase != "confirm"):
             ranked = sorted(histories, key=lambda history: -history.summary.get("summary/objective", -1.0))
             shown = [
                 next(h for h in ranked if h.method == method) for method in dict.fromkeys(h.method for h in histories)

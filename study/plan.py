@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +29,26 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 Phase = Literal["grid", "tune", "confirm"]
 
 
+class Origin(StrictSettings):
+    """Where a point of a confirmation comes from.
+
+    Attributes:
+        trial: key of the tuning trial with these settings; None: no trial had them.
+        rank: its place by the objective among the trials of its method and scenario, from 1; None: it was not selected, but
+            is one of the paper's own settings.
+    """
+
+    trial: str | None = None
+    rank: int | None = Field(None, ge=1)
+
+
+class Tuning(StrictSettings):
+    """The sweep that a confirmation confirms: its name, and what tells it from any other of that name."""
+
+    sweep: str
+    identity: str
+
+
 class Group(StrictSettings):
     """The trials of one method in one scenario.
 
@@ -37,6 +57,7 @@ class Group(StrictSettings):
         points: explicit points, tried first.
         distributions: Optuna's JSON of what a sampler draws from, by slash name; empty: nothing but the points.
         trials: how many.
+        origins: of a confirmation, where each point comes from; empty otherwise.
     """
 
     scenario: str
@@ -45,6 +66,7 @@ class Group(StrictSettings):
     points: Annotated[tuple[dict[str, Any], ...], Listed]
     distributions: dict[str, str]
     trials: int = Field(ge=1)
+    origins: Annotated[tuple[Origin, ...], Listed] = ()
 
     @property
     def label(self) -> str:
@@ -61,7 +83,7 @@ class Group(StrictSettings):
 
 
 class Plan(StrictSettings):
-    """All that a sweep tries, and how it looks for more; not where it runs."""
+    """All that a sweep tries, and how it looks for more; not where it runs. `confirms` is set in phase `confirm` alone."""
 
     name: str
     space: str
@@ -73,6 +95,7 @@ class Plan(StrictSettings):
     scheduler: Literal["none", "asha"]
     search_seed: int
     groups: Annotated[tuple[Group, ...], Listed]
+    confirms: Tuning | None = None
 
     @classmethod
     def from_plain(cls, plain: object, source: str) -> Plan:
@@ -86,6 +109,11 @@ class Plan(StrictSettings):
         """The complete configuration of one trial."""
         flat = {**group.settings, **tried, "seeds": list(self.seeds)}
         return experiment.complete(TrialConfig.from_flat(flat, f"method {group.method!r}"))
+
+    def origin(self, label: str, number: int) -> Origin:
+        """Where trial `number` of the group of that label comes from; an empty origin outside of a confirmation."""
+        origins = next(group.origins for group in self.groups if group.label == label)
+        return origins[number] if origins else Origin()
 
     @property
     def trial_count(self) -> int:
@@ -153,14 +181,12 @@ def make_plan(
     if trials is not None and trials < 1:
         raise StudyError(f"--trials must be at least 1, not {trials}.")
     overrides = dict(overrides or {})
-    for setting, option in (("optimizer/name", "--method"), ("tasks/name", "--scenario")):
-        if setting in overrides:
-            raise StudyError(f"{setting} is what tells the parts of a sweep apart; choose among them with {option}.")
+    check_overrides(overrides)
     for label in (*space.scenarios, *space.methods):
         check_name(label)
     groups = []
-    for scenario in _chosen("scenario", scenarios, space.scenarios):
-        for method in _chosen("method", methods, space.methods):
+    for scenario in chosen("scenario", scenarios, space.scenarios):
+        for method in chosen("method", methods, space.methods):
             groups.append(_group(space, scenario, method, overrides))
     labels = [group.label for group in groups]
     for label in labels:
@@ -181,8 +207,15 @@ def make_plan(
     )
     if trials is not None:
         plan = plan.with_trials(trials)
-    _check(plan)
+    check_trials(plan)
     return plan
+
+
+def check_overrides(overrides: Flat) -> None:
+    """Refuses to overrule what tells the groups of a sweep apart. Raises StudyError."""
+    for setting, option in (("optimizer/name", "--method"), ("tasks/name", "--scenario")):
+        if setting in overrides:
+            raise StudyError(f"{setting} is what tells the parts of a sweep apart; choose among them with {option}.")
 
 
 def check_data(plan: Plan, data_dir: Path) -> dict[str, int]:
@@ -259,8 +292,8 @@ def _group(space: SearchSpace, scenario: str, method: str, overrides: Flat) -> G
     )
 
 
-def _check(plan: Plan) -> None:
-    """Refuses any trial that could not run, before the first one does."""
+def check_trials(plan: Plan) -> None:
+    """Refuses any trial that could not run, before the first one does. Raises StudyError."""
     for group in plan.groups:
         drawn = group.drawn()
         for point in [*group.points, *(ends(group) if drawn else [])]:
@@ -291,10 +324,11 @@ def _check(plan: Plan) -> None:
         raise StudyError("--sampler nsga2 has two objectives and cannot stop trials early; use --scheduler none.")
 
 
-def _chosen(what: str, words: Sequence[str], known: Mapping[str, Any]) -> list[str]:
+def chosen(what: str, words: Sequence[str], known: Collection[str]) -> list[str]:
+    """The known words that are asked for, in their own order; all when none is. Raises StudyError for an unknown one."""
     for word in words:
         if word not in known:
-            raise StudyError(f"Unknown {what} {word!r} in this space; {nearest(word, known)}.")
+            raise StudyError(f"Unknown {what} {word!r} here; {nearest(word, known)}.")
     return [word for word in known if word in words] if words else list(known)
 
 

@@ -51,13 +51,25 @@ def trials_table(histories: Sequence[TrialHistory]) -> pd.DataFrame:
 
 
 def best_keys(histories: Sequence[TrialHistory], count: int = 1) -> list[str]:
-    """Keys of the best trials of each scenario and method by the objective; empty when nothing can be chosen."""
-    return [str(key) for key in selection.best(trials_table(histories), count)["trial"]]
+    """Keys of the best trials of each scenario and method by the objective, best first.
+
+    Empty when nothing can be chosen: no trial with an objective has finished, or the trials confirm a choice made before.
+    """
+    candidates = [history for history in histories if history.phase != "confirm"]
+    return [str(key) for key in selection.best(trials_table(candidates), count)["trial"]]
 
 
 def check_selectable(folder: SweepFolder) -> None:
-    """Refuses to choose from nothing. Raises StudyError when no trial has finished or none has an objective."""
+    """Refuses to choose from nothing, or by a confirmation.
+
+    Raises StudyError when no trial has finished, none has an objective, or the sweep is a confirmation.
+    """
     histories, name = folder.histories(), folder.plan.name
+    if folder.plan.confirms:
+        tuned = folder.plan.confirms.sweep
+        raise StudyError(
+            f"{name!r} confirms {tuned!r}; to choose by it would spoil the fresh seeds: choose by {tuned!r} instead."
+        )
     if not any(history.outcome == "finished" for history in histories):
         raise StudyError(f"No trial of {name!r} has finished yet; go on with `study resume {name}{folder.option}`.")
     if not best_keys(histories):

@@ -21,6 +21,9 @@ from study.folder import Execution, SweepFolder
 SWEEP_TAG = "sweep_identity"
 """Tag of an experiment: whose runs it holds. A name is not enough where several people share a server."""
 
+CONFIRMS_TAG = "confirms_identity"
+"""Tag of a confirmation's experiment: the identity of the sweep that it confirms."""
+
 
 def default_uri(directory: Path) -> str:
     """MLflow's SQLite store beside the sweeps."""
@@ -113,6 +116,8 @@ class Store:
             return str(found.experiment_id)
         location = None if served(self.uri) else (folder.root.resolve() / "mlflow-artifacts").as_uri()
         tags = {"mlflow.note.content": folder.plan.description, SWEEP_TAG: folder.identity}
+        if folder.plan.confirms:
+            tags[CONFIRMS_TAG] = folder.plan.confirms.identity
         return str(self.client.create_experiment(folder.plan.name, artifact_location=location, tags=tags))
 
     def experiment_id(self, name: str) -> str | None:
@@ -142,14 +147,18 @@ def run_ids(uri: str, folder: SweepFolder) -> dict[str, str]:
     """MLflow's run of each trial that has one, by the trial's key."""
     if is_missing(uri):
         return {}
-    store = Store(uri, folder.directory)
-    experiment = store.client.get_experiment_by_name(folder.plan.name)
-    if experiment is None or experiment.tags.get(SWEEP_TAG) != folder.identity:
+    runs = runs_of(Store(uri, folder.directory).client, folder.plan.name, folder.identity)
+    return {trial: run for trial, run in runs.items() if trial}
+
+
+def runs_of(client: MlflowClient, name: str, identity: str) -> dict[str, str]:
+    """The runs of the sweep of that name and identity: its trials' by their keys, its own under ""; empty without any."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None or experiment.tags.get(SWEEP_TAG) != identity:
         return {}
-    return {
-        run.data.tags["trial"]: str(run.info.run_id)
-        for run in find_runs(store.client, str(experiment.experiment_id), "tags.role = 'trial'")
-    }
+    roles = ("tags.role = 'trial'", "tags.role = 'sweep'")
+    runs = [run for query in roles for run in find_runs(client, str(experiment.experiment_id), query)]
+    return {run.data.tags.get("trial", ""): str(run.info.run_id) for run in runs}
 
 
 def find_runs(client: MlflowClient, experiment: str, query: str) -> Iterator[Any]:

@@ -21,7 +21,7 @@ from study.config import TrialConfig, yaml_text
 from study.descriptions import lanes_csv, sweep_description, sweep_metrics, task_metrics, trial_description, trials_csv
 from study.folder import SweepFolder
 from study.record import TrialHistory, TrialRecord
-from study.store import Store, find_runs
+from study.store import Store, find_runs, runs_of
 
 BATCH = 1000
 """Metrics in one call: MLflow's documented limit."""
@@ -56,11 +56,14 @@ class SweepView:
         self._trials: dict[str, _TrialView] = {}
         self._store: Store | None = None
         self._experiment = ""
+        self._tuned: dict[str, str] = {}
 
     def _connect(self) -> MlflowClient:
         if self._store is None:
             store = Store(self._uri, self._folder.directory)
             self._experiment = store.experiment(self._folder)
+            if tuning := self._folder.plan.confirms:
+                self._tuned = runs_of(store.client, tuning.sweep, tuning.identity)
             self._store = store
         return self._store.client
 
@@ -87,6 +90,8 @@ class SweepView:
             "mlflow.note.content": sweep_description(self._folder),
             **{f"version/{package}": version for package, version in facts.versions().items()},
             **({"git_commit": commit} if commit else {}),
+            **({"confirms": plan.confirms.sweep} if plan.confirms else {}),
+            **({"confirms_run_id": self._tuned[""]} if "" in self._tuned else {}),
         }
         params = {
             "space": plan.space,
@@ -106,8 +111,21 @@ class SweepView:
         if key not in self._trials:
             record = TrialRecord(self._folder.root / "trials" / key / "record.jsonl")
             run = self._run("trial", key, record.history.name, record.history.started)
+            _log(client, run, tags=self._origin(record.history))
             self._trials[key] = _TrialView(client, run, record, self._folder, self._drawings)
         self._trials[key].update()
+
+    def _origin(self, history: TrialHistory) -> dict[str, Any]:
+        """Tags that say which trial of the tuning a trial confirms, and how it was selected; none outside of a confirmation."""
+        origin = self._folder.plan.origin(history.group, history.number)
+        tags: dict[str, Any] = {}
+        if origin.trial:
+            tags["confirms_trial"] = origin.trial
+        if origin.trial in self._tuned:
+            tags["confirms_run_id"] = self._tuned[origin.trial]
+        if origin.rank:
+            tags["selected_rank"] = origin.rank
+        return tags
 
     def end(self) -> None:
         """Closes all runs: unfinished trials as killed, the sweep with what came out of it."""
