@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import search_spaces
 from search_spaces import SearchSpace
 from study import display, folder, plan, results
 from study.folder import SweepFolder
-from study.record import TrialHistory
+from study.record import TrialHistory, short
 
 NUMBERS = {
     "objective": "summary/objective",
@@ -164,7 +165,7 @@ def show_space(space: SearchSpace) -> None:
         display.remark(space.citation)
     rows = []
     for group in made.groups:
-        points = "; ".join(display.settings_words(point) for point in group.points)
+        points = _points_words(group.points)
         drawn = "; ".join(f"{display.last(name)} in {_range(value)}" for name, value in group.drawn().items())
         rows.append((group.scenario, group.method, str(group.trials), points or "-", drawn or "-"))
     columns = ["scenario", "method", "trials", "points, tried first", "then drawn from"]
@@ -186,6 +187,20 @@ def _fixed(made: plan.Plan, groups: Sequence[plan.Group]) -> list[tuple[str, str
         for name, value in first.items()
         if all(name in config and config[name] == value for config in configs)
     ]
+
+
+FEW_POINTS = 6
+"""So many points are listed one by one, even if they are a grid."""
+
+
+def _points_words(points: Sequence[Mapping[str, Any]]) -> str:
+    """Points for a table: each of them, or the values that a large full grid combines."""
+    values = {name: list(dict.fromkeys(point.get(name) for point in points)) for name in points[0]} if points else {}
+    full = math.prod(map(len, values.values())) == len({tuple(point.items()) for point in points})
+    if len(points) <= FEW_POINTS or not full:
+        return "; ".join(display.settings_words(point) for point in points)
+    sets = [f"{display.last(name)} in {{{', '.join(map(short, found))}}}" for name, found in values.items()]
+    return f"all {len(points)} of {', '.join(sets)}"
 
 
 def _range(distribution: Any) -> str:

@@ -471,6 +471,12 @@ def test_show_tells_every_method_point_and_range(here, run, name):
             for setting, drawn in tried.distributions.items():
                 word = setting.rpartition("/")[2]
                 assert f"{word} in [{drawn.low:g}, {drawn.high:g}]" in row
+            if len(tried.points) > 6:  # a full grid, told by its values
+                assert f"all {len(tried.points)} of " in row
+                for setting in tried.points[0]:
+                    values = dict.fromkeys(f"{point[setting]:g}" for point in tried.points)
+                    assert f"{setting.rpartition('/')[2]} in {{{', '.join(values)}}}" in row
+                continue
             for point in tried.points:
                 words = " ".join(f"{setting.rpartition('/')[2]}={value:g}" for setting, value in point.items())
                 assert words in row
