@@ -280,13 +280,14 @@ def _warn_of_differences(provenance: Mapping[str, Any], here: Mapping[str, Any])
 
 def ui(directory: Path, name: str | None, tracking_uri: str | None, host: str, port: int) -> int:
     """Serves MLflow's page over the study's store until interrupted."""
+    from analysis.store import is_missing
     from study import store
 
     opened = SweepFolder.open(directory, name) if name else None
     kept = opened.execution.tracking_uri if opened else None
     uri = tracking_uri or kept or os.environ.get("MLFLOW_TRACKING_URI") or store.default_uri(directory)
     store.check_reachable(uri)
-    if store.is_missing(uri):
+    if is_missing(uri):
         raise StudyError(f"There is no MLflow store {uri} yet; begin with `study run quickstart`.")
     identifier = store.Store(uri, directory).experiment_id(name) if name else None
     served = store.served(uri)

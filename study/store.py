@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from analysis.store import CONFIRMS_TAG, SWEEP_TAG, connect, find_runs, first_line, is_missing, sqlite_file
 from study.config import StudyError
 from study.folder import Execution, SweepFolder
-
-SWEEP_TAG = "sweep_identity"
-"""Tag of an experiment: whose runs it holds. A name is not enough where several people share a server."""
-
-CONFIRMS_TAG = "confirms_identity"
-"""Tag of a confirmation's experiment: the identity of the sweep that it confirms."""
 
 
 def default_uri(directory: Path) -> str:
@@ -81,28 +74,13 @@ def served(uri: str) -> bool:
     return urlparse(uri).scheme in ("http", "https")
 
 
-def sqlite_file(uri: str) -> Path | None:
-    """The file of an SQLite store; None when the store is none."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
-def is_missing(uri: str) -> bool:
-    """Whether the store is an SQLite file that does not exist yet; to look into it would make it."""
-    file = sqlite_file(uri)
-    return file is not None and not file.exists()
-
-
 class Store:
     """An MLflow store, made if it is a database that does not exist yet."""
 
     def __init__(self, uri: str, directory: Path) -> None:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         self.uri = uri
         with _alone(directory) if uri.startswith("sqlite") else nullcontext():
-            self.client = _client(uri)
+            self.client = connect(uri)
             self.client.search_experiments(max_results=1)
 
     def experiment(self, folder: SweepFolder) -> str:
@@ -134,15 +112,6 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def _client(uri: str) -> MlflowClient:
-    try:
-        return MlflowClient(uri)
-    except (MlflowException, OSError):  # it may be back in a while
-        raise
-    except Exception as error:  # a database of an unknown kind or without its driver, whatever that raises
-        raise StudyError(f"MLflow cannot use {uri!r}: {first_line(error)}.") from None
-
-
 def run_ids(uri: str, folder: SweepFolder) -> dict[str, str]:
     """MLflow's run of each trial that has one, by the trial's key."""
     if is_missing(uri):
@@ -159,19 +128,3 @@ def runs_of(client: MlflowClient, name: str, identity: str) -> dict[str, str]:
     roles = ("tags.role = 'trial'", "tags.role = 'sweep'")
     runs = [run for query in roles for run in find_runs(client, str(experiment.experiment_id), query)]
     return {run.data.tags.get("trial", ""): str(run.info.run_id) for run in runs}
-
-
-def find_runs(client: MlflowClient, experiment: str, query: str) -> Iterator[Any]:
-    """All runs of an experiment that a query finds, however many."""
-    token = None
-    while True:
-        page = client.search_runs([experiment], query, max_results=1000, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def first_line(error: Exception) -> str:
-    """The beginning of what an exception says, for a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")

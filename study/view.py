@@ -16,12 +16,13 @@ from typing import Any, Protocol
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
+from analysis.store import find_runs
 from study import facts, schema
 from study.config import TrialConfig, yaml_text
 from study.descriptions import lanes_csv, sweep_description, sweep_metrics, task_metrics, trial_description, trials_csv
 from study.folder import SweepFolder
 from study.record import TrialHistory, TrialRecord
-from study.store import Store, find_runs, runs_of
+from study.store import Store, runs_of
 
 BATCH = 1000
 """Metrics in one call: MLflow's documented limit."""

@@ -1,0 +1,68 @@
+"""MLflow's store as a reader meets it: a client, the runs of an experiment, the tags that tell sweeps apart."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Final
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from study.config import StudyError
+
+SWEEP_TAG: Final = "sweep_identity"
+"""Tag of an experiment: whose runs it holds. A name is not enough where several people share a server."""
+
+CONFIRMS_TAG: Final = "confirms_identity"
+"""Tag of a confirmation's experiment: the identity of the sweep that it confirms."""
+
+
+def quieten() -> None:
+    """Makes MLflow give up soon when a server is away, and keeps its chatter off the terminal."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of an SQLite store; None when the store is none."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def is_missing(uri: str) -> bool:
+    """Whether the store is an SQLite file that does not exist yet; to look into it would make it."""
+    file = sqlite_file(uri)
+    return file is not None and not file.exists()
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of the store, which is not looked into yet. Raises StudyError when MLflow has no such kind of store."""
+    quieten()
+    try:
+        return MlflowClient(uri)
+    except (MlflowException, OSError):  # it may be back in a while
+        raise
+    except Exception as error:  # a database of an unknown kind or without its driver, whatever that raises
+        raise StudyError(f"MLflow cannot use {uri!r}: {first_line(error)}.") from None
+
+
+def find_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
+    """All runs of an experiment that a query finds, however many."""
+    runs: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], query, max_results=1000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of what an exception says, for a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
