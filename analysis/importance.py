@@ -1,0 +1,73 @@
+"""Which settings decided the objective: Optuna's fANOVA over the finished trials of one method in one scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import optuna
+import pandas as pd
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    json_to_distribution,
+)
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import create_trial
+
+from analysis.load import Sweep
+
+LEAST_TRIALS: Final = 10
+"""With fewer trials the share of a setting says nothing."""
+
+
+def importance(sweep: Sweep) -> pd.DataFrame:
+    """The share of the objective's variance that each setting explains (Hutter, Hoos and Leyton-Brown 2014).
+
+    Returns:
+        Columns scenario, method, setting, share, trials: the shares of one method in one scenario add up to 1. Methods with
+        fewer than `LEAST_TRIALS` finished trials, or with a single setting, have no rows.
+    """
+    rows = []
+    for group in sweep.plan["groups"]:
+        runs = sweep.finished
+        runs = runs[(runs["scenario"] == group["scenario"]) & (runs["method"] == group["method"])]
+        if "summary/objective" not in runs or runs["summary/objective"].isna().any() or len(runs) < LEAST_TRIALS:
+            continue
+        distributions = searched(group, runs)
+        if len(distributions) < 2 or runs["summary/objective"].nunique() < 2:
+            continue
+        shares = _shares(runs, distributions)
+        rows += [
+            {"scenario": group["scenario"], "method": group["method"], "setting": name, "share": share, "trials": len(runs)}
+            for name, share in shares.items()
+        ]
+    return pd.DataFrame(rows, columns=["scenario", "method", "setting", "share", "trials"])
+
+
+def searched(group: Mapping[str, Any], runs: pd.DataFrame) -> dict[str, BaseDistribution]:
+    """What was drawn from for a group of a plan, by slash name; for explicit points, the range that they span."""
+    if group["distributions"]:
+        return {name: json_to_distribution(text) for name, text in group["distributions"].items()}
+    found: dict[str, BaseDistribution] = {}
+    for name in dict.fromkeys(name for point in group["points"] for name in point):
+        values = list(runs[name].drop_duplicates())
+        if len(values) < 2:
+            continue
+        if all(isinstance(value, int | float) for value in values):
+            found[name] = FloatDistribution(float(min(values)), float(max(values)), log=min(values) > 0)
+        else:
+            found[name] = CategoricalDistribution(values)
+    return found
+
+
+def _shares(runs: pd.DataFrame, distributions: Mapping[str, BaseDistribution]) -> dict[str, float]:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    for run in runs.to_dict("records"):
+        params = {name: run[name] for name in distributions}
+        study.add_trial(
+            create_trial(params=params, distributions=dict(distributions), value=run["summary/objective"])
+        )
+    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
