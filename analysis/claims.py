@@ -239,10 +239,10 @@ def _finding(claim: str, statement: str, criterion: str, case: _Case) -> Finding
         for label, lanes, low, high, settings in case.gathered
     )
     here, reason = _judge(effects, case.missing)
-    departures = "; ".join(case.evidence.stated)
-    if departures:
-        reason = f"not the paper's experiment ({departures}), where `study run paper_grid` would decide it; here: {reason}"
-    return Finding(claim, statement, criterion, effects, "undecided" if departures else here, here, reason + ".")
+    if not case.evidence.stated:
+        return Finding(claim, statement, criterion, effects, here, here, reason + ".")
+    reason = f"this is not the paper's experiment, `study run paper_grid` is; by its criterion the claim is {here} here: {reason}."
+    return Finding(claim, statement, criterion, effects, "undecided", here, reason)
 
 
 def _effect(
@@ -272,33 +272,21 @@ def _judge(effects: Sequence[Effect], missing: Sequence[Setting]) -> tuple[Verdi
     lanes = min(effect.interval.lanes for effect in effects)
     if lanes < least:
         return "undecided", f"{_seeds(lanes)} cannot bear a verdict; at least {least} are needed, and the paper has 10"
-    failing = [effect for effect in effects if effect.outcome == "fails"]
-    if failing:
-        return "contradicted", "; ".join(_words(effect) for effect in failing)
-    opened = [effect for effect in effects if effect.outcome == "open"]
-    if not opened:
-        return "reproduced", f"all {len(effects)} effects lie within their bounds, {lanes} seeds each"
-    needed = [effect.lanes_needed for effect in opened]
+    outcomes = [effect.outcome for effect in effects]
+    if "fails" in outcomes:
+        return (
+            "contradicted",
+            f"{outcomes.count('fails')} of {len(effects)} effects lie beyond their bounds, {lanes} seeds",
+        )
+    if "open" not in outcomes:
+        return "reproduced", f"all {len(effects)} effects lie within their bounds, {lanes} seeds"
+    needed = [effect.lanes_needed for effect in effects if effect.outcome == "open"]
     within = [count for count in needed if count is not None]
-    words = "; ".join(_words(effect) for effect in opened)
+    words = f"{len(needed)} of {len(effects)} effects cannot be told from their bounds with {lanes} seeds"
     if len(within) < len(needed):
-        return "undecided", f"{words}. An estimate lies too near its bound for any number of seeds within reach"
-    return (
-        "undecided",
-        f"{words}. About {max(within)} seeds would decide it if the spread and the estimates stay as they are",
-    )
+        return "undecided", f"{words}, and one lies so near that no number of seeds within reach would tell"
+    return "undecided", f"{words}; about {max(within)} would tell, if estimates and spread stay as they are"
 
 
 def _seeds(lanes: int) -> str:
     return "1 seed" if lanes == 1 else f"{lanes} seeds"
-
-
-def _words(effect: Effect) -> str:
-    """An effect for a sentence."""
-    interval = effect.interval
-    bounds = [f"above {effect.low:g}"] * math.isfinite(effect.low) + [f"below {effect.high:g}"] * math.isfinite(
-        effect.high
-    )
-    return (
-        f"{effect.label}: {interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}], claimed {' and '.join(bounds)}"
-    )

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from analysis import load
 from analysis.load import Sweep
 from search_spaces.paper_grid import POINTS, SPACE
 
@@ -57,7 +58,7 @@ def gather(sweep: Sweep) -> Evidence:
     run_ids: dict[Setting, str] = {}
     stated: dict[str, None] = {}
     assumed: dict[str, None] = {}
-    for run in sweep.finished.to_dict("records"):
+    for run in load.rows(sweep.finished):
         setting = paper_setting(run)
         if setting is None or setting in accuracy:
             continue

@@ -16,6 +16,7 @@ from optuna.distributions import (
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
+from analysis import load
 from analysis.load import Sweep
 
 LEAST_TRIALS: Final = 10
@@ -40,7 +41,13 @@ def importance(sweep: Sweep) -> pd.DataFrame:
             continue
         shares = _shares(runs, distributions)
         rows += [
-            {"scenario": group["scenario"], "method": group["method"], "setting": name, "share": share, "trials": len(runs)}
+            {
+                "scenario": group["scenario"],
+                "method": group["method"],
+                "setting": name,
+                "share": share,
+                "trials": len(runs),
+            }
             for name, share in shares.items()
         ]
     return pd.DataFrame(rows, columns=["scenario", "method", "setting", "share", "trials"])
@@ -65,9 +72,7 @@ def searched(group: Mapping[str, Any], runs: pd.DataFrame) -> dict[str, BaseDist
 def _shares(runs: pd.DataFrame, distributions: Mapping[str, BaseDistribution]) -> dict[str, float]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
-    for run in runs.to_dict("records"):
+    for run in load.rows(runs):
         params = {name: run[name] for name in distributions}
-        study.add_trial(
-            create_trial(params=params, distributions=dict(distributions), value=run["summary/objective"])
-        )
+        study.add_trial(create_trial(params=params, distributions=dict(distributions), value=run["summary/objective"]))
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))

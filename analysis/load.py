@@ -107,6 +107,11 @@ class Sweep:
         return rows.pivot(index="task", columns="seed", values=quantity)
 
 
+def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame, each by the names of its columns."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
 def sweep(name: str, uri: str, quantities: Sequence[str] = DEFAULT_QUANTITIES) -> Sweep:
     """Loads a sweep.
 
@@ -156,10 +161,10 @@ def _load(client: MlflowClient, experiment: Experiment, uri: str, quantities: Se
     trials = find_runs(client, experiment.experiment_id, "tags.role = 'trial'")
     tables = {run.info.run_id: _lanes(client, run, quantities, notes) for run in trials}
     longest = _longest(trials, tables)
-    rows = [_row(run, tables[run.info.run_id], longest[run.data.tags["scenario"]], notes) for run in trials]
+    found = [_row(run, tables[run.info.run_id], longest[run.data.tags["scenario"]], notes) for run in trials]
     places = {f"{group['scenario']}-{group['method']}": place for place, group in enumerate(plan["groups"])}
-    rows.sort(key=lambda row: (places.get(row["trial"].rpartition("-")[0], len(places)), row["number"]))
-    runs = pd.DataFrame(rows, columns=_columns(rows)).astype(
+    found.sort(key=lambda row: (places.get(row["trial"].rpartition("-")[0], len(places)), row["number"]))
+    runs = pd.DataFrame(found, columns=_columns(found)).astype(
         {"selected_rank": "Int64", "number": "int64", "tasks": "int64"}
     )
     return Sweep(

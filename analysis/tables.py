@@ -1,7 +1,7 @@
 """The tables of a report: sweeps in, data frames out, each row with the MLflow runs that its numbers come from.
 
-Accuracies, declines and differences are shares. A mean over lanes comes with the bounds of its 95 % t interval, `_low` and `_high`,
-NaN where one lane leaves them unknown. What MLflow has as a number of its own is taken from there, digit by digit.
+Accuracies, declines and differences are shares. A mean over lanes comes with the bounds of its 95 % t interval, `_low` and
+`_high`, NaN where one lane leaves them unknown. What MLflow has as a number of its own is taken from there, digit by digit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis import selection, statistics
+from analysis import load, selection, statistics
 from analysis.claims import Finding
 from analysis.evidence import Evidence
 from analysis.load import Sweep
@@ -53,7 +53,7 @@ def trials(sweeps: Iterable[Sweep]) -> pd.DataFrame:
 def settings(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
     """One row a run: test accuracy over its lanes with intervals, decline, slope, interquartile mean."""
     rows = []
-    for run in runs.to_dict("records"):
+    for run in load.rows(runs):
         accuracy = sweep.accuracy(run["run_id"]).to_numpy(dtype=float)
         slope = statistics.slope(accuracy)
         rows.append(
@@ -89,9 +89,9 @@ def per_task(sweep: Sweep, run_id: str) -> pd.DataFrame:
 
 def tuned_and_confirmed(tuned: Sweep, confirmation: Sweep) -> pd.DataFrame:
     """One row a confirmed run that the tuning has too: objective and test accuracy there and on fresh seeds."""
-    before = {run["trial"]: run for run in tuned.finished.to_dict("records")}
+    before = {run["trial"]: run for run in load.rows(tuned.finished)}
     rows = []
-    for run in confirmation.finished.to_dict("records"):
+    for run in load.rows(confirmation.finished):
         old = before.get(run["confirms_trial"])
         if old is None:
             continue
@@ -126,14 +126,14 @@ def winners_differences(confirmation: Sweep) -> pd.DataFrame:
     pairs = [
         pair
         for scenario in dict.fromkeys(winners["scenario"])
-        for pair in combinations(winners[winners["scenario"] == scenario].to_dict("records"), 2)
+        for pair in combinations(load.rows(winners[winners["scenario"] == scenario]), 2)
     ]
     return _differences(f"winners, {confirmation.name}", confirmation, pairs)
 
 
 def paper_differences(sweep: Sweep, evidence: Evidence) -> pd.DataFrame:
     """Paired differences between the methods at the paper's settings and equal learning rate; one family."""
-    by_id = {run["run_id"]: run for run in sweep.finished.to_dict("records")}
+    by_id = {run["run_id"]: run for run in load.rows(sweep.finished)}
     pairs = [
         (by_id[evidence.run_ids[first]], by_id[evidence.run_ids[second]])
         for first, second in combinations(evidence.run_ids, 2)
@@ -182,7 +182,7 @@ def _differences(
 def compute(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
     """One row a run: what it cost in gradient evaluations, and its accuracy within the budget of the cheapest of its scenario."""
     rows = []
-    for run in runs.to_dict("records"):
+    for run in load.rows(runs):
         peers = runs[runs["scenario"] == run["scenario"]]
         budget = float(peers["summary/gradient_evaluations"].min())
         lanes = sweep.lanes[sweep.lanes["run_id"] == run["run_id"]]
@@ -211,9 +211,7 @@ def budget(sweeps: Iterable[Sweep]) -> pd.DataFrame:
     rows = []
     for sweep in sweeps:
         for group in sweep.plan["groups"]:
-            runs = sweep.runs[
-                (sweep.runs["scenario"] == group["scenario"]) & (sweep.runs["method"] == group["method"])
-            ]
+            runs = sweep.runs[(sweep.runs["scenario"] == group["scenario"]) & (sweep.runs["method"] == group["method"])]
             last = runs.get(schema.GRADIENT_EVALUATIONS, pd.Series(dtype=float)).fillna(0)
             seconds = (runs["ended"] - runs["started"]).dt.total_seconds()
             rows.append(
@@ -228,7 +226,9 @@ def budget(sweeps: Iterable[Sweep]) -> pd.DataFrame:
                     "tasks_trained": int(runs["tasks"].sum()),
                     "gradient_evaluations": float(last.sum() * len(sweep.plan["seeds"])),
                     "trial_hours": float(seconds.sum() / 3600),
-                    "trials_with_diverged_lanes": int((runs.get(schema.DIVERGED_LANES, pd.Series(dtype=float)) > 0).sum()),
+                    "trials_with_diverged_lanes": int(
+                        (runs.get(schema.DIVERGED_LANES, pd.Series(dtype=float)) > 0).sum()
+                    ),
                     "run_id": sweep.run_id,
                 }
             )
@@ -249,7 +249,7 @@ def diverged(sweeps: Iterable[Sweep]) -> pd.DataFrame:
             "run_id": run["run_id"],
         }
         for sweep in sweeps
-        for run in sweep.runs.to_dict("records")
+        for run in load.rows(sweep.runs)
         if run.get(schema.DIVERGED_LANES, 0) > 0
     ]
     return pd.DataFrame(rows)
@@ -259,10 +259,14 @@ def versions(sweeps: Iterable[Sweep]) -> pd.DataFrame:
     """Versions, commit and device of each sweep."""
     rows = []
     for sweep in sweeps:
-        found = {name.removeprefix("version/"): text for name, text in sweep.tags.items() if name.startswith("version/")}
+        found = {
+            name.removeprefix("version/"): text for name, text in sweep.tags.items() if name.startswith("version/")
+        }
         devices = ", ".join(sorted(set(sweep.runs["device"]) - {""}))
         facts = {**found, "git commit": sweep.tags.get("git_commit", "unknown"), "devices": devices or "unknown"}
-        rows += [{"sweep": sweep.name, "what": name, "version": text, "run_id": sweep.run_id} for name, text in facts.items()]
+        rows += [
+            {"sweep": sweep.name, "what": name, "version": text, "run_id": sweep.run_id} for name, text in facts.items()
+        ]
     return pd.DataFrame(rows)
 
 
