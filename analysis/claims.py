@@ -241,7 +241,9 @@ def _finding(claim: str, statement: str, criterion: str, case: _Case) -> Finding
     here, reason = _judge(effects, case.missing)
     if not case.evidence.stated:
         return Finding(claim, statement, criterion, effects, here, here, reason + ".")
-    reason = f"this is not the paper's experiment, `study run paper_grid` is; by its criterion the claim is {here} here: {reason}."
+    reason = (
+        f"this is not the paper's experiment, `study run paper_grid` is; by its criterion it is {here} here: {reason}."
+    )
     return Finding(claim, statement, criterion, effects, "undecided", here, reason)
 
 

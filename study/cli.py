@@ -240,6 +240,19 @@ def export(
     return commands.export(directory, name, trial, to)
 
 
+@app.command(epilog="Examples:\n\nstudy report quickstart\n\nstudy report paper_grid --to paper-report")
+def report(
+    name: Name,
+    to: Annotated[Path | None, typer.Option(help="Folder for the report; default: one in the sweep's folder.")] = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    tracking_uri: TrackingUri = None,
+) -> int:
+    """Write a report of a sweep and its confirmations: one page, figures, tables, the paper's claims with verdicts."""
+    from study import commands
+
+    return commands.report(directory, name, to, tracking_uri)
+
+
 @app.command(epilog="Example:\n\nstudy ui quickstart")
 def ui(
     name: Annotated[str | None, typer.Argument(help="Sweep whose page to open; default: all.")] = None,

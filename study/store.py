@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -128,3 +129,29 @@ def runs_of(client: MlflowClient, name: str, identity: str) -> dict[str, str]:
     roles = ("tags.role = 'trial'", "tags.role = 'sweep'")
     runs = [run for query in roles for run in find_runs(client, str(experiment.experiment_id), query)]
     return {run.data.tags.get("trial", ""): str(run.info.run_id) for run in runs}
+
+
+def attach(uri: str, run_id: str, folder: Path, page: str) -> str:
+    """Keeps a report with a run, beside the reports that it has already.
+
+    Args:
+        uri: of the store.
+        run_id: of the run.
+        folder: of the report.
+        page: its file that tells it from other reports; a report with the very same one is not sent again.
+
+    Returns:
+        The path of its artifacts in the run: "report", "report-2" and so on.
+    """
+    client = connect(uri)
+    taken = {file.path for file in client.list_artifacts(run_id)}
+    place, number = "report", 1
+    while place in taken:
+        with tempfile.TemporaryDirectory() as draft:
+            there = Path(client.download_artifacts(run_id, f"{place}/{page}", draft))
+            if there.read_bytes() == (folder / page).read_bytes():
+                return place
+        number += 1
+        place = f"report-{number}"
+    client.log_artifacts(run_id, str(folder), place)
+    return place

@@ -1,0 +1,196 @@
+"""The best of each method on fresh seeds: what the tuning promised and what was kept, the methods compared, equal compute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import pandas as pd
+
+from analysis import load, tables
+from analysis.figures import bands, comparisons
+from analysis.load import Sweep
+from analysis.report.page import Column, Draw, Picture, Section, Table
+from analysis.report.paper import SETTINGS_COLUMNS, accuracy_pictures, difference_blocks
+from study import schema
+
+CONFIRMED_COLUMNS: Final = (
+    Column("scenario", "scenario"),
+    Column("name", "setting"),
+    Column("selected_rank", "place in the tuning", "count"),
+    Column("objective_tuned", "objective tuned", "share"),
+    Column("objective_confirmed", "objective confirmed", "share"),
+    Column("objective_tuned_minus_confirmed", "tuned minus confirmed", "signed"),
+    Column("accuracy_tuned", "test accuracy tuned", "share"),
+    Column("accuracy_confirmed", "test accuracy confirmed", "share"),
+    Column("accuracy_tuned_minus_confirmed", "tuned minus confirmed", "signed"),
+    Column("lanes_confirmed", "fresh seeds", "count"),
+    Column("run_id_tuned", "run tuned", "run"),
+    Column("run_id_confirmed", "run confirmed", "run"),
+)
+
+COMPUTE_COLUMNS: Final = (
+    Column("sweep", "sweep"),
+    Column("scenario", "scenario"),
+    Column("name", "setting"),
+    Column("gradient_evaluations", "gradient evaluations of a seed", "count"),
+    Column("times_the_cheapest", "times the cheapest", "number"),
+    Column("accuracy", "mean test accuracy, all tasks", "share"),
+    Column("tasks_within_budget", "tasks within the cheapest's budget", "count"),
+    Column("accuracy_within_budget", "mean test accuracy of these", "share"),
+    Column("run_id", "run", "run"),
+)
+
+
+def section_winners(tuned: Sweep, confirmations: Sequence[Sweep]) -> Section:
+    """The best of each method by the objective, as tuned and, where there is a confirmation, as confirmed."""
+    best = tables.best(tuned)
+    title = "The best of each method"
+    if not len(best):
+        return Section(
+            "best",
+            title,
+            (
+                "No images were held out for validation, so nothing was selected: choosing by test accuracy "
+                "would be choosing by the exam.",
+            )
+            if "summary/objective" not in tuned.finished or tuned.finished["summary/objective"].isna().all()
+            else ("Nothing was selected.",),
+        )
+    words: list[str | tuple[str, ...]] = [
+        f"For each method in each scenario the trial of `{tuned.name}` with the highest objective is selected: "
+        "accuracy on images held out "
+        "of the training set. A winner won on the seeds and images that it was chosen by, so its number is too "
+        "good; its honest number "
+        "comes from fresh seeds, which no tuning has used."
+    ]
+    blocks: list[Table | Picture] = []
+    if not confirmations:
+        words.append(
+            "**Not confirmed yet.** The numbers below are those of the tuning, and too good; `study confirm "
+            f"{tuned.name}` gets honest ones."
+        )
+        blocks.append(
+            Table(
+                "best_settings",
+                "The best by the objective, on the seeds that they were chosen by.",
+                tables.settings(tuned, best),
+                SETTINGS_COLUMNS,
+            )
+        )
+    for confirmation in confirmations:
+        blocks += _confirmation(tuned, confirmation)
+    return Section("best", title, tuple(words), tuple(blocks))
+
+
+def _confirmation(tuned: Sweep, confirmation: Sweep) -> list[Table | Picture]:
+    seeds = confirmation.plan["seeds"]
+    data = (
+        ", ".join(dict.fromkeys(confirmation.runs["data/name"])) if "data/name" in confirmation.runs else "no data yet"
+    )
+    where = f"`{confirmation.name}` ({data}, {len(seeds)} fresh seeds {seeds[0]} to {seeds[-1]})"
+    blocks: list[Table | Picture] = []
+    both = tables.tuned_and_confirmed(tuned, confirmation)
+    if len(both):
+        for scenario in dict.fromkeys(both["scenario"]):
+            found = load.rows(both[(both["scenario"] == scenario) & both["selected_rank"].notna()])
+            if found:
+                blocks.append(
+                    Picture(
+                        f"tuned_confirmed-{confirmation.name}-{scenario}",
+                        f"{scenario}: mean test accuracy of the selected trials on the seeds of the tuning and on "
+                        "fresh seeds, with 95 % "
+                        f"t intervals, {where}.",
+                        _dumbbells(f"{scenario}: tuned and confirmed", found),
+                        tuple(dict.fromkeys(row[key] for row in found for key in ("run_id_tuned", "run_id_confirmed"))),
+                    )
+                )
+        blocks.append(
+            Table(
+                f"tuned_confirmed-{confirmation.name}",
+                f"Tuned against confirmed, {where}. A positive difference is what the choice owed to luck; "
+                "settings without a place are the "
+                "paper's own, which nothing selected.",
+                both,
+                CONFIRMED_COLUMNS,
+            )
+        )
+    winners = confirmation.finished[confirmation.finished["selected_rank"] == 1]
+    if len(winners):
+        blocks += accuracy_pictures(f"winners-{confirmation.name}", confirmation, winners)
+        blocks.append(
+            Table(
+                f"winners-{confirmation.name}",
+                f"The confirmed winners, {where}: test accuracy with 95 % intervals over the fresh seeds.",
+                tables.settings(confirmation, winners),
+                SETTINGS_COLUMNS,
+            )
+        )
+        blocks += difference_blocks(
+            f"winners_differences-{confirmation.name}",
+            f"the winners, {where}",
+            tables.winners_differences(confirmation),
+        )
+    return blocks
+
+
+def _dumbbells(title: str, found: Sequence[dict[str, object]]) -> Draw:
+    drawn = [
+        comparisons.Confirmed(
+            str(row["name"]),
+            str(row["method"]),
+            *(
+                float(str(row[key]))
+                for key in ("accuracy_tuned", "accuracy_confirmed", "accuracy_confirmed_low", "accuracy_confirmed_high")
+            ),
+        )
+        for row in found
+    ]
+    return lambda path, size: comparisons.tuned_and_confirmed(path, title, drawn, size)
+
+
+def section_compute(compared: Sequence[tuple[Sweep, pd.DataFrame]]) -> Section:
+    """The same accuracies against what they cost: sweeps, each with the runs to compare."""
+    blocks: list[Table | Picture] = []
+    for sweep, runs in compared:
+        for scenario in dict.fromkeys(runs["scenario"]):
+            chosen = load.rows(runs[runs["scenario"] == scenario])
+            blocks.append(
+                Picture(
+                    f"compute-{sweep.name}-{scenario}",
+                    f"{scenario}: test accuracy of each task against the gradient evaluations that one seed had "
+                    "spent by its end, "
+                    f"sweep `{sweep.name}`; bands are 95 % t intervals.",
+                    _spent(f"{scenario}: accuracy against compute", sweep, chosen),
+                    tuple(run["run_id"] for run in chosen),
+                )
+            )
+    frames = [tables.compute(sweep, runs) for sweep, runs in compared if len(runs)]
+    if frames:
+        caption = (
+            "Accuracy at equal compute: the budget is what the cheapest setting of the scenario spends on all "
+            "tasks; the others have done "
+            "fewer tasks when it is spent, and their mean is over those. With 95 % t intervals."
+        )
+        blocks.append(Table("compute", caption, pd.concat(frames, ignore_index=True), COMPUTE_COLUMNS))
+    words = (
+        "Equal passes over the images are not equal compute: SGD takes one gradient of each minibatch, SAM and "
+        "GNP take two. Here the same "
+        "results stand against the number of minibatch gradients (a Hessian-vector product counts as one).",
+        "To give SGD as many gradients on the same tasks, let it pass twice over the images of each: "
+        "`study run SPACE --method sgd --set training/passes=2 --name sgd-two-passes`.",
+    )
+    return Section(
+        "compute", "At equal compute", words if blocks else ("No run to compare has finished.",), tuple(blocks)
+    )
+
+
+def _spent(title: str, sweep: Sweep, chosen: Sequence[dict[str, object]]) -> Draw:
+    drawn = []
+    for run in chosen:
+        run_id = str(run["run_id"])
+        table = tables.per_task(sweep, run_id)
+        evaluations = sweep.lanes[sweep.lanes["run_id"] == run_id].groupby("task")[schema.GRADIENT_EVALUATIONS].first()
+        columns = (table[column].tolist() for column in ("accuracy", "accuracy_low", "accuracy_high"))
+        drawn.append(bands.Spent(str(run["name"]), str(run["method"]), evaluations.tolist(), *columns))
+    return lambda path, size: bands.accuracy_by_gradient_evaluations(path, title, drawn, size)
