@@ -93,11 +93,15 @@ def _departures(run: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     if len(run["model/widths"]) != len(settings["model/widths"]):
         stated.append(f"{len(run['model/widths']) + 1} fully connected layers instead of three")
     assumed = [
-        f"{name} = {run[name]} instead of {value}"
+        f"`{name}` is {_short(run[name])} instead of {_short(value)}"
         for name, value in {**settings, "tasks/images_per_task": None}.items()
         if name != "data/name" and run[name] != value and not (value is None and _is_nan(run[name]))
     ]
     return stated, assumed
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _is_nan(value: object) -> bool:

@@ -54,6 +54,15 @@ RUN_COLUMNS: Final = (
 incomplete: called finished, but MLflow lacks some of its numbers. `tasks` counts those of which every lane's accuracy is there.
 """
 
+RUN_TYPES: Final = {
+    "number": "int64",
+    "tasks": "int64",
+    "selected_rank": "Int64",
+    "started": "datetime64[ms, UTC]",
+    "ended": "datetime64[ms, UTC]",
+}
+"""What the columns hold, in a frame without rows too."""
+
 LANE_COLUMNS: Final = ("run_id", "trial", "scenario", "method", "lane", "seed", "task")
 """First columns of `Sweep.lanes`; then come the quantities asked for, by slash name."""
 
@@ -164,9 +173,7 @@ def _load(client: MlflowClient, experiment: Experiment, uri: str, quantities: Se
     found = [_row(run, tables[run.info.run_id], longest[run.data.tags["scenario"]], notes) for run in trials]
     places = {f"{group['scenario']}-{group['method']}": place for place, group in enumerate(plan["groups"])}
     found.sort(key=lambda row: (places.get(row["trial"].rpartition("-")[0], len(places)), row["number"]))
-    runs = pd.DataFrame(found, columns=_columns(found)).astype(
-        {"selected_rank": "Int64", "number": "int64", "tasks": "int64"}
-    )
+    runs = pd.DataFrame(found, columns=_columns(found)).astype(RUN_TYPES)
     return Sweep(
         name=experiment.name,
         identity=experiment.tags[SWEEP_TAG],

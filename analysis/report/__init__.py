@@ -32,12 +32,14 @@ def make(tuned: Sweep, confirmations: list[Sweep]) -> Page:
     """The page about a sweep and the sweeps that confirm it."""
     sweeps = [tuned, *confirmations]
     judge, found = judged(sweeps)
-    compared = [(sweep, sweep.finished[sweep.finished["selected_rank"] == 1]) for sweep in confirmations]
+    compared = {
+        f"winners-{sweep.name}": (sweep, sweep.finished[sweep.finished["selected_rank"] == 1])
+        for sweep in confirmations
+    }
     if found.accuracy:
-        paper = judge.finished[judge.finished["run_id"].isin(list(found.run_ids.values()))]
-        compared.append((judge, paper))
+        compared["paper"] = judge, judge.finished[judge.finished["run_id"].isin(list(found.run_ids.values()))]
     elif not confirmations:
-        compared.append((tuned, tables.best(tuned)))
+        compared["best"] = tuned, tables.best(tuned)
     sections = (
         section_summary(tuned, confirmations, judge, found),
         section_question(tuned),
@@ -45,7 +47,7 @@ def make(tuned: Sweep, confirmations: list[Sweep]) -> Page:
         section_settings(judge, found),
         section_winners(tuned, confirmations),
         section_search(tuned),
-        section_compute([(sweep, runs) for sweep, runs in compared if len(runs)]),
+        section_compute(compared),
         section_budget(sweeps),
         section_limits(tuned, confirmations, found),
         section_sources(sweeps),

@@ -37,6 +37,37 @@ BUDGET_COLUMNS: Final = (
 )
 
 
+DIVERGED_COLUMNS: Final = (
+    Column("sweep", "sweep"),
+    Column("scenario", "scenario"),
+    Column("name", "setting"),
+    Column("outcome", "outcome"),
+    Column("lanes_diverged", "diverged seeds", "count"),
+    Column("lanes", "seeds", "count"),
+    Column("run_id", "run", "run"),
+)
+
+VERSION_COLUMNS: Final = (
+    Column("sweep", "sweep"),
+    Column("what", "what"),
+    Column("version", "version"),
+    Column("run_id", "run of the sweep", "run"),
+)
+
+TRIAL_COLUMNS: Final = (
+    Column("sweep", "sweep"),
+    Column("trial", "trial"),
+    Column("name", "setting"),
+    Column("outcome", "outcome"),
+    Column("tasks", "tasks", "count"),
+    Column(schema.OBJECTIVE, "objective so far", "share"),
+    Column("summary/accuracy_test", "mean test accuracy", "share"),
+    Column("summary/decline_test", "decline", "signed"),
+    Column("reason", "why it failed"),
+    Column("run_id", "run", "run"),
+)
+
+
 def section_question(sweep: Sweep) -> Section:
     """What was asked and how it was measured, for a person who has not read the paper."""
     scenarios = dict.fromkeys(group["scenario"] for group in sweep.plan["groups"])
@@ -74,12 +105,14 @@ def section_question(sweep: Sweep) -> Section:
 
 def section_summary(tuned: Sweep, confirmations: Sequence[Sweep], judge: Sweep, found: Evidence) -> Section:
     """The report in a few sentences."""
-    items = []
     findings = claims.findings(found)
-    for verdict in ("reproduced", "contradicted", "undecided"):
-        of = [finding.claim for finding in findings if finding.verdict == verdict]
-        if of:
-            items.append(f"The paper's claims: {joined(of)} {verdict} (judged by `{judge.name}`).")
+    by_verdict = {
+        verdict: [finding.claim for finding in findings if finding.verdict == verdict]
+        for verdict in ("reproduced", "contradicted", "undecided")
+    }
+    verdicts = [f"{joined(names)} {verdict}" for verdict, names in by_verdict.items() if names]
+    because = ", since this is not the paper's experiment" if found.stated else ""
+    items = [f"The paper's claims, judged by `{judge.name}`: {'; '.join(verdicts)}{because}."]
     for sweep in confirmations:
         winners = sweep.finished[sweep.finished["selected_rank"] == 1]
         for scenario in dict.fromkeys(winners["scenario"]):
@@ -90,7 +123,7 @@ def section_summary(tuned: Sweep, confirmations: Sequence[Sweep], judge: Sweep, 
                     statistics.mean_accuracy(sweep.accuracy(run["run_id"]).to_numpy(dtype=float))
                 )
                 bounds = f" [{interval.low:.4f}, {interval.high:.4f}]" if interval.lanes > 1 else ""
-                numbers.append(f"{run['name']} {run['summary/accuracy_test']:.4f}{bounds}")
+                numbers.append(f"{run['name']}: {run['summary/accuracy_test']:.4f}{bounds}")
             items.append(
                 f"Confirmed on fresh seeds, `{sweep.name}`, {scenario}, mean test accuracy: {'; '.join(numbers)}."
             )
@@ -196,44 +229,19 @@ def section_budget(sweeps: Sequence[Sweep]) -> Section:
     """What was spent, what was lost, and with what it was made."""
     blocks = [Table("budget", "What each method was given and what it spent.", tables.budget(sweeps), BUDGET_COLUMNS)]
     diverged = tables.diverged(sweeps)
+    words = "No seed of any trial diverged. "
     if len(diverged):
-        columns = (
-            Column("sweep", "sweep"),
-            Column("scenario", "scenario"),
-            Column("name", "setting"),
-            Column("outcome", "outcome"),
-            Column("lanes_diverged", "diverged seeds", "count"),
-            Column("lanes", "seeds", "count"),
-            Column("run_id", "run", "run"),
-        )
-        blocks.append(Table("diverged", "Trials with diverged seeds.", diverged, columns))
         words = f"{_count(len(diverged), 'trial')} had seeds whose loss or weights became non-finite. "
-    else:
-        words = "No seed of any trial diverged. "
+        blocks.append(Table("diverged", "Trials with diverged seeds.", diverged, DIVERGED_COLUMNS))
     words += "A diverged seed is frozen and counted at chance accuracy from then on; it stays in every mean."
-    versions = tables.versions(sweeps)
-    columns = (
-        Column("sweep", "sweep"),
-        Column("what", "what"),
-        Column("version", "version"),
-        Column("run_id", "run of the sweep", "run"),
+    blocks.append(
+        Table("versions", "Versions, commit and devices.", tables.versions(sweeps), VERSION_COLUMNS, folded=True)
     )
-    blocks.append(Table("versions", "Versions, commit and devices.", versions, columns, folded=True))
     return Section("budget", "Budget, failures, versions", (words,), tuple(blocks))
 
 
 def section_sources(sweeps: Sequence[Sweep]) -> Section:
     """Where every number comes from."""
-    frame = tables.trials(sweeps)
-    columns = (
-        Column("sweep", "sweep"),
-        Column("trial", "trial"),
-        Column("name", "setting"),
-        Column("outcome", "outcome"),
-        Column(schema.OBJECTIVE, "objective so far", "share"),
-        Column("summary/accuracy_test", "mean test accuracy", "share"),
-        Column("run_id", "run", "run"),
-    )
     words = (
         "Every number above comes from MLflow: the experiments "
         + joined([f"`{sweep.name}` (id {sweep.experiment_id})" for sweep in sweeps])
@@ -246,7 +254,7 @@ def section_sources(sweeps: Sequence[Sweep]) -> Section:
         "sources",
         "Where the numbers come from",
         words,
-        (Table("all_trials", "All trials and their runs.", frame, columns, folded=True),),
+        (Table("all_trials", "All trials and their runs.", tables.trials(sweeps), TRIAL_COLUMNS, folded=True),),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import pandas as pd
@@ -20,10 +20,10 @@ CONFIRMED_COLUMNS: Final = (
     Column("selected_rank", "place in the tuning", "count"),
     Column("objective_tuned", "objective tuned", "share"),
     Column("objective_confirmed", "objective confirmed", "share"),
-    Column("objective_tuned_minus_confirmed", "tuned minus confirmed", "signed"),
+    Column("objective_tuned_minus_confirmed", "objective, tuned minus confirmed", "signed"),
     Column("accuracy_tuned", "test accuracy tuned", "share"),
     Column("accuracy_confirmed", "test accuracy confirmed", "share"),
-    Column("accuracy_tuned_minus_confirmed", "tuned minus confirmed", "signed"),
+    Column("accuracy_tuned_minus_confirmed", "test accuracy, tuned minus confirmed", "signed"),
     Column("lanes_confirmed", "fresh seeds", "count"),
     Column("run_id_tuned", "run tuned", "run"),
     Column("run_id_confirmed", "run confirmed", "run"),
@@ -67,7 +67,7 @@ def section_winners(tuned: Sweep, confirmations: Sequence[Sweep]) -> Section:
     blocks: list[Table | Picture] = []
     if not confirmations:
         words.append(
-            "**Not confirmed yet.** The numbers below are those of the tuning, and too good; `study confirm "
+            "*Not confirmed yet.* The numbers below are those of the tuning, and too good; `study confirm "
             f"{tuned.name}` gets honest ones."
         )
         blocks.append(
@@ -149,15 +149,15 @@ def _dumbbells(title: str, found: Sequence[dict[str, object]]) -> Draw:
     return lambda path, size: comparisons.tuned_and_confirmed(path, title, drawn, size)
 
 
-def section_compute(compared: Sequence[tuple[Sweep, pd.DataFrame]]) -> Section:
-    """The same accuracies against what they cost: sweeps, each with the runs to compare."""
+def section_compute(compared: Mapping[str, tuple[Sweep, pd.DataFrame]]) -> Section:
+    """The same accuracies against what they cost, for several selections of runs, each by a name of its own."""
     blocks: list[Table | Picture] = []
-    for sweep, runs in compared:
+    for name, (sweep, runs) in compared.items():
         for scenario in dict.fromkeys(runs["scenario"]):
             chosen = load.rows(runs[runs["scenario"] == scenario])
             blocks.append(
                 Picture(
-                    f"compute-{sweep.name}-{scenario}",
+                    f"compute-{name}-{scenario}",
                     f"{scenario}: test accuracy of each task against the gradient evaluations that one seed had "
                     "spent by its end, "
                     f"sweep `{sweep.name}`; bands are 95 % t intervals.",
@@ -165,14 +165,16 @@ def section_compute(compared: Sequence[tuple[Sweep, pd.DataFrame]]) -> Section:
                     tuple(run["run_id"] for run in chosen),
                 )
             )
-    frames = [tables.compute(sweep, runs) for sweep, runs in compared if len(runs)]
+    frames = [tables.compute(sweep, runs) for sweep, runs in compared.values() if len(runs)]
     if frames:
         caption = (
             "Accuracy at equal compute: the budget is what the cheapest setting of the scenario spends on all "
             "tasks; the others have done "
             "fewer tasks when it is spent, and their mean is over those. With 95 % t intervals."
         )
-        blocks.append(Table("compute", caption, pd.concat(frames, ignore_index=True), COMPUTE_COLUMNS))
+        blocks.append(
+            Table("compute", caption, pd.concat(frames, ignore_index=True).drop_duplicates("run_id"), COMPUTE_COLUMNS)
+        )
     words = (
         "Equal passes over the images are not equal compute: SGD takes one gradient of each minibatch, SAM and "
         "GNP take two. Here the same "

@@ -140,11 +140,16 @@ def _inline(path: Path) -> str:
 
 
 def marked(text: str) -> Markup:
-    """Plain text with code between backticks, as HTML."""
-    parts = re.split(r"`([^`]*)`", text)
-    return Markup().join(
-        Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
-    )
+    """Plain text as HTML: `code` between backticks, *emphasis* between asterisks."""
+    return Markup().join(_marked_part(part) for part in re.split(r"(`[^`]+`|\*[^*\s][^*]*\*)", text))
+
+
+def _marked_part(part: str) -> Markup:
+    if len(part) > 2 and part[0] == part[-1] == "`":
+        return Markup("<code>{}</code>").format(part[1:-1])
+    if len(part) > 2 and part[0] == part[-1] == "*":
+        return Markup("<em>{}</em>").format(part[1:-1])
+    return escape(part)
 
 
 def run_link(run_id: str, runs_at: str) -> Markup:

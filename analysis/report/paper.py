@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Final
 
 import pandas as pd
@@ -179,8 +180,8 @@ def difference_blocks(name: str, what: str, differences: pd.DataFrame) -> list[T
     if not len(differences):
         return []
     blocks: list[Table | Picture] = []
-    for (scenario, quantity), group in differences.groupby(["scenario", "quantity"], sort=False):
-        found = load.rows(group)
+    for scenario, quantity in product(dict.fromkeys(differences["scenario"]), tables.QUANTITIES):
+        found = load.rows(differences[(differences["scenario"] == scenario) & (differences["quantity"] == quantity)])
         drawn = [
             comparisons.Difference(
                 f"{row['first']} minus {row['second']}",
@@ -208,7 +209,7 @@ def difference_blocks(name: str, what: str, differences: pd.DataFrame) -> list[T
         "correction for all "
         f"{len(differences)} rows of this table. Effect size: mean difference in units of its spread over seeds (Hedges' g)."
     )
-    return [*blocks, Table(name, caption, differences, DIFFERENCE_COLUMNS)]
+    return [*blocks, Table(name, caption, differences, DIFFERENCE_COLUMNS, folded=True)]
 
 
 def _differences(title: str, unit: str, drawn: Sequence[comparisons.Difference]) -> Draw:

@@ -17,18 +17,6 @@ from study import schema
 SHARPNESS: Final = ("optimizer/rho", "optimizer/lambda")
 """The settings that a heat map sets against the learning rate."""
 
-TRIAL_COLUMNS: Final = (
-    Column("scenario", "scenario"),
-    Column("name", "setting"),
-    Column("outcome", "outcome"),
-    Column("tasks", "tasks", "count"),
-    Column("objective", "objective so far", "share"),
-    Column("summary/accuracy_test", "mean test accuracy", "share"),
-    Column("summary/decline_test", "decline", "signed"),
-    Column("reason", "why it failed"),
-    Column("run_id", "run", "run"),
-)
-
 
 def section_search(sweep: Sweep) -> Section:
     """What the sweep tried and what came of it."""
@@ -68,7 +56,6 @@ def section_search(sweep: Sweep) -> Section:
             ]
         blocks += _heat_maps(sweep, scenario, scored)
     blocks += _importance(sweep, words)
-    blocks.append(Table("trials", f"Every trial of `{sweep.name}`.", sweep.runs, TRIAL_COLUMNS, folded=True))
     return Section("search", "What the sweep saw", tuple(words), tuple(blocks))
 
 
