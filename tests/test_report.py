@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 from mlflow import MlflowClient
 from report_fixtures import Tables, accuracy, confirmed, play, sent, tuned
+from sweep_fixtures import study
 
 from analysis import report
 from analysis.report import page as pages
@@ -376,3 +377,39 @@ def test_accuracies_of_the_fixture_differ_by_setting_and_seed():
         method, scenario, task_count, config = "sgd", "class_pairs", 5, {"optimizer": {"lr": 0.1}}
 
     assert (accuracy(History, 1) != accuracy(History, 2)).any()
+
+
+@pytest.mark.sweep
+def test_run_confirm_and_report_from_an_empty_folder_agree_with_search_runs(tmp_path):
+    steps = (
+        ("run", "quickstart", "--scenario", "class_pairs", "--trials", 3, "--set", "tasks/count=3"),
+        ("confirm", "quickstart", "--seeds", 6),
+        ("report", "quickstart"),
+    )
+    for words in steps:
+        done = study(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    place = tmp_path / "study-results" / "quickstart" / "report"
+    assert f"wrote {place.relative_to(tmp_path) / 'report.html'}" in done.stdout
+    tables = Tables((place / "report.html").read_text(encoding="utf-8"))
+    uri = default_uri(tmp_path / "study-results")
+    before, after = runs_of(uri, "quickstart"), runs_of(uri, "quickstart-confirm")
+    compared = 0
+    for row in tables.rows("tuned_confirmed-quickstart-confirm"):
+        old, new = before[row["run tuned"]["runs"][0]], after[row["run confirmed"]["runs"][0]]
+        assert row["objective tuned"]["values"] == [old.data.metrics["summary/objective"]]
+        assert row["test accuracy confirmed"]["values"][0] == new.data.metrics["summary/accuracy_test"]
+        lanes = lanes_of(uri, new).mean(axis=0)
+        assert row["test accuracy confirmed"]["values"][0] == pytest.approx(lanes.mean(), abs=1e-15)
+        assert row["fresh seeds"]["values"] == [6]
+        compared += 3
+    for row in tables.rows("paper_settings"):
+        metrics = after[row["run"]["runs"][0]].data.metrics
+        assert row["decline"]["values"][0] == metrics["summary/decline_test"]
+        compared += 1
+    assert compared >= 10
+    again = study("report", "quickstart", cwd=tmp_path)
+    assert (again.returncode, "unchanged:" in again.stdout) == (0, True)
+    client = MlflowClient(uri)
+    sweep_run = re.search(r"sweep's run (\w+)", done.stdout).group(1)
+    assert {file.path for file in client.list_artifacts(sweep_run)} >= {"report"}
