@@ -83,7 +83,9 @@ def test_text_is_large_enough_to_read(shown):
 
 def test_every_figure_is_drawn_for_the_width_it_is_shown_at(shown):
     tab, _, _ = shown
-    images = tab.evaluate("[...document.images].map(image => [image.naturalWidth, image.getBoundingClientRect().width])")
+    images = tab.evaluate(
+        "[...document.images].map(image => [image.naturalWidth, image.getBoundingClientRect().width])"
+    )
     assert len(images) >= 10
     phone = tab.viewport_size["width"] < 700
     for natural, seen in images:

@@ -76,11 +76,9 @@ def section_question(sweep: Sweep) -> Section:
         "question",
         "What was asked",
         (
-            "A neural network that is trained on task after task slowly loses the ability to learn new ones: it "
-            "loses *plasticity*. One "
-            "suspicion is that it moves into sharp regions of the loss, where a small step changes much. Two "
-            "methods steer away from them, and "
-            "the question is whether that keeps a network able to learn.",
+            "A neural network that is trained on task after task slowly loses the ability to learn new ones: it loses "
+            "*plasticity*. One suspicion is that it moves into sharp regions of the loss, where a small step changes "
+            "much. Two methods steer away from them, and the question is whether that keeps a network able to learn.",
             "Methods: "
             + "; ".join(METHODS.get(method, f"{method}, a method of this search space") for method in methods)
             + ".",
@@ -89,16 +87,14 @@ def section_question(sweep: Sweep) -> Section:
                 f"`{name}`: {SCENARIOS.get(name, 'a task sequence of this search space')}" for name in scenarios
             )
             + ".",
-            "After each task the network is tested on images of that task which it has never seen. *Test "
-            "accuracy* is the share that it gets "
-            "right, from 0 to 1. *Decline* is the mean accuracy of the first tenth of the tasks minus that of "
-            "the last tenth: above 0, later "
-            "tasks were learnt worse. *Slope* is that of the straight line through the accuracies of all tasks, per 100 tasks.",
-            "A *seed* decides all that is random in one training run. Tasks within a run depend on each other, "
-            "so a run counts as one "
-            "observation, and intervals (in brackets, 95 %, Student's t) are over seeds. All methods share, seed "
-            "by seed, the initial weights, "
-            "the tasks and the order of the images, so methods are compared by their differences seed by seed.",
+            "After each task the network is tested on images of that task which it has never seen. *Test accuracy* is "
+            "the share that it gets right, from 0 to 1. *Decline* is the mean accuracy of the first tenth of the tasks "
+            "minus that of the last tenth: above 0, later tasks were learnt worse. *Slope* is that of the straight "
+            "line through the accuracies of all tasks, per 100 tasks.",
+            "A *seed* decides all that is random in one training run. Tasks within a run depend on each other, so a "
+            "run counts as one observation, and intervals (in brackets, 95 %, Student's t) are over seeds. All methods "
+            "share, seed by seed, the initial weights, the tasks and the order of the images, so methods are compared "
+            "by their differences seed by seed.",
         ),
     )
 
@@ -144,12 +140,12 @@ def _told_apart(confirmation: Sweep) -> list[str]:
     if not sure:
         return [
             f"No difference between the winners of the methods in `{confirmation.name}`, in mean accuracy or in "
-            "decline, can be told from "
-            f"chance ({len(differences)} paired comparisons, sign-flip tests, Holm's correction at {claims.ALPHA:g})."
+            f"decline, can be told from chance ({len(differences)} paired comparisons, sign-flip tests, Holm's "
+            f"correction at {claims.ALPHA:g})."
         ]
     words = [
-        f"{row['scenario']}: {row['quantity']} of {row['first']} minus {row['second']} {row['difference']:+.4f} "
-        f"(p {row['p_holm']:.3f})"
+        f"{row['scenario']}: {row['quantity']} of {row['first']} minus {row['second']} {row['difference']:+.4f} (p "
+        f"{row['p_holm']:.3f})"
         for row in sure
     ]
     return [
@@ -171,8 +167,8 @@ def section_limits(tuned: Sweep, confirmations: Sequence[Sweep], found: Evidence
         items += _undone(sweep)
         if len(sweep.plan["seeds"]) < least:
             items.append(
-                f"`{sweep.name}` has {_count(len(sweep.plan['seeds']), 'seed')}: too few for a test of any "
-                f"difference (at least {least})"
+                f"`{sweep.name}` has {_count(len(sweep.plan['seeds']), 'seed')}: too few for a test of any difference "
+                f"(at least {least})"
                 + ("; and with one seed no interval is known." if len(sweep.plan["seeds"]) == 1 else ".")
             )
     if not confirmations and len(tables.best(tuned)):
@@ -185,19 +181,17 @@ def section_limits(tuned: Sweep, confirmations: Sequence[Sweep], found: Evidence
     if any(group["distributions"] for group in tuned.plan["groups"]):
         trials = min(group["trials"] for group in tuned.plan["groups"])
         items.append(
-            f"Where the true best of each method lies: a search of {_count(trials, 'trial')} a method finds a "
-            "good one, not the best, and more "
-            "settings to tune make the same budget thinner."
+            f"Where the true best of each method lies: a search of {_count(trials, 'trial')} a method finds a good one, "
+            "not the best, and more settings to tune make the same budget thinner."
         )
     if any(group["scenario"] == "class_pairs" for group in tuned.plan["groups"]):
         items.append(
-            "Whether a decline on class pairs is loss of plasticity alone: the pairs differ in difficulty and "
-            "always come in the same order. "
-            "Differences between methods are free of that; a decline by itself is not."
+            "Whether a decline on class pairs is loss of plasticity alone: the pairs differ in difficulty and always "
+            "come in the same order. Differences between methods are free of that; a decline by itself is not."
         )
     items.append(
-        "How larger networks, other architectures or other kinds of data behave: this is one small fully "
-        "connected network on images."
+        "How larger networks, other architectures or other kinds of data behave: this is one small fully connected "
+        "network on images."
     )
     items.append("Why a method does better or worse: sharpness itself is not measured here, only accuracy.")
     return Section("limits", "What cannot be concluded", (tuple(items),))
@@ -246,9 +240,8 @@ def section_sources(sweeps: Sequence[Sweep]) -> Section:
         "Every number above comes from MLflow: the experiments "
         + joined([f"`{sweep.name}` (id {sweep.experiment_id})" for sweep in sweeps])
         + ". Each row names its runs by the first 8 digits of their ids; the CSV files have ids and numbers in full. "
-        "`mlflow.search_runs` finds the same: mean test accuracy is the metric `summary/accuracy_test`, the "
-        "accuracy of seed number i on each "
-        "task is the history of `accuracy/test/lane_i`.",
+        "`mlflow.search_runs` finds the same: mean test accuracy is the metric `summary/accuracy_test`, the accuracy "
+        "of seed number i on each task is the history of `accuracy/test/lane_i`.",
     )
     return Section(
         "sources",

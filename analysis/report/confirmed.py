@@ -51,18 +51,16 @@ def section_winners(tuned: Sweep, confirmations: Sequence[Sweep]) -> Section:
             "best",
             title,
             (
-                "No images were held out for validation, so nothing was selected: choosing by test accuracy "
-                "would be choosing by the exam.",
+                "No images were held out for validation, so nothing was selected: choosing by test accuracy would be "
+                "choosing by the exam.",
             )
             if "summary/objective" not in tuned.finished or tuned.finished["summary/objective"].isna().all()
             else ("Nothing was selected.",),
         )
     words: list[str | tuple[str, ...]] = [
-        f"For each method in each scenario the trial of `{tuned.name}` with the highest objective is selected: "
-        "accuracy on images held out "
-        "of the training set. A winner won on the seeds and images that it was chosen by, so its number is too "
-        "good; its honest number "
-        "comes from fresh seeds, which no tuning has used."
+        f"For each method in each scenario the trial of `{tuned.name}` with the highest objective is selected: accuracy "
+        "on images held out of the training set. A winner won on the seeds and images that it was chosen by, so its "
+        "number is too good; its honest number comes from fresh seeds, which no tuning has used."
     ]
     blocks: list[Table | Picture] = []
     if not confirmations:
@@ -98,9 +96,8 @@ def _confirmation(tuned: Sweep, confirmation: Sweep) -> list[Table | Picture]:
                 blocks.append(
                     Picture(
                         f"tuned_confirmed-{confirmation.name}-{scenario}",
-                        f"{scenario}: mean test accuracy of the selected trials on the seeds of the tuning and on "
-                        "fresh seeds, with 95 % "
-                        f"t intervals, {where}.",
+                        f"{scenario}: mean test accuracy of the selected trials on the seeds of the tuning and on fresh "
+                        f"seeds, with 95 % t intervals, {where}.",
                         _dumbbells(f"{scenario}: tuned and confirmed", found),
                         tuple(dict.fromkeys(row[key] for row in found for key in ("run_id_tuned", "run_id_confirmed"))),
                     )
@@ -108,9 +105,8 @@ def _confirmation(tuned: Sweep, confirmation: Sweep) -> list[Table | Picture]:
         blocks.append(
             Table(
                 f"tuned_confirmed-{confirmation.name}",
-                f"Tuned against confirmed, {where}. A positive difference is what the choice owed to luck; "
-                "settings without a place are the "
-                "paper's own, which nothing selected.",
+                f"Tuned against confirmed, {where}. A positive difference is what the choice owed to luck; settings "
+                "without a place are the paper's own, which nothing selected.",
                 both,
                 CONFIRMED_COLUMNS,
             )
@@ -158,9 +154,8 @@ def section_compute(compared: Mapping[str, tuple[Sweep, pd.DataFrame]]) -> Secti
             blocks.append(
                 Picture(
                     f"compute-{name}-{scenario}",
-                    f"{scenario}: test accuracy of each task against the gradient evaluations that one seed had "
-                    "spent by its end, "
-                    f"sweep `{sweep.name}`; bands are 95 % t intervals.",
+                    f"{scenario}: test accuracy of each task against the gradient evaluations that one seed had spent "
+                    f"by its end, sweep `{sweep.name}`; bands are 95 % t intervals.",
                     _spent(f"{scenario}: accuracy against compute", sweep, chosen),
                     tuple(run["run_id"] for run in chosen),
                 )
@@ -168,19 +163,18 @@ def section_compute(compared: Mapping[str, tuple[Sweep, pd.DataFrame]]) -> Secti
     frames = [tables.compute(sweep, runs) for sweep, runs in compared.values() if len(runs)]
     if frames:
         caption = (
-            "Accuracy at equal compute: the budget is what the cheapest setting of the scenario spends on all "
-            "tasks; the others have done "
-            "fewer tasks when it is spent, and their mean is over those. With 95 % t intervals."
+            "Accuracy at equal compute: the budget is what the cheapest setting of the scenario spends on all tasks; "
+            "the others have done fewer tasks when it is spent, and their mean is over those. With 95 % t intervals."
         )
         blocks.append(
             Table("compute", caption, pd.concat(frames, ignore_index=True).drop_duplicates("run_id"), COMPUTE_COLUMNS)
         )
     words = (
-        "Equal passes over the images are not equal compute: SGD takes one gradient of each minibatch, SAM and "
-        "GNP take two. Here the same "
-        "results stand against the number of minibatch gradients (a Hessian-vector product counts as one).",
-        "To give SGD as many gradients on the same tasks, let it pass twice over the images of each: "
-        "`study run SPACE --method sgd --set training/passes=2 --name sgd-two-passes`.",
+        "Equal passes over the images are not equal compute: SGD takes one gradient of each minibatch, SAM and GNP "
+        "take two. Here the same results stand against the number of minibatch gradients (a Hessian-vector product "
+        "counts as one).",
+        "To give SGD as many gradients on the same tasks, let it pass twice over the images of each: `study run SPACE "
+        "--method sgd --set training/passes=2 --name sgd-two-passes`.",
     )
     return Section(
         "compute", "At equal compute", words if blocks else ("No run to compare has finished.",), tuple(blocks)

@@ -63,13 +63,11 @@ def section_claims(sweep: Sweep, found: Evidence) -> Section:
     """The claims with their verdicts, and the effects that they were judged by."""
     findings = claims.findings(found)
     words: list[str | tuple[str, ...]] = [
-        "The paper (Koster and Kukla 2024, arXiv 2409.17300) makes seven claims. Each is judged here by the "
-        f"sweep `{sweep.name}` with a "
-        "criterion that was written down before the paper's grid was run. One margin tells small from "
-        f"noticeable: {claims.MARGIN:g}, "
-        "one percentage point of test accuracy. A claim is *reproduced* when the intervals of all its effects "
-        "lie within the bounds that "
-        "it sets, *contradicted* when one lies beyond, and *undecided* otherwise."
+        "The paper (Koster and Kukla 2024, arXiv 2409.17300) makes seven claims. Each is judged here by the sweep "
+        f"`{sweep.name}` with a criterion that was written down before the paper's grid was run. One margin tells small "
+        f"from noticeable: {claims.MARGIN:g}, one percentage point of test accuracy. A claim is *reproduced* when the "
+        "intervals of all its effects lie within the bounds that it sets, *contradicted* when one lies beyond, and "
+        "*undecided* otherwise."
     ]
     if not found.accuracy:
         words.append(
@@ -103,9 +101,8 @@ def section_claims(sweep: Sweep, found: Evidence) -> Section:
     )
     effect_table = Table(
         "effects",
-        "The effects that the claims are judged by, each a mean over seeds with an interval; the intervals of "
-        "one claim hold together "
-        "at 95 %.",
+        "The effects that the claims are judged by, each a mean over seeds with an interval; the intervals of one "
+        "claim hold together at 95 %.",
         tables.effects(findings),
         (
             Column("claim", "claim"),
@@ -195,9 +192,8 @@ def difference_blocks(name: str, what: str, differences: pd.DataFrame) -> list[T
         blocks.append(
             Picture(
                 f"{name}-{scenario}-{quantity.replace(' ', '_')}",
-                f"{scenario}: paired differences in {quantity}, seed by seed, with 95 % t intervals; {what}. "
-                "Between the dashed lines "
-                f"a difference is below the margin of {claims.MARGIN:g}.",
+                f"{scenario}: paired differences in {quantity}, seed by seed, with 95 % t intervals; {what}. Between "
+                f"the dashed lines a difference is below the margin of {claims.MARGIN:g}.",
                 _differences(
                     f"{scenario}: differences in {quantity}", f"{quantity} (share), first minus second", drawn
                 ),
@@ -206,8 +202,8 @@ def difference_blocks(name: str, what: str, differences: pd.DataFrame) -> list[T
         )
     caption = (
         f"Paired differences between {what}. p: exact two-sided sign-flip test over the seeds, also after Holm's "
-        "correction for all "
-        f"{len(differences)} rows of this table. Effect size: mean difference in units of its spread over seeds (Hedges' g)."
+        f"correction for all {len(differences)} rows of this table. Effect size: mean difference in units of its spread "
+        "over seeds (Hedges' g)."
     )
     return [*blocks, Table(name, caption, differences, DIFFERENCE_COLUMNS, folded=True)]
 

@@ -106,9 +106,8 @@ def _heat_maps(sweep: Sweep, scenario: str, scored: bool) -> list[Picture]:
         pictures.append(
             Picture(
                 f"heat_maps-{group['label'] if 'label' in group else group['scenario'] + '-' + group['method']}",
-                f"{scenario}, {group['method']}: mean accuracy over the tasks and decline (first tenth of the "
-                f"tasks minus last), on {on} "
-                f"images, over learning rate and {short}; {short} = 0 is SGD.",
+                f"{scenario}, {group['method']}: mean accuracy over the tasks and decline (first tenth of the tasks "
+                f"minus last), on {on} images, over learning rate and {short}; {short} = 0 is SGD.",
                 _drawn_maps(f"{scenario}: {group['method']} over lr and {short}", maps),
                 tuple(runs["run_id"]) + tuple(plain["run_id"]),
             )
@@ -145,9 +144,8 @@ def _importance(sweep: Sweep, words: list[str | tuple[str, ...]]) -> list[Table 
     shares = importance.importance(sweep)
     if not len(shares):
         words.append(
-            f"The importance of each setting is not computed: it needs at least {importance.LEAST_TRIALS} "
-            "finished trials of a method in a "
-            "scenario, with an objective and at least two settings that vary."
+            f"The importance of each setting is not computed: it needs at least {importance.LEAST_TRIALS} finished "
+            "trials of a method in a scenario, with an objective and at least two settings that vary."
         )
         return []
     blocks: list[Table | Picture] = []
