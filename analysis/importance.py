@@ -78,14 +78,13 @@ def searched(group: Mapping[str, Any], runs: pd.DataFrame) -> dict[str, BaseDist
 
 
 def _drawn(distribution: BaseDistribution, value: Any) -> Any:
-    """A value as its distribution knows it: a table may have made a text, None or an integer into something like it."""
-    if not isinstance(distribution, CategoricalDistribution):
-        return value
-    choices = {str(choice): choice for choice in distribution.choices}
-    like = next((choice for choice in distribution.choices if choice == value), value)
-    return choices.get(
-        "None" if isinstance(value, float) and math.isnan(value) and "nan" not in choices else str(like), like
-    )
+    """A value as its distribution knows it: a table may hold a whole number as 16.0, None as NaN, the text "1" as a number."""
+    if isinstance(distribution, CategoricalDistribution):
+        is_none = isinstance(value, float) and math.isnan(value)
+        for choice in distribution.choices:
+            if choice == value or str(choice) == str(value) or (is_none and choice is None):
+                return choice
+    return value
 
 
 def _shares(runs: pd.DataFrame, distributions: Mapping[str, BaseDistribution]) -> dict[str, float]:

@@ -178,20 +178,15 @@ def _load(client: MlflowClient, experiment: Experiment, uri: str, quantities: Se
     plan = _plan(client, own[0].info.run_id)
     notes: list[str] = []
     names = tuple(dict.fromkeys((schema.TEST_ACCURACY, *quantities)))
-    trials = find_runs(client, experiment.experiment_id, "tags.role = 'trial'")
-    known = trial.trials_of(trials, plan, notes)
-    trials = [run for run in trials if run.info.run_id in known]
-    tables = {run.info.run_id: trial.lane_table(client, run, known[run.info.run_id], names, notes) for run in trials}
+    trials = trial.trials_of(find_runs(client, experiment.experiment_id, "tags.role = 'trial'"), plan, notes)
+    tables = [trial.lane_table(client, run, key, names, notes) for run, key in trials]
     longest: dict[str, int] = {}
-    for run in trials:
-        scenario, tasks = known[run.info.run_id]["scenario"], trial.task_count(run, tables[run.info.run_id])
-        longest[scenario] = max(tasks, longest.get(scenario, 0))
-    found = []
-    for run in trials:
-        key, table = known[run.info.run_id], tables[run.info.run_id]
-        found.append(trial.row(run, key, table, longest[key["scenario"]], plan["phase"], notes))
-    places = [(group["scenario"], group["method"]) for group in plan["groups"]]
-    found.sort(key=lambda row: (places.index((row["scenario"], row["method"])), row["number"]))
+    for (run, key), table in zip(trials, tables, strict=True):
+        longest[key["scenario"]] = max(trial.task_count(run, table), longest.get(key["scenario"], 0))
+    found = [
+        trial.row(run, key, table, longest[key["scenario"]], plan["phase"], notes)
+        for (run, key), table in zip(trials, tables, strict=True)
+    ]
     return Sweep(
         name=experiment.name,
         identity=experiment.tags[SWEEP_TAG],
@@ -202,7 +197,7 @@ def _load(client: MlflowClient, experiment: Experiment, uri: str, quantities: Se
         plan=plan,
         tags=dict(own[0].data.tags),
         runs=_frame(found),
-        lanes=trial.joined([pd.DataFrame(columns=[*LANE_COLUMNS, *names]), *(tables[row["run_id"]] for row in found)]),
+        lanes=trial.joined([pd.DataFrame(columns=[*LANE_COLUMNS, *names]), *tables]),
         notes=tuple(dict.fromkeys(notes)),
     )
 

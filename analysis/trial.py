@@ -33,32 +33,28 @@ SAME: Final = 1e-6
 _LANE = re.compile(r"/lane_\d+$")
 
 
-def trials_of(runs: Sequence[Run], plan: Mapping[str, Any], notes: list[str]) -> dict[str, dict[str, Any]]:
-    """Scenario, method, name and number of each trial of a plan that has a run, by the run's identifier."""
-    groups = {f"{group['scenario']}-{group['method']}": group for group in plan["groups"]}
-    found: dict[str, dict[str, Any]] = {}
-    seen: set[str] = set()
+def trials_of(runs: Sequence[Run], plan: Mapping[str, Any], notes: list[str]) -> list[tuple[Run, dict[str, Any]]]:
+    """The runs that are trials of a plan, in its order, each with its name, scenario, method and number."""
+    labels = [f"{group['scenario']}-{group['method']}" for group in plan["groups"]]
+    found: dict[tuple[int, int], tuple[Run, dict[str, Any]]] = {}
     for run in runs:
-        trial = run.data.tags.get("trial", "")
-        label, _, number = trial.rpartition("-")
-        if label not in groups or not number.isdecimal():
+        name = run.data.tags.get("trial", "")
+        label, _, number = name.rpartition("-")
+        if label not in labels or not number.isdecimal():
             notes.append(f"The run {run.info.run_id} is no trial of this sweep's plan; it is passed over.")
-        elif trial in seen:
-            notes.append(f"{trial} has a second run, {run.info.run_id}; it is passed over.")
-        else:
-            seen.add(trial)
-            group = groups[label]
-            found[run.info.run_id] = {
-                "trial": trial,
-                "scenario": group["scenario"],
-                "method": group["method"],
-                "number": int(number),
-            }
-    return found
+            continue
+        place = labels.index(label), int(number)
+        if place in found:
+            notes.append(f"{name} has a second run, {run.info.run_id}; it is passed over.")
+            continue
+        group = plan["groups"][place[0]]
+        key = {"trial": name, "scenario": group["scenario"], "method": group["method"], "number": int(number)}
+        found[place] = run, key
+    return [found[place] for place in sorted(found)]
 
 
 def lane_table(
-    client: MlflowClient, run: Run, trial: Mapping[str, Any], quantities: Sequence[str], notes: list[str]
+    client: MlflowClient, run: Run, key: Mapping[str, Any], quantities: Sequence[str], notes: list[str]
 ) -> pd.DataFrame:
     """One row for each lane and task of which every quantity that the run logs is there; the others are NaN."""
     by_lane = {quantity.name: quantity.by_lane for quantity in schema.PER_TASK}
@@ -70,7 +66,7 @@ def lane_table(
         own = {name: _history(client, run, schema.lane_name(name, lane), notes) for name in there if by_lane[name]}
         table = pd.DataFrame({**shared, **own}).sort_index().dropna()
         table = table.reindex(columns=list(quantities)).rename_axis("task").reset_index()
-        place = {name: trial[name] for name in ("trial", "scenario", "method")}
+        place = {name: key[name] for name in ("trial", "scenario", "method")}
         tables.append(table.assign(run_id=run.info.run_id, **place, lane=lane, seed=seed))
     return joined(tables)
 
@@ -102,7 +98,7 @@ def task_count(run: Run, table: pd.DataFrame) -> int:
 
 
 def row(
-    run: Run, trial: Mapping[str, Any], table: pd.DataFrame, longest: int, phase: str, notes: list[str]
+    run: Run, key: Mapping[str, Any], table: pd.DataFrame, longest: int, phase: str, notes: list[str]
 ) -> dict[str, Any]:
     """What is known of a trial whose sequence has `longest` tasks: columns of `load.RUN_COLUMNS`, settings and metrics."""
     tags = run.data.tags
@@ -114,15 +110,15 @@ def row(
         if missing:
             outcome = "incomplete"
             notes.append(
-                f"{trial['trial']} has finished, but MLflow lacks {', '.join(missing)}; bring it up to date with `study sync`."
+                f"{key['trial']} has finished, but MLflow lacks {', '.join(missing)}; bring it up to date with `study sync`."
             )
         else:
             _compare(run, table, notes)
     for name in run.data.metrics:
         if not _is_declared(name):
-            notes.append(f"{trial['trial']}: the metric {name!r} is not one of the study's; it is passed over.")
+            notes.append(f"{key['trial']}: the metric {name!r} is not one of the study's; it is passed over.")
     return {
-        **trial,
+        **key,
         "run_id": run.info.run_id,
         "phase": phase,
         "name": run.info.run_name,
