@@ -137,17 +137,17 @@ def _departures(run: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         stated.append(f"{run['data/name']} instead of {settings['data/name']}")
     if run["tasks"] != count:
         stated.append(f"{run['tasks']} tasks of {run['tasks/name']} instead of {count}")
-    widths = run.get("model/widths")
+    widths, known = run.get("model/widths"), {"data/name", "model/name"}
     if run["model/name"] != settings["model/name"] or not isinstance(widths, Sequence):
         stated.append(f"the model {run['model/name']} instead of three fully connected layers")
+        known.add("model/widths")
     elif len(widths) != len(settings["model/widths"]):
-        stated.append(f"{len(widths) + 1} fully connected layers instead of three")
+        stated.append(f"fully connected layers: {len(widths) + 1} instead of three")
+        known.add("model/widths")
     assumed = [
         f"`{name}` is {_short(run.get(name))} instead of {_short(value)}"
         for name, value in settings.items()
-        if name not in ("data/name", "model/name")
-        and run.get(name) != value
-        and not (value is None and _is_nan(run.get(name)))
+        if name not in known and run.get(name) != value and not (value is None and _is_nan(run.get(name)))
     ]
     return stated, assumed
 

@@ -92,18 +92,14 @@ def judge(effects: Sequence[Effect], missing: Sequence[Setting], least: int) -> 
 
 def _would_tell(effects: Sequence[Effect]) -> str:
     """How many seeds would end the doubt: one effect that fails is enough, but to hold takes them all."""
-    failing = [effect.lanes_needed for effect in effects if effect.leans_to_fail]
-    holding = [effect.lanes_needed for effect in effects if effect.outcome == "open" and not effect.leans_to_fail]
-    counts = [count for count in failing if count is not None]
-    if not failing:
-        counts = [count for count in holding if count is not None]
-        if len(counts) < len(holding):
-            return "one lies so near that no number of seeds within reach would tell"
-        needed = max(counts)
-    elif counts:
-        needed = min(counts)
-    else:
-        return "they lie so near that no number of seeds within reach would tell"
+    doubtful = [effect for effect in effects if effect.outcome == "open"]
+    failing = [effect for effect in doubtful if effect.leans_to_fail]
+    counts = [effect.lanes_needed for effect in failing or doubtful]
+    known = [count for count in counts if count is not None]
+    if not known or (not failing and len(known) < len(counts)):
+        word = "it lies" if len(doubtful) == 1 else "one lies" if len(known) == len(counts) - 1 else "they lie"
+        return f"{word} so near that no number of seeds within reach would tell"
+    needed = min(known) if failing else max(known)
     return f"about {needed} would tell, if estimates and spread stay as they are"
 
 
