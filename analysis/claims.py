@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ import pandas as pd
 from analysis import statistics
 from analysis.evidence import PAIRS, PIXELS, Evidence, Setting
 from analysis.statistics import Interval
+from analysis.verdicts import Effect, Finding, judge
 from search_spaces.paper_grid import LR
 
 MARGIN: Final = 0.01
@@ -34,62 +35,10 @@ MARGIN: Final = 0.01
 
 ALPHA: Final = 0.05
 
-Verdict = Literal["reproduced", "contradicted", "undecided"]
-Outcome = Literal["holds", "fails", "open"]
+DIGITS: Final = 12
+"""Decimals of a lane's number: finer than one image in the mean over a task sequence, coarser than what rounding adds."""
 
 HIGH, LOW = LR
-
-
-@dataclass(frozen=True)
-class Effect:
-    """A number that a claim is about, with its interval over lanes, and the bounds between which the claim says it lies.
-
-    Attributes:
-        label: what it is.
-        interval: shares; simultaneous with those of the claim's other effects.
-        low, high: the bounds, shares.
-        lanes_needed: lanes that would make its interval clear of the bounds at this spread; None: no such number, or not open.
-        run_ids: the runs that it was computed from.
-    """
-
-    label: str
-    interval: Interval
-    low: float
-    high: float
-    lanes_needed: int | None
-    run_ids: tuple[str, ...]
-
-    @property
-    def outcome(self) -> Outcome:
-        """Whether the interval lies within the bounds, beyond one of them, or neither."""
-        if self.interval.low > self.low and self.interval.high < self.high:
-            return "holds"
-        if self.interval.high < self.low or self.interval.low > self.high:
-            return "fails"
-        return "open"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One claim and what became of it.
-
-    Attributes:
-        claim: "C1" to "C7".
-        statement: the claim, in the words of the study.
-        criterion: what must be so for it to count as reproduced.
-        effects: the numbers it is judged by.
-        verdict: on the paper's claim.
-        here: what the criterion says of this sweep's own data and tasks, whether or not they are the paper's.
-        reason: why it is undecided and what would decide it, or what decided it.
-    """
-
-    claim: str
-    statement: str
-    criterion: str
-    effects: tuple[Effect, ...]
-    verdict: Verdict
-    here: Verdict
-    reason: str
 
 
 @dataclass
@@ -116,13 +65,13 @@ class _Case:
         if absent:
             return
         values = [_by_seed(what, self.evidence.accuracy[setting]) for setting in settings]
-        lanes = values[0] if second is None else (values[0] - values[1]).dropna()
+        lanes = values[0] if second is None else (values[0] - values[1]).dropna().round(DIGITS)
         name = what.__name__.replace("_", " ")
         self.gathered.append((f"{name}: {' minus '.join(map(str, settings))}", lanes, low, high, settings))
 
 
 def _by_seed(what: Callable[[Any], Any], accuracy: pd.DataFrame) -> pd.Series[float]:
-    return pd.Series(what(accuracy.to_numpy(dtype=float)), index=accuracy.columns)
+    return pd.Series(what(accuracy.to_numpy(dtype=float)), index=accuracy.columns).round(DIGITS)
 
 
 def c1(evidence: Evidence) -> Finding:
@@ -238,11 +187,17 @@ def _finding(claim: str, statement: str, criterion: str, case: _Case) -> Finding
         _effect(case.evidence, label, lanes, (low, high), settings, level)
         for label, lanes, low, high, settings in case.gathered
     )
-    here, reason = _judge(effects, case.missing)
+    here, reason = judge(effects, case.missing, statistics.least_lanes(ALPHA))
+    used = dict.fromkeys(setting for *_, settings in case.gathered for setting in settings)
+    lost = [f"{case.evidence.diverged[setting]} of {setting}" for setting in used if setting in case.evidence.diverged]
+    if lost:
+        reason += f"; diverged seeds, which count at chance accuracy: {', '.join(lost)}"
     if not case.evidence.stated:
-        return Finding(claim, statement, criterion, effects, here, here, reason + ".")
+        hint = "; `study run paper_grid` has all of the paper's settings" if case.missing else ""
+        return Finding(claim, statement, criterion, effects, here, here, f"{reason}{hint}.")
     reason = (
-        f"this is not the paper's experiment, `study run paper_grid` is; by its criterion it is {here} here: {reason}."
+        "this is not the paper's experiment, `study run paper_grid` is; "
+        f"by its criterion the claim is {here} here: {reason}."
     )
     return Finding(claim, statement, criterion, effects, "undecided", here, reason)
 
@@ -263,32 +218,3 @@ def _effect(
     distance = min(abs(interval.mean - bound) for bound in bounds if math.isfinite(bound))
     needed = statistics.lanes_needed(float(np.std(values, ddof=1)), distance, level)
     return Effect(label, interval, *bounds, needed, effect.run_ids)
-
-
-def _judge(effects: Sequence[Effect], missing: Sequence[Setting]) -> tuple[Verdict, str]:
-    """The verdict on the data at hand, and why."""
-    least = statistics.least_lanes(ALPHA)
-    if missing:
-        names = ", ".join(map(str, dict.fromkeys(missing)))
-        return "undecided", f"not there: {names}. `study run paper_grid` has all of the paper's settings"
-    lanes = min(effect.interval.lanes for effect in effects)
-    if lanes < least:
-        return "undecided", f"{_seeds(lanes)} cannot bear a verdict; at least {least} are needed, and the paper has 10"
-    outcomes = [effect.outcome for effect in effects]
-    if "fails" in outcomes:
-        return (
-            "contradicted",
-            f"{outcomes.count('fails')} of {len(effects)} effects lie beyond their bounds, {lanes} seeds",
-        )
-    if "open" not in outcomes:
-        return "reproduced", f"all {len(effects)} effects lie within their bounds, {lanes} seeds"
-    needed = [effect.lanes_needed for effect in effects if effect.outcome == "open"]
-    within = [count for count in needed if count is not None]
-    words = f"{len(needed)} of {len(effects)} effects cannot be told from their bounds with {lanes} seeds"
-    if len(within) < len(needed):
-        return "undecided", f"{words}, and one lies so near that no number of seeds within reach would tell"
-    return "undecided", f"{words}; about {max(within)} would tell, if estimates and spread stay as they are"
-
-
-def _seeds(lanes: int) -> str:
-    return "1 seed" if lanes == 1 else f"{lanes} seeds"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -27,14 +28,17 @@ def importance(sweep: Sweep) -> pd.DataFrame:
     """The share of the objective's variance that each setting explains (Hutter, Hoos and Leyton-Brown 2014).
 
     Returns:
-        Columns scenario, method, setting, share, trials: the shares of one method in one scenario add up to 1. Methods with
-        fewer than `LEAST_TRIALS` finished trials, or with a single setting, have no rows.
+        Columns scenario, method, setting, share, trials: the shares of one method in one scenario add up to 1. Methods have no
+        rows that have fewer than `LEAST_TRIALS` finished trials with an objective, a single setting, or one objective in all.
     """
     rows = []
     for group in sweep.plan["groups"]:
         runs = sweep.finished
         runs = runs[(runs["scenario"] == group["scenario"]) & (runs["method"] == group["method"])]
-        if "summary/objective" not in runs or runs["summary/objective"].isna().any() or len(runs) < LEAST_TRIALS:
+        if "summary/objective" not in runs:
+            continue
+        runs = runs[runs["summary/objective"].notna()]
+        if len(runs) < LEAST_TRIALS:
             continue
         distributions = searched(group, runs)
         if len(distributions) < 2 or runs["summary/objective"].nunique() < 2:
@@ -54,25 +58,39 @@ def importance(sweep: Sweep) -> pd.DataFrame:
 
 
 def searched(group: Mapping[str, Any], runs: pd.DataFrame) -> dict[str, BaseDistribution]:
-    """What was drawn from for a group of a plan, by slash name; for explicit points, the range that they span."""
+    """What was drawn from for a group of a plan, by slash name; for explicit points, what they span.
+
+    Points that are numbers span a range, logarithmic when all are above 0; anything else is a choice among their texts.
+    """
     if group["distributions"]:
         return {name: json_to_distribution(text) for name, text in group["distributions"].items()}
     found: dict[str, BaseDistribution] = {}
     for name in dict.fromkeys(name for point in group["points"] for name in point):
-        values = list(runs[name].drop_duplicates())
-        if len(values) < 2:
+        values = runs[name].tolist()
+        texts = list(dict.fromkeys(map(str, values)))
+        if len(texts) < 2:
             continue
-        if all(isinstance(value, int | float) for value in values):
+        if all(isinstance(value, int | float) and math.isfinite(value) for value in values):
             found[name] = FloatDistribution(float(min(values)), float(max(values)), log=min(values) > 0)
         else:
-            found[name] = CategoricalDistribution(values)
+            found[name] = CategoricalDistribution(texts)
     return found
+
+
+def _drawn(distribution: BaseDistribution, value: Any) -> Any:
+    """A value as its distribution knows it: a table may hold a whole number as 16.0, None as NaN, the text "1" as a number."""
+    if isinstance(distribution, CategoricalDistribution):
+        is_none = isinstance(value, float) and math.isnan(value)
+        for choice in distribution.choices:
+            if choice == value or str(choice) == str(value) or (is_none and choice is None):
+                return choice
+    return value
 
 
 def _shares(runs: pd.DataFrame, distributions: Mapping[str, BaseDistribution]) -> dict[str, float]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
     for run in load.rows(runs):
-        params = {name: run[name] for name in distributions}
+        params = {name: _drawn(distribution, run[name]) for name, distribution in distributions.items()}
         study.add_trial(create_trial(params=params, distributions=dict(distributions), value=run["summary/objective"]))
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))

@@ -11,21 +11,23 @@ lacks some of its numbers does not count as finished, and whatever is odd stands
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Run
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from analysis.store import CONFIRMS_TAG, SWEEP_TAG, connect, find_runs, first_line, is_missing
+from analysis import trial
+from analysis.store import CONFIRMS_TAG, SWEEP_TAG, check_reachable, connect, find_runs, first_line, is_missing
+from analysis.trial import LANE_COLUMNS
 from study import schema
 from study.config import StudyError, nearest
 
@@ -50,25 +52,10 @@ RUN_COLUMNS: Final = (
 )
 """First columns of `Sweep.runs`; then come the settings and the metrics after the last task and of the summary, by slash name.
 
-`outcome` is finished, stopped (early, by the scheduler), failed, interrupted, running (or cut off without a word), or
-incomplete: called finished, but MLflow lacks some of its numbers. `tasks` counts those of which every lane's accuracy is there.
+`outcome` is one of the words of `analysis.trial`. `tasks` counts those from the first on of which every lane's values are there.
 """
 
-RUN_TYPES: Final = {
-    "number": "int64",
-    "tasks": "int64",
-    "selected_rank": "Int64",
-    "started": "datetime64[ms, UTC]",
-    "ended": "datetime64[ms, UTC]",
-}
-"""What the columns hold, in a frame without rows too."""
-
-LANE_COLUMNS: Final = ("run_id", "trial", "scenario", "method", "lane", "seed", "task")
-"""First columns of `Sweep.lanes`; then come the quantities asked for, by slash name."""
-
 DEFAULT_QUANTITIES: Final = (schema.TEST_ACCURACY, schema.GRADIENT_EVALUATIONS)
-
-_LANE = re.compile(r"/lane_\d+$")
 
 
 @dataclass(frozen=True)
@@ -84,7 +71,7 @@ class Sweep:
         plan: what was to be tried, as plain data.
         tags: of its own run: versions, commit, phase, what it confirms.
         runs: one row a trial, see `RUN_COLUMNS`.
-        lanes: one row for each lane and task, see `LANE_COLUMNS`.
+        lanes: one row for each lane and task: `LANE_COLUMNS` of `analysis.trial`, then the quantities by slash name.
         notes: sentences about what is missing or odd.
     """
 
@@ -111,7 +98,9 @@ class Sweep:
         return self.runs[self.runs["outcome"] == "finished"]
 
     def accuracy(self, run_id: str, quantity: str = schema.TEST_ACCURACY) -> pd.DataFrame:
-        """A quantity of one run, [task, seed]: index task, columns seed."""
+        """A quantity of one run, [task, seed]: index task, columns seed. Raises StudyError for one that was not loaded."""
+        if quantity not in self.lanes:
+            raise StudyError(f"{quantity!r} was not loaded; name it in `quantities`.")
         rows = self.lanes[self.lanes["run_id"] == run_id]
         return rows.pivot(index="task", columns="seed", values=quantity)
 
@@ -127,34 +116,55 @@ def sweep(name: str, uri: str, quantities: Sequence[str] = DEFAULT_QUANTITIES) -
     Args:
         name: of the sweep.
         uri: of MLflow's store, "sqlite:///FILE" or "http://HOST:PORT".
-        quantities: what `lanes` holds, by schema name; those without values of each lane are the same in all lanes of a task.
+        quantities: what `lanes` holds beside test accuracy, by schema name; those without values of each lane are the same
+            in all lanes of a task, and those that a trial does not log are NaN.
 
     Raises:
         StudyError: there is no such store, or no such sweep in it; or a quantity is not logged for each task.
     """
-    known = {quantity.name: quantity for quantity in schema.PER_TASK}
-    for quantity in quantities:
-        if quantity not in known:
-            raise StudyError(f"{quantity!r} is not a quantity of each task; {nearest(quantity, known)}.")
+    check_quantities(quantities)
+    check_reachable(uri)
     if is_missing(uri):
         raise StudyError(f"There is no MLflow store {uri}; begin with `study run quickstart`.")
-    client = connect(uri)
-    try:
+    with _refusals(uri):
+        client = connect(uri)
         experiment = client.get_experiment_by_name(name)
-        if experiment is None or SWEEP_TAG not in experiment.tags or experiment.lifecycle_stage != "active":
+        if experiment is None or SWEEP_TAG not in experiment.tags:
             raise StudyError(f"MLflow at {uri} has no sweep {name!r}; {nearest(name, _sweep_names(client))}.")
+        if experiment.lifecycle_stage != "active":
+            raise StudyError(
+                f"The sweep {name!r} has been deleted in MLflow at {uri}; restore its experiment there first."
+            )
         return _load(client, experiment, uri, quantities)
-    except (MlflowException, OSError) as error:
-        raise StudyError(f"MLflow at {uri} refuses: {first_line(error)}.") from None
 
 
 def confirmations(tuned: Sweep, quantities: Sequence[str] = DEFAULT_QUANTITIES) -> list[Sweep]:
     """The sweeps in the same store that confirm this one, oldest first. Raises StudyError as `sweep` does."""
-    client = connect(tuned.uri)
-    found = client.search_experiments(
-        filter_string=f"tags.{CONFIRMS_TAG} = '{tuned.identity}'", order_by=["creation_time ASC"]
-    )
-    return [_load(client, experiment, tuned.uri, quantities) for experiment in found]
+    check_quantities(quantities)
+    check_reachable(tuned.uri)
+    with _refusals(tuned.uri):
+        client = connect(tuned.uri)
+        found = client.search_experiments(
+            filter_string=f"tags.{CONFIRMS_TAG} = '{tuned.identity}'", order_by=["creation_time ASC"]
+        )
+        return [_load(client, experiment, tuned.uri, quantities) for experiment in found]
+
+
+def check_quantities(quantities: Sequence[str]) -> None:
+    """Raises StudyError for a quantity that is not one of each task."""
+    known = {quantity.name for quantity in schema.PER_TASK}
+    for quantity in quantities:
+        if quantity not in known:
+            raise StudyError(f"{quantity!r} is not a quantity of each task; {nearest(quantity, known)}.")
+
+
+@contextmanager
+def _refusals(uri: str) -> Iterator[None]:
+    """Turns what MLflow raises into one sentence."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise StudyError(f"MLflow at {uri} refuses: {first_line(error)}.") from None
 
 
 def _sweep_names(client: MlflowClient) -> list[str]:
@@ -167,13 +177,16 @@ def _load(client: MlflowClient, experiment: Experiment, uri: str, quantities: Se
         raise StudyError(f"MLflow at {uri} has no run of the sweep {experiment.name!r} itself; try: study sync.")
     plan = _plan(client, own[0].info.run_id)
     notes: list[str] = []
-    trials = find_runs(client, experiment.experiment_id, "tags.role = 'trial'")
-    tables = {run.info.run_id: _lanes(client, run, quantities, notes) for run in trials}
-    longest = _longest(trials, tables)
-    found = [_row(run, tables[run.info.run_id], longest[run.data.tags["scenario"]], notes) for run in trials]
-    places = {f"{group['scenario']}-{group['method']}": place for place, group in enumerate(plan["groups"])}
-    found.sort(key=lambda row: (places.get(row["trial"].rpartition("-")[0], len(places)), row["number"]))
-    runs = pd.DataFrame(found, columns=_columns(found)).astype(RUN_TYPES)
+    names = tuple(dict.fromkeys((schema.TEST_ACCURACY, *quantities)))
+    trials = trial.trials_of(find_runs(client, experiment.experiment_id, "tags.role = 'trial'"), plan, notes)
+    tables = [trial.lane_table(client, run, key, names, notes) for run, key in trials]
+    longest: dict[str, int] = {}
+    for (run, key), table in zip(trials, tables, strict=True):
+        longest[key["scenario"]] = max(trial.task_count(run, table), longest.get(key["scenario"], 0))
+    found = [
+        trial.row(run, key, table, longest[key["scenario"]], plan["phase"], notes)
+        for (run, key), table in zip(trials, tables, strict=True)
+    ]
     return Sweep(
         name=experiment.name,
         identity=experiment.tags[SWEEP_TAG],
@@ -183,111 +196,30 @@ def _load(client: MlflowClient, experiment: Experiment, uri: str, quantities: Se
         status=own[0].info.status,
         plan=plan,
         tags=dict(own[0].data.tags),
-        runs=runs,
-        lanes=_joined([pd.DataFrame(columns=[*LANE_COLUMNS, *quantities]), *tables.values()]),
+        runs=_frame(found),
+        lanes=trial.joined([pd.DataFrame(columns=[*LANE_COLUMNS, *names]), *tables]),
         notes=tuple(dict.fromkeys(notes)),
     )
 
 
 def _plan(client: MlflowClient, run_id: str) -> Mapping[str, Any]:
     try:
-        text = Path(client.download_artifacts(run_id, "plan.yaml")).read_text(encoding="utf-8")
+        with TemporaryDirectory() as place:
+            text = Path(client.download_artifacts(run_id, "plan.yaml", place)).read_text(encoding="utf-8")
         plan = YAML(typ="safe", pure=True).load(text)
-    except (MlflowException, OSError, YAMLError) as error:
+    except (MlflowException, OSError, ValueError, YAMLError) as error:
         reason = first_line(error)
         raise StudyError(f"The plan of the sweep (plan.yaml of run {run_id}) cannot be read: {reason}.") from None
-    if not isinstance(plan, Mapping):
+    if not isinstance(plan, Mapping) or not {"phase", "seeds", "groups"} <= plan.keys():
         raise StudyError(f"plan.yaml of run {run_id} is not the plan of a sweep.")
     return plan
 
 
-def _lanes(client: MlflowClient, run: Run, quantities: Sequence[str], notes: list[str]) -> pd.DataFrame:
-    """One row for each lane and task of a run of which every quantity that it logs is there."""
-    tags = run.data.tags
-    by_lane = {quantity.name: quantity.by_lane for quantity in schema.PER_TASK}
-    shared = {name: _history(client, run, name, notes) for name in quantities if not by_lane[name]}
-    tables = [pd.DataFrame(columns=[*LANE_COLUMNS, *quantities])]
-    for lane, seed in enumerate(_value(run.data.params.get("seeds", "[]"))):
-        own = {name: _history(client, run, schema.lane_name(name, lane), notes) for name in quantities if by_lane[name]}
-        table = (
-            pd.DataFrame({name: values for name, values in {**shared, **own}.items() if values}).sort_index().dropna()
-        )
-        table = table.reindex(columns=list(quantities)).rename_axis("task").reset_index()
-        place = {"run_id": run.info.run_id, **{tag: tags[tag] for tag in ("trial", "scenario", "method")}}
-        tables.append(table.assign(**place, lane=lane, seed=seed))
-    return _joined(tables)
-
-
-def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of all tables; the first one has the columns."""
-    whole = [table for table in tables if len(table)]
-    return pd.concat(whole, ignore_index=True)[list(tables[0].columns)] if whole else tables[0]
-
-
-def _history(client: MlflowClient, run: Run, name: str, notes: list[str]) -> dict[int, float]:
-    """The values of a metric by task; empty when it was not logged."""
-    history = client.get_metric_history(run.info.run_id, name) if name in run.data.metrics else []
-    values = {metric.step: metric.value for metric in history}
-    if len({(metric.step, metric.value) for metric in history}) > len(values):
-        notes.append(f"{run.data.tags['trial']}: {name} has two values for one task; the later one is taken.")
-    return values
-
-
-def _tasks_of_all_lanes(table: pd.DataFrame, lanes: int) -> int:
-    """How many tasks from the first on have every lane's values."""
-    counts = table["task"].value_counts()
-    whole = set(counts.index[counts == lanes])
-    return next(task for task in range(len(whole) + 1) if task not in whole)
-
-
-def _longest(trials: Sequence[Run], tables: Mapping[str, pd.DataFrame]) -> dict[str, int]:
-    """Tasks of the longest trial of each scenario, planned or seen: what a finished one must have."""
-    longest: dict[str, int] = {}
-    for run in trials:
-        table, scenario = tables[run.info.run_id], run.data.tags["scenario"]
-        planned = _value(run.data.params.get("tasks/count", "None")) or 0
-        seen = int(table["task"].max()) + 1 if len(table) else 0
-        longest[scenario] = max(longest.get(scenario, 0), planned, seen)
-    return longest
-
-
-def _row(run: Run, table: pd.DataFrame, longest: int, notes: list[str]) -> dict[str, Any]:
-    tags, trial = run.data.tags, run.data.tags["trial"]
-    settings = {name: _value(text) for name, text in run.data.params.items()}
-    seeds = tuple(settings.pop("seeds", ()))
-    tasks = _tasks_of_all_lanes(table, len(seeds))
-    outcome = tags.get("outcome", "running")
-    summary = {quantity.name for quantity in schema.SUMMARY if not quantity.needs_validation}
-    if outcome == "finished" and (tasks < longest or not summary <= run.data.metrics.keys()):
-        outcome = "incomplete"
-        notes.append(
-            f"{trial} has finished, but MLflow lacks some of its numbers; bring it up to date with `study sync`."
-        )
-    for name in run.data.metrics:
-        if _LANE.sub("", name) not in schema.QUANTITIES:
-            notes.append(f"{trial}: the metric {name!r} is not one of the study's; it is passed over.")
-    metrics = {name: value for name, value in run.data.metrics.items() if name in schema.QUANTITIES}
-    return {
-        "run_id": run.info.run_id,
-        "trial": trial,
-        "number": int(trial.rpartition("-")[2]),
-        "scenario": tags["scenario"],
-        "method": tags["method"],
-        "phase": tags["phase"],
-        "name": run.info.run_name,
-        "outcome": outcome,
-        "reason": tags.get("reason", ""),
-        "seeds": seeds,
-        "tasks": tasks,
-        "confirms_trial": tags.get("confirms_trial"),
-        "confirms_run_id": tags.get("confirms_run_id"),
-        "selected_rank": int(tags["selected_rank"]) if "selected_rank" in tags else None,
-        "device": tags.get("device_name", tags.get("device", "")),
-        "started": pd.to_datetime(run.info.start_time, unit="ms", utc=True),
-        "ended": pd.to_datetime(run.info.end_time, unit="ms", utc=True),
-        **settings,
-        **metrics,
-    }
+def _frame(found: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The rows, with columns of the same types however many there are."""
+    frame = pd.DataFrame(found, columns=_columns(found))
+    times = {name: pd.to_datetime(frame[name], unit="ms", utc=True) for name in ("started", "ended")}
+    return frame.assign(**times).astype({"selected_rank": "Int64", "number": "int64", "tasks": "int64"})
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -296,11 +228,3 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     metrics = [name for name in schema.QUANTITIES if name in found]
     settings = [name for name in found if name not in RUN_COLUMNS and name not in metrics]
     return [*RUN_COLUMNS, *settings, *metrics]
-
-
-def _value(text: str) -> Any:
-    """A parameter as it was before MLflow made a text of it."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text

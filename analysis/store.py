@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlparse
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -38,6 +40,37 @@ def is_missing(uri: str) -> bool:
     """Whether the store is an SQLite file that does not exist yet; to look into it would make it."""
     file = sqlite_file(uri)
     return file is not None and not file.exists()
+
+
+def served(uri: str) -> bool:
+    """Whether the store is a server, which keeps artifacts itself, and not a database."""
+    return urlparse(uri).scheme in ("http", "https")
+
+
+def check_reachable(uri: str) -> None:
+    """Refuses a server that does not answer, before any work starts. Raises StudyError."""
+    try:
+        parsed = urlparse(uri)
+        port = parsed.port or (443 if parsed.scheme == "https" else 80)
+    except ValueError as error:
+        raise StudyError(f"{uri!r} is not the address of an MLflow store: {error}.") from None
+    file = sqlite_file(uri)
+    if file is not None and (
+        file.is_dir() or (not file.exists() and file.parent.exists() and not file.parent.is_dir())
+    ):
+        raise StudyError(f"{uri!r} cannot be MLflow's store: {str(file)!r} cannot be a file.")
+    if served(uri):
+        try:
+            socket.create_connection((parsed.hostname or "", port), timeout=5).close()
+        except OSError as error:
+            raise StudyError(
+                f"No MLflow server answers at {uri} ({error}); start it, or leave the address away to use a local file."
+            ) from None
+    elif parsed.scheme not in ("sqlite", "postgresql", "mysql", "mssql") and "+" not in parsed.scheme:
+        raise StudyError(
+            f"{uri!r} is no MLflow store that the study can use: give http(s)://HOST:PORT, sqlite:///FILE or another "
+            f"database."
+        )
 
 
 def connect(uri: str) -> MlflowClient:

@@ -113,10 +113,11 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
             )
         opened.plan.with_trials(trials)
     execution = opened.execution.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    from analysis.store import check_reachable
     from study import store
 
     uri = store.tracking_uri(directory, execution)
-    store.check_reachable(uri)
+    check_reachable(uri)
     plan.check_data(opened.plan, Path(execution.data_dir))
     from study import sweep
 
@@ -190,12 +191,13 @@ def best(directory: Path, name: str, top: int) -> int:
 def export(directory: Path, name: str, keys: Sequence[str], target: Path | None) -> int:
     """Writes configurations as files: the trials of these keys, or the best of each method and scenario."""
     opened = SweepFolder.open(directory, name)
+    from analysis.store import check_reachable
     from study import results, store
 
     if not keys:
         results.check_selectable(opened)
     uri = store.tracking_uri(directory, opened.execution)
-    store.check_reachable(uri)
+    check_reachable(uri)
     run_ids = store.run_ids(uri, opened)
     if keys:
         paths = results.export_named(opened, keys, target or opened.root / "named", run_ids)
@@ -221,12 +223,12 @@ def report(directory: Path, name: str, target: Path | None, tracking_uri: str | 
     from mlflow.exceptions import MlflowException
 
     from analysis import report as reports
-    from analysis.store import first_line
+    from analysis.store import check_reachable, first_line
     from study import store
 
     kept = opened.execution.tracking_uri if opened else None
     uri = tracking_uri or kept or os.environ.get("MLFLOW_TRACKING_URI") or store.default_uri(directory)
-    store.check_reachable(uri)
+    check_reachable(uri)
     tuned, confirmations = reports.load_all(name, uri)
     for sweep in (tuned, *confirmations):
         _warn_of_unsent(directory, sweep.name, sweep.identity, len(sweep.finished))
@@ -326,21 +328,20 @@ def _warn_of_differences(provenance: Mapping[str, Any], here: Mapping[str, Any])
 
 def ui(directory: Path, name: str | None, tracking_uri: str | None, host: str, port: int) -> int:
     """Serves MLflow's page over the study's store until interrupted."""
-    from analysis.store import is_missing
+    from analysis.store import check_reachable, is_missing, served
     from study import store
 
     opened = SweepFolder.open(directory, name) if name else None
     kept = opened.execution.tracking_uri if opened else None
     uri = tracking_uri or kept or os.environ.get("MLFLOW_TRACKING_URI") or store.default_uri(directory)
-    store.check_reachable(uri)
+    check_reachable(uri)
     if is_missing(uri):
         raise StudyError(f"There is no MLflow store {uri} yet; begin with `study run quickstart`.")
     identifier = store.Store(uri, directory).experiment_id(name) if name else None
-    served = store.served(uri)
-    root = uri.rstrip("/") if served else f"http://{host}:{port}"
+    root = uri.rstrip("/") if served(uri) else f"http://{host}:{port}"
     for what, link in _links(root, identifier):
         display.console.print(f"{what}: {link}", markup=False, soft_wrap=True)
-    if served:
+    if served(uri):
         return 0
     try:
         socket.create_server((host, port)).close()

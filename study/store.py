@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from urllib.parse import urlparse
 
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from analysis.store import CONFIRMS_TAG, SWEEP_TAG, connect, find_runs, first_line, is_missing, sqlite_file
+from analysis.store import (
+    CONFIRMS_TAG,
+    SWEEP_TAG,
+    check_reachable,
+    connect,
+    find_runs,
+    first_line,
+    is_missing,
+    served,
+)
 from study.config import StudyError
 from study.folder import Execution, SweepFolder
 
@@ -27,32 +34,6 @@ def default_uri(directory: Path) -> str:
 def tracking_uri(directory: Path, execution: Execution) -> str:
     """The store of a sweep: the one asked for, MLFLOW_TRACKING_URI, or the default."""
     return execution.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(directory)
-
-
-def check_reachable(uri: str) -> None:
-    """Refuses a server that does not answer, before any work starts. Raises StudyError."""
-    try:
-        parsed = urlparse(uri)
-        port = parsed.port or (443 if parsed.scheme == "https" else 80)
-    except ValueError as error:
-        raise StudyError(f"{uri!r} is not the address of an MLflow store: {error}.") from None
-    file = sqlite_file(uri)
-    if file is not None and (
-        file.is_dir() or (not file.exists() and file.parent.exists() and not file.parent.is_dir())
-    ):
-        raise StudyError(f"{uri!r} cannot be MLflow's store: {str(file)!r} cannot be a file.")
-    if served(uri):
-        try:
-            socket.create_connection((parsed.hostname or "", port), timeout=5).close()
-        except OSError as error:
-            raise StudyError(
-                f"No MLflow server answers at {uri} ({error}); start it, or leave the address away to use a local file."
-            ) from None
-    elif parsed.scheme not in ("sqlite", "postgresql", "mysql", "mssql") and "+" not in parsed.scheme:
-        raise StudyError(
-            f"{uri!r} is no MLflow store that the study can use: give http(s)://HOST:PORT, sqlite:///FILE or another "
-            f"database."
-        )
 
 
 def check_new_experiment(uri: str, directory: Path, name: str) -> None:
@@ -68,11 +49,6 @@ def check_new_experiment(uri: str, directory: Path, name: str) -> None:
         raise StudyError(
             f"MLflow at {uri} has an experiment {name!r} already (perhaps a deleted one); choose another name with --name."
         )
-
-
-def served(uri: str) -> bool:
-    """Whether the store is a server, which keeps artifacts itself, and not a database."""
-    return urlparse(uri).scheme in ("http", "https")
 
 
 class Store:

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 
 from mlflow.exceptions import MlflowException
 
-from analysis.store import first_line
+from analysis.store import check_reachable, first_line
 from study.config import StudyError
 from study.folder import SweepFolder
 from study.record import TrialHistory
-from study.store import check_reachable
 from study.view import Drawings, SweepView
 
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)

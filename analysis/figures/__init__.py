@@ -56,6 +56,8 @@ def new_figure(size: Size) -> Figure:
     """An empty figure of the width of `size` and of a generous height, which `layout.fit_height` settles."""
     figure = Figure(figsize=(INCHES[size], 12.0), dpi=DPI[size], layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
+    if engine := figure.get_layout_engine():
+        engine.set(w_pad=0.1, h_pad=0.07)  # type: ignore[call-arg]
     return figure
 
 

@@ -95,7 +95,9 @@ def accuracy_by_gradient_evaluations(path: Path, title: str, curves: Sequence[Sp
 def _draw_accuracy_by_task(title: str, bands: Sequence[Band], size: Size) -> Figure:
     tasks = [np.arange(1, len(band.mean) + 1, dtype=float) for band in bands]
     figure, axes = _draw_bands(title, bands, tasks, "task (index in order of training)", size)
-    axes.xaxis.set_major_locator(MaxNLocator(10 if size == "wide" else 5, integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(
+        MaxNLocator(10 if size == "wide" else 5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    )
     return _fitted(figure, axes, size)
 
 
@@ -122,6 +124,7 @@ def _draw_bands(
     figure = new_figure(size)
     axes = figure.add_subplot()
     layout.plain(axes, size, grid="y")
+    axes.margins(x=0.02)
     layout.title(figure, title, size)
     layout.name_axes(figure, axes, x_label, "test accuracy (share)", INCHES[size] - 0.9, size)
     handles: list[Artist] = []
@@ -134,20 +137,20 @@ def _draw_bands(
         look: dict[str, Any] = {
             "color": colour[band.method],
             "linestyle": LINE_STYLES[place % len(LINE_STYLES)],
-            "linewidth": 1.5,
+            "linewidth": 1.5 if size == "wide" else 1.1,
             "marker": marker[band.method],
-            "markersize": 5,
+            "markersize": 5 if size == "wide" else 4,
             "markerfacecolor": colour[band.method] if place < len(LINE_STYLES) else "white",
         }
         every = max(1, len(x) // MARKERS_A_LINE)
         shift = len(handles) * every // max(1, len(bands))
         axes.plot(x, mean, markevery=slice(shift, None, every), zorder=3, **look)
         handles.append(Line2D([], [], **look))
-        intervals += _draw_band(axes, x, low, high, colour[band.method])
+        intervals += _draw_band(axes, x, low, high, colour[band.method], min(0.15, 1 / len(bands)))
         drawn += [mean, low, high]
     axes.set_ylim(*layout.share_limits(np.concatenate(drawn), least=0.02))
     axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
-    axes.yaxis.set_major_locator(MaxNLocator(6 if size == "wide" else 5))
+    axes.yaxis.set_major_locator(MaxNLocator(6 if size == "wide" else 5, steps=[1, 2, 5, 10]))
     if intervals == 0:
         note = "Lines: means over lanes. No bands: the intervals are not known."
     else:
@@ -158,12 +161,12 @@ def _draw_bands(
     return figure, axes
 
 
-def _draw_band(axes: Axes, x: Floats, low: Floats, high: Floats, colour: str) -> bool:
+def _draw_band(axes: Axes, x: Floats, low: Floats, high: Floats, colour: str, alpha: float) -> bool:
     """The interval where both ends are known; a task without known neighbours gets an upright line. Whether any was."""
     known = np.isfinite(low) & np.isfinite(high) & np.isfinite(x)
     beside = np.append(known[1:], False) | np.insert(known[:-1], 0, False)
     if (known & beside).any():
-        axes.fill_between(x, low, high, where=list(known & beside), color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(x, low, high, where=list(known & beside), color=colour, alpha=alpha, linewidth=0)
     if (known & ~beside).any():
         alone = known & ~beside
         axes.vlines(x[alone], low[alone], high[alone], colors=colour, alpha=0.5, linewidth=2)

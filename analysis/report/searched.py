@@ -9,7 +9,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis import importance, load
-from analysis.figures import search
+from analysis.figures import heat, parallel, search, trials
 from analysis.load import Sweep
 from analysis.report.page import Column, Draw, Picture, Section, Table
 from study import schema
@@ -59,7 +59,7 @@ def section_search(sweep: Sweep) -> Section:
     return Section("search", "What the sweep saw", tuple(words), tuple(blocks))
 
 
-def _tried(sweep: Sweep, runs: pd.DataFrame, measure: str) -> list[search.Tried]:
+def _tried(sweep: Sweep, runs: pd.DataFrame, measure: str) -> list[trials.Tried]:
     """The trials with the numeric settings that set them apart from the others of their method."""
     found = []
     for run in load.rows(runs):
@@ -68,16 +68,16 @@ def _tried(sweep: Sweep, runs: pd.DataFrame, measure: str) -> list[search.Tried]
         )
         names = dict.fromkeys([*group["distributions"], *(name for point in group["points"] for name in point)])
         settings = {name.rpartition("/")[2]: float(run[name]) for name in names if isinstance(run[name], int | float)}
-        found.append(search.Tried(run["method"], settings, float(run[measure]), run["outcome"] == "finished"))
+        found.append(trials.Tried(run["method"], settings, float(run[measure]), run["outcome"] == "finished"))
     return found
 
 
-def _scatter(title: str, tried: Sequence[search.Tried], label: str) -> Draw:
+def _scatter(title: str, tried: Sequence[trials.Tried], label: str) -> Draw:
     return lambda path, size: search.settings_scatter(path, title, tried, label, size)
 
 
-def _parallel(title: str, tried: Sequence[search.Tried], label: str) -> Draw:
-    return lambda path, size: search.parallel_coordinates(path, title, tried, label, size)
+def _parallel(title: str, tried: Sequence[trials.Tried], label: str) -> Draw:
+    return lambda path, size: parallel.parallel_coordinates(path, title, tried, label, size)
 
 
 def _heat_maps(sweep: Sweep, scenario: str, scored: bool) -> list[Picture]:
@@ -121,7 +121,7 @@ def _decline(scored: bool) -> str:
 
 def _map(
     title: str, cells: pd.DataFrame, plain: pd.DataFrame, sharpness: str, measure: str, diverging: bool
-) -> search.HeatMap:
+) -> heat.HeatMap:
     columns = sorted(set(cells["optimizer/lr"]))
     rows = sorted(set(cells[sharpness]))
     known: dict[tuple[float, float], float] = {
@@ -133,11 +133,11 @@ def _map(
         known |= sgd
     values = [[float(known.get((row, column), math.nan)) for column in columns] for row in rows]
     labels: tuple[Any, Any] = (sharpness.rpartition("/")[2], "lr")
-    return search.HeatMap(title, rows, columns, *labels, values, "share", diverging)
+    return heat.HeatMap(title, rows, columns, *labels, values, "share", diverging)
 
 
-def _drawn_maps(title: str, maps: Sequence[search.HeatMap]) -> Draw:
-    return lambda path, size: search.heat_maps(path, title, maps, size)
+def _drawn_maps(title: str, maps: Sequence[heat.HeatMap]) -> Draw:
+    return lambda path, size: heat.heat_maps(path, title, maps, size)
 
 
 def _importance(sweep: Sweep, words: list[str | tuple[str, ...]]) -> list[Table | Picture]:

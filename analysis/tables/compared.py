@@ -1,12 +1,8 @@
-"""The tables of a report: sweeps in, data frames out, each row with the MLflow runs that its numbers come from.
-
-Accuracies, declines and differences are shares. A mean over lanes comes with the bounds of its 95 % t interval, `_low` and
-`_high`, NaN where one lane leaves them unknown. What MLflow has as a number of its own is taken from there, digit by digit.
-"""
+"""Settings beside each other: their accuracy, tuned and confirmed, paired differences, equal compute."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Final
 
@@ -14,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from analysis import load, selection, statistics
-from analysis.claims import Finding
 from analysis.evidence import Evidence
 from analysis.load import Sweep
+from analysis.tables.frames import frame
 from study import schema
 
 QUANTITIES: Final[Mapping[str, Callable[[Any], Any]]] = {
@@ -40,22 +36,11 @@ def best(sweep: Sweep, count: int = 1) -> pd.DataFrame:
     return selection.best(sweep.runs.assign(objective=sweep.runs["summary/objective"]), count)
 
 
-def trials(sweeps: Iterable[Sweep]) -> pd.DataFrame:
-    """Every trial of every sweep: how it ended, its settings, its summary."""
-    tables = [sweep.runs.assign(sweep=sweep.name) for sweep in sweeps if len(sweep.runs)]
-    if not tables:
-        return pd.DataFrame(columns=["sweep", "trial", "run_id"])
-    together = pd.concat(tables, ignore_index=True)
-    first = ["sweep", "trial", "scenario", "method", "name", "outcome", "reason"]
-    return together[[*first, *(column for column in together.columns if column not in first)]]
-
-
 def settings(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
     """One row a run: test accuracy over its lanes with intervals, decline, slope, interquartile mean."""
     rows = []
     for run in load.rows(runs):
         accuracy = sweep.accuracy(run["run_id"]).to_numpy(dtype=float)
-        slope = statistics.slope(accuracy)
         rows.append(
             {
                 "sweep": sweep.name,
@@ -71,20 +56,28 @@ def settings(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
                 "first_tenth": run["summary/accuracy_test_first_tenth"],
                 "last_tenth": run["summary/accuracy_test_last_tenth"],
                 **_with_bounds("decline", statistics.decline(accuracy), run["summary/decline_test"]),
-                **(_with_bounds("slope", slope) if np.isfinite(slope).all() else {}),
+                **(_with_bounds("slope", statistics.slope(accuracy)) if len(accuracy) > 1 else {}),
                 "lanes_diverged": run["summary/lanes_diverged"],
                 "gradient_evaluations": run["summary/gradient_evaluations"],
                 "run_id": run["run_id"],
             }
         )
-    return pd.DataFrame(rows)
+    return frame(
+        rows,
+        "sweep scenario method trial name selected_rank lanes tasks accuracy accuracy_low accuracy_high accuracy_iqm "
+        "first_tenth last_tenth decline decline_low decline_high slope slope_low slope_high lanes_diverged "
+        "gradient_evaluations run_id",
+    )
 
 
 def per_task(sweep: Sweep, run_id: str) -> pd.DataFrame:
     """Test accuracy of each task of one run over its lanes: columns task, accuracy, accuracy_low, accuracy_high."""
     accuracy = sweep.accuracy(run_id)
-    rows = [_with_bounds("accuracy", row) for row in accuracy.to_numpy(dtype=float)]
-    return pd.DataFrame(rows).assign(task=list(accuracy.index))
+    rows = [
+        {"task": task, **_with_bounds("accuracy", row)}
+        for task, row in zip(accuracy.index, accuracy.to_numpy(dtype=float), strict=True)
+    ]
+    return frame(rows, "task accuracy accuracy_low accuracy_high")
 
 
 def tuned_and_confirmed(tuned: Sweep, confirmation: Sweep) -> pd.DataFrame:
@@ -117,7 +110,12 @@ def tuned_and_confirmed(tuned: Sweep, confirmation: Sweep) -> pd.DataFrame:
                 "run_id_confirmed": run["run_id"],
             }
         )
-    return pd.DataFrame(rows)
+    return frame(
+        rows,
+        "confirmation scenario method name selected_rank objective_tuned objective_confirmed "
+        "objective_tuned_minus_confirmed accuracy_tuned accuracy_confirmed accuracy_confirmed_low accuracy_confirmed_high "
+        "accuracy_tuned_minus_confirmed lanes_tuned lanes_confirmed run_id_tuned run_id_confirmed",
+    )
 
 
 def winners_differences(confirmation: Sweep) -> pd.DataFrame:
@@ -145,7 +143,10 @@ def paper_differences(sweep: Sweep, evidence: Evidence) -> pd.DataFrame:
 def _differences(
     family: str, sweep: Sweep, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
 ) -> pd.DataFrame:
-    """First minus second of each pair in each of `QUANTITIES`, over the seeds that both have; p-values with Holm's correction."""
+    """First minus second of each pair in each of `QUANTITIES`, over the seeds that both have; p-values with Holm's correction.
+
+    There is no p-value with more seeds than the exact test takes, `statistics.MOST_FLIPPED`; NaN, and not in the family.
+    """
     rows = []
     for first, second in pairs:
         tables = sweep.accuracy(first["run_id"]), sweep.accuracy(second["run_id"])
@@ -154,7 +155,7 @@ def _differences(
             continue
         for quantity, reduce in QUANTITIES.items():
             values = [reduce(table[seeds].to_numpy(dtype=float)) for table in tables]
-            found = statistics.compare(*values)
+            found = _compared(*values)
             rows.append(
                 {
                     "family": family,
@@ -173,14 +174,29 @@ def _differences(
                     "run_id_second": second["run_id"],
                 }
             )
-    table = pd.DataFrame(rows)
-    if rows:
-        table.insert(list(table.columns).index("p") + 1, "p_holm", statistics.holm(table["p"].to_numpy()))
+    table = frame(
+        rows,
+        "family scenario quantity first second difference difference_low difference_high p p_holm effect_size superiority "
+        "lanes run_id_first run_id_second",
+    )
+    known = table["p"].notna()
+    table.loc[known, "p_holm"] = statistics.holm(table.loc[known, "p"].to_numpy(dtype=float))
     return table
 
 
+def _compared(first: Any, second: Any) -> statistics.Comparison:
+    if len(first) <= statistics.MOST_FLIPPED:
+        return statistics.compare(first, second)
+    d = np.where(np.isclose(first, second, rtol=statistics.TIE, atol=0), 0.0, first - second)
+    return statistics.Comparison(statistics.t_interval(d), np.nan, statistics.effect_size(d), statistics.superiority(d))
+
+
 def compute(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
-    """One row a run: what it cost in gradient evaluations, and its accuracy within the budget of the cheapest of its scenario."""
+    """One row a run: what it cost in gradient evaluations, and its accuracy within the budget of the cheapest of its scenario.
+
+    That is the mean over the tasks that it ended within this budget, `tasks_within_budget` of them from the first on: at two
+    gradients a step they are half of the tasks of the cheapest run, and not its later ones.
+    """
     rows = []
     for run in load.rows(runs):
         peers = runs[runs["scenario"] == run["scenario"]]
@@ -203,111 +219,10 @@ def compute(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
             accuracy = sweep.accuracy(run["run_id"]).loc[within].to_numpy(dtype=float)
             row |= _with_bounds("accuracy_within_budget", statistics.mean_accuracy(accuracy))
         rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def budget(sweeps: Iterable[Sweep]) -> pd.DataFrame:
-    """What each method of each scenario of each sweep was given and spent."""
-    rows = []
-    for sweep in sweeps:
-        for group in sweep.plan["groups"]:
-            runs = sweep.runs[(sweep.runs["scenario"] == group["scenario"]) & (sweep.runs["method"] == group["method"])]
-            last = runs.get(schema.GRADIENT_EVALUATIONS, pd.Series(dtype=float)).fillna(0)
-            seconds = (runs["ended"] - runs["started"]).dt.total_seconds()
-            rows.append(
-                {
-                    "sweep": sweep.name,
-                    "scenario": group["scenario"],
-                    "method": group["method"],
-                    "planned": group["trials"],
-                    **{word: int((runs["outcome"] == word).sum()) for word in ("finished", "stopped", "failed")},
-                    "other": int((~runs["outcome"].isin(["finished", "stopped", "failed"])).sum()),
-                    "lanes": len(sweep.plan["seeds"]),
-                    "tasks_trained": int(runs["tasks"].sum()),
-                    "gradient_evaluations": float(last.sum() * len(sweep.plan["seeds"])),
-                    "trial_hours": float(seconds.sum() / 3600),
-                    "trials_with_diverged_lanes": int(
-                        (runs.get(schema.DIVERGED_LANES, pd.Series(dtype=float)) > 0).sum()
-                    ),
-                    "run_id": sweep.run_id,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def diverged(sweeps: Iterable[Sweep]) -> pd.DataFrame:
-    """The trials with diverged lanes."""
-    rows = [
-        {
-            "sweep": sweep.name,
-            "scenario": run["scenario"],
-            "method": run["method"],
-            "name": run["name"],
-            "outcome": run["outcome"],
-            "lanes_diverged": run[schema.DIVERGED_LANES],
-            "lanes": len(run["seeds"]),
-            "run_id": run["run_id"],
-        }
-        for sweep in sweeps
-        for run in load.rows(sweep.runs)
-        if run.get(schema.DIVERGED_LANES, 0) > 0
-    ]
-    return pd.DataFrame(rows)
-
-
-def versions(sweeps: Iterable[Sweep]) -> pd.DataFrame:
-    """Versions, commit and device of each sweep."""
-    rows = []
-    for sweep in sweeps:
-        found = {
-            name.removeprefix("version/"): text for name, text in sweep.tags.items() if name.startswith("version/")
-        }
-        devices = ", ".join(sorted(set(sweep.runs["device"]) - {""}))
-        facts = {**found, "git commit": sweep.tags.get("git_commit", "unknown"), "devices": devices or "unknown"}
-        rows += [
-            {"sweep": sweep.name, "what": name, "version": text, "run_id": sweep.run_id} for name, text in facts.items()
-        ]
-    return pd.DataFrame(rows)
-
-
-def claims(findings: Sequence[Finding]) -> pd.DataFrame:
-    """One row a claim."""
-    return pd.DataFrame(
-        [
-            {
-                "claim": finding.claim,
-                "statement": finding.statement,
-                "criterion": finding.criterion,
-                "verdict": finding.verdict,
-                "here": finding.here,
-                "reason": finding.reason,
-            }
-            for finding in findings
-        ]
-    )
-
-
-def effects(findings: Sequence[Finding]) -> pd.DataFrame:
-    """One row an effect that a claim is judged by."""
-    return pd.DataFrame(
-        [
-            {
-                "claim": finding.claim,
-                "effect": effect.label,
-                "mean": effect.interval.mean,
-                "low": effect.interval.low,
-                "high": effect.interval.high,
-                "level": effect.interval.level,
-                "lanes": effect.interval.lanes,
-                "claimed_above": effect.low,
-                "claimed_below": effect.high,
-                "outcome": effect.outcome,
-                "lanes_needed": effect.lanes_needed,
-                "run_ids": " ".join(effect.run_ids),
-            }
-            for finding in findings
-            for effect in finding.effects
-        ]
+    return frame(
+        rows,
+        "sweep scenario method name gradient_evaluations times_the_cheapest accuracy tasks_within_budget "
+        "accuracy_within_budget accuracy_within_budget_low accuracy_within_budget_high run_id",
     )
 
 

@@ -1,0 +1,37 @@
+"""The tables of a report: sweeps in, data frames out, each row with the MLflow runs that its numbers come from.
+
+Accuracies, declines and differences are shares. A mean over lanes comes with the bounds of its 95 % t interval, `_low` and
+`_high`, NaN where one lane leaves them unknown. What MLflow has as a number of its own is taken from there, digit by digit.
+A table without rows has all its columns.
+"""
+
+from analysis.tables.accounts import budget, claims, diverged, effects, trials, versions
+from analysis.tables.compared import (
+    QUANTITIES,
+    best,
+    compute,
+    paper_differences,
+    per_task,
+    settings,
+    shown,
+    tuned_and_confirmed,
+    winners_differences,
+)
+
+__all__ = [
+    "QUANTITIES",
+    "best",
+    "budget",
+    "claims",
+    "compute",
+    "diverged",
+    "effects",
+    "paper_differences",
+    "per_task",
+    "settings",
+    "shown",
+    "trials",
+    "tuned_and_confirmed",
+    "versions",
+    "winners_differences",
+]
