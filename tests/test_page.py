@@ -12,7 +12,7 @@ OUTSIDE = """() => [...document.querySelectorAll('body *')]
     .filter(element => element.checkVisibility() && element.getBoundingClientRect().right > innerWidth + 0.5)
     .map(element => element.tagName + ': ' + element.textContent.trim().slice(0, 60))"""
 
-CUT = """() => [...document.querySelectorAll('th, td, td > div, summary, figcaption, nav a')]
+CUT = """() => [...document.querySelectorAll('.scroll, th, td, td > div, summary, figcaption, nav a')]
     .filter(element => element.checkVisibility() && element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0)
     .map(element => element.tagName + ': ' + element.textContent.trim().slice(0, 60))"""
 

@@ -10,23 +10,21 @@ import pandas as pd
 from analysis import load, tables
 from analysis.figures import bands, comparisons
 from analysis.load import Sweep
-from analysis.report.page import Column, Draw, Picture, Section, Table
+from analysis.report.page import Column, Draw, Picture, Section, Table, is_missing
 from analysis.report.paper import SETTINGS_COLUMNS, accuracy_pictures, difference_blocks
 from study import schema
 
 CONFIRMED_COLUMNS: Final = (
     Column("scenario", "scenario"),
     Column("name", "setting"),
-    Column("selected_rank", "place in the tuning", "count"),
+    Column("why", "why"),
     Column("objective_tuned", "objective tuned", "share"),
     Column("objective_confirmed", "objective confirmed", "share"),
     Column("objective_tuned_minus_confirmed", "objective, tuned minus confirmed", "signed"),
     Column("accuracy_tuned", "test accuracy tuned", "share"),
     Column("accuracy_confirmed", "test accuracy confirmed", "share"),
     Column("accuracy_tuned_minus_confirmed", "test accuracy, tuned minus confirmed", "signed"),
-    Column("lanes_confirmed", "fresh seeds", "count"),
-    Column("run_id_tuned", "run tuned", "run"),
-    Column("run_id_confirmed", "run confirmed", "run"),
+    Column("run_ids", "runs: tuned, confirmed", "run"),
 )
 
 COMPUTE_COLUMNS: Final = (
@@ -89,6 +87,10 @@ def _confirmation(tuned: Sweep, confirmation: Sweep) -> list[Table | Picture]:
     where = f"`{confirmation.name}` ({data}, {len(seeds)} fresh seeds {seeds[0]} to {seeds[-1]})"
     blocks: list[Table | Picture] = []
     both = tables.tuned_and_confirmed(tuned, confirmation)
+    both["why"] = [
+        "the paper's own" if is_missing(rank) else f"selected, place {rank}" for rank in both["selected_rank"]
+    ]
+    both["run_ids"] = both["run_id_tuned"] + " " + both["run_id_confirmed"]
     if len(both):
         for scenario in dict.fromkeys(both["scenario"]):
             found = load.rows(both[(both["scenario"] == scenario) & both["selected_rank"].notna()])
@@ -105,8 +107,7 @@ def _confirmation(tuned: Sweep, confirmation: Sweep) -> list[Table | Picture]:
         blocks.append(
             Table(
                 f"tuned_confirmed-{confirmation.name}",
-                f"Tuned against confirmed, {where}. A positive difference is what the choice owed to luck; settings "
-                "without a place are the paper's own, which nothing selected.",
+                f"Tuned against confirmed, {where}. A positive difference is what the choice owed to luck.",
                 both,
                 CONFIRMED_COLUMNS,
             )

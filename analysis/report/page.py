@@ -58,6 +58,11 @@ class Table:
         return True
 
     @property
+    def summary(self) -> str:
+        """The first sentence of the caption, for what a folded table shows of itself."""
+        return self.caption.split(". ")[0].rstrip(".")
+
+    @property
     def shown(self) -> tuple[Column, ...]:
         """The columns that the frame has."""
         return tuple(column for column in self.columns if column.key in self.frame)

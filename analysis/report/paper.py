@@ -192,11 +192,9 @@ def difference_blocks(name: str, what: str, differences: pd.DataFrame) -> list[T
         blocks.append(
             Picture(
                 f"{name}-{scenario}-{quantity.replace(' ', '_')}",
-                f"{scenario}: paired differences in {quantity}, seed by seed, with 95 % t intervals; {what}. Between "
-                f"the dashed lines a difference is below the margin of {claims.MARGIN:g}.",
-                _differences(
-                    f"{scenario}: differences in {quantity}", f"{quantity} (share), first minus second", drawn
-                ),
+                f"{scenario}: paired differences in {quantity}, seed by seed, with 95 % t intervals; {what}. In the "
+                f"shaded band a difference is below the margin of {claims.MARGIN:g}; p is after Holm's correction.",
+                _differences(f"{scenario}: differences in {quantity}, first minus second", "share", drawn),
                 tuple(dict.fromkeys(run for row in found for run in (row["run_id_first"], row["run_id_second"]))),
             )
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from analysis import importance, load
 from analysis.figures import heat, parallel, search, trials
+from analysis.figures.scales import setting_label
 from analysis.load import Sweep
 from analysis.report.page import Column, Draw, Picture, Section, Table
 from study import schema
@@ -132,7 +133,7 @@ def _map(
         rows = [0.0, *rows]
         known |= sgd
     values = [[float(known.get((row, column), math.nan)) for column in columns] for row in rows]
-    labels: tuple[Any, Any] = (sharpness.rpartition("/")[2], "lr")
+    labels = setting_label(sharpness), setting_label("optimizer/lr")
     return heat.HeatMap(title, rows, columns, *labels, values, "share", diverging)
 
 
