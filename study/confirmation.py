@@ -182,6 +182,6 @@ def _fresh(count: int, first: int, tunings: Sequence[Plan]) -> tuple[int, ...]:
             free = 1 + max(seed for tuning in tunings for seed in tuning.seeds)
             hint = f" {free}" if free <= SEED_LIMIT - count else ""
             raise StudyError(
-                f"Seed {min(seen)} is not fresh: the sweep {plan.name!r} has used it; choose others with --first-seed{hint}."
+                f"Seed {min(seen)} is not fresh: it is one of the sweep {plan.name!r}; choose others with --first-seed{hint}."
             )
     return tuple(seeds)

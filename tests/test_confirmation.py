@@ -1,5 +1,6 @@
 """Confirmations: the best by the objective and the paper's own settings, once more, on seeds that no tuning has seen."""
 
+import contextlib
 import inspect
 import itertools
 import json
@@ -312,7 +313,7 @@ def test_the_same_confirmation_twice_is_the_same_plan(tmp_path):
 
 def test_seeds_of_the_tuning_are_refused_and_the_next_free_ones_named(tmp_path):
     folder = tuned(tmp_path, seeds=5)
-    with pytest.raises(StudyError, match=r"Seed 3 is not fresh: the sweep 'tuned' .* --first-seed 5\."):
+    with pytest.raises(StudyError, match=r"Seed 3 is not fresh: it is one of the sweep 'tuned'; .* --first-seed 5\."):
         confirmed(folder, first_seed=3, seeds=1)
     with pytest.raises(StudyError, match="Seed 4 is not fresh"):
         confirmed(folder, first_seed=4, seeds=10)
@@ -322,7 +323,9 @@ def test_seeds_of_the_tuning_are_refused_and_the_next_free_ones_named(tmp_path):
 def test_seeds_of_any_other_tuning_are_refused_too(tmp_path):
     folder = tuned(tmp_path)
     other = make_plan(space({"sgd": Method(points=({},))}, seeds=(1001, 7)), name="other")
-    with pytest.raises(StudyError, match=r"Seed 1001 is not fresh: the sweep 'other' .* --first-seed 1002\."):
+    with pytest.raises(
+        StudyError, match=r"Seed 1001 is not fresh: it is one of the sweep 'other'; .* --first-seed 1002\."
+    ):
         confirmed(folder, others=[folder.plan, other])
     assert confirmed(folder, others=[folder.plan, other], seeds=1).seeds == (1000,)
     assert confirmed(folder, others=[other], first_seed=1002).seeds == (1002, 1003)
@@ -486,9 +489,12 @@ BAD_CONFIRMATIONS = {
     "a negative seed": (("tuned", "--first-seed", -1), "--first-seed"),
     "seeds beyond the last": (("tuned", "--first-seed", 2**31), "--first-seed"),
     "a seed that is a word": (("tuned", "--first-seed", "many"), "--first-seed"),
-    "a seed of the tuning": (("tuned", "--first-seed", 1), "Seed 1 is not fresh: the sweep 'tuned' has used it"),
-    "a seed of another sweep": (("tuned", "--first-seed", 500), "Seed 500 is not fresh: the sweep 'other' has used it"),
-    "a seed of another sweep by default": (("tuned",), "Seed 1005 is not fresh: the sweep 'other' has used it"),
+    "a seed of the tuning": (("tuned", "--first-seed", 1), "Seed 1 is not fresh: it is one of the sweep 'tuned'"),
+    "a seed of another sweep": (
+        ("tuned", "--first-seed", 500),
+        "Seed 500 is not fresh: it is one of the sweep 'other'",
+    ),
+    "a seed of another sweep by default": (("tuned",), "Seed 1005 is not fresh: it is one of the sweep 'other'"),
     "an unknown method": (("tuned", "--method", "sma"), "did you mean 'sam'"),
     "a method that was not tuned": (("tuned", "--method", "gnp"), "Unknown method 'gnp' here"),
     "an unknown scenario": (("tuned", "--scenario", "class_pair"), "did you mean 'class_pairs'"),
@@ -586,6 +592,21 @@ def test_what_was_not_confirmed_is_told(run, here, launched):
     assert "whether the seeds of 'broken' are fresh cannot be told" in notes
     run("confirm", "tuned", "--method", "sam")
     assert "class_pairs-sgd" not in "\n".join(launched[1][3])
+
+
+def test_what_was_not_confirmed_is_said_when_the_confirmation_begins(run, here, monkeypatch):
+    from study import sweep
+
+    tuned(here / "study-results", by_number(sgd=["failed", (0.5, 0.5)], sam=["failed", "failed"]))
+    monkeypatch.setattr(sweep, "connected", lambda execution, plan: contextlib.nullcontext(execution))
+    monkeypatch.setattr(commands, "_launch", lambda folder, *_: 0 if folder.plan.confirms else 1)
+    code, out, err = run("confirm", "tuned")
+    assert (code, out) == (0, "")
+    assert err.splitlines() == [
+        "note: 3 trials of 'tuned' are not done; the best of the others are confirmed.",
+        "note: no trial of class_pairs-sam has finished with an objective, so none of it was selected.",
+    ]
+    assert SweepFolder.open(here / "study-results", "tuned-confirm").task_counts == {"class_pairs": 3}
 
 
 @pytest.mark.parametrize(
