@@ -814,11 +814,22 @@ def test_a_confirmation_is_not_linked_to_another_sweep_of_its_tunings_name(store
 def real(tmp_path_factory):
     """A small sweep and two confirmations of it, beside each other."""
     place = tmp_path_factory.mktemp("real")
-    small = ("--set", "tasks/images_per_task=160", "--set", "tasks/count=2", "--seeds", 2, "--trials", 3)
+    small = (
+        "--set",
+        "tasks/images_per_task=160",
+        "--set",
+        "tasks/count=2",
+        "--seeds",
+        2,
+        "--trials",
+        3,
+        "--workers",
+        1,
+    )
     ran = study("run", "quickstart", "--scenario", "class_pairs", "--method", "sam", *small, cwd=place)
     assert ran.returncode == 0, ran.stderr
     with ThreadPoolExecutor() as pool:
-        words = ("confirm", "quickstart", "--seeds", 2, "--name")
+        words = ("confirm", "quickstart", "--seeds", 2, "--workers", 1, "--name")
         beside = [pool.submit(study, *words, name, cwd=place) for name in ("first", "second")]
         done = [future.result() for future in beside]
     for finished in done:
