@@ -132,14 +132,15 @@ def resume(
 )
 def confirm(
     name: Name,
-    top: Annotated[int, typer.Option(help="How many of the best of each method and scenario.")] = 1,
+    top: Annotated[int, typer.Option(help="How many of the best of each method in each scenario.")] = 1,
     seeds: Annotated[int, typer.Option(help="Fresh seeds of each trial.")] = 10,
     first_seed: Annotated[int, typer.Option(help="The first of them; the others count up from it.")] = 1000,
     set_: Settings = [],  # noqa: B006
     scenario: Annotated[list[str], typer.Option(help="Only this scenario. Repeatable.")] = [],  # noqa: B006
     method: Annotated[list[str], typer.Option(help="Only this method. Repeatable.")] = [],  # noqa: B006
     as_: Annotated[
-        str | None, typer.Option("--name", help="Name of the confirmation; default: that of the sweep, -confirm.")
+        str | None,
+        typer.Option("--name", help="Name of the confirmation; default: NAME-confirm, and -DATA if data/name is set."),
     ] = None,
     cpus_per_trial: CpusPerTrial = None,
     gpus_per_trial: GpusPerTrial = None,
@@ -149,7 +150,10 @@ def confirm(
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
 ) -> int:
-    """Run the best of each method, and the paper's own settings, again on fresh seeds that no tuning has used."""
+    """Run the best of each method, and the paper's own settings, again on fresh seeds that no tuning has used.
+
+    CPUs, cluster, data folder and MLflow are those of the sweep unless given anew. What was tuned cannot be overruled.
+    """
     from study import commands
 
     return commands.confirm(

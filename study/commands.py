@@ -54,36 +54,39 @@ def confirm(
     from study import confirmation
 
     tuned = SweepFolder.open(directory, tuned_name)
-    others = [plan for plan in _plans(directory) if plan.phase != "confirm"]
+    others, notes = _tunings(directory)
     made = confirmation.make_confirmation(
         tuned,
-        name=name or confirmation.default_name(tuned_name, overrides),
+        name=confirmation.default_name(tuned_name, overrides) if name is None else name,
         overrides=overrides,
         others=others,
         **choices,
     )
     undone = tuned.plan.trial_count - sum(history.is_done for history in tuned.histories())
     if undone:
-        display.complain(f"note: {undone} trials of {tuned_name!r} are not done; the best of the others are confirmed.")
-    for label in confirmation.unconfirmed(tuned, made):
-        display.complain(f"note: no trial of {label} has finished, so none of it was selected.")
+        notes.append(f"{undone} trials of {tuned_name!r} are not done; the best of the others are confirmed.")
+    notes += [
+        f"no trial of {label} has finished with an objective, so none of it was selected."
+        for label in confirmation.unconfirmed(tuned, made, choices["scenarios"], choices["methods"])
+    ]
     kept = tuned.execution.model_copy(update={"workers": None, "gpus_per_trial": None})
-    return _begin(made, directory, kept.model_copy(update={k: v for k, v in changes.items() if v is not None}))
+    changed = kept.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    return _begin(made, directory, changed, notes)
 
 
-def _plans(directory: Path) -> list[Plan]:
-    """The plans of all sweeps in a folder; one that cannot be read is told of and passed over."""
-    plans = []
+def _tunings(directory: Path) -> tuple[list[Plan], list[str]]:
+    """The plans of all sweeps in a folder but confirmations, and a note of each sweep that cannot be read."""
+    plans, notes = [], []
     for name in folder.names(directory):
         try:
             plans.append(SweepFolder.open(directory, name).plan)
         except StudyError as error:
-            display.complain(f"note: whether its seeds are used cannot be told: {error}")
-    return plans
+            notes.append(f"whether the seeds of {name!r} are fresh cannot be told: {error}")
+    return [plan for plan in plans if plan.phase != "confirm"], notes
 
 
-def _begin(made: Plan, directory: Path, execution: Execution) -> int:
-    """Launches a new sweep of that plan, once all that it needs is there. Returns the exit code."""
+def _begin(made: Plan, directory: Path, execution: Execution, notes: Sequence[str] = ()) -> int:
+    """Launches a new sweep of that plan, once all that it needs is there, and says the notes. Returns the exit code."""
     folder.check_new(directory, made.name)
     from study import store
 
@@ -98,6 +101,8 @@ def _begin(made: Plan, directory: Path, execution: Execution) -> int:
 
     with sweep.connected(execution, made) as resolved:
         made_folder = SweepFolder.create(directory, made, execution, task_counts)
+        for note in notes:
+            display.complain(f"note: {note}")
         with made_folder.locked():
             return _launch(made_folder, resolved, uri)
 

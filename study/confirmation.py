@@ -7,6 +7,7 @@ arXiv 2403.09066). A confirmation is a sweep like any other, of explicit points 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -46,7 +47,7 @@ def make_confirmation(
     Args:
         tuned: the sweep; its best trials are those with the highest objective, see `analysis.selection.best`.
         name: of the confirmation.
-        top: how many of the best of each method and scenario.
+        top: how many of the best configurations of each method and scenario; fewer where fewer have finished.
         seeds, first_seed: so many seeds from this one up.
         overrides: settings by slash name that are to differ from the tuning, such as the data set; none that was tried.
         scenarios, methods: only these; empty: all of the sweep.
@@ -56,7 +57,6 @@ def make_confirmation(
         StudyError: nothing can be selected, the seeds overlap with those of a tuning, a setting that was tuned is overruled, or
             anything else of it is unknown or impossible.
     """
-    check_name(name)
     overrides = dict(overrides or {})
     check_overrides(overrides)
     for option, count in (("--top", top), ("--seeds", seeds)):
@@ -66,18 +66,14 @@ def make_confirmation(
     histories = tuned.histories()
     _check_untuned(overrides, histories)
     rank = {key: rank for group in _ranked(histories, top) for rank, key in enumerate(group, 1)}
-    in_scenarios = chosen("scenario", scenarios, list(dict.fromkeys(group.scenario for group in tuned.plan.groups)))
-    of_methods = chosen("method", methods, list(dict.fromkeys(group.method for group in tuned.plan.groups)))
     groups = [
         _group(tuned.plan, group, [history for history in histories if history.group == group.label], rank, overrides)
-        for group in tuned.plan.groups
-        if group.scenario in in_scenarios and group.method in of_methods
+        for group in _chosen_groups(tuned.plan, scenarios, methods)
     ]
     plan = Plan(
         name=name,
         space=tuned.plan.space,
-        description=f"Confirmation of {tuned.plan.name}: the best {top} of each method by the objective and the paper's own "
-        "settings, in full, on fresh seeds.",
+        description=_description(tuned.plan.name, top, overrides),
         citation=tuned.plan.citation,
         phase="confirm",
         seeds=_fresh(seeds, first_seed, [tuned.plan, *others]),
@@ -88,37 +84,58 @@ def make_confirmation(
         confirms=Tuning(sweep=tuned.plan.name, identity=tuned.identity),
     )
     if not plan.groups:
-        raise StudyError(f"Nothing of {tuned.plan.name!r} can be confirmed: no trial of these methods has finished.")
+        raise StudyError(
+            f"Nothing of {tuned.plan.name!r} can be confirmed: no trial of these methods has finished with an objective."
+        )
     check_trials(plan)
+    check_name(name)
     return plan
 
 
-def unconfirmed(tuned: SweepFolder, plan: Plan) -> list[str]:
-    """Groups that the plan could have but of which no trial was selected, because none has finished."""
+def unconfirmed(
+    tuned: SweepFolder, plan: Plan, scenarios: Sequence[str] = (), methods: Sequence[str] = ()
+) -> list[str]:
+    """Labels of the groups asked for of which the plan has no selected trial, because none has finished with an objective."""
     selected = {group.label for group in plan.groups if any(origin.rank for origin in group.origins)}
-    wanted = {group.scenario for group in plan.groups}, {group.method for group in plan.groups}
-    return [
-        group.label
-        for group in tuned.plan.groups
-        if group.scenario in wanted[0] and group.method in wanted[1] and group.label not in selected
-    ]
+    wanted = [group.label for group in _chosen_groups(tuned.plan, scenarios, methods)]
+    return [label for label in wanted if label not in selected]
+
+
+def _chosen_groups(plan: Plan, scenarios: Sequence[str], methods: Sequence[str]) -> list[Group]:
+    """The groups of these scenarios and methods; empty: all. Raises StudyError for an unknown one."""
+    in_scenarios = chosen("scenario", scenarios, list(dict.fromkeys(group.scenario for group in plan.groups)))
+    of_methods = chosen("method", methods, list(dict.fromkeys(group.method for group in plan.groups)))
+    return [group for group in plan.groups if group.scenario in in_scenarios and group.method in of_methods]
+
+
+def _description(tuned: str, top: int, overrides: Flat) -> str:
+    best = "the best" if top == 1 else f"up to {top} of the best"
+    changes = ", ".join(f"{name}={json.dumps(value)}" for name, value in overrides.items())
+    return (
+        f"Confirmation of {tuned}: {best} of each method and scenario by the objective, and the paper's own settings, on fresh "
+        f"seeds, without early stopping{f', with {changes}' if changes else ''}."
+    )
 
 
 def _ranked(histories: Sequence[TrialHistory], top: int) -> list[list[str]]:
-    """Keys of the best trials of each group, best first."""
-    best = results.best_keys(histories, top)
-    group_of = {history.key: history.group for history in histories}
-    return [[key for key in best if group_of[key] == group] for group in dict.fromkeys(group_of.values())]
+    """Keys of the best trials of each group, best first; a configuration that was tried again counts once."""
+    found = {history.key: history for history in histories}
+    ranked: dict[str, dict[str, str]] = {}
+    for key in results.best_keys(histories, len(histories)):
+        configuration = json.dumps(found[key].config, sort_keys=True)
+        ranked.setdefault(found[key].group, {}).setdefault(configuration, key)
+    return [list(keys.values())[:top] for keys in ranked.values()]
 
 
 def _check_untuned(overrides: Flat, histories: Sequence[TrialHistory]) -> None:
-    tuned = {name for history in histories for name in history.tried}
-    for name in overrides:
-        if name in tuned:
-            raise StudyError(
-                f"{name} was tuned, so it cannot be set in a confirmation: what would be confirmed is not what was selected; "
-                f"leave it away, or run a new sweep with it."
-            )
+    tuned = sorted({name for history in histories for name in history.tried})
+    for given in overrides:
+        for name in tuned:
+            if given == name or given.startswith(f"{name}/") or name.startswith(f"{given}/"):
+                raise StudyError(
+                    f"{name} was tuned, so it cannot be set in a confirmation: what would be confirmed is not what was "
+                    f"selected; leave it away, or run a new sweep with it."
+                )
 
 
 def _group(plan: Plan, group: Group, histories: Sequence[TrialHistory], rank: dict[str, int], overrides: Flat) -> Group:
@@ -132,6 +149,12 @@ def _group(plan: Plan, group: Group, histories: Sequence[TrialHistory], rank: di
         config = plan.trial_config(group, point)
         same = [key for key, other in tuned_as.items() if other == config]
         if not any(key in rank for key in same):
+            for name in overrides:
+                if name in point:
+                    raise StudyError(
+                        f"{name} cannot be set in a confirmation: the paper's own settings, which it runs too, have a value of "
+                        f"their own for it; leave it away, or run a new sweep with it."
+                    )
             points.append(dict(point))
             origins.append(Origin(trial=same[0] if same else None))
     return Group(
@@ -147,16 +170,18 @@ def _group(plan: Plan, group: Group, histories: Sequence[TrialHistory], rank: di
 
 def _fresh(count: int, first: int, tunings: Sequence[Plan]) -> tuple[int, ...]:
     """So many seeds from `first` up. Raises StudyError when a tuning has seen one of them."""
-    if not 0 <= first <= SEED_LIMIT - count:
+    seeds = range(first, first + count)
+    if first < 0 or seeds[-1] >= SEED_LIMIT:
         raise StudyError(
-            f"--first-seed must be from 0 to {SEED_LIMIT - count} for {count} seeds below 2^31, not {first}."
+            f"Seeds must be from 0 to {SEED_LIMIT - 1}, not from {first} to {seeds[-1]}; choose others with --first-seed and "
+            f"--seeds."
         )
-    seeds = tuple(range(first, first + count))
     for plan in tunings:
-        seen = sorted(set(seeds) & set(plan.seeds))
+        seen = [seed for seed in plan.seeds if seed in seeds]
         if seen:
             free = 1 + max(seed for tuning in tunings for seed in tuning.seeds)
+            hint = f" {free}" if free <= SEED_LIMIT - count else ""
             raise StudyError(
-                f"Seed {seen[0]} is not fresh: the sweep {plan.name!r} has used it; choose others with --first-seed {free}."
+                f"Seed {min(seen)} is not fresh: it is one of the sweep {plan.name!r}; choose others with --first-seed{hint}."
             )
-    return seeds
+    return tuple(seeds)

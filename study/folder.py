@@ -99,14 +99,19 @@ class SweepFolder:
         lines = list(LineReader(root / "sweep.jsonl").new_lines())
         if not lines or lines[0].get("kind") != "plan":
             raise StudyError(f"{str(root / 'sweep.jsonl')!r} does not begin with the plan of a sweep.")
-        plan = Plan.from_plain(lines[0]["plan"], str(root))
-        execution = Execution(**lines[0]["execution"])
-        for line in lines[1:]:
-            if line["kind"] == "budget":
-                plan = plan.with_trials(line["trials"])
-            elif line["kind"] == "start":
-                execution = Execution(**line["execution"])
-        return cls(root, plan, execution, lines[0]["task_counts"])
+        try:
+            plan = Plan.from_plain(lines[0]["plan"], str(root))
+            execution = Execution(**lines[0]["execution"])
+            for line in lines[1:]:
+                if line["kind"] == "budget":
+                    plan = plan.with_trials(line["trials"])
+                elif line["kind"] == "start":
+                    execution = Execution(**line["execution"])
+            return cls(root, plan, execution, lines[0]["task_counts"])
+        except (KeyError, TypeError, ValueError):  # of another version, or by another hand
+            raise StudyError(
+                f"{str(root / 'sweep.jsonl')!r} is not the log of a sweep that this version reads."
+            ) from None
 
     @property
     def directory(self) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 import search_spaces
 from search_spaces import SearchSpace
 from study import display, folder, plan, results
+from study.config import StudyError, TrialConfig
 from study.folder import SweepFolder
 from study.record import TrialHistory, short
 
@@ -44,16 +45,26 @@ def show_results(opened: SweepFolder) -> None:
 
 
 def _show_confirmed(opened: SweepFolder, finished: Sequence[TrialHistory]) -> None:
-    """A table for each scenario: objective where it was tuned and on fresh seeds, and the confirmed test accuracy."""
+    """A table for each scenario: objective where it was tuned and on fresh seeds, and the confirmed test accuracy.
+
+    Their difference is left out where a setting is not what it was in the tuning, for then it would tell of that setting too.
+    """
     tuned = _tuned(opened)
+    changes: dict[str, Any] = {}
     for scenario in dict.fromkeys(history.scenario for history in finished):
         rows = []
         for history in finished:
             if history.scenario != scenario:
                 continue
             origin = opened.plan.origin(history.group, history.number)
-            before = tuned[origin.trial].summary.get("summary/objective") if origin.trial in tuned else None
             after = history.summary.get("summary/objective")
+            before = difference = None
+            if origin.trial in tuned:
+                before = tuned[origin.trial].summary.get("summary/objective")
+                changed = _changed(tuned[origin.trial], history)
+                changes |= changed
+                if before is not None and after is not None and not changed:
+                    difference = before - after
             rows.append(
                 (
                     history.method,
@@ -61,7 +72,7 @@ def _show_confirmed(opened: SweepFolder, finished: Sequence[TrialHistory]) -> No
                     f"best, place {origin.rank}" if origin.rank else "the paper's own",
                     display.number(before),
                     display.number(after),
-                    display.number(before - after if before is not None and after is not None else None),
+                    display.number(difference),
                     display.number(history.summary["summary/accuracy_test"]),
                     f"{history.summary['summary/lanes_diverged']:.0f} of {len(history.seeds)}",
                 )
@@ -77,18 +88,32 @@ def _show_confirmed(opened: SweepFolder, finished: Sequence[TrialHistory]) -> No
             "diverged",
         ]
         display.show_table(f"{scenario}: confirmed on fresh seeds", columns, rows, numeric=5)
-    display.remark(
-        "Shares, averaged over tasks and seeds. The objective is accuracy on held-out training images; a positive difference is "
-        "what the selected trial owed to the luck of its draw."
-    )
+    text = "Shares, averaged over tasks and seeds. The objective is accuracy on held-out training images"
+    if changes:
+        words = ", ".join(f"{name}={json.dumps(value)}" for name, value in changes.items())
+        display.remark(f"{text}. The tuning had other settings than {words}, so there is no difference to tell.")
+    else:
+        display.remark(
+            f"{text}; a positive difference of a selected trial is the luck that it was selected by, give or take chance."
+        )
+
+
+def _changed(tuned: TrialHistory, confirmed: TrialHistory) -> dict[str, Any]:
+    """The settings of a confirmed trial, by slash name, that are not those of the tuning; where it is computed does not count."""
+    before, after = (TrialConfig.from_plain(history.config).flat() for history in (tuned, confirmed))
+    names = {**before, **after}.keys() - {"training/device"}
+    return {name: after.get(name) for name in sorted(names) if before.get(name) != after.get(name)}
 
 
 def _tuned(confirmation: SweepFolder) -> dict[str, TrialHistory]:
-    """The trials of the sweep that a confirmation confirms, by key; none when its folder is elsewhere."""
+    """The trials of the sweep that a confirmation confirms, by key; none when its folder is elsewhere or cannot be read."""
     tuning = confirmation.plan.confirms
-    if tuning is None or tuning.sweep not in folder.names(confirmation.directory):
+    if tuning is None:
         return {}
-    tuned = SweepFolder.open(confirmation.directory, tuning.sweep)
+    try:
+        tuned = SweepFolder.open(confirmation.directory, tuning.sweep)
+    except StudyError:
+        return {}
     return {history.key: history for history in tuned.histories()} if tuned.identity == tuning.identity else {}
 
 

@@ -34,8 +34,8 @@ class Origin(StrictSettings):
 
     Attributes:
         trial: key of the tuning trial with these settings; None: no trial had them.
-        rank: its place by the objective among the trials of its method and scenario, from 1; None: it was not selected, but
-            is one of the paper's own settings.
+        rank: its place by the objective among the configurations of its method and scenario, from 1; None: it was not
+            selected, but is one of the paper's own settings.
     """
 
     trial: str | None = None
@@ -142,7 +142,8 @@ def check_name(name: str) -> str:
     """The name, if it can name a sweep, a method or a scenario, and so a folder. Raises StudyError otherwise."""
     if not NAME.fullmatch(name):
         raise StudyError(
-            f"{name!r} cannot be a name: use letters, digits, '.', '_' and '-', with a letter or digit first, and no path."
+            f"{name!r} cannot be a name: use at most 100 letters, digits, '.', '_' and '-', with a letter or digit first, "
+            f"and no path."
         )
     return name
 

@@ -48,6 +48,16 @@ def study(*words: object, cwd: Path, timeout: float = 200, **environment: str) -
     )
 
 
+def assert_one_sentence(code: int, out: str, err: str) -> None:
+    """A refusal: exit code 2, one sentence on standard error, nothing else."""
+    assert code == 2, err
+    assert out == ""
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith("study: ")
+    assert err.rstrip().endswith((".", ")")), err
+    assert "Traceback" not in err
+
+
 def lines_of(path: Path) -> list[dict[str, Any]]:
     """The lines of a record."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

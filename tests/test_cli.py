@@ -6,58 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from sweep_fixtures import REPOSITORY, clean_environment, folder_of, plan_of, run_all, study
+from sweep_fixtures import REPOSITORY, assert_one_sentence, clean_environment, folder_of, plan_of, run_all, study
 
 import search_spaces
-from study import cli
 
 CLOSED = "127.0.0.1:9"
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty folder to stand in, and no setting from the environment."""
-    monkeypatch.chdir(tmp_path)
-    for variable in ("MLFLOW_TRACKING_URI", "STUDY_DATA", "RAY_ADDRESS"):
-        monkeypatch.delenv(variable, raising=False)
-    return tmp_path
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """Runs the command line in this process: (exit code, standard output, standard error)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["study", *map(str, words)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capfd.readouterr()
-        return exit_.value.code or 0, out, err
-
-    return call
-
-
-@pytest.fixture
-def refused(here, run):
-    """Runs the command line, expects a refusal in one sentence that leaves nothing behind, and gives the sentence."""
-
-    def call(*words):
-        before = sorted(here.rglob("*"))
-        code, out, err = run(*words)
-        assert_one_sentence(code, out, err)
-        assert sorted(here.rglob("*")) == before
-        return err
-
-    return call
-
-
-def assert_one_sentence(code, out, err):
-    assert code == 2, err
-    assert out == ""
-    assert len(err.splitlines()) == 1, err
-    assert err.startswith("study: ")
-    assert err.rstrip().endswith((".", ")")), err
-    assert "Traceback" not in err
 
 
 QUICK = ("run", "quickstart")
@@ -416,7 +369,7 @@ def test_more_than_the_cluster_has_is_refused(tmp_path, what):
     assert list(tmp_path.iterdir()) == []
 
 
-COMMANDS = ["run", "resume", "sync", "list", "show", "trial", "best", "export", "ui"]
+COMMANDS = ["run", "resume", "confirm", "sync", "list", "show", "trial", "best", "export", "ui"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
