@@ -237,7 +237,7 @@ def test_failed_running_and_waiting_trials_are_told(directory, uri):
     outcomes = {row["trial"]["text"]: row["outcome"]["text"] for row in tables.rows("all_trials")}
     assert outcomes["class_pairs-sgd-001"] == "failed"
     assert outcomes["class_pairs-gnp-003"] == "interrupted"
-    assert "not there: sgd lr=0.001 on class_pairs" in words
+    assert "no finished trial of sgd lr=0.001 on class_pairs" in words
     budget = {row["method"]["text"]: row for row in tables.rows("budget")}
     assert budget["sgd"]["failed"]["values"] == [1]
     assert budget["gnp"]["not done"]["values"] == [1]
@@ -269,7 +269,7 @@ def test_an_absent_method_is_told(directory, uri):
     sent(confirmation)
     words, tables = page_of(directory, uri, "two-methods")
     assert "Nothing about gnp: not part of this sweep." in words
-    assert "not there: sam lr=0.01 on permuted_pixels" in words.replace("sgd lr=0.01 on permuted_pixels, ", "")
+    assert "no finished trial of gnp lr=0.01 on class_pairs" in words
     assert len(list(tables.rows("winners_differences-two-methods-confirm"))) == 2
 
 
