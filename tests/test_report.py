@@ -225,6 +225,23 @@ def test_without_confirmation_the_report_says_so_and_compares_no_winners(directo
     assert "3 seeds cannot bear a verdict; at least 6 are needed" in words
 
 
+def test_a_confirmation_on_other_data_is_not_taken_for_luck(directory, uri):
+    folder = tuned(directory, "moved", scenarios=["class_pairs"], methods=["sgd", "sam"])
+    play(folder)
+    sent(folder)
+    for name, overrides in (("moved-confirm", {}), ("moved-fashion", {"data/name": "fashion_mnist"})):
+        confirmation = confirmed(folder, name, overrides=overrides)
+        play(confirmation)
+        sent(confirmation)
+    words, tables = page_of(directory, uri, "moved")
+    assert (
+        "moved-fashion (fashion_mnist, 7 fresh seeds 1000 to 1006). Tuning and confirmation differ in data/name"
+        in words
+    )
+    assert "moved-confirm (mnist5k, 7 fresh seeds 1000 to 1006). A positive difference" in words
+    assert {"winners-moved-confirm", "winners-moved-fashion"} <= set(tables.tables)
+
+
 def test_failed_running_and_waiting_trials_are_told(directory, uri):
     fates = {"class_pairs-sgd-001": "failed", "class_pairs-gnp-003": "running"}
     folder = tuned(directory, "partial", scenarios=["class_pairs"])

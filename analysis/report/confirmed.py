@@ -10,9 +10,10 @@ import pandas as pd
 from analysis import load, tables
 from analysis.figures import bands, comparisons
 from analysis.load import Sweep
-from analysis.report.page import Column, Draw, Picture, Section, Table, is_missing
+from analysis.report.page import Column, Draw, Picture, Section, Table, is_missing, joined
 from analysis.report.paper import SETTINGS_COLUMNS, accuracy_pictures, difference_blocks
 from study import schema
+from study.config import TrialConfig
 
 CONFIRMED_COLUMNS: Final = (
     Column("scenario", "scenario"),
@@ -85,33 +86,7 @@ def _confirmation(tuned: Sweep, confirmation: Sweep) -> list[Table | Picture]:
         ", ".join(dict.fromkeys(confirmation.runs["data/name"])) if "data/name" in confirmation.runs else "no data yet"
     )
     where = f"`{confirmation.name}` ({data}, {len(seeds)} fresh seeds {seeds[0]} to {seeds[-1]})"
-    blocks: list[Table | Picture] = []
-    both = tables.tuned_and_confirmed(tuned, confirmation)
-    both["why"] = [
-        "the paper's own" if is_missing(rank) else f"selected, place {rank}" for rank in both["selected_rank"]
-    ]
-    both["run_ids"] = both["run_id_tuned"] + " " + both["run_id_confirmed"]
-    if len(both):
-        for scenario in dict.fromkeys(both["scenario"]):
-            found = load.rows(both[(both["scenario"] == scenario) & both["selected_rank"].notna()])
-            if found:
-                blocks.append(
-                    Picture(
-                        f"tuned_confirmed-{confirmation.name}-{scenario}",
-                        f"{scenario}: mean test accuracy of the selected trials on the seeds of the tuning and on fresh "
-                        f"seeds, with 95 % t intervals, {where}.",
-                        _dumbbells(f"{scenario}: tuned and confirmed", found),
-                        tuple(dict.fromkeys(row[key] for row in found for key in ("run_id_tuned", "run_id_confirmed"))),
-                    )
-                )
-        blocks.append(
-            Table(
-                f"tuned_confirmed-{confirmation.name}",
-                f"Tuned against confirmed, {where}. A positive difference is what the choice owed to luck.",
-                both,
-                CONFIRMED_COLUMNS,
-            )
-        )
+    blocks = _promised_and_kept(tuned, confirmation, where)
     winners = confirmation.finished[confirmation.finished["selected_rank"] == 1]
     if len(winners):
         blocks += accuracy_pictures(f"winners-{confirmation.name}", confirmation, winners)
@@ -129,6 +104,56 @@ def _confirmation(tuned: Sweep, confirmation: Sweep) -> list[Table | Picture]:
             tables.winners_differences(confirmation),
         )
     return blocks
+
+
+def _promised_and_kept(tuned: Sweep, confirmation: Sweep, where: str) -> list[Table | Picture]:
+    """Tuned against confirmed: a picture of the selected trials of each scenario, and a table of all that both sweeps have."""
+    both = tables.tuned_and_confirmed(tuned, confirmation)
+    if not len(both):
+        return []
+    both["why"] = [
+        "the paper's own" if is_missing(rank) else f"selected, place {rank}" for rank in both["selected_rank"]
+    ]
+    both["run_ids"] = both["run_id_tuned"] + " " + both["run_id_confirmed"]
+    changed = _changed(tuned, confirmation, both)
+    meaning = (
+        f"Tuning and confirmation differ in {joined(changed)}, so the differences tell of that too, not of luck alone."
+        if changed
+        else "A positive difference of a selected trial is the luck that it was selected by, give or take chance."
+    )
+    blocks: list[Table | Picture] = []
+    for scenario in dict.fromkeys(both["scenario"]):
+        found = load.rows(both[(both["scenario"] == scenario) & both["selected_rank"].notna()])
+        if found:
+            blocks.append(
+                Picture(
+                    f"tuned_confirmed-{confirmation.name}-{scenario}",
+                    f"{scenario}: mean test accuracy of the selected trials on the seeds of the tuning and on fresh seeds, "
+                    f"with 95 % t intervals, {where}. {meaning}",
+                    _dumbbells(f"{scenario}: tuned and confirmed", found),
+                    tuple(dict.fromkeys(row[key] for row in found for key in ("run_id_tuned", "run_id_confirmed"))),
+                )
+            )
+    caption = f"Tuned against confirmed, {where}. {meaning}"
+    return [*blocks, Table(f"tuned_confirmed-{confirmation.name}", caption, both, CONFIRMED_COLUMNS)]
+
+
+def _changed(tuned: Sweep, confirmation: Sweep, both: pd.DataFrame) -> list[str]:
+    """The settings, as code, that are not the same in the tuning and in the confirmation; where it is computed does not count."""
+    before = tuned.runs.set_index("run_id").loc[both["run_id_tuned"]]
+    after = confirmation.runs.set_index("run_id").loc[both["run_id_confirmed"]]
+    names = [
+        name for name in map(str, after) if name.split("/")[0] in TrialConfig.model_fields and name != "training/device"
+    ]
+    return [
+        f"`{name}`"
+        for name in names
+        if name not in before
+        or any(
+            old != new and not (is_missing(old) and is_missing(new))
+            for old, new in zip(before[name], after[name], strict=True)
+        )
+    ]
 
 
 def _dumbbells(title: str, found: Sequence[dict[str, object]]) -> Draw:
