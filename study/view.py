@@ -112,8 +112,8 @@ class SweepView:
         if key not in self._trials:
             record = TrialRecord(self._folder.root / "trials" / key / "record.jsonl")
             run = self._run("trial", key, record.history.name, record.history.started)
-            _log(client, run, tags=self._origin(record.history))
-            self._trials[key] = _TrialView(client, run, record, self._folder, self._drawings)
+            origin = self._origin(record.history)
+            self._trials[key] = _TrialView(client, run, record, self._folder, self._drawings, origin)
         self._trials[key].update()
 
     def _origin(self, history: TrialHistory) -> dict[str, Any]:
@@ -157,7 +157,13 @@ class _TrialView:
     """One trial's run."""
 
     def __init__(
-        self, client: MlflowClient, run: str, record: TrialRecord, folder: SweepFolder, drawings: Drawings
+        self,
+        client: MlflowClient,
+        run: str,
+        record: TrialRecord,
+        folder: SweepFolder,
+        drawings: Drawings,
+        origin: Mapping[str, Any],
     ) -> None:
         self._client = client
         self._run = run
@@ -167,9 +173,9 @@ class _TrialView:
         self._summarised = bool(client.get_metric_history(run, "summary/accuracy_test"))
         self._facts: dict[str, Any] = {}
         self._shown = ""
-        self._describe(folder)
+        self._describe(folder, origin)
 
-    def _describe(self, folder: SweepFolder) -> None:
+    def _describe(self, folder: SweepFolder, origin: Mapping[str, Any]) -> None:
         history = self._record.history
         flat = TrialConfig.from_plain(history.config).flat()
         params = {"optimizer/rho": 0, "optimizer/lambda": 0, **flat, "seeds": json.dumps(history.seeds)}
@@ -179,6 +185,7 @@ class _TrialView:
             "phase": history.phase,
             "dataset": str(flat["data/name"]),
             "space": folder.plan.space,
+            **origin,
         }
         _log(self._client, self._run, params=params, tags=tags)
         self._client.log_text(self._run, yaml_text(history.config), "configuration.yaml")

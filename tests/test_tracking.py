@@ -289,6 +289,7 @@ def test_a_store_that_is_away_for_a_while_loses_nothing(directory, uri, client, 
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and len(runs_of(uri, folder)) < 5:  # closing would end its patience
         time.sleep(0.05)
+    assert len(runs_of(uri, folder)) == 5  # it got there by itself, and not by the sync below
     tracker.close()
     monkeypatch.setattr(MlflowClient, call, working)
     assert "MLflow is away, trying again: away" in said
