@@ -143,7 +143,9 @@ def _changed(tuned: Sweep, confirmation: Sweep, both: pd.DataFrame) -> list[str]
     before = tuned.runs.set_index("run_id").loc[both["run_id_tuned"]]
     after = confirmation.runs.set_index("run_id").loc[both["run_id_confirmed"]]
     names = [
-        name for name in map(str, after) if name.split("/")[0] in TrialConfig.model_fields and name != "training/device"
+        name
+        for name in map(str, after)
+        if "/" in name and name.split("/")[0] in TrialConfig.model_fields and name != "training/device"
     ]
     return [
         f"`{name}`"
