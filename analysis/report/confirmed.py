@@ -112,7 +112,7 @@ def _promised_and_kept(tuned: Sweep, confirmation: Sweep, where: str) -> list[Ta
     if not len(both):
         return []
     both["why"] = [
-        "the paper's own" if is_missing(rank) else f"selected, place {rank}" for rank in both["selected_rank"]
+        "the paper's own" if is_missing(rank) else f"selected, place {int(rank)}" for rank in both["selected_rank"]
     ]
     both["run_ids"] = both["run_id_tuned"] + " " + both["run_id_confirmed"]
     changed = _changed(tuned, confirmation, both)
