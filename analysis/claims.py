@@ -6,6 +6,9 @@ setting), in the paper's six settings of a scenario: SGD, SAM and GNP at two lea
 - "similar", "stable", "noticeable" and "significant" are told apart by one margin, `MARGIN` = one percentage point of accuracy.
 - An effect is a number per lane: the decline (first tenth of the tasks minus last tenth), the mean over the tasks, or a paired
   difference of these between two settings with the same seed. A criterion says between which bounds the effect must lie.
+- A decline is that of the curve. Where later tasks are harder, as pairs of digits may be, that is part of it; a difference
+  between methods is free of it. A method that never learns has nothing to lose and does not decline: read C1 and C7 beside the
+  accuracies.
 - An effect *holds* when its t interval over lanes lies within its bounds, *fails* when it lies beyond one of them, and is *open*
   otherwise. The intervals of one claim are simultaneous (Bonferroni: level 1 - 0.05 / number of its effects).
 - A claim is *reproduced* when all its effects hold, *contradicted* when one fails, *undecided* otherwise: also when a setting is

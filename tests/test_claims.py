@@ -47,13 +47,13 @@ ENDS_AT_MARGIN = {
 """Truths on the border of each claim: the other effects are far inside."""
 
 
-def study(changes, noise=0.002, lanes=10, draw=None, tasks=20):
+def study(changes, noise=0.002, lanes=10, draw=None, tasks=20, settings=SETTINGS):
     """The twelve settings at 0.9 throughout, but for (start, end) of some."""
     draw = draw or np.random.default_rng(1)
     table = {Setting(*key): ends for key, ends in changes.items()}
     return {
         setting: curve(tasks, *table.get(setting, (0.9, 0.9)), lanes=lanes, noise=noise, draw=draw)
-        for setting in SETTINGS
+        for setting in settings
     }
 
 
@@ -338,7 +338,11 @@ def shares(claim, changes, studies=500, lanes=10, noise=0.02, seed=0):
     """How often a claim is reproduced and how often contradicted in simulated studies."""
     draw = np.random.default_rng(seed)
     judge = getattr(claims, claim.lower())
-    verdicts = [judge(evidence_of(study(changes, noise, lanes, draw, tasks=3))).verdict for _ in range(studies)]
+    used = {run for effect in judge(evidence_of(study(changes))).effects for run in effect.run_ids}
+    settings = [setting for setting in SETTINGS if f"run of {setting}" in used]
+    simulated = (study(changes, noise, lanes, draw, 3, settings) for _ in range(studies))
+    verdicts = [judge(evidence_of(accuracy)).verdict for accuracy in simulated]
+    assert verdicts.count("undecided") < studies
     return verdicts.count("reproduced") / studies, verdicts.count("contradicted") / studies
 
 
