@@ -144,7 +144,7 @@ def _draw_bands(
         }
         every = max(1, len(x) // MARKERS_A_LINE)
         shift = len(handles) * every // max(1, len(bands))
-        axes.plot(x, mean, markevery=slice(shift, None, every), zorder=3, **look)
+        axes.plot(x, mean, markevery=slice(shift, None, every), zorder=3, clip_on=False, **look)
         handles.append(Line2D([], [], **look))
         intervals += _draw_band(axes, x, low, high, colour[band.method], min(0.15, 1 / len(bands)))
         drawn += [mean, low, high]

@@ -20,6 +20,7 @@ from analysis.figures import INCHES, INK, POINTS, QUIET, Size, colours, layout, 
 LINE_INCHES = 0.16
 LABEL_INCHES = 2.6
 MARKER_SIZE = 45.0
+MARGIN_COLOUR = "#d5edfa"
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,10 @@ def _draw_tuned_and_confirmed(title: str, rows: Sequence[Confirmed], size: Size)
     layout.title(figure, title, size)
     axes = figure.add_subplot()
     notes = [f"gap {_signed(row.tuned - row.confirmed)}" for row in rows]
-    heights, total = _rows(figure, axes, [row.label for row in rows], notes, size)
+    lanes, total = _rows(figure, axes, [row.label for row in rows], notes, size)
     colour, marker = colours(row.method for row in rows), markers(row.method for row in rows)
-    for row, y in zip(rows, heights, strict=True):
+    for row, lane in zip(rows, lanes, strict=True):
+        y = sum(lane) / 2
         look = colour[row.method]
         axes.plot([row.tuned, row.confirmed], [y, y], color=look, alpha=0.3, linewidth=4, solid_capstyle="butt")
         if math.isfinite(row.low) and math.isfinite(row.high):
@@ -132,7 +134,7 @@ def _draw_tuned_and_confirmed(title: str, rows: Sequence[Confirmed], size: Size)
         Line2D([], [], color=QUIET, alpha=0.4, linewidth=4),
     ]
     labels = [
-        "hollow: tuned, what the search saw",
+        "hollow: tuned (as the search saw it)",
         "filled: confirmed on fresh seeds" + (", 95 % interval" if unknown < len(rows) else ""),
         "gap: tuned minus confirmed (share)",
     ]
@@ -149,9 +151,12 @@ def _draw_differences(title: str, rows: Sequence[Difference], unit: str, margin:
     figure = new_figure(size)
     layout.title(figure, title, size)
     axes = figure.add_subplot()
-    heights, total = _rows(figure, axes, [row.label for row in rows], [_in_words(row) for row in rows], size)
-    axes.axvline(0, color=INK, linewidth=1, zorder=1)
-    for row, y in zip(rows, heights, strict=True):
+    lanes, total = _rows(figure, axes, [row.label for row in rows], [_in_words(row) for row in rows], size)
+    for row, lane in zip(rows, lanes, strict=True):
+        y = sum(lane) / 2
+        axes.plot([0, 0], lane, color=INK, linewidth=1, zorder=1)
+        if margin is not None:
+            axes.fill_betweenx(lane, -margin, margin, color=MARGIN_COLOUR, linewidth=0, zorder=0)
         known = math.isfinite(row.low) and math.isfinite(row.high)
         if known:
             _interval(axes, row.low, row.high, y, INK)
@@ -166,8 +171,7 @@ def _draw_differences(title: str, rows: Sequence[Difference], unit: str, margin:
         handles.append(Line2D([], [], color=INK, marker="s", markerfacecolor="white", linestyle="none", markersize=6))
         labels.append("hollow: interval not known")
     if margin is not None:
-        axes.axvspan(-margin, margin, color="#56B4E9", alpha=0.25, linewidth=0, zorder=0)
-        handles.append(Patch(facecolor="#56B4E9", alpha=0.25))
+        handles.append(Patch(facecolor=MARGIN_COLOUR))
         labels.append(f"equivalence margin ±{margin:g} ({unit})")
         seen += [-margin, margin]
     rim = 0.06 * (max(seen) - min(seen)) or 0.01
@@ -181,45 +185,47 @@ def _draw_differences(title: str, rows: Sequence[Difference], unit: str, margin:
 
 def _rows(
     figure: Figure, axes: Axes, labels: Sequence[str], notes: Sequence[str], size: Size
-) -> tuple[list[float], float]:
+) -> tuple[list[tuple[float, float]], float]:
     """Makes the y axis one of inches from the top, and writes labels and notes.
 
     On the wide page a label stands left and a note right of its row; on the narrow one both stand above it.
 
     Returns:
-        Where each row's data belong, [row], and the height of the axes; both in inches.
+        Top and bottom of where each row's data belong, [row], and the height of the axes, all in inches.
     """
     points = POINTS[size]
     layout.plain(axes, size, grid="x")
     axes.spines["left"].set_visible(False)
-    heights: list[float] = []
+    lanes: list[tuple[float, float]] = []
     total = 0.08
     if size == "wide":
         texts = [layout.wrapped(figure, label, points, LABEL_INCHES) for label in labels]
         for text in texts:
             height = max(0.32, LINE_INCHES * (text.count("\n") + 1) + 0.1)
-            heights.append(total + height / 2)
+            lanes.append((total, total + height))
             total += height
-        axes.set_yticks(heights, texts)
+        axes.set_yticks([sum(lane) / 2 for lane in lanes], texts)
         beside = axes.secondary_yaxis("right")
-        beside.set_yticks(heights, [layout.wrapped(figure, note, points, LABEL_INCHES) for note in notes])
+        beside.set_yticks(
+            list(axes.get_yticks()), [layout.wrapped(figure, note, points, LABEL_INCHES) for note in notes]
+        )
         beside.spines[:].set_visible(False)
         beside.tick_params(labelsize=points, labelcolor=INK, length=0)
     else:
         for label, note in zip(labels, notes, strict=True):
             name, words = (layout.wrapped(figure, text, points, INCHES[size] - 0.45) for text in (label, note))
-            white = {"facecolor": "white", "alpha": 0.85, "pad": 0.5, "linewidth": 0}
+            white = {"facecolor": "white", "pad": 0.5, "linewidth": 0}
             for text, colour in ((name, INK), (words, QUIET)):
                 place = (0, total)
                 spot = axes.get_yaxis_transform()
                 axes.text(*place, text, transform=spot, va="top", fontsize=points, color=colour, bbox=white, zorder=3)
                 total += LINE_INCHES * (text.count("\n") + 1)
-            heights.append(total + 0.1)
-            total += 0.3
+            lanes.append((total, total + 0.22))
+            total += 0.32
         axes.set_yticks([])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(total, 0)
-    return heights, total
+    return lanes, total
 
 
 def _interval(axes: Axes, low: float, high: float, y: float, colour: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from analysis.figures import FAINT, INCHES, INK, POINTS, QUIET, Size
 BREAKS = "_/-=,.:;"
 """A word that is wider than its line is broken after one of these where it can be."""
 
-LABEL_INCHES: dict[Size, float] = {"wide": 2.6, "narrow": 2.8}
+LABEL_INCHES: dict[Size, float] = {"wide": 2.7, "narrow": 2.8}
 """Widest label of a legend."""
 
 
@@ -45,6 +46,18 @@ def wrapped(figure: Figure, text: str, points: float, inches: float) -> str:
             lines.append(line[:cut])
             line = line[cut:]
     return "\n".join([*lines, line]).replace("$", r"\$")
+
+
+def spaced(figure: Figure, ticks: Mapping[float, str], points: float, inches: float) -> dict[float, str]:
+    """Of the labels at these places, from 0 to 1 over `inches`, those that overlap none that was kept before."""
+    kept: dict[float, str] = {}
+    end = -math.inf
+    for place, text in sorted(ticks.items()):
+        half = text_width(figure, text, points) / 2
+        if place * inches - half > end:
+            kept[place] = text
+            end = place * inches + half + 0.6 * points / 72
+    return kept
 
 
 def title(figure: Figure, text: str, size: Size) -> None:

@@ -29,11 +29,12 @@ def setting_label(name: str) -> str:
 
 
 def short(value: float) -> str:
-    """A number in few letters: 0.001, 0.25, 30, 1e-5, 2.5e6."""
+    """A number in few letters, to three digits: 0.001, 0.25, 30, 1e-5, 2.5e6; in five where it is above 1000."""
     if value == 0:
         return "0"
     if 1e-3 <= abs(value) < 1e5:
-        return np.format_float_positional(float(f"{value:.4g}"), trim="-").replace("-", "−")
+        digits = 3 if abs(value) < 1000 else 5
+        return np.format_float_positional(float(f"{value:.{digits}g}"), trim="-").replace("-", "−")
     mantissa, exponent = f"{value:.3g}".split("e") if "e" in f"{value:.3g}" else f"{value:.2e}".split("e")
     if "." in mantissa:
         mantissa = mantissa.rstrip("0").rstrip(".")
@@ -58,18 +59,24 @@ class Scale:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Scale:
-        """The scale for these values; those that are not finite have no say."""
+        """The scale for these values; those that are not finite have no say. Without any, it has no ticks."""
         known = [float(value) for value in values if math.isfinite(value)]
         if not known:
-            return cls(0.0, 0.0, log=False, zero=False)
+            return cls.linear(known)
         positive = [value for value in known if value > 0]
         if min(known) >= 0 and positive and max(positive) / min(positive) > LOGARITHMIC_FROM:
             return cls(min(positive), max(positive), log=True, zero=min(known) == 0)
-        return cls(min(known), max(known), log=False, zero=False)
+        return cls.linear(known)
+
+    @classmethod
+    def linear(cls, values: Iterable[float]) -> Scale:
+        """The linear scale for these values."""
+        known = [float(value) for value in values if math.isfinite(value)]
+        return cls(min(known, default=math.nan), max(known, default=math.nan), log=False, zero=False)
 
     def place(self, value: float) -> float:
         """Where a value lies: 0 at the lowest, 1 at the highest one, 1/2 if they are equal."""
-        if self.low == self.high:
+        if not self.low < self.high:
             return 0.5
         if not self.log:
             return (value - self.low) / (self.high - self.low)
@@ -87,6 +94,8 @@ class Scale:
 
     def ticks(self, most: int) -> dict[float, str]:
         """At most `most` values with their labels, and the 0 of a logarithmic scale beside them."""
+        if math.isnan(self.low):
+            return {}
         if self.low == self.high:
             return {self.low: short(self.low)}
         if not self.log:

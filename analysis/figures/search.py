@@ -74,15 +74,17 @@ def _draw_settings_scatter(title: str, tried: Sequence[Tried], value_label: str,
         axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
         if place % columns:
             axes.tick_params(labelleft=False)
-        _scale_axis(axes, Scale.of(trial.settings[name] for trial in tried if name in trial.settings))
+        _scale_axis(
+            figure, axes, Scale.of(trial.settings[name] for trial in tried if name in trial.settings), room, size
+        )
         _scatter(axes, name, tried)
     layout.legend(figure, *key(tried, valued, ringed=True), size, without_value(tried, valued))
     layout.fit_height(figure, panels[:, 0].tolist(), rows * (2.7 if size == "wide" else 1.7))
     return figure
 
 
-def _scale_axis(axes: Axes, scale: Scale) -> None:
-    """Gives the x axis the scale of a setting."""
+def _scale_axis(figure: Figure, axes: Axes, scale: Scale, inches: float, size: Size) -> None:
+    """Gives the x axis, which is about `inches` long, the scale of a setting."""
     rim = 0.06
     if scale.low < scale.high:
         if scale.log:
@@ -90,7 +92,9 @@ def _scale_axis(axes: Axes, scale: Scale) -> None:
         axes.set_xlim(scale.coordinate((ZERO_AT if scale.zero else 0.0) - rim), scale.coordinate(1 + rim))
     if scale.zero:
         axes.axvline(scale.coordinate(ZERO_AT / 2), color=QUIET, linewidth=0.8, linestyle=":")
-    ticks = scale.ticks(4)
+    values = {scale.place(value): value for value in scale.ticks(4)}
+    places = {place: scale.ticks(4)[value] for place, value in values.items()}
+    ticks = {values[place]: text for place, text in layout.spaced(figure, places, POINTS[size], 0.8 * inches).items()}
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
     axes.set_xticklabels(list(ticks.values()))
@@ -110,18 +114,29 @@ def _scatter(axes: Axes, name: str, tried: Sequence[Tried]) -> None:
             if not chosen:
                 continue
             if finished:
-                axes.scatter(x, y, s=22, c=colour[method], marker=marker[method], edgecolors="white", linewidths=0.5)
+                axes.scatter(
+                    x,
+                    y,
+                    s=28,
+                    c=colour[method],
+                    marker=marker[method],
+                    edgecolors="white",
+                    linewidths=0.5,
+                    clip_on=False,
+                )
                 best = y.index(max(y))
                 ring: dict[str, Any] = {
                     "s": 100,
                     "facecolors": "none",
                     "edgecolors": INK,
                     "linewidths": 1.3,
+                    "clip_on": False,
                     "zorder": 4,
                 }
                 axes.scatter(x[best : best + 1], y[best : best + 1], **ring)
             else:
-                axes.scatter(x, y, s=18, facecolors="none", edgecolors=colour[method], marker=marker[method], alpha=0.8)
+                hollow: dict[str, Any] = {"facecolors": "none", "edgecolors": colour[method], "clip_on": False}
+                axes.scatter(x, y, s=24, marker=marker[method], alpha=0.8, **hollow)
 
 
 def _draw_importance(title: str, shares: Mapping[str, Mapping[str, float]], size: Size) -> Figure:
@@ -161,7 +176,13 @@ def _draw_importance(title: str, shares: Mapping[str, Mapping[str, float]], size
     for tick, header in zip(axes.get_yticklabels(), headers, strict=True):
         if header:
             tick.set_fontweight("bold")
-            tick.set_color(colour[header])
-    layout.name_axes(figure, axes, "importance (share of the objective's variance explained)", "", 2.3, size)
+    layout.name_axes(
+        figure,
+        axes,
+        "importance (share of the objective's variance explained)",
+        "",
+        5.0 if size == "wide" else 2.3,
+        size,
+    )
     layout.fit_height(figure, [axes], y)
     return figure

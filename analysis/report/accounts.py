@@ -31,7 +31,7 @@ BUDGET_COLUMNS: Final = (
     Column("lanes", "seeds each", "count"),
     Column("tasks_trained", "tasks trained", "count"),
     Column("gradient_evaluations", "gradient evaluations, all seeds", "count"),
-    Column("trial_hours", "time of the trials (h)", "number"),
+    Column("trial_hours", "time of the trials", "hours"),
     Column("trials_with_diverged_lanes", "trials with diverged seeds", "count"),
     Column("run_id", "run of the sweep", "run"),
 )

@@ -24,7 +24,7 @@ from analysis.figures import Size
 Draw = Callable[[Path, Size], None]
 """Draws a figure into a PNG file, for wide or for narrow screens."""
 
-Kind = Literal["text", "share", "signed", "count", "number", "p", "verdict", "run"]
+Kind = Literal["text", "share", "signed", "count", "number", "p", "hours", "verdict", "run"]
 
 
 @dataclass(frozen=True)
@@ -210,6 +210,10 @@ def written(kind: Kind, value: float) -> str:
             return f"{value:,.0f}"
         case "p":
             return f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
+        case "hours" if value < 1:
+            return f"{60 * value:.1f} min"
+        case "hours":
+            return f"{value:.1f} h"
         case _:
             return f"{value:.3g}"
 
