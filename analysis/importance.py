@@ -20,7 +20,7 @@ from optuna.trial import create_trial
 from analysis import load
 from analysis.load import Sweep
 
-LEAST_TRIALS: Final = 10
+LEAST_TRIALS: Final = 20
 """With fewer trials the share of a setting says nothing."""
 
 

@@ -24,6 +24,9 @@ class Effect:
         lanes_needed: lanes with which its interval would clear the bound, were mean and spread to stay as they are (in new lanes
             they may turn out either way, so these decide in about half of all cases); None: no such number, or not open.
         run_ids: the runs that it was computed from.
+        proviso: a second number that must lie above `proviso_low` for the effect to fail at all; surely below it, the effect
+            holds. None: there is no such condition.
+        proviso_low: share.
     """
 
     label: str
@@ -32,20 +35,25 @@ class Effect:
     high: float
     lanes_needed: int | None
     run_ids: tuple[str, ...]
+    proviso: Interval | None = None
+    proviso_low: float = 0.0
 
     @property
     def outcome(self) -> Outcome:
-        """Whether the interval lies within the bounds, beyond one of them, or neither."""
-        if self.interval.within(self.low, self.high):
+        """Whether the interval lies within the bounds, beyond one of them (and the proviso is met), or neither."""
+        if self.interval.within(self.low, self.high) or (self.proviso and self.proviso.below(self.proviso_low)):
             return "holds"
-        if self.interval.below(self.low) or self.interval.above(self.high):
+        beyond = self.interval.below(self.low) or self.interval.above(self.high)
+        if beyond and (self.proviso is None or self.proviso.above(self.proviso_low)):
             return "fails"
         return "open"
 
     @property
     def leans_to_fail(self) -> bool:
-        """Whether it is open and its mean lies beyond a bound: with enough lanes it would fail."""
-        return self.outcome == "open" and not self.low <= self.interval.mean <= self.high
+        """Whether it is open and the means, were they exact, would make it fail."""
+        beyond = not self.low <= self.interval.mean <= self.high
+        met = self.proviso is None or self.proviso.mean > self.proviso_low
+        return self.outcome == "open" and beyond and met
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ def _would_tell(effects: Sequence[Effect]) -> str:
         word = "it lies" if len(doubtful) == 1 else "one lies" if len(known) == len(counts) - 1 else "they lie"
         return f"{word} so near that no number of seeds within reach would tell"
     needed = min(known) if failing else max(known)
-    return f"about {needed} would tell, if estimates and spread stay as they are"
+    return f"about {needed} would give an even chance to tell, if estimates and spread stay as they are"
 
 
 def _of(count: int, effects: Sequence[Effect]) -> str:

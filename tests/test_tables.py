@@ -343,14 +343,15 @@ def test_claims_and_effects_are_the_findings_row_by_row():
             finding.reason,
         ]
     whole = [(finding.claim, effect) for finding in findings for effect in finding.effects]
-    assert len(effects) == len(whole) == 29
+    assert len(effects) == len(whole) == 33
     for row, (claim, effect) in zip(load.rows(effects), whole, strict=True):
         assert (row["claim"], row["effect"], row["outcome"]) == (claim, effect.label, effect.outcome)
-        assert (row["low"], row["high"], row["mean"]) == (
+        assert (row["mean_low"], row["mean_high"], row["mean"]) == (
             effect.interval.low,
             effect.interval.high,
             effect.interval.mean,
         )
+        assert pd.isna(row["proviso"]) if effect.proviso is None else row["proviso"] == effect.proviso.mean
         assert (row["claimed_above"], row["claimed_below"], row["lanes"]) == (effect.low, effect.high, 10)
         assert row["lanes_needed"] == effect.lanes_needed or (
             math.isnan(row["lanes_needed"]) and effect.lanes_needed is None

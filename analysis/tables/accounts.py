@@ -9,7 +9,7 @@ import pandas as pd
 from analysis import load
 from analysis.load import RUN_COLUMNS, Sweep
 from analysis.tables.frames import frame
-from analysis.verdicts import Finding
+from analysis.verdicts import Effect, Finding
 from study import schema
 
 
@@ -104,12 +104,13 @@ def effects(findings: Sequence[Finding]) -> pd.DataFrame:
             "claim": finding.claim,
             "effect": effect.label,
             "mean": effect.interval.mean,
-            "low": effect.interval.low,
-            "high": effect.interval.high,
+            "mean_low": effect.interval.low,
+            "mean_high": effect.interval.high,
             "level": effect.interval.level,
             "lanes": effect.interval.lanes,
             "claimed_above": effect.low,
             "claimed_below": effect.high,
+            **_proviso(effect),
             "outcome": effect.outcome,
             "lanes_needed": effect.lanes_needed,
             "run_ids": " ".join(effect.run_ids),
@@ -119,5 +120,13 @@ def effects(findings: Sequence[Finding]) -> pd.DataFrame:
     ]
     return frame(
         rows,
-        "claim effect mean low high level lanes claimed_above claimed_below outcome lanes_needed run_ids",
+        "claim effect mean mean_low mean_high level lanes claimed_above claimed_below proviso proviso_low proviso_high outcome "
+        "lanes_needed run_ids",
     )
+
+
+def _proviso(effect: Effect) -> dict[str, float]:
+    """How much better the last tenth of the tasks is learnt by the method that is to have kept plasticity, where that counts."""
+    if effect.proviso is None:
+        return {}
+    return {"proviso": effect.proviso.mean, "proviso_low": effect.proviso.low, "proviso_high": effect.proviso.high}
