@@ -374,7 +374,6 @@ def shares(claim, changes, studies=500, lanes=10, noise=0.02, seed=0):
     settings = [setting for setting in SETTINGS if f"run of {setting}" in used]
     simulated = (study(changes, noise, lanes, draw, 3, settings) for _ in range(studies))
     verdicts = [judge(evidence_of(accuracy)).verdict for accuracy in simulated]
-    assert verdicts.count("undecided") < studies
     return verdicts.count("reproduced") / studies, verdicts.count("contradicted") / studies
 
 
@@ -388,9 +387,10 @@ def most(rate, studies=500):
 @pytest.mark.parametrize("claim", C1_TO_C7)
 def test_at_the_border_of_a_claim_wrong_verdicts_are_rare(claim):
     """Effects lie exactly at a bound, where either verdict is wrong: each comes from one side, which has half of 5 %."""
-    reproduced, contradicted = shares(claim, ENDS_AT_MARGIN[claim], noise=0.002 if claim == "C1" else 0.02)
+    reproduced, contradicted = shares(claim, ENDS_AT_MARGIN[claim])
     assert reproduced <= most(0.025)
     assert contradicted <= most(0.025)
+    assert reproduced + contradicted > 0 or claim == "C1"  # 16 intervals: each side errs once in 600 studies
 
 
 def test_without_any_effect_wrong_verdicts_are_rare():
