@@ -202,18 +202,12 @@ def is_missing(value: object) -> bool:
 def written(kind: Kind, value: float) -> str:
     """A number for people."""
     match kind:
-        case "share":
-            return f"{value:.4f}"
-        case "signed":
-            return f"{value:+.4f}"
-        case "count":
-            return f"{value:,.0f}"
+        case "share" | "signed" | "count":
+            return format(value, {"share": ".4f", "signed": "+.4f", "count": ",.0f"}[kind])
         case "p":
             return f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
-        case "hours" if value < 1:
-            return f"{60 * value:.1f} min"
         case "hours":
-            return f"{value:.1f} h"
+            return f"{value:.1f} h" if value >= 1 else f"{60 * value:.1f} min"
         case _:
             return f"{value:.3g}"
 

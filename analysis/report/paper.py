@@ -86,6 +86,8 @@ def section_claims(sweep: Sweep, found: Evidence) -> Section:
             + "; ".join(found.assumed)
             + "."
         )
+    if found.passed_over:
+        words += ["Left out of the claims:", found.passed_over]
     claim_table = Table(
         "claims",
         "The paper's claims.",
@@ -110,6 +112,7 @@ def section_claims(sweep: Sweep, found: Evidence) -> Section:
             Column("mean", "mean", "signed"),
             Column("claimed_above", "claimed above", "number"),
             Column("claimed_below", "claimed below", "number"),
+            Column("proviso", "last tenth: second minus first", "signed"),
             Column("outcome", "outcome", "verdict"),
             Column("lanes", "seeds", "count"),
             Column("lanes_needed", "seeds that would tell", "count"),
