@@ -1,4 +1,4 @@
-"""Figures: numbers in, PNG out."""
+"""Accuracy over the task sequence of single trials; means with their intervals are drawn by `bands`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-METHOD_COLOURS = {"sgd": "#000000", "sam": "#0072B2", "gnp": "#D55E00"}
-"""From Okabe and Ito's palette, told apart in the common colour-blindnesses."""
+from analysis.figures import LINE_STYLES, METHOD_COLOURS, OTHER_COLOURS, colours, save
+from analysis.figures.bands import Band, Spent, accuracy_by_gradient_evaluations, accuracy_by_task, places
 
-OTHER_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-LINE_STYLES = ("-", "--", ":", "-.")
+__all__ = [
+    "Band",
+    "Curve",
+    "Spent",
+    "accuracy_by_gradient_evaluations",
+    "accuracy_by_task",
+    "comparison",
+    "learning_curve",
+]
 
 
 @dataclass(frozen=True)
@@ -63,16 +70,12 @@ def comparison(path: Path, title: str, curves: Sequence[Curve]) -> None:
         curves: one line each; trials of one method share a colour and differ in line style.
     """
     figure, axes = _axes(title)
-    methods = list(dict.fromkeys(curve.method for curve in curves))
-    others = iter(OTHER_COLOURS * (1 + len(methods)))
-    colours = {method: METHOD_COLOURS.get(method) or next(others) for method in methods}
-    seen: dict[str, int] = {}
-    for curve in curves:
-        style = LINE_STYLES[seen.get(curve.method, 0) % len(LINE_STYLES)]
-        seen[curve.method] = seen.get(curve.method, 0) + 1
+    colour = colours(curve.method for curve in curves)
+    for curve, place in zip(curves, places(curves), strict=True):
         means = np.asarray(curve.accuracy, dtype=float).mean(axis=1)
         tasks = np.arange(1, len(means) + 1)
-        axes.plot(tasks, means, style, color=colours[curve.method], linewidth=1.6, label=curve.label)
+        style = LINE_STYLES[place % len(LINE_STYLES)]
+        axes.plot(tasks, means, linestyle=style, color=colour[curve.method], linewidth=1.6, label=curve.label)
     _finish(figure, axes, path)
 
 
@@ -97,4 +100,4 @@ def _finish(figure: Figure, axes: Axes, path: Path) -> None:
         axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)
     else:
         axes.legend(handles, labels, fontsize=8, frameon=False)
-    figure.savefig(path)
+    save(figure, path)

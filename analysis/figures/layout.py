@@ -1,0 +1,149 @@
+"""Room for everything: text that wraps at the width it has, legends below the axes, figures as high as they need to be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+
+from analysis.figures import FAINT, INCHES, INK, POINTS, QUIET, Size
+
+BREAKS = "_/-=,.:;"
+"""A word that is wider than its line is broken after one of these where it can be."""
+
+LABEL_INCHES: dict[Size, float] = {"wide": 2.7, "narrow": 2.8}
+"""Widest label of a legend."""
+
+
+def text_width(figure: Figure, text: str, points: float) -> float:
+    """Width of one line of text, in inches."""
+    renderer = cast(Any, figure.canvas).get_renderer()
+    width, _, _ = renderer.get_text_width_height_descent(text, FontProperties(size=points), False)
+    return float(width) / float(figure.dpi)
+
+
+def wrapped(figure: Figure, text: str, points: float, inches: float) -> str:
+    """The text in lines no wider than `inches`, as matplotlib prints it literally: a dollar sign starts no formula."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split():
+        candidate = f"{line} {word}" if line else word
+        if text_width(figure, candidate, points) <= inches:
+            line = candidate
+            continue
+        if line:
+            lines.append(line)
+        line = word
+        while len(line) > 1 and text_width(figure, line, points) > inches:
+            most = next((n for n in range(len(line) - 1, 1, -1) if text_width(figure, line[:n], points) <= inches), 1)
+            cut = next((n for n in range(most, most // 2, -1) if line[n - 1] in BREAKS), most)
+            lines.append(line[:cut])
+            line = line[cut:]
+    return "\n".join([*lines, line]).replace("$", r"\$")
+
+
+def spaced(figure: Figure, ticks: Mapping[float, str], points: float, inches: float) -> dict[float, str]:
+    """Of the labels at these places, from 0 to 1 over `inches`, those that overlap none that was kept before."""
+    kept: dict[float, str] = {}
+    end = -math.inf
+    for place, text in sorted(ticks.items()):
+        half = text_width(figure, text, points) / 2
+        if place * inches - half > end:
+            kept[place] = text
+            end = place * inches + half + 0.6 * points / 72
+    return kept
+
+
+def title(figure: Figure, text: str, size: Size) -> None:
+    """The title, at the top left of the figure."""
+    points = POINTS[size] + 2
+    figure.suptitle(
+        wrapped(figure, text, points, INCHES[size] - 0.25), x=0.1 / INCHES[size], ha="left", fontsize=points, color=INK
+    )
+
+
+def plain(axes: Axes, size: Size, grid: str = "both") -> None:
+    """Two quiet spines, a faint grid below the data, letters of the right height. `grid`: both, x, y or none."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(QUIET)
+    axes.tick_params(labelsize=POINTS[size], colors=QUIET, labelcolor=INK, length=3)
+    axes.set_axisbelow(True)
+    if grid != "none":
+        axes.grid(axis=cast(Any, grid), color=FAINT, linewidth=0.8)
+
+
+def name_axes(figure: Figure, axes: Axes, x: str, y: str, inches: float, size: Size) -> None:
+    """Names the axes: x below, y above the left end, where it needs not be read sideways. `inches`: width that it has."""
+    points = POINTS[size]
+    axes.set_xlabel(wrapped(figure, x, points, inches), fontsize=points, color=INK)
+    if y:
+        axes.set_title(wrapped(figure, y, points, inches), loc="left", fontsize=points, color=INK)
+
+
+def share_limits(values: Sequence[float] | np.ndarray[Any, Any], least: float = 0.01) -> tuple[float, float]:
+    """Limits of an axis of shares: around the finite values, never narrower than `least`, and not far out of 0 to 1."""
+    known = np.asarray(values, dtype=float)
+    known = known[np.isfinite(known)]
+    if not len(known):
+        return 0.0, 1.0
+    low, high = float(known.min()), float(known.max())
+    rim = max(0.05 * (high - low), (least - (high - low)) / 2)
+    below, above = low - rim, high + rim
+    if low >= 0:
+        below = max(below, -0.2 * rim)
+    if high <= 1:
+        above = min(above, 1 + max(0.2 * rim, 0.02 * (1 - below)))
+    return below, above
+
+
+def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], size: Size, note: str = "") -> None:
+    """The legend, below all axes, in as many columns as fit.
+
+    Args:
+        figure: may have one legend.
+        handles: one a label.
+        labels: wrap where they are long; read down the columns.
+        size: decides how much room there is.
+        note: a sentence above the entries.
+    """
+    points = POINTS[size]
+    room = INCHES[size] - 0.3
+    texts = [wrapped(figure, label, points, LABEL_INCHES[size]) for label in labels]
+    widest = max(text_width(figure, line, points) for text in texts for line in text.split("\n"))
+    columns = max(1, min(len(texts), int(room / (widest + (2.6 + 0.6 + 2.0) * points / 72))))
+    rows = -(-len(texts) // columns)
+    drawn = figure.legend(
+        handles,
+        texts,
+        loc="outside lower left",
+        ncols=-(-len(texts) // rows),
+        fontsize=points,
+        frameon=False,
+        labelcolor=INK,
+        handlelength=2.6,
+        handletextpad=0.6,
+        columnspacing=2.0,
+        title=wrapped(figure, note, points, room) if note else None,
+        title_fontproperties={"size": points},
+        alignment="left",
+    )
+    drawn.get_title().set_color(QUIET)
+
+
+def fit_height(figure: Figure, stacked: Sequence[Axes], inches: float) -> None:
+    """Makes the figure so high that the axes of one column of panels are `inches` high together.
+
+    What stands around them (title, tick labels, legend) has a height of its own, which is found by laying it out.
+    """
+    for _ in range(2):
+        figure.draw_without_rendering()
+        height = float(figure.get_figheight())
+        now = sum(float(axes.get_position().height) for axes in stacked) * height
+        figure.set_figheight(height + inches - now)
+    figure.draw_without_rendering()

@@ -1,0 +1,127 @@
+"""Parallel coordinates: every trial of a sweep as one line through all its settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures import INCHES, INK, POINTS, QUIET, Size, colours, layout, markers, new_figure, save
+from analysis.figures.scales import ZERO_AT, Scale, setting_label
+from analysis.figures.trials import Tried, key, settings_and_valued, without_value
+
+NONE_AT, NONE_WIDTH = -0.27, 0.08
+"""Place of a setting that a method does not have, outside of the scale and of its 0. The trials there lie side by side in the
+order of their values, so that they do not run through one point."""
+
+
+def parallel_coordinates(path: Path, title: str, tried: Sequence[Tried], value_label: str, size: Size) -> None:
+    """Every trial as a line through its settings to its value; the better, the darker.
+
+    The axes stand side by side on the wide page and lie one above the other on the narrow one. A setting that a method does
+    not have is at "none".
+
+    Args:
+        path: of the PNG to write.
+        title: stands above.
+        tried: the trials, in any order.
+        value_label: the value with its unit.
+        size: wide or narrow.
+
+    Raises:
+        ValueError: there is no trial, or none with a setting.
+    """
+    save(_draw_parallel_coordinates(title, tried, value_label, size), path)
+
+
+def _draw_parallel_coordinates(title: str, tried: Sequence[Tried], value_label: str, size: Size) -> Figure:
+    names, valued = settings_and_valued(tried)
+    wide = size == "wide"
+    figure = new_figure(size)
+    layout.title(figure, title, size)
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    scales = [Scale.of(trial.settings.get(name, math.nan) for trial in valued) for name in names]
+    scales.append(Scale.linear(trial.value for trial in valued))
+    absent = any(not math.isfinite(trial.settings.get(name, math.nan)) for trial in valued for name in names)
+    lowest = NONE_AT - NONE_WIDTH / 2 if absent else ZERO_AT if any(scale.zero for scale in scales) else 0.0
+    room = (INCHES[size] - 0.3) / len(scales) - 0.15 if wide else INCHES[size] - 0.5
+    labels = [*map(setting_label, names), value_label]
+    for place, (scale, label) in enumerate(zip(scales, labels, strict=True)):
+        has_none = place < len(names) and any(not math.isfinite(t.settings.get(names[place], math.nan)) for t in valued)
+        _parallel_axis(
+            figure, axes, place, scale, layout.wrapped(figure, label, POINTS[size], room), has_none, lowest, size
+        )
+    colour, marker = colours(trial.method for trial in tried), markers(trial.method for trial in tried)
+    for trial in sorted(valued, key=lambda trial: trial.value):
+        settings = [trial.settings.get(name, math.nan) for name in names]
+        strength = scales[-1].place(trial.value)
+        none = NONE_AT + (strength - 0.5) * NONE_WIDTH
+        along = [
+            scale.place(value) if math.isfinite(value) else none
+            for scale, value in zip(scales, [*settings, trial.value], strict=True)
+        ]
+        across = [float(place) for place in range(len(scales))]
+        look: dict[str, Any] = {
+            "color": colour[trial.method],
+            "alpha": 0.1 + 0.85 * strength**3,
+            "linewidth": 1.2 if wide else 0.9,
+        }
+        x, y = (across, along) if wide else (along, across)
+        axes.plot(x, y, **look, marker=marker[trial.method], markersize=4, markevery=[-1], clip_on=False, zorder=2)
+    rim = 0.04
+    if wide:
+        axes.set_xlim(-0.1, len(scales) - 0.9)
+        axes.set_ylim(lowest - rim, 1 + rim)
+    else:
+        axes.set_xlim(lowest - rim, 1 + rim)
+        axes.set_ylim(len(scales) - 0.75, -0.1)
+    note = "A line is a trial; the higher its value, the darker."
+    layout.legend(figure, *key(tried, [], ringed=False), size, f"{note} {without_value(tried, valued)}".strip())
+    layout.fit_height(figure, [axes], 3.6 if wide else 0.85 * len(scales))
+    return figure
+
+
+def _parallel_axis(
+    figure: Figure, axes: Axes, place: int, scale: Scale, label: str, has_none: bool, lowest: float, size: Size
+) -> None:
+    """One axis with its name and its ticks: upright on the wide page, lying on the narrow one, where `lowest` is left."""
+    wide = size == "wide"
+    ticks = {scale.place(value): text for value, text in scale.ticks(6 if wide else 4).items()}
+    if has_none:
+        ticks[NONE_AT] = "none"
+    if not wide:
+        span = 1.1 - lowest
+        kept = layout.spaced(figure, {at / span: text for at, text in ticks.items()}, POINTS[size], 3.2)
+        ticks = {at * span: text for at, text in kept.items()}
+    look: dict[str, Any] = {"color": QUIET, "linewidth": 1.0, "zorder": 3}
+    white: dict[str, Any] = {"facecolor": "white", "alpha": 0.8, "pad": 0.6, "linewidth": 0}
+    text: dict[str, Any] = {
+        "fontsize": POINTS[size],
+        "color": INK,
+        "bbox": white,
+        "zorder": 5,
+        "annotation_clip": False,
+    }
+    shift: dict[str, Any] = {"textcoords": "offset points"}
+    for at in ticks:
+        axes.plot(*([place], [at]) if wide else ([at], [place]), "_" if wide else "|", markersize=6, **look)
+    none = [NONE_AT - NONE_WIDTH / 2, NONE_AT + NONE_WIDTH / 2]
+    if wide:
+        axes.plot([place, place], [0, 1], **look)
+        if has_none:
+            axes.plot([place, place], none, **look)
+        axes.annotate(label, (place, 1), (0, 8), ha="center", va="bottom", **shift, **text)
+        for at, tick in ticks.items():
+            axes.annotate(tick, (place, at), (-6, 0), ha="right", va="center", **shift, **text)
+    else:
+        axes.plot([0, 1], [place, place], **look)
+        if has_none:
+            axes.plot(none, [place, place], **look)
+        axes.annotate(label, (lowest, place), (0, 6), ha="left", va="bottom", **shift, **text)
+        for at, tick in ticks.items():
+            axes.annotate(tick, (at, place), (0, -5), ha="center", va="top", **shift, **text)

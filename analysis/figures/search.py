@@ -1,0 +1,188 @@
+"""What a sweep saw: every trial over its settings, how much each setting mattered, and values over grids of two settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
+
+from analysis.figures import INCHES, INK, POINTS, QUIET, Size, colours, layout, markers, new_figure, save
+from analysis.figures.heat import HeatMap, heat_maps
+from analysis.figures.parallel import parallel_coordinates
+from analysis.figures.scales import ZERO_AT, Scale, setting_label
+from analysis.figures.trials import Tried, key, settings_and_valued, without_value
+
+__all__ = ["HeatMap", "Tried", "heat_maps", "importance", "parallel_coordinates", "settings_scatter"]
+
+PANELS_A_ROW = 4
+
+
+def settings_scatter(path: Path, title: str, tried: Sequence[Tried], value_label: str, size: Size) -> None:
+    """The value of every trial over each of its settings, a panel a setting, the best finished one of each method ringed.
+
+    An axis is logarithmic where the setting spans more than a factor of 20; a 0 then has a tick of its own.
+
+    Args:
+        path: of the PNG to write.
+        title: stands above.
+        tried: the trials, in any order.
+        value_label: the value with its unit.
+        size: wide or narrow.
+
+    Raises:
+        ValueError: there is no trial, or none with a setting.
+    """
+    save(_draw_settings_scatter(title, tried, value_label, size), path)
+
+
+def importance(path: Path, title: str, shares: Mapping[str, Mapping[str, float]], size: Size) -> None:
+    """How much of the variance of the objective each setting explains, a group of bars a method, the largest first.
+
+    Args:
+        path: of the PNG to write.
+        title: stands above.
+        shares: by method and setting, 0 to 1; NaN where it is not known.
+        size: wide or narrow.
+
+    Raises:
+        ValueError: there is no method with a setting.
+    """
+    save(_draw_importance(title, shares, size), path)
+
+
+def _draw_settings_scatter(title: str, tried: Sequence[Tried], value_label: str, size: Size) -> Figure:
+    names, valued = settings_and_valued(tried)
+    columns = min(PANELS_A_ROW, len(names)) if size == "wide" else 1
+    rows = -(-len(names) // columns)
+    figure = new_figure(size)
+    layout.title(figure, title, size)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for panel in panels.flat[len(names) :]:
+        panel.remove()
+    room = (INCHES[size] - 0.6) / columns - 0.2
+    for place, (axes, name) in enumerate(zip(panels.flat, names, strict=False)):
+        layout.plain(axes, size)
+        label = value_label if size == "narrow" or place % columns == 0 else ""
+        layout.name_axes(figure, axes, setting_label(name), label, room, size)
+        axes.set_ylim(*layout.share_limits([trial.value for trial in valued]))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+        if place % columns:
+            axes.tick_params(labelleft=False)
+        _scale_axis(
+            figure, axes, Scale.of(trial.settings[name] for trial in tried if name in trial.settings), room, size
+        )
+        _scatter(axes, name, tried)
+    layout.legend(figure, *key(tried, valued, ringed=True), size, without_value(tried, valued))
+    layout.fit_height(figure, panels[:, 0].tolist(), rows * (2.7 if size == "wide" else 1.7))
+    return figure
+
+
+def _scale_axis(figure: Figure, axes: Axes, scale: Scale, inches: float, size: Size) -> None:
+    """Gives the x axis, which is about `inches` long, the scale of a setting."""
+    rim = 0.06
+    if scale.low < scale.high:
+        if scale.log:
+            axes.set_xscale("log")
+        axes.set_xlim(scale.coordinate((ZERO_AT if scale.zero else 0.0) - rim), scale.coordinate(1 + rim))
+    if scale.zero:
+        axes.axvline(scale.coordinate(ZERO_AT / 2), color=QUIET, linewidth=0.8, linestyle=":")
+    values = {scale.place(value): value for value in scale.ticks(4)}
+    places = {place: scale.ticks(4)[value] for place, value in values.items()}
+    ticks = {values[place]: text for place, text in layout.spaced(figure, places, POINTS[size], 0.8 * inches).items()}
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
+    axes.set_xticklabels(list(ticks.values()))
+
+
+def _scatter(axes: Axes, name: str, tried: Sequence[Tried]) -> None:
+    """The trials that have this setting: filled where finished, hollow where not."""
+    having = [trial for trial in tried if name in trial.settings and math.isfinite(trial.settings[name])]
+    scale = Scale.of(trial.settings[name] for trial in having)
+    valued = [trial for trial in having if math.isfinite(trial.value)]
+    colour, marker = colours(trial.method for trial in tried), markers(trial.method for trial in tried)
+    for method in colour:
+        for finished in (False, True):
+            chosen = [trial for trial in valued if trial.method == method and trial.finished == finished]
+            x = [scale.shown(trial.settings[name]) for trial in chosen]
+            y = [trial.value for trial in chosen]
+            if not chosen:
+                continue
+            if finished:
+                axes.scatter(
+                    x,
+                    y,
+                    s=28,
+                    c=colour[method],
+                    marker=marker[method],
+                    edgecolors="white",
+                    linewidths=0.5,
+                    clip_on=False,
+                )
+                best = y.index(max(y))
+                ring: dict[str, Any] = {
+                    "s": 100,
+                    "facecolors": "none",
+                    "edgecolors": INK,
+                    "linewidths": 1.3,
+                    "clip_on": False,
+                    "zorder": 4,
+                }
+                axes.scatter(x[best : best + 1], y[best : best + 1], **ring)
+            else:
+                hollow: dict[str, Any] = {"facecolors": "none", "edgecolors": colour[method], "clip_on": False}
+                axes.scatter(x, y, s=24, marker=marker[method], alpha=0.8, **hollow)
+
+
+def _draw_importance(title: str, shares: Mapping[str, Mapping[str, float]], size: Size) -> Figure:
+    if not any(shares.values()):
+        raise ValueError("There is no setting whose importance could be drawn.")
+    figure = new_figure(size)
+    layout.title(figure, title, size)
+    axes = figure.add_subplot()
+    layout.plain(axes, size, grid="x")
+    points, colour = POINTS[size], colours(shares)
+    room = 2.4 if size == "wide" else 1.1
+    at: list[float] = []
+    labels: list[str] = []
+    y = 0.0
+    for method, settings in shares.items():
+        falling = sorted(settings.items(), key=lambda item: -item[1] if math.isfinite(item[1]) else math.inf)
+        rows: list[tuple[str, float | None]] = [(method, None), *falling]
+        for name, share in rows:
+            text = layout.wrapped(figure, name if share is None else name.rsplit("/", 1)[-1], points, room)
+            height = 0.09 + 0.155 * (text.count("\n") + 1)
+            at.append(y + height / 2)
+            labels.append(text)
+            if share is not None:
+                known = math.isfinite(share)
+                axes.barh(at[-1], share if known else 0.0, height=0.16, color=colour[method])
+                words = f"{share:.2f}" if known else "not known"
+                spot: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": points, "color": INK}
+                axes.annotate(words, (share if known else 0.0, at[-1]), (4, 0), **spot)
+            y += height
+        y += 0.12
+    axes.set_ylim(y - 0.06, -0.06)
+    axes.set_xlim(0, 1.14)
+    axes.xaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1] if size == "wide" else [0, 0.5, 1]))
+    axes.set_yticks(at, labels)
+    axes.tick_params(axis="y", length=0)
+    headers = [label for method, group in shares.items() for label in (method, *("" for _ in group))]
+    for tick, header in zip(axes.get_yticklabels(), headers, strict=True):
+        if header:
+            tick.set_fontweight("bold")
+    layout.name_axes(
+        figure,
+        axes,
+        "importance (share of the objective's variance explained)",
+        "",
+        5.0 if size == "wide" else 2.3,
+        size,
+    )
+    layout.fit_height(figure, [axes], y)
+    return figure
