@@ -141,9 +141,12 @@ def fit_height(figure: Figure, stacked: Sequence[Axes], inches: float) -> None:
 
     What stands around them (title, tick labels, legend) has a height of its own, which is found by laying it out.
     """
-    for _ in range(2):
-        figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    for _ in range(3):
+        if engine:
+            engine.execute(figure)
         height = float(figure.get_figheight())
-        now = sum(float(axes.get_position().height) for axes in stacked) * height
-        figure.set_figheight(height + inches - now)
-    figure.draw_without_rendering()
+        missing = inches - sum(float(axes.get_position().height) for axes in stacked) * height
+        if abs(missing) < 0.005:
+            break
+        figure.set_figheight(height + missing)
