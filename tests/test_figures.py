@@ -138,6 +138,11 @@ NASTY = {
         [Tried("gnp", {"r": r, LONG: r}, v, True) for r, v in ((0, 0.5), (1e-3, 0), (0.5, 1))],
         LONG,
     ),
+    "a decade right beside zero": (
+        scatter,
+        [Tried("gnp", {"r": r, "b": r, "c": r, "d": r}, 0.5, True) for r in (0, 0.001, 2.5)],
+        VALUE,
+    ),
     "lines of three methods": (lines, trials(8), VALUE),
     "one line": (lines, [Tried("sgd", {"lr": 0.1}, 0.9, True)], VALUE),
     "lines without a value": (lines, [Tried("sam", {"lr": 0.1}, NAN, False)], VALUE),
@@ -233,6 +238,17 @@ def test_no_text_is_cut_off_or_overlaps_another_or_is_too_small_to_read(name, si
         assert axes.get_position().width > 0.4 / len(figure.axes)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_figure_is_as_high_as_what_it_holds(size):
+    for rows in (2, 7):
+        axes = maps(TITLE, [heat_map(rows, 2)], size).axes[0]
+        figure = axes.get_figure()
+        assert axes.get_position().height * figure.get_figheight() == pytest.approx(heat.ROW_INCHES * rows, abs=0.03)
+        assert figure.get_figheight() < heat.ROW_INCHES * rows + 2.5
+    heights = [dumbbells(TITLE, CONFIRMED * count, size).get_figheight() for count in (1, 2, 4)]
+    assert (heights[2] - heights[1]) == pytest.approx(2 * (heights[1] - heights[0]), abs=0.03)
+
+
 def test_letters_of_the_narrow_figure_are_eleven_pixels_high_on_a_phone():
     assert POINTS["narrow"] / 72 * 360 / INCHES["narrow"] >= 11
     assert SMALLEST_POINTS / 72 * 360 / INCHES["narrow"] >= 9
@@ -309,6 +325,10 @@ def test_the_scatter_shows_every_trial_where_it_was_and_rings_the_best_finished_
     assert {tuple(place) for place in places.tolist()} == {(0.001, 0.7), (0.1, 0.9), (1.0, 0.95)}
     (ring,) = [drawn for drawn in collections(axes, PathCollection) if drawn.get_sizes()[0] == 100]
     assert ring.get_offsets().tolist() == [[0.1, 0.9]]
+    hollow = [
+        drawn for drawn in collections(axes, PathCollection) if drawn is not ring and not len(drawn.get_facecolors())
+    ]
+    assert [drawn.get_offsets().tolist() for drawn in hollow] == [[[1.0, 0.95]]]
 
 
 def test_every_setting_has_a_panel_and_every_panel_the_trials_that_have_it():
@@ -324,11 +344,13 @@ def test_every_setting_has_a_panel_and_every_panel_the_trials_that_have_it():
     assert shown == [set().union(*values.values()), values["sam"], values["gnp"], values["gnp"]]
 
 
-def test_a_zero_among_decades_has_a_tick_of_its_own_and_no_trial_elsewhere():
+def test_a_zero_among_decades_has_a_tick_of_its_own_apart_from_the_lowest_value():
     tried = [Tried("gnp", {"r": r}, 0.5, True) for r in (0.0, 0.001, 1.0)]
     axes = scatter(TITLE, tried, VALUE, "wide").axes[0]
     labels = {tick.get_text(): tick.get_position()[0] for tick in axes.get_xticklabels()}
     assert 0 < labels["0"] < 0.001
+    zero, lowest = (axes.transData.transform((x, 0.5))[0] / DPI["wide"] for x in (labels["0"], 0.001))
+    assert lowest - zero > 0.1  # inches: the markers do not touch
     assert sorted(set(offsets(axes)[:, 0].tolist())) == pytest.approx([labels["0"], 0.001, 1.0])
 
 

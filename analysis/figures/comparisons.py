@@ -112,15 +112,9 @@ def _draw_tuned_and_confirmed(title: str, rows: Sequence[Confirmed], size: Size)
         axes.plot([row.tuned, row.confirmed], [y, y], color=look, alpha=0.3, linewidth=4, solid_capstyle="butt")
         if math.isfinite(row.low) and math.isfinite(row.high):
             _interval(axes, row.low, row.high, y, look)
-        shape: dict[str, Any] = {
-            "s": MARKER_SIZE,
-            "marker": marker[row.method],
-            "edgecolors": look,
-            "linewidths": 1.3,
-            "zorder": 4,
-        }
-        axes.scatter([row.confirmed], [y], facecolors=look, **shape)
-        axes.scatter([row.tuned], [y], facecolors="white", **shape)
+        shape: dict[str, Any] = {"marker": marker[row.method], "edgecolors": look, "linewidths": 1.3}
+        axes.scatter([row.confirmed], [y], MARKER_SIZE, facecolors=look, zorder=4, **shape)
+        axes.scatter([row.tuned], [y], MARKER_SIZE, facecolors="white", zorder=4, **shape)
     axes.set_xlim(
         *layout.share_limits([number for row in rows for number in (row.tuned, row.confirmed, row.low, row.high)])
     )

@@ -117,12 +117,11 @@ def _draw_heat_maps(title: str, maps: Sequence[HeatMap], size: Size) -> Figure:
                 stacked += [bar] if place == 0 else []
             stacked += [axes] if place == 0 else []
     layout.fit_height(figure, stacked, sum(heights))
-    upright = [
+    written = [
         _write_numbers(figure, axes, one, norms[one.unit, one.diverging], size)
         for axes, one in zip(panels, maps, strict=True)
     ]
-    if not all(upright):
-        layout.fit_height(figure, stacked, 1.9 * sum(heights))
+    layout.fit_height(figure, stacked, sum(heights) * (1.0 if all(written) else 1.9))
     return figure
 
 
@@ -156,11 +155,8 @@ def _draw_map(figure: Figure, axes: Axes, one: HeatMap, norm: Normalize, room: f
     axes.set_yticks(np.arange(values.shape[0] + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1)
     axes.tick_params(which="both", length=0)
-    columns = [short(value) for value in one.columns]
     axes.set_yticks(range(len(one.rows)), [short(value) for value in one.rows])
-    axes.set_xticks(range(len(columns)), columns)
-    if max(layout.text_width(figure, text, points) for text in columns) > 0.85 * (room - 0.3) / len(columns):
-        axes.tick_params(axis="x", labelrotation=90)
+    axes.set_xticks(range(len(one.columns)), [short(value) for value in one.columns])
     above = f"{one.title}\n{one.row_label}" if one.title else one.row_label
     text = "\n".join(layout.wrapped(figure, line, points, room) for line in above.split("\n"))
     axes.set_title(text, loc="left", fontsize=points, color=INK)
@@ -177,29 +173,31 @@ def _draw_colour_bar(figure: Figure, bar: Axes, norm: Normalize, one: HeatMap, r
 
 
 def _write_numbers(figure: Figure, axes: Axes, one: HeatMap, norm: Normalize, size: Size) -> bool:
-    """Writes every value into its cell, as high as its breadth allows. Whether they are upright: else they stand."""
+    """Writes every value into its cell, as high as its breadth allows. Whether they lie: else they stand, as ticks may."""
     values = np.asarray(one.values, dtype=float)
     cell = float(axes.get_position().width) * INCHES[size] / values.shape[1]
-    points, decimals, upright = POINTS[size], 3, False
+    if max(layout.text_width(figure, short(value), POINTS[size]) for value in one.columns) > 0.92 * cell:
+        axes.tick_params(axis="x", labelrotation=90)
+    points, decimals, lying = POINTS[size], 3, False
     for decimals in (3, 2):
         widest = max(layout.text_width(figure, _number(v, decimals, one.diverging), POINTS[size]) for v in values.flat)
         points = POINTS[size] * min(1.0, 0.88 * cell / widest)
-        if upright := points >= SMALLEST_POINTS:
+        if lying := points >= SMALLEST_POINTS:
             break
     for (row, column), value in np.ndenumerate(values):
         known = bool(np.isfinite(value))
         axes.text(
             column,
             row,
-            _number(value, decimals if upright else 3, one.diverging),
-            fontsize=points if upright else SMALLEST_POINTS,
-            rotation=0 if upright else 90,
+            _number(value, decimals if lying else 3, one.diverging),
+            fontsize=points if lying else SMALLEST_POINTS,
+            rotation=0 if lying else 90,
             ha="center",
             va="center",
             color=readable_on(_colour_map(one)(float(norm(value)))) if known else INK,
             bbox=None if known else {"facecolor": "white", "linewidth": 0, "pad": 1},
         )
-    return upright
+    return lying
 
 
 def _number(value: float, decimals: int, signed: bool) -> str:
