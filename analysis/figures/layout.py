@@ -147,6 +147,6 @@ def fit_height(figure: Figure, stacked: Sequence[Axes], inches: float) -> None:
             engine.execute(figure)
         height = float(figure.get_figheight())
         missing = inches - sum(float(axes.get_position().height) for axes in stacked) * height
-        if True:
+        if abs(missing) < 0.005:
             break
         figure.set_figheight(height + missing)
