@@ -1,1 +1,1 @@
-"""What was learnt: selection, export and figures. Plain numbers in; no torch, no Ray."""
+"""What was learnt: MLflow's runs as frames, statistics, claims, figures, the report; selection and export. No torch, no Ray."""

@@ -291,7 +291,7 @@ def test_curves_and_bands_are_the_numbers_given():
 def test_the_work_stands_on_the_axis_as_it_was_counted_and_is_labelled_in_its_unit():
     axes = by_work(TITLE, [Spent("SAM", "sam", [2e6, 4e6], [0.9, 0.8], [NAN] * 2, [NAN] * 2)], "wide").axes[0]
     assert axes.get_lines()[0].get_xdata().tolist() == [2e6, 4e6]
-    assert axes.get_xlabel() == "gradient evaluations (millions per lane)"
+    assert axes.get_xlabel() == "gradient evaluations (millions per seed)"
     assert {tick.get_text(): tick.get_position()[0] for tick in axes.get_xticklabels()}["4"] == 4e6
 
 

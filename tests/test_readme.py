@@ -68,6 +68,6 @@ def test_every_link_into_the_repository_leads_somewhere():
 
 
 def test_the_tree_names_every_module():
-    modules = {path.name for folder in ("study", "search_spaces") for path in (ROOT / folder).glob("*.py")}
+    modules = {path.name for folder in ("study", "search_spaces", "analysis") for path in (ROOT / folder).glob("*.py")}
     unnamed = {module for module in modules if module not in README} - {"__init__.py", "__main__.py"}
     assert unnamed == set()

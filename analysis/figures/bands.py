@@ -107,7 +107,7 @@ def _draw_accuracy_by_gradient_evaluations(title: str, curves: Sequence[Spent], 
     unit, words = next(
         (pair for pair in ((1e6, "millions"), (1e3, "thousands")) if most >= 2 * pair[0]), (1.0, "count")
     )
-    figure, axes = _draw_bands(title, curves, spent, f"gradient evaluations ({words} per lane)", size)
+    figure, axes = _draw_bands(title, curves, spent, f"gradient evaluations ({words} per seed)", size)
     axes.xaxis.set_major_locator(MaxNLocator(8 if size == "wide" else 4, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count / unit:g}"))
     axes.set_xlim(left=0)
@@ -152,9 +152,9 @@ def _draw_bands(
     axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
     axes.yaxis.set_major_locator(MaxNLocator(6 if size == "wide" else 5, steps=[1, 2, 5, 10]))
     if intervals == 0:
-        note = "Lines: means over lanes. No bands: the intervals are not known."
+        note = "Lines: means over seeds. No bands: the intervals are not known."
     else:
-        note = "Lines: means over lanes. Bands: 95 % intervals" + (
+        note = "Lines: means over seeds. Bands: 95 % intervals" + (
             "." if intervals == len(bands) else "; a line without a band has no known interval."
         )
     layout.legend(figure, handles, [band.label for band in bands], size, note)

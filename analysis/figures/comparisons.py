@@ -64,7 +64,7 @@ class Difference:
 
 
 def tuned_and_confirmed(path: Path, title: str, rows: Sequence[Confirmed], size: Size) -> None:
-    """A row a setting: hollow where the search saw it, filled with its interval where fresh seeds put it, and the gap.
+    """A row a setting: hollow on the seeds of the search, filled with its interval where fresh seeds put it, and the gap.
 
     Args:
         path: of the PNG to write.
@@ -128,7 +128,7 @@ def _draw_tuned_and_confirmed(title: str, rows: Sequence[Confirmed], size: Size)
         Line2D([], [], color=QUIET, alpha=0.4, linewidth=4),
     ]
     labels = [
-        "hollow: tuned (as the search saw it)",
+        "hollow: tuned (on the seeds of the search)",
         "filled: confirmed on fresh seeds" + (", 95 % interval" if unknown < len(rows) else ""),
         "gap: tuned minus confirmed (share)",
     ]
