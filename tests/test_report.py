@@ -378,6 +378,38 @@ def test_a_report_is_kept_with_the_run_once_and_beside_others(written, directory
     }
 
 
+def test_a_report_that_cannot_be_made_is_refused_in_one_sentence(here, refused):
+    assert "There is no MLflow store" in refused("report", "nothing", "--to", "there")
+    folder = tuned(here / "study-results", "first", scenarios=["class_pairs"], methods=["sgd"])
+    play(folder)
+    sent(folder)
+    confirmation = confirmed(folder)
+    sent(confirmation)
+    (here / "file").write_text("")
+    assert "known: first, first-confirm, or name a folder for the report with --to" in refused("report", "frist")
+    assert "has no sweep 'frist'; did you mean 'first'?" in refused("report", "frist", "--to", "there")
+    assert "run `study report first`" in refused("report", "first-confirm")
+    assert "'file' is a file; name a folder" in refused("report", "first", "--to", "file")
+    assert "cannot be written" in refused("report", "first", "--to", "file/there")
+    assert "No MLflow server answers" in refused("report", "first", "--tracking-uri", "http://127.0.0.1:1")
+    assert "is no MLflow store that the study can use" in refused("report", "first", "--tracking-uri", "foo:bar")
+
+
+def test_a_report_says_when_mlflow_lacks_what_the_records_have(here, run):
+    folder = tuned(here / "study-results", "first", scenarios=["class_pairs"], methods=["sgd"])
+    sent(folder)
+    play(folder)
+    code, out, err = run("report", "first")
+    assert code == 0
+    assert "4 trials of 'first' have finished, but MLflow has the numbers of 0" in err
+    assert "study sync first" in err
+    sent(folder)
+    code, out, err = run("report", "first")
+    assert (code, err) == (0, "")
+    assert "wrote study-results/first/report-2/report.html" in out
+    assert re.search(r"attached to the sweep's run \w+ in MLflow as report-2", out)
+
+
 def test_text_from_outside_is_text_on_the_page():
     section = pages.Section("a", "<script>", ("<b>`<i>`*<u>*",))
     frame = pages.pd.DataFrame([{"reason": "<img src=x>", "low": 1.0}])

@@ -68,6 +68,8 @@ def write(page: Page, target: Path) -> tuple[Path, bool]:
         StudyError: the folder cannot be written.
     """
     draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    if target.exists() and not target.is_dir():
+        raise StudyError(f"{str(target)!r} is a file; name a folder for the report.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         page.write(draft)
