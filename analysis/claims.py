@@ -1,6 +1,6 @@
 """The claims of Koster and Kukla (arXiv 2409.17300), C1 to C7, each with a criterion, an effect with its interval, and a verdict.
 
-The criteria were written down before the study had run the paper's grid. All are about test accuracy, per lane (one seed of one
+The criteria were written down before any result of the full grid was seen. All are about test accuracy, per lane (one seed of one
 setting), in the paper's six settings of a scenario: SGD, SAM and GNP at two learning rates.
 
 - "similar", "stable", "noticeable" and "significant" are told apart by one margin, `MARGIN` = one percentage point of accuracy.

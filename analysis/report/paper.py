@@ -64,7 +64,8 @@ def section_claims(sweep: Sweep, found: Evidence) -> Section:
     findings = claims.findings(found)
     words: list[str | tuple[str, ...]] = [
         "The paper (Koster and Kukla 2024, arXiv 2409.17300) makes seven claims. Each is judged here by the sweep "
-        f"`{sweep.name}` with a criterion that was written down before the paper's grid was run. One margin tells small "
+        f"`{sweep.name}` with a criterion that was written down before any result of the paper's grid was seen. "
+        "One margin tells small "
         f"from noticeable: {claims.MARGIN:g}, one percentage point of test accuracy. A claim is *reproduced* when the "
         "intervals of all its effects lie within the bounds that it sets, *contradicted* when one lies beyond, and "
         "*undecided* otherwise."
