@@ -1,5 +1,6 @@
 """The report: its numbers are MLflow's, it says what it cannot say, it is whole or not there."""
 
+import dataclasses
 import html
 import re
 from pathlib import Path
@@ -160,6 +161,22 @@ def test_every_row_and_every_figure_names_runs_that_mlflow_has(written, tables, 
 def test_the_page_needs_nothing_but_itself(tables):
     assert tables.addresses
     assert all(address.startswith(("#", "data:image/png;base64,")) for address in tables.addresses)
+
+
+def test_on_a_server_every_run_is_linked_to_its_page_in_its_own_experiment(written, uri):
+    there = "http://host:5000/"
+    whole, confirmations = report.load_all("whole", uri)
+    sweeps = [dataclasses.replace(sweep, uri=there) for sweep in (whole, *confirmations)]
+    made = report.make(sweeps[0], sweeps[1:])
+    experiment = {run: sweep.experiment_id for sweep in sweeps for run in (sweep.run_id, *sweep.runs["run_id"])}
+    rows = {table.name: list(table.cells(made.addresses)) for table in made.tables}
+    links = re.findall(
+        r'href="http://host:5000/#/experiments/(\d+)/runs/(\w+)"',
+        "".join(str(c) for r in rows.values() for row in r for _, c in row),
+    )
+    assert {run for _, run in links} == set(experiment)
+    assert all(experiment[run] == number for number, run in links)
+    assert len({number for number, _ in links}) == 2
 
 
 def test_figures_and_tables_stand_beside_the_page_as_files(written, tables):
@@ -414,7 +431,7 @@ def test_text_from_outside_is_text_on_the_page():
     section = pages.Section("a", "<script>", ("<b>`<i>`*<u>*",))
     frame = pages.pd.DataFrame([{"reason": "<img src=x>", "low": 1.0}])
     table = pages.Table("t", "<caption>", frame, (pages.Column("reason", "why"),))
-    for text in (str(pages.marked(section.paragraphs[0])), *(str(c) for row in table.cells() for _, c in row)):
+    for text in (str(pages.marked(section.paragraphs[0])), *(str(c) for row in table.cells({}) for _, c in row)):
         assert "<script>" not in text
         assert "<img" not in text
         assert "<b>" not in text

@@ -8,6 +8,7 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from analysis import load, tables
@@ -23,6 +24,7 @@ from analysis.report.confirmed import section_compute, section_winners
 from analysis.report.page import Page
 from analysis.report.paper import judged, section_claims, section_settings
 from analysis.report.searched import section_search
+from analysis.store import served
 from study.config import StudyError
 
 PAGE = "report.html"
@@ -52,9 +54,14 @@ def make(tuned: Sweep, confirmations: list[Sweep]) -> Page:
         section_limits(tuned, confirmations, found),
         section_sources(sweeps),
     )
-    served = tuned.uri.startswith("http")
-    runs_at = f"{tuned.uri.rstrip('/')}/#/experiments/{tuned.experiment_id}/runs/RUN_ID" if served else ""
-    return Page(f"Plasticity study: {tuned.name}", str(tuned.plan["description"]), sections, runs_at)
+    addresses = {run_id: address for sweep in sweeps if served(sweep.uri) for run_id, address in _addresses(sweep)}
+    return Page(f"Plasticity study: {tuned.name}", str(tuned.plan["description"]), sections, addresses)
+
+
+def _addresses(sweep: Sweep) -> Iterator[tuple[str, str]]:
+    """The runs of a sweep on a server, each with the address of its page."""
+    for run_id in (sweep.run_id, *sweep.runs["run_id"]):
+        yield run_id, f"{sweep.uri.rstrip('/')}/#/experiments/{sweep.experiment_id}/runs/{run_id}"
 
 
 def write(page: Page, target: Path) -> tuple[Path, bool]:

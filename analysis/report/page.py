@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -67,10 +67,10 @@ class Table:
         """The columns that the frame has."""
         return tuple(column for column in self.columns if column.key in self.frame)
 
-    def cells(self) -> Iterator[list[tuple[Column, Markup]]]:
+    def cells(self, addresses: Mapping[str, str]) -> Iterator[list[tuple[Column, Markup]]]:
         """Row by row: each column and its cell."""
         for row in self.frame.to_dict("records"):
-            yield [(column, cell(column, row)) for column in self.shown]
+            yield [(column, cell(column, row, addresses)) for column in self.shown]
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole report. `runs_at` is the address of a run's page in MLflow with RUN_ID in it; empty where no server is known."""
+    """The whole report. `addresses` are those of the runs' pages in MLflow, by run id; empty where no server is known."""
 
     title: str
     subtitle: str
     sections: tuple[Section, ...]
-    runs_at: str = ""
+    addresses: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tables(self) -> list[Table]:
@@ -133,7 +133,7 @@ class Page:
         environment = jinja2.Environment(
             autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
         )
-        environment.filters |= {"marked": marked, "run": lambda run_id: run_link(run_id, self.runs_at)}
+        environment.filters |= {"marked": marked, "run": lambda run_id: run_link(run_id, self.addresses)}
         template = environment.from_string(
             resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
         )
@@ -157,13 +157,13 @@ def _marked_part(part: str) -> Markup:
     return escape(part)
 
 
-def run_link(run_id: str, runs_at: str) -> Markup:
+def run_link(run_id: str, addresses: Mapping[str, str]) -> Markup:
     """A run by the beginning of its id, with the whole id in its title, and its page in MLflow where there is a server."""
     code = Markup('<code class="run" title="{0}" data-run="{0}">{1}</code>').format(run_id, run_id[:8])
-    return Markup('<a href="{}">{}</a>').format(runs_at.replace("RUN_ID", run_id), code) if runs_at else code
+    return Markup('<a href="{}">{}</a>').format(addresses[run_id], code) if run_id in addresses else code
 
 
-def cell(column: Column, row: dict[Any, Any]) -> Markup:
+def cell(column: Column, row: dict[Any, Any], addresses: Mapping[str, str]) -> Markup:
     """What stands in a cell."""
     value = row[column.key]
     if is_missing(value):
@@ -174,7 +174,7 @@ def cell(column: Column, row: dict[Any, Any]) -> Markup:
         case "verdict":
             return Markup('<span class="verdict {0}">{0}</span>').format(value)
         case "run":
-            return Markup(" ").join(run_link(run_id, "") for run_id in str(value).split())
+            return Markup(" ").join(run_link(run_id, addresses) for run_id in str(value).split())
         case kind:
             return number(kind, value) + _interval(kind, row, column.key)
 

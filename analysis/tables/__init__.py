@@ -13,7 +13,6 @@ from analysis.tables.compared import (
     paper_differences,
     per_task,
     settings,
-    shown,
     tuned_and_confirmed,
     winners_differences,
 )
@@ -29,7 +28,6 @@ __all__ = [
     "paper_differences",
     "per_task",
     "settings",
-    "shown",
     "trials",
     "tuned_and_confirmed",
     "versions",

@@ -22,13 +22,6 @@ QUANTITIES: Final[Mapping[str, Callable[[Any], Any]]] = {
 """What settings are compared by, one number a lane."""
 
 
-def shown(sweep: Sweep) -> pd.DataFrame:
-    """The finished runs that a report compares: all of a grid or a confirmation; of a tuning the best of each method."""
-    if sweep.phase != "tune":
-        return sweep.finished
-    return best(sweep)
-
-
 def best(sweep: Sweep, count: int = 1) -> pd.DataFrame:
     """The finished runs with the highest objective of each scenario and method; none without an objective."""
     if "summary/objective" not in sweep.runs or sweep.phase == "confirm":
