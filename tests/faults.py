@@ -1,0 +1,486 @@
+"""Breaks sweeps from outside: drivers and workers killed by process id, checkpoints damaged, MLflow's server taken away.
+
+A `Site` is a folder with a sweep in it, of which only the command line, the files and the processes are known. What is random
+is drawn from a `Chance`, whose seed is printed and can be set by STUDY_FAULT_SEED.
+"""
+
+import csv
+import io
+import json
+import os
+import random
+import re
+import resource
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from sweep_fixtures import clean_environment, tasks_of
+
+PATIENCE = 180.0
+"""Seconds within which anything that a test waits for has to happen."""
+
+LEFTOVER_SECONDS = 20.0
+"""Seconds within which all that a driver has started is gone after it, be it dead by kill -9."""
+
+EVERY_TASK = Path(__file__).with_name("every_task")
+
+
+class Chance(random.Random):
+    """Random moments and choices, repeatable as far as the machine's timing is."""
+
+    def __init__(self, name: str) -> None:
+        self.name = (
+            f"{name}, STUDY_FAULT_SEED={os.environ.get('STUDY_FAULT_SEED') or random.SystemRandom().getrandbits(31)}"
+        )
+        super().__init__(self.name)
+        print(f"faults of {self.name}")
+
+
+def wait_until(happens: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
+    """Waits for something, and fails when it does not happen."""
+    deadline = time.monotonic() + patience
+    while not happens():
+        assert time.monotonic() < deadline, f"waited {patience:g} s in vain: {what}"
+        time.sleep(0.02)
+
+
+class Process(NamedTuple):
+    """A process that is told from a later one of the same id by when it began."""
+
+    pid: int
+    began: int
+
+    @property
+    def is_alive(self) -> bool:
+        stat = _stat(self.pid)
+        return stat is not None and stat.began == self.began and stat.state not in "ZX"
+
+    @property
+    def title(self) -> str:
+        with suppress(OSError):
+            return Path(f"/proc/{self.pid}/cmdline").read_text(errors="replace").replace("\0", " ").strip()
+        return ""
+
+    def kill(self) -> None:
+        """kill -9."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+
+class _Stat(NamedTuple):
+    state: str
+    parent: int
+    began: int
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return _Stat(fields[0], int(fields[1]), int(fields[19]))
+
+
+def family(pid: int) -> list[Process]:
+    """All processes that descend from a process, itself not among them."""
+    stats = {int(path.name): _stat(int(path.name)) for path in Path("/proc").iterdir() if path.name.isdigit()}
+    found, generation = [], [pid]
+    while generation:
+        generation = [child for child, stat in stats.items() if stat and stat.parent in generation]
+        found += [Process(child, stats[child].began) for child in generation]
+    return found
+
+
+class Driver:
+    """A running `study run` or `study resume`."""
+
+    def __init__(self, words: tuple[object, ...], cwd: Path, wrapper: tuple[str, ...], **environment: str) -> None:
+        self.words = " ".join(map(str, words))
+        self._cwd = cwd
+        path = os.pathsep.join(filter(None, [str(EVERY_TASK), os.environ.get("PYTHONPATH")]))
+        self.process = subprocess.Popen(
+            [*wrapper, sys.executable, "-m", "study", *map(str, words)],
+            cwd=cwd,
+            env=clean_environment(PYTHONPATH=path, COLUMNS="80", **environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._family: set[Process] = set()
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def workers(self) -> list[Process]:
+        """Ray's processes that are at work on a trial now, of this driver alone."""
+        self._family |= set(found := family(self.process.pid))
+        return [process for process in found if re.match(r"ray::(?!IDLE)", process.title)]
+
+    def signal(self, number: signal.Signals) -> None:
+        self._family |= set(family(self.process.pid))
+        self.process.send_signal(number)
+
+    def end(self, patience: float = PATIENCE) -> tuple[int, str, str]:
+        """Waits for the end: exit code, standard output, standard error. No traceback; nothing that it started lives on."""
+        self._family |= set(family(self.process.pid))
+        out, err = self.process.communicate(timeout=patience)
+        story = f"{self.words}: exit code {self.process.returncode}\n{out}\n{err}"
+        assert "Traceback" not in out + err, story
+        left = sorted(process for process in self._family if process.is_alive)
+        titles = [f"{process.pid} {process.title}" for process in left]
+        wait_until(
+            lambda: not any(process.is_alive for process in left), f"{self.words} leaves {titles}", LEFTOVER_SECONDS
+        )
+        return self.process.returncode, out, err
+
+    def interrupt_twice(self) -> tuple[int, str, str]:
+        """Ctrl-C, and once more."""
+        self.signal(signal.SIGINT)
+        time.sleep(0.3)
+        self.signal(signal.SIGINT)
+        return self.end(10)
+
+    def kill(self) -> None:
+        """kill -9 of the driver alone. What it has started is gone after a moment."""
+        self.signal(signal.SIGKILL)
+        code, out, err = self.end()
+        assert code == -signal.SIGKILL, f"{self.words} ended before it was killed: {code}\n{out}\n{err}"
+
+
+class Server:
+    """An MLflow server of its own, which can be away for a while."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.database = folder / "served.db"
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            self._port = found.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self._port}"
+        self._folder = folder
+        self._stopped = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it, or starts it again, and waits until it answers."""
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
+        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.database}"]
+        command += ["--artifacts-destination", str(self._folder / "artifacts")]
+        self._process = subprocess.Popen(
+            command,
+            cwd=self._folder,
+            env=clean_environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", PYTHONWARNINGS="ignore"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        wait_until(self._answers, "MLflow's server answers")
+
+    def _answers(self) -> bool:
+        with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
+            return answer.status == 200
+        return False
+
+    @property
+    def is_away(self) -> bool:
+        return self._process is None or self._stopped
+
+    def kill(self) -> None:
+        """It is gone, as after kill -9."""
+        if self._process:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._process, self._stopped = None, False
+
+    def stop(self) -> None:
+        """It holds its breath: connections are taken, and nothing is answered."""
+        assert self._process
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        self._stopped = True
+
+    def back(self) -> None:
+        """It is there again, with all that it had."""
+        if self._stopped and self._process:
+            os.killpg(self._process.pid, signal.SIGCONT)
+            self._stopped = False
+            wait_until(self._answers, "MLflow's server answers again")
+        elif self._process is None:
+            self.start()
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[Server]:
+    """A server that has started and is gone at the end."""
+    server = Server(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+class Site:
+    """A folder with one sweep in it, its drivers one after the other."""
+
+    def __init__(
+        self,
+        cwd: Path,
+        name: str,
+        *words: object,
+        wrapper: tuple[str, ...] = (),
+        seen_at: Path | None = None,
+        **env: str,
+    ) -> None:
+        """A sweep of that name, which is to be launched by `study run` with these words.
+
+        `wrapper` is put before each command; `seen_at` is where this process sees the folder `cwd`, if not there.
+        """
+        self.name = name
+        self._words = words
+        self._cwd = cwd
+        self._wrapper = wrapper
+        self._environment = env
+        self._seen_at = seen_at or cwd
+        self.sweep = self._seen_at / "study-results" / name
+        self.database = self._seen_at / "study-results" / "mlflow.db"
+        self.driver: Driver | None = None
+
+    def go(self, *more: object) -> Driver:
+        """Launches the sweep, or goes on with it once it is there."""
+        there = (self.sweep / "sweep.jsonl").is_file()
+        command = ("resume", self.name, *more) if there else ("run", *self._words, "--name", self.name)
+        self.driver = self.other(*command)
+        return self.driver
+
+    def other(self, *command: object) -> Driver:
+        """Another command in the same folder."""
+        return Driver(command, self._cwd, self._wrapper, **self._environment)
+
+    def finish(self, *more: object) -> str:
+        """Lets the sweep run to its end without a fault; what it has printed."""
+        code, out, err = self.go(*more).end()
+        assert code == 0, f"{out}\n{err}"
+        return out
+
+    def records(self) -> dict[str, list[dict[str, Any]]]:
+        """The whole lines of each trial's record, while somebody may be writing."""
+        return {path.parent.name: _whole_lines(path) for path in sorted(self.sweep.glob("trials/*/record.jsonl"))}
+
+    def results(self) -> dict[str, Any]:
+        """All that is repeatable of each trial: what was tried, and what came of each task."""
+        return {key: (lines[0]["config"], tasks_of(lines)) for key, lines in self.records().items()}
+
+    def kinds(self, kind: str) -> list[dict[str, Any]]:
+        """The lines of one kind, of all trials."""
+        return [line for lines in self.records().values() for line in lines if line["kind"] == kind]
+
+    def unfinished(self) -> dict[str, list[dict[str, Any]]]:
+        """The records of the trials that have begun and not ended."""
+        return {
+            key: lines
+            for key, lines in self.records().items()
+            if lines and not {"end"} & {line["kind"] for line in lines}
+        }
+
+    def wait_for_tasks(self, more: int) -> bool:
+        """Waits until so many more tasks are recorded; whether the driver still lives then."""
+        assert self.driver
+        wanted = len(self.kinds("task")) + more
+        wait_until(lambda: len(self.kinds("task")) >= wanted or not self.driver.is_running, f"{wanted} tasks")
+        return self.driver.is_running
+
+    def wait_for_a_worker(self) -> Process:
+        """A worker that is training now."""
+        assert self.driver
+        wait_until(lambda: bool(self.driver.workers()) or not self.driver.is_running, "a worker is at work")
+        return self.driver.workers()[0]
+
+    def wait_for_checkpoints(self, count: int) -> str:
+        """Waits until an unfinished trial has so many checkpoints; which one it is."""
+        assert self.driver
+
+        def having() -> list[str]:
+            return [key for key, paths in self.checkpoints().items() if len(paths) >= count]
+
+        wait_until(lambda: bool(having()) or not self.driver.is_running, f"{count} checkpoints of a trial")
+        return having()[0]
+
+    def checkpoints(self) -> dict[str, list[Path]]:
+        """The checkpoints of each unfinished trial that lie on the disk, oldest first."""
+        found = {
+            key: [
+                path
+                for line in lines
+                if line["kind"] == "checkpoint" and (path := self.sweep / line["path"] / "state.pt").is_file()
+            ]
+            for key, lines in self.unfinished().items()
+        }
+        return {key: paths for key, paths in found.items() if paths}
+
+    def artifact(self, run: Run, name: str) -> Path:
+        """An artifact's file: a server keeps it beside its database, a local store in the sweep's folder."""
+        location = str(run.info.artifact_uri)
+        if location.startswith("mlflow-artifacts:"):
+            return self.database.parent / "artifacts" / location.removeprefix("mlflow-artifacts:/") / name
+        return self._seen_at / Path(location.removeprefix("file://")).relative_to(self._cwd.resolve()) / name
+
+    def damage(self, chance: random.Random, key: str | None = None) -> str:
+        """Damages the newest checkpoint of an unfinished trial, and says what was done; "" when there is none."""
+        there = self.checkpoints()
+        if not there:
+            return ""
+        path = there[key or chance.choice(sorted(there))][-1]
+        how = chance.choice(("cut short", "corrupted", "deleted"))
+        with suppress(FileNotFoundError):  # a newer one may just have taken its place
+            content = bytearray(path.read_bytes())
+            if how == "cut short":
+                path.write_bytes(content[: chance.randrange(len(content))])
+            elif how == "corrupted":
+                start = chance.randrange(len(content) // 2)
+                path.write_bytes(
+                    content[:start] + chance.randbytes(len(content) // 4) + content[start + len(content) // 4 :]
+                )
+            else:
+                path.unlink()
+        return f"{path.relative_to(self.sweep)} {how}"
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    lines = []
+    for text in path.read_bytes().split(b"\n")[:-1]:
+        with suppress(ValueError):
+            lines.append(json.loads(text))
+    return lines
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[tuple[tuple[str, ...], Path]]:
+    """A disk of its own, mounted at a new folder in a private mount namespace: what enters it, and where it is seen from outside.
+
+    Skips the test where the system does not permit that.
+    """
+    folder.mkdir()
+    script = 'mount -t tmpfs -o size="$1"m small "$2" && echo mounted && exec sleep infinity'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", str(megabytes), str(folder)]
+    try:
+        holder = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except FileNotFoundError:
+        pytest.skip("no unshare on this machine, so no small disk")
+    try:
+        assert holder.stdout
+        if (answer := holder.stdout.readline().strip()) != "mounted":
+            pytest.skip(f"a small disk cannot be mounted here: {answer}")
+        enter = ("nsenter", "--target", str(holder.pid), "--mount", "sh", "-c", 'cd "$0" && exec "$@"', str(folder))
+        yield enter, Path(f"/proc/{holder.pid}/root{folder}")
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+@contextmanager
+def filled(disk: Path) -> Iterator[None]:
+    """Leaves not a byte on a disk, and frees it again."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            with suppress(OSError):
+                while file.write(bytes(size)):
+                    pass
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextmanager
+def frozen(driver: Driver) -> Iterator[None]:
+    """No file may grow any more by the hand of a driver; its pipes are left alone."""
+    resource.prlimit(driver.process.pid, resource.RLIMIT_FSIZE, (0, 0))
+    yield
+
+
+@contextmanager
+def barred(folder: Path) -> Iterator[None]:
+    """A file in the place of a folder."""
+    away = folder.with_name(f"{folder.name}.away")
+    folder.rename(away)
+    folder.touch()
+    try:
+        yield
+    finally:
+        folder.unlink()
+        away.rename(folder)
+
+
+def tables(out: str) -> list[str]:
+    """The tables of results that a sweep prints at its end."""
+    (found,) = re.findall(r"\n(\w+: (?:best of each|all settings).+?)\nexported ", out, re.DOTALL)
+    return found.splitlines()
+
+
+def runs(site: Site) -> list[Run]:
+    """The runs of a sweep in MLflow."""
+    client = MlflowClient(f"sqlite:///{site.database}")
+    found = client.get_experiment_by_name(site.name)
+    assert found, f"MLflow has no experiment {site.name}"
+    return list(client.search_runs([found.experiment_id], max_results=1000))
+
+
+def logged(site: Site) -> dict[str, Any]:
+    """What MLflow has of a sweep, without clocks and ids, each run by its role and trial: status, parameters, metrics.
+
+    Metrics are listed with every row of the database, so that a step which was sent twice is seen twice.
+    """
+    found = {}
+    with closing(sqlite3.connect(f"file:{site.database}?mode=ro", uri=True)) as connection:
+        for run in runs(site):
+            query = "select key, step, value from metrics where run_uuid = ? order by key, step"
+            rows = connection.execute(query, [run.info.run_id]).fetchall()
+            label = f"{run.data.tags['role']} {run.data.tags.get('trial', '')}"
+            assert label not in found, f"two runs of {label}"
+            metrics = [row for row in rows if "seconds" not in row[0]]
+            found[label] = (run.info.status, run.data.params, metrics)
+    return found
+
+
+def trials_table(site: Site) -> list[dict[str, str]]:
+    """The table of trials that the sweep's own run keeps, without clocks, by trial."""
+    (run,) = [run for run in runs(site) if run.data.tags["role"] == "sweep"]
+    text = site.artifact(run, "trials.csv").read_text()
+    rows = [{k: v for k, v in row.items() if "seconds" not in k} for row in csv.DictReader(io.StringIO(text))]
+    return sorted(rows, key=lambda row: row["trial"])
+
+
+def assert_same_results(faulty: Site, undisturbed: Site, task_count: int) -> None:
+    """Bit by bit: records, tables and MLflow of a sweep with faults are those of one without."""
+    expected = undisturbed.results()
+    assert faulty.results() == expected
+    assert Counter((line["kind"], line.get("outcome")) for line in faulty.kinds("end")) == {
+        ("end", "finished"): len(expected)
+    }
+    assert trials_table(faulty) == trials_table(undisturbed)
+    here, there = logged(faulty), logged(undisturbed)
+    assert {status for status, _, _ in here.values()} == {"FINISHED"}
+    assert sorted(here) == sorted(there) == ["sweep ", *(f"trial {key}" for key in sorted(expected))]
+    for label, (_, params, metrics) in here.items():
+        assert params == there[label][1], label
+        if label == "sweep ":
+            assert {(key, value) for key, _, value in metrics} >= {("trials/finished", float(len(expected)))}
+            continue
+        twice = [row for row, times in Counter((key, step) for key, step, _ in metrics).items() if times > 1]
+        assert not twice, f"{label}: sent twice: {twice[:5]}"
+        assert metrics == there[label][2], label
+        assert [step for key, step, _ in metrics if key == "accuracy/test"] == list(range(task_count))

@@ -1,0 +1,290 @@
+"""Sweeps that are really broken, and the proof that nothing is lost: equality with a sweep that nobody disturbed.
+
+`pytest -m slow` breaks a sweep of 12 trials of 10 tasks at STUDY_FAULTS random moments.
+"""
+
+import os
+import re
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from faults import Chance, Site, assert_same_results, barred, filled, frozen, logged, mlflow_server, small_disk, tables
+
+pytestmark = [
+    pytest.mark.sweep,
+    pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
+]
+
+TASKS = 6
+SWEEP = (
+    *("quickstart", "--scenario", "class_pairs", "--trials", 2, "--seeds", 2, "--workers", 2),
+    *("--set", f"tasks/count={TASKS}", "--set", "tasks/images_per_task=640", "--set", "training/passes=3"),
+)
+"""Six explicit points: what they give does not depend on the order in which they end."""
+
+
+@pytest.fixture(scope="module")
+def beside():
+    """Runs sweeps beside each other; who wants a result waits for it."""
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, beside):
+    """The sweep as it should be, in the making."""
+
+    def run():
+        site = Site(tmp_path_factory.mktemp("undisturbed"), "undisturbed", *SWEEP)
+        return site, site.finish()
+
+    return beside.submit(run)
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory, undisturbed):
+    """The same sweep with a fault of each kind at a random moment, and what was seen of it."""
+    chance = Chance("broken")
+    cwd = tmp_path_factory.mktemp("broken")
+    seen = {}
+    with mlflow_server(cwd / "mlflow") as server:
+        site = Site(cwd, "broken", *SWEEP, "--tracking-uri", server.uri)
+        site.database = server.database
+        driver = site.go()
+        assert site.wait_for_tasks(chance.randrange(1, 4)), driver.end()
+        site.wait_for_a_worker().kill()
+        seen["second"] = site.other("resume", "broken").end()
+        server.kill()
+        assert site.wait_for_tasks(chance.randrange(1, 4)), driver.end()
+        seen["key"] = site.wait_for_checkpoints(2)
+        driver.kill()
+        seen["damage"] = site.damage(chance, seen["key"])
+        server.back()
+        driver = site.go()
+        assert site.wait_for_tasks(chance.randrange(2, 5)), driver.end()
+        server.stop()
+        time.sleep(chance.uniform(0, 3))
+        seen["interrupted"] = driver.interrupt_twice()
+        server.back()
+        driver = site.go()
+        assert site.wait_for_tasks(chance.randrange(1, 4)), driver.end()
+        server.stop()
+        threading.Timer(chance.uniform(11, 14), server.back).start()  # longer than a request waits
+        seen["end"] = driver.end()
+    return site, seen
+
+
+def test_a_sweep_with_faults_equals_one_without(broken, undisturbed):
+    site, seen = broken
+    whole, out = undisturbed.result()
+    code, last, err = seen["end"]
+    assert code == 0, err
+    assert tables(last) == tables(out)
+    assert_same_results(site, whole, TASKS)
+    assert len(site.kinds("lost")) >= 1
+
+
+def test_a_second_driver_is_refused(broken):
+    code, out, err = broken[1]["second"]
+    assert (code, out) == (2, "")
+    assert err == "study: The sweep 'broken' is running already, in another process.\n"
+
+
+def test_instead_of_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(broken):
+    site, seen = broken
+    place, _, how = seen["damage"].partition("/state.pt ")
+    assert how in ("cut short", "corrupted", "deleted")
+    (note,) = [line["text"] for line in site.records()[seen["key"]] if line["kind"] == "note"]
+    assert place in note
+    assert re.search(r"goes on after its first [1-9]\d* tasks$", note)
+    said = [line for line in seen["interrupted"][1].splitlines() if line.startswith("note: ")]
+    assert [line for line in said if seen["key"] in line and place in line]
+
+
+def test_a_second_interrupt_ends_the_driver_at_once_and_says_how_to_go_on(broken):
+    code, _, err = broken[1]["interrupted"]
+    assert code == 130
+    assert err.splitlines()[-1].endswith("go on with: study resume broken")
+
+
+@pytest.fixture(scope="module")
+def searches(tmp_path_factory, beside):
+    """A search by TPE with one worker, long enough to have begun to learn: at once; and killed, then resumed with more trials."""
+    cwd = tmp_path_factory.mktemp("search")
+    words = (
+        "quickstart",
+        "--scenario",
+        "class_pairs",
+        "--method",
+        "sam",
+        "--workers",
+        1,
+        "--seeds",
+        1,
+        "--sampler",
+        "tpe",
+    )
+    words += ("--set", "tasks/count=3", "--set", "tasks/images_per_task=320")
+    once = Site(cwd, "once", *words, "--trials", 14)
+    grown = Site(cwd, "grown", *words, "--trials", 13)
+    whole = beside.submit(once.finish)
+    driver = grown.go()
+    assert grown.wait_for_tasks(Chance("search").randrange(31, 37)), driver.end()
+    driver.kill()
+    grown.finish("--trials", 14)
+    whole.result()
+    return grown, once
+
+
+def test_a_search_whose_driver_was_killed_tries_the_same_configurations(searches):
+    grown, once = searches
+    learning_rates = {config["optimizer"]["lr"] for config, _ in once.results().values()}
+    assert len(learning_rates) >= 12
+    assert_same_results(grown, once, 3)
+
+
+def stopped_by(break_it, site, undisturbed):
+    """Breaks what the sweep writes to, at a random moment; expects a clear stop, mends it, resumes, and expects all results."""
+    driver = site.go()
+    assert site.wait_for_tasks(Chance(site.name).randrange(1, 12)), driver.end()
+    with break_it(driver):
+        code, out, err = driver.end()
+        before = site.records()
+    assert code == 1, out + err
+    (sentence,) = [line for line in err.splitlines() if line.startswith("study: ")]
+    assert f"study resume {site.name}" in sentence
+    out = site.finish()
+    after = site.records()
+    assert all(after[key][: len(lines)] == lines for key, lines in before.items())
+    assert tables(out) == tables(undisturbed.result()[1])
+    assert_same_results(site, undisturbed.result()[0], TASKS)
+    return sentence
+
+
+def test_a_full_disk_stops_the_sweep_clearly_and_loses_nothing(tmp_path, undisturbed):
+    with small_disk(tmp_path / "small", 64) as (enter, disk):
+        site = Site(tmp_path / "small", "full", *SWEEP, wrapper=enter, seen_at=disk)
+        sentence = stopped_by(lambda _: filled(disk), site, undisturbed)
+    assert "No space left on device" in sentence
+
+
+def test_files_that_cannot_grow_stop_the_sweep_clearly_and_lose_nothing(tmp_path, undisturbed):
+    sentence = stopped_by(frozen, Site(tmp_path, "frozen", *SWEEP), undisturbed)
+    assert "File too large" in sentence
+
+
+def test_checkpoints_that_cannot_be_stored_stop_the_sweep_clearly_and_lose_nothing(tmp_path, undisturbed):
+    site = Site(tmp_path, "barred", *SWEEP)
+    sentence = stopped_by(lambda _: barred(site.sweep / "ray"), site, undisturbed)
+    assert "checkpoint" in sentence
+
+
+OWN_SPACE = """
+from search_spaces import Method, SearchSpace
+
+SPACE = SearchSpace(
+    name="own",
+    description="A trial that raises, one that diverges, and two that do neither.",
+    scenarios={"pairs": {"tasks/name": "class_pairs", "tasks/count": 4, "tasks/images_per_task": 320}},
+    methods={
+        "sgd": Method(points=({"optimizer/lr": 1e30}, {"optimizer/lr": 0.1})),
+        "huge": Method(
+            settings={"optimizer/name": "sgd", "optimizer/lr": 0.1},
+            points=({"model/widths": [10**13]}, {"model/widths": [8]}),
+        ),
+    },
+    settings={"data/name": "mnist5k", "tasks/validation_fraction": 0.2},
+    seeds=(0, 1),
+    trials=2,
+)
+"""
+
+
+def test_a_trial_that_raises_fails_and_one_that_diverges_is_counted_and_the_others_go_on(tmp_path):
+    (tmp_path / "own.py").write_text(OWN_SPACE)
+    site = Site(tmp_path, "own", "./own.py")
+    code, _, err = site.go().end()
+    assert code == 1
+    ends = {key: lines[-1]["outcome"] for key, lines in site.records().items()}
+    assert ends == {
+        **dict.fromkeys(("pairs-sgd-000", "pairs-sgd-001", "pairs-huge-001"), "finished"),
+        "pairs-huge-000": "failed",
+    }
+    (failed,) = [line for line in err.splitlines() if line.startswith("failed: ")]
+    assert "pairs-huge-000" in failed
+    assert "RuntimeError" in failed
+    results = {key: tasks for key, (_, tasks) in site.results().items()}
+    assert {task["metrics"]["lanes/diverged"] for task in results["pairs-sgd-000"]} == {2.0}
+    assert {value for task in results["pairs-sgd-000"] for value in task["lanes"]["accuracy/test"]} == {0.5}
+    assert {task["metrics"]["lanes/diverged"] for task in results["pairs-sgd-001"]} == {0.0}
+    assert {label: status for label, (status, _, _) in logged(site).items()} == {
+        "sweep ": "FAILED",
+        **{f"trial {key}": "FAILED" if end == "failed" else "FINISHED" for key, end in ends.items()},
+    }
+
+
+FAULTS = int(os.environ.get("STUDY_FAULTS", "6"))
+LONG = (
+    *("quickstart", "--trials", 2, "--seeds", 2, "--workers", 2),
+    *("--set", "tasks/count=10", "--set", "tasks/images_per_task=640", "--set", "training/passes=2"),
+)
+
+
+def breaks_once(site, server, chance):
+    """Breaks the running sweep once, in a way drawn by chance, and leaves a driver running; what was done."""
+    how = chance.choice(
+        ["worker"] * 4
+        + ["worker and checkpoint"] * 2
+        + ["driver"] * 3
+        + ["driver and checkpoint"] * 2
+        + ["server killed", "server stopped", "interrupts"]
+    )
+    if how.startswith("worker"):
+        site.wait_for_a_worker().kill()
+        return f"{how} {site.damage(chance)}" if how.endswith("checkpoint") else how
+    if how.startswith("server"):
+        server.back()
+        (server.kill if how == "server killed" else server.stop)()
+        return how
+    if how == "interrupts":
+        code, _, err = site.driver.interrupt_twice()
+        assert code == 130, err
+    else:
+        site.driver.kill()
+    if how.endswith("checkpoint"):
+        how += f" {site.damage(chance)}"
+    server.back()
+    site.go()
+    return how
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_sweep_with_random_faults_in_a_row_equals_one_without(tmp_path, beside):
+    chance = Chance("random faults")
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole = Site(tmp_path / "whole", "whole", *LONG)
+    undisturbed = beside.submit(whole.finish)
+    with mlflow_server(tmp_path / "cut" / "mlflow") as server:
+        site = Site(tmp_path / "cut", "cut", *LONG, "--tracking-uri", server.uri)
+        site.database = server.database
+        site.go()
+        for left in range(FAULTS, 0, -1):
+            to_do = 120 - len(site.kinds("task"))
+            assert site.wait_for_tasks(chance.randrange(max(1, 2 * to_do // (left + 1)))), site.driver.end()
+            time.sleep(chance.uniform(0, 0.5))
+            done = len(site.kinds("task"))
+            print(f"after {done} tasks: {breaks_once(site, server, chance)}", flush=True)
+        if server.is_away:
+            time.sleep(chance.uniform(0, 12))
+            server.back()
+        code, out, err = site.driver.end()
+        print(out)
+    assert code == 0, err
+    assert tables(out) == tables(undisturbed.result())
+    assert_same_results(site, whole, 10)
