@@ -1,4 +1,4 @@
-"""The command line: words in, exit code out. 0 done, 1 a trial failed, 2 bad input, 130 interrupted."""
+"""The command line: words in, exit code out. 0 done, 1 a trial failed or the sweep had to stop, 2 bad input, 130 interrupted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,18 @@ GpusPerTrial = Annotated[
 Workers = Annotated[
     int | None, typer.Option(help="Most trials at once; 1 makes a search repeatable. Default: all that fit.")
 ]
-Address = Annotated[str | None, typer.Option(help="A Ray cluster, HOST:PORT or auto; default: this machine alone.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="A Ray cluster, HOST:PORT or auto; or local: this machine alone. Default: $RAY_ADDRESS, or local."
+    ),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or s3://BUCKET/PREFIX that all nodes reach, for checkpoints; default: in the sweep's folder."
+    ),
+]
 
 UsageFault: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """What Typer raises when the words make no command: the installed Click's, or that of the Click that newer Typers bring."""
@@ -74,22 +85,24 @@ def run(
     gpus_per_trial: GpusPerTrial = None,
     workers: Workers = None,
     address: Address = None,
+    storage: Storage = None,
     directory: Directory = DEFAULT_DIRECTORY,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
 ) -> int:
     """Run a sweep over a search space: train, log, compare, export the best."""
-    from study import commands
+    from study import launching
 
     execution = _execution(
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
         workers=workers,
-        address=address,
+        address=address or os.environ.get("RAY_ADDRESS") or None,
+        storage=storage,
         tracking_uri=tracking_uri,
         data_dir=str(_data_dir(data_dir)),
     )
-    return commands.run(
+    return launching.run(
         space,
         directory,
         execution,
@@ -115,15 +128,16 @@ def resume(
     gpus_per_trial: GpusPerTrial = None,
     workers: Workers = None,
     address: Address = None,
+    storage: Storage = None,
     directory: Directory = DEFAULT_DIRECTORY,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
 ) -> int:
     """Go on with a sweep that was interrupted, or that is to search longer."""
-    from study import commands
+    from study import launching
 
-    changes = _changes(cpus_per_trial, gpus_per_trial, workers, address, data_dir, tracking_uri)
-    return commands.resume(directory, name, changes, trials)
+    changes = _changes(cpus_per_trial, gpus_per_trial, workers, address, storage, data_dir, tracking_uri)
+    return launching.resume(directory, name, changes, trials)
 
 
 @app.command(
@@ -146,6 +160,7 @@ def confirm(
     gpus_per_trial: GpusPerTrial = None,
     workers: Workers = None,
     address: Address = None,
+    storage: Storage = None,
     directory: Directory = DEFAULT_DIRECTORY,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
@@ -154,12 +169,12 @@ def confirm(
 
     CPUs, cluster, data folder and MLflow are those of the sweep unless given anew. What was tuned cannot be overruled.
     """
-    from study import commands
+    from study import launching
 
-    return commands.confirm(
+    return launching.confirm(
         directory,
         name,
-        _changes(cpus_per_trial, gpus_per_trial, workers, address, data_dir, tracking_uri),
+        _changes(cpus_per_trial, gpus_per_trial, workers, address, storage, data_dir, tracking_uri),
         as_,
         _overrides(set_),
         top=top,
@@ -190,9 +205,9 @@ def list_(directory: Directory = DEFAULT_DIRECTORY) -> int:
 @app.command(epilog="Example:\n\nstudy show beyond_grid")
 def show(space: Annotated[str, typer.Argument(help="A search space by name, or the path of a file.")]) -> int:
     """Show what a search space tries."""
-    from study import commands, overview
+    from study import overview, plan
 
-    overview.show_space(commands.load_space(space))
+    overview.show_space(plan.load_space(space))
     return 0
 
 
@@ -287,6 +302,7 @@ def _changes(
     gpus_per_trial: float | None,
     workers: int | None,
     address: str | None,
+    storage: str | None,
     data_dir: Path | None,
     tracking_uri: str | None,
 ) -> dict[str, Any]:
@@ -295,7 +311,8 @@ def _changes(
         "cpus_per_trial": cpus_per_trial,
         "gpus_per_trial": gpus_per_trial,
         "workers": workers,
-        "address": address,
+        "address": address or os.environ.get("RAY_ADDRESS") or None,
+        "storage": storage,
         "tracking_uri": tracking_uri,
         "data_dir": str(_data_dir(data_dir)) if data_dir else None,
     }
@@ -316,13 +333,10 @@ def _execution(**choices: Any) -> Any:
     return Execution(**{name: value for name, value in choices.items() if value is not None})
 
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C or SIGTERM, by custom 128 + SIGINT."""
-
-
 def main() -> None:
     """The program: every fault of the user is one sentence on standard error and exit code 2."""
-    from study.config import Interrupted, StudyError
+    from study.config import Halted, Interrupted, StudyError
+    from study.interruption import INTERRUPTED
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     words = ""
@@ -332,6 +346,8 @@ def main() -> None:
             words = "interrupted"
     except Interrupted as interruption:
         words, code = str(interruption), INTERRUPTED
+    except Halted as fault:
+        words, code = str(fault), 1
     except StudyError as error:
         words, code = str(error), 2
     except UsageFault as error:

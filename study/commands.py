@@ -13,153 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import search_spaces
-from search_spaces import SearchSpace
-from study import display, folder, overview, plan
-from study.config import Flat, Interrupted, StudyError, TrialConfig, nearest, nested, read_yaml
-from study.folder import Execution, SweepFolder
-from study.plan import Plan
-
-
-def load_space(name: str) -> SearchSpace:
-    """The search space of that name or path. Raises StudyError when there is none."""
-    try:
-        return search_spaces.load(name)
-    except ValueError as error:
-        raise StudyError(str(error)) from None
-
-
-def run(space_name: str, directory: Path, execution: Execution, name: str | None, **choices: Any) -> int:
-    """Launches a sweep; `choices` as in `study.plan.make_plan`. Returns the exit code."""
-    space = load_space(space_name)
-    made = plan.make_plan(space, name=space.name if name is None else name, **choices)
-    return _begin(made, directory, execution)
-
-
-def confirm(
-    directory: Path, tuned_name: str, changes: Mapping[str, Any], name: str | None, overrides: Flat, **choices: Any
-) -> int:
-    """Confirms a sweep on fresh seeds.
-
-    Args:
-        directory: folder of all sweeps.
-        tuned_name: the sweep to confirm.
-        changes: to its execution; how many run at once is chosen anew.
-        name: of the confirmation; None: after the sweep.
-        overrides, choices: as in `study.confirmation.make_confirmation`.
-
-    Returns:
-        The exit code.
-    """
-    from study import confirmation
-
-    tuned = SweepFolder.open(directory, tuned_name)
-    others, notes = _tunings(directory)
-    made = confirmation.make_confirmation(
-        tuned,
-        name=confirmation.default_name(tuned_name, overrides) if name is None else name,
-        overrides=overrides,
-        others=others,
-        **choices,
-    )
-    undone = tuned.plan.trial_count - sum(history.is_done for history in tuned.histories())
-    if undone:
-        notes.append(f"{undone} trials of {tuned_name!r} are not done; the best of the others are confirmed.")
-    notes += [
-        f"no trial of {label} has finished with an objective, so none of it was selected."
-        for label in confirmation.unconfirmed(tuned, made, choices["scenarios"], choices["methods"])
-    ]
-    kept = tuned.execution.model_copy(update={"workers": None, "gpus_per_trial": None})
-    changed = kept.model_copy(update={k: v for k, v in changes.items() if v is not None})
-    return _begin(made, directory, changed, notes)
-
-
-def _tunings(directory: Path) -> tuple[list[Plan], list[str]]:
-    """The plans of all sweeps in a folder but confirmations, and a note of each sweep that cannot be read."""
-    plans, notes = [], []
-    for name in folder.names(directory):
-        try:
-            plans.append(SweepFolder.open(directory, name).plan)
-        except StudyError as error:
-            notes.append(f"whether the seeds of {name!r} are fresh cannot be told: {error}")
-    return [plan for plan in plans if plan.phase != "confirm"], notes
-
-
-def _begin(made: Plan, directory: Path, execution: Execution, notes: Sequence[str] = ()) -> int:
-    """Launches a new sweep of that plan, once all that it needs is there, and says the notes. Returns the exit code."""
-    folder.check_new(directory, made.name)
-    from study import store
-
-    task_counts = plan.check_data(made, Path(execution.data_dir))
-    uri = store.tracking_uri(directory, execution)
-    if uri != store.default_uri(directory):
-        execution = execution.model_copy(update={"tracking_uri": uri})  # it may come from the environment of today
-    store.check_new_experiment(uri, directory, made.name)
-    if display.console.is_terminal:
-        display.remark(f"{made.name}: {made.trial_count} trials; starting Ray")
-    from study import sweep  # takes seconds: Ray
-
-    with sweep.connected(execution, made) as resolved:
-        made_folder = SweepFolder.create(directory, made, execution, task_counts)
-        for note in notes:
-            display.complain(f"note: {note}")
-        with made_folder.locked():
-            return _launch(made_folder, resolved, uri)
-
-
-def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int | None) -> int:
-    """Goes on with a sweep; `changes` to its execution. Returns the exit code."""
-    opened = SweepFolder.open(directory, name)
-    if trials is not None:
-        planned = max(group.trials for group in opened.plan.groups)
-        if trials < planned:
-            raise StudyError(
-                f"--trials {trials} is fewer than the {planned} that {name!r} has already; a budget can only grow."
-            )
-        opened.plan.with_trials(trials)
-    execution = opened.execution.model_copy(update={k: v for k, v in changes.items() if v is not None})
-    from analysis.store import check_reachable
-    from study import store
-
-    uri = store.tracking_uri(directory, execution)
-    check_reachable(uri)
-    plan.check_data(opened.plan, Path(execution.data_dir))
-    from study import sweep
-
-    with opened.locked(), sweep.connected(execution, opened.plan) as resolved:
-        if trials is not None:
-            opened.log("budget", trials=trials)
-        return _launch(SweepFolder.open(directory, name), resolved, uri)
-
-
-def _launch(opened: SweepFolder, execution: Execution, uri: str) -> int:
-    from study import pictures, results, store, sweep, tracking, view
-
-    with display.Progress(opened, execution.workers or 1) as progress:
-        tracker = tracking.Tracker(view.SweepView(opened, uri, pictures.Pictures()), progress.say)
-        try:
-            outcome = sweep.launch(opened, execution, (progress, tracker))
-        finally:
-            logged = tracker.close()
-    name = opened.plan.name
-    overview.show_results(opened)
-    if results.best_keys(outcome.histories) and logged and not outcome.interrupted:
-        try:
-            for path in results.export_best(opened, opened.root / "best", store.run_ids(uri, opened)):
-                display.console.print(f"exported {path}", markup=False, soft_wrap=True)
-        except StudyError as error:
-            display.complain(f"not exported: {error}")
-    if not logged:
-        again = f"study sync {name}{opened.option}"
-        display.complain(f"MLflow has not got everything ({tracker.fault}); when it is back: {again}, then export")
-    for history in outcome.failed:
-        display.complain(f"failed: {history.key} ({history.name}): {history.reason}")
-        for traceback in sorted(opened.root.glob(f"ray/*/{history.key}/error.txt"))[-1:]:
-            display.complain(f"its traceback: {traceback}")
-    if outcome.interrupted:
-        raise Interrupted(f"interrupted; go on with: study resume {name}{opened.option}")
-    overview.show_next_steps(opened, uri)
-    return 1 if outcome.failed else 0
+from study import display, folder, overview
+from study.config import Flat, StudyError, TrialConfig, nearest, nested, read_yaml
+from study.folder import SweepFolder
 
 
 def sync(directory: Path, name: str, tracking_uri: str | None) -> int:
@@ -291,7 +147,7 @@ def trial(path: Path, overrides: Flat, threads: int | None, data_dir: Path, as_j
     if not isinstance(recorded, int) or not 1 <= recorded <= (os.cpu_count() or 1):
         recorded = 1
     torch.set_num_threads(threads or recorded)
-    parts = experiment.build(config, data_dir)
+    parts = experiment.build(config, experiment.load_dataset(config, data_dir))
     here = {
         "data_fingerprint": parts.dataset.fingerprint,
         "device": parts.device,

@@ -42,6 +42,10 @@ class Interrupted(StudyError):  # noqa: N818  # not a fault
     """The user stopped the work; the message says how to go on."""
 
 
+class Halted(StudyError):  # noqa: N818  # not the user's
+    """Something outside of the study stopped the work, such as a full disk; the message says how to go on."""
+
+
 class StrictSettings(BaseModel):
     """Base of every group of settings: frozen, strict about types, and closed to names it does not know."""
 

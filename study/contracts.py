@@ -14,9 +14,9 @@ from torch import Tensor
 from study.lanes import Tensors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images, as bytes.
+    """Labelled images, as bytes; equal to itself alone.
 
     Attributes:
         name: the part's name.

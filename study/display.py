@@ -80,15 +80,21 @@ class Progress:
         """A trial was started, reported a task, or ended."""
         self._histories[history.key] = history
         self._began = self._began or time.monotonic()
-        if self._live:
+        if self._live and history.outcome != "waiting":
             return
-        if history.is_over:
+        if history.outcome == "waiting":
+            self.say(f"{self._status()}; its worker has died: {history.key} goes on from its last checkpoint")
+        elif history.is_over:
             self.say(f"{self._status()}; {history.outcome}: {history.key}, {describe(history)}")
         elif time.monotonic() - self._said < PLAIN_LINE_SECONDS or not history.tasks:
             return
         else:
             self.say(self._status())
         self._said = time.monotonic()
+
+    def trial_noted(self, history: TrialHistory, text: str) -> None:
+        """Something happened to a trial that a reader of its numbers should know."""
+        self.say(f"note: {history.key}: {text}")
 
     def _tasks_done(self) -> int:
         """Tasks that need no more work; those that a stopped trial was spared count as done."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -33,34 +35,30 @@ def complete(config: TrialConfig) -> TrialConfig:
     return TrialConfig.from_plain(plain)
 
 
-def build(config: TrialConfig, data_dir: Path) -> Experiment:
+def build(config: TrialConfig, dataset: Dataset) -> Experiment:
     """The parts of a trial, on its device.
 
     Args:
         config: complete or not.
-        data_dir: folder of downloaded data sets.
+        dataset: the one that it names, on the CPU, see `load_dataset`.
 
     Raises:
-        StudyError: the configuration cannot be trained, see `complete`; the data set is not to be had; there are fewer
-            tasks or images than asked for; there is no such device.
+        StudyError: the configuration cannot be trained, see `complete`; there are fewer tasks or images than asked for; there
+            is no such device.
     """
     device = device_of(config)
-    settings = {
-        section: parts.settings(kind, getattr(config, section).name, getattr(config, section).settings, f"{section}/")
-        for section, kind in SECTIONS.items()
-    }
-    modules = {section: parts.find(kind, getattr(config, section).name) for section, kind in SECTIONS.items()}
+    tasks_module, tasks_settings = _chosen(config, "tasks")
+    model_module, model_settings = _chosen(config, "model")
+    rule_module, rule_settings = _chosen(config, "optimizer")
     interventions = [
-        (parts.find("interventions", name), parts.settings("interventions", name, given, f"interventions/{name}/"))
-        for name, given in config.interventions.items()
+        _part("interventions", name, given, f"interventions/{name}/") for name, given in config.interventions.items()
     ]
-    dataset = load_dataset(config.data.name, settings["data"], data_dir, "cpu")
-    tasks = modules["tasks"].build(settings["tasks"], dataset, config.seeds)
+    tasks = tasks_module.build(tasks_settings, dataset, config.seeds)
     return Experiment(
-        dataset=load_dataset(config.data.name, settings["data"], data_dir, device),
+        dataset=_on_device(dataset, device),
         tasks=tasks,
-        model=modules["model"].build(settings["model"], dataset.train_images.shape[1], tasks.output_count),
-        rule=modules["optimizer"].build(settings["optimizer"], len(config.seeds), device),
+        model=model_module.build(model_settings, dataset.train_images.shape[1], tasks.output_count),
+        rule=rule_module.build(rule_settings, len(config.seeds), device),
         interventions=tuple(module.build(given, config.seeds, device) for module, given in interventions),
         seeds=config.seeds,
         batch_size=config.training.batch_size,
@@ -69,15 +67,45 @@ def build(config: TrialConfig, data_dir: Path) -> Experiment:
     )
 
 
-def build_tasks(config: TrialConfig, data_dir: Path) -> TaskSequence:
-    """The task sequence of a trial alone, on the CPU: enough to see whether there is such data and so much of it.
+def build_tasks(config: TrialConfig, dataset: Dataset) -> TaskSequence:
+    """The task sequence of a trial alone: enough to see whether there is so much data.
 
     Raises:
         StudyError: see `build`; the device is not looked at.
     """
-    return build(
-        config.model_copy(update={"training": config.training.model_copy(update={"device": "cpu"})}), data_dir
-    ).tasks
+    on_cpu = config.model_copy(update={"training": config.training.model_copy(update={"device": "cpu"})})
+    return build(on_cpu, dataset).tasks
+
+
+def load_dataset(config: TrialConfig, data_dir: Path) -> Dataset:
+    """The data set of a trial, on the CPU, loaded once per process.
+
+    Raises:
+        StudyError: there is none of that name, or it is not in `data_dir` and cannot be downloaded into it.
+    """
+    return _load(config.data.name, _chosen(config, "data")[1], data_dir)
+
+
+@functools.cache
+def _load(name: str, settings: Any, data_dir: Path) -> Dataset:
+    dataset: Dataset = parts.find("data", name).build(settings, data_dir)
+    return dataset
+
+
+@functools.lru_cache(maxsize=4)
+def _on_device(dataset: Dataset, device: str) -> Dataset:
+    """The data set on the device, moved once per process."""
+    return dataset if device == "cpu" else dataset.to(device)
+
+
+def _chosen(config: TrialConfig, section: str) -> tuple[ModuleType, Any]:
+    """The part that a section of the configuration chooses, and its settings."""
+    choice = getattr(config, section)
+    return _part(SECTIONS[section], choice.name, choice.settings, f"{section}/")
+
+
+def _part(kind: str, name: str, given: Mapping[str, Any], prefix: str) -> tuple[ModuleType, Any]:
+    return parts.find(kind, name), parts.settings(kind, name, given, prefix)
 
 
 def device_of(config: TrialConfig) -> str:
@@ -88,12 +116,3 @@ def device_of(config: TrialConfig) -> str:
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return asked
-
-
-@functools.cache
-def load_dataset(name: str, settings: Any, data_dir: Path, device: str) -> Dataset:
-    """A data set on a device, loaded once per process."""
-    if device != "cpu":
-        return load_dataset(name, settings, data_dir, "cpu").to(device)
-    dataset: Dataset = parts.find("data", name).build(settings, data_dir)
-    return dataset

@@ -1,6 +1,7 @@
 """Where a result comes from: versions, device, threads, host, git commit."""
 
 import functools
+import hashlib
 import json
 import platform
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
+NUMERIC_PACKAGES = ("torch", "numpy")
+"""Those that the numbers of a trial come from."""
 
 
 @functools.cache
@@ -21,6 +24,21 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def host() -> str:
+    """Name of this machine in its network."""
+    return platform.node()
+
+
+@functools.cache
+def source_fingerprint() -> str:
+    """16 hexadecimal digits that change with any line of this package's code."""
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 @functools.cache
@@ -71,7 +89,7 @@ def training_facts(device: str, data_fingerprint: str) -> dict[str, Any]:
         "device": device,
         "device_name": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
-        "host": platform.node(),
+        "host": host(),
         "data_fingerprint": data_fingerprint,
         "git_commit": git_commit(),
         "versions": {**versions(), "torch": torch.__version__},

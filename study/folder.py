@@ -3,9 +3,9 @@
 study-results/
   mlflow.db                 MLflow's default store, shared by the sweeps beside it
   NAME/sweep.jsonl          append-only: the plan, then every start, change of budget and end
-  NAME/trials/KEY/          the record of each trial
+  NAME/trials/KEY/          the record of each trial, and its traceback if it failed
   NAME/best/                exported configurations
-  NAME/ray/                 checkpoints, one folder a session
+  NAME/ray/                 checkpoints, one folder a session, unless `--storage` puts them elsewhere
   NAME/mlflow-artifacts/    artifacts, where the store is a database and no server
 """
 
@@ -23,6 +23,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from study import storage
 from study.config import StrictSettings, StudyError, nearest
 from study.plan import Plan, check_name
 from study.record import LineReader, TrialHistory, TrialRecord, append_line, read_records
@@ -40,9 +41,10 @@ class Execution(StrictSettings):
 
     Attributes:
         cpus_per_trial: CPUs of each trial, and its threads (at least one).
-        gpus_per_trial: GPUs of each trial, a fraction shares a card; None: see `study.sweep.share_gpus`.
+        gpus_per_trial: GPUs of each trial, a fraction shares a card; None: see `study.cluster.divided`.
         workers: most trials at once; None: as many as the resources allow.
-        address: of a Ray cluster; None: a local one for this sweep alone.
+        address: of a Ray cluster; None or "local": one of this machine, for this sweep alone.
+        storage: folder or address such as s3://BUCKET/PREFIX where checkpoints go; None: the sweep's own folder.
         data_dir: folder of downloaded data sets.
         tracking_uri: MLflow's store; None: the SQLite file beside the sweeps.
     """
@@ -51,8 +53,14 @@ class Execution(StrictSettings):
     gpus_per_trial: float | None = None
     workers: int | None = None
     address: str | None = None
+    storage: str | None = None
     data_dir: str
     tracking_uri: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it runs on a Ray of this machine, for this sweep alone."""
+        return self.address in (None, "local")
 
 
 @dataclass(frozen=True)
@@ -143,10 +151,20 @@ class SweepFolder:
         """What the records tell."""
         return [record.history for record in self.records()]
 
-    def next_session(self) -> Path:
-        """A folder for Ray that no earlier session has used."""
+    def next_session(self) -> str:
+        """A name for what Ray stores that no earlier session has used."""
         taken = sum(1 for line in LineReader(self.root / "sweep.jsonl").new_lines() if line["kind"] == "start")
-        return self.root / "ray" / f"session-{taken:03d}"
+        return f"session-{taken:03d}"
+
+    def checkpoint_place(self, execution: Execution) -> str:
+        """The place of the checkpoints: a folder or an address of this sweep alone."""
+        if execution.storage is None:
+            return own_checkpoint_place(self.directory, self.plan.name)
+        return storage.within(execution.storage, f"{self.plan.name}-{self.identity}")
+
+    def traceback_file(self, key: str) -> Path:
+        """Where the tracebacks of a failed trial are kept, those of all attempts one after the other."""
+        return self.root / "trials" / key / "traceback.txt"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -160,6 +178,11 @@ class SweepFolder:
             yield
         finally:
             lock.release()
+
+
+def own_checkpoint_place(directory: Path, name: str) -> str:
+    """Where the checkpoints of a sweep go by default."""
+    return str((directory / name / "ray").resolve())
 
 
 def names(directory: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,9 +19,11 @@ from optuna.distributions import (
 )
 from pydantic import Field, ValidationError
 
+import search_spaces
 from search_spaces import SearchSpace
 from study import experiment
 from study.config import Flat, Listed, StrictSettings, StudyError, TrialConfig, nearest, sentence
+from study.contracts import Dataset
 
 SAMPLERS = ("tpe", "random", "gp", "cmaes", "nsga2")
 SCHEDULERS = ("none", "asha")
@@ -133,6 +136,11 @@ class Plan(StrictSettings):
         return self.model_copy(update={"groups": tuple(group.with_trials(trials) for group in self.groups)})
 
     @property
+    def needs_no_gpu(self) -> bool:
+        """Whether the trials are told to train on the CPU."""
+        return all(group.settings.get("training/device") == "cpu" for group in self.groups)
+
+    @property
     def needs_gpu(self) -> bool:
         """Whether the trials are told to train on a GPU and nowhere else."""
         return any(group.settings.get("training/device") == "cuda" for group in self.groups)
@@ -146,6 +154,14 @@ def check_name(name: str) -> str:
             f"and no path."
         )
     return name
+
+
+def load_space(name: str) -> SearchSpace:
+    """The search space of that name or path. Raises StudyError when there is none."""
+    try:
+        return search_spaces.load(name)
+    except ValueError as error:
+        raise StudyError(str(error)) from None
 
 
 def make_plan(
@@ -219,27 +235,48 @@ def check_overrides(overrides: Flat) -> None:
             raise StudyError(f"{setting} is what tells the parts of a sweep apart; choose among them with {option}.")
 
 
-def check_data(plan: Plan, data_dir: Path) -> dict[str, int]:
-    """Loads what the trials need and builds every different task sequence. Returns the number of tasks of each scenario.
+@dataclass(frozen=True)
+class Material:
+    """What the trials of a plan are made of.
+
+    Attributes:
+        task_counts: number of tasks of each scenario.
+        datasets: every data set that a trial names, on the CPU, by `data_key`.
+    """
+
+    task_counts: dict[str, int]
+    datasets: dict[str, Dataset]
+
+
+def data_key(config: TrialConfig) -> str:
+    """What a trial asks for as its data set, as text."""
+    return json.dumps(config.data.model_dump(), sort_keys=True)
+
+
+def load_material(plan: Plan, data_dir: Path) -> Material:
+    """Loads what the trials need and builds every different task sequence.
 
     Raises:
         StudyError: a data set is not to be had, or has fewer tasks or images than asked for, or trials of one scenario
             have different numbers of tasks.
     """
-    counts: dict[str, int] = {}
+    material = Material({}, {})
     seen: dict[str, int] = {}
     for group in plan.groups:
         for point in [*group.points, *(ends(group) if group.distributions else [])]:
             config = plan.trial_config(group, point)
+            dataset = experiment.load_dataset(config, data_dir)
+            material.datasets[data_key(config)] = dataset
             what = json.dumps([config.data.model_dump(), config.tasks.model_dump()], sort_keys=True)
             if what not in seen:
-                seen[what] = experiment.build_tasks(config, data_dir).count
-            if counts.setdefault(group.scenario, seen[what]) != seen[what]:
+                seen[what] = experiment.build_tasks(config, dataset).count
+            count = material.task_counts.setdefault(group.scenario, seen[what])
+            if count != seen[what]:
                 raise StudyError(
                     f"The trials of {group.scenario} must have equally many tasks to be compared, but tasks/count is "
-                    f"{counts[group.scenario]} in some and {seen[what]} in others; make two scenarios of them."
+                    f"{count} in some and {seen[what]} in others; make two scenarios of them."
                 )
-    return counts
+    return material
 
 
 def ends(group: Group) -> list[Flat]:

@@ -4,11 +4,13 @@ A record is a file of JSON lines, `trials/KEY/record.jsonl` in the sweep's folde
 lines, in the order in which they may come:
 
     trial       what is to be run: key, number, scenario, method, phase, settings tried, complete configuration with seeds
-    start       an attempt begins (the first, one after a failure of a worker, one after a resume)
+    start       an attempt begins (the first, one after the death of a worker, one after a resume)
     facts       where and with what it runs: device, threads, versions, data fingerprint, host
-    task        one task's measures, see `study.measures.task_line`
-    checkpoint  the place of the checkpoint after a task
-    end         the outcome of an attempt: finished, stopped (early, by the scheduler) or failed, with the reason
+    task        one task's measures, see `study.measures.task_line`; `stops` when the scheduler ends the trial here
+    checkpoint  the place of the checkpoint after a task: a path within the sweep's folder, another path, or a URI
+    note        something that a reader of the numbers should know, as text
+    lost        the worker of an attempt has died, with the reason; another attempt follows
+    end         the outcome of the trial: finished, stopped (early, by the scheduler) or failed, with the reason
 
 A line that was cut short by a crash is passed over, and whatever is appended next starts on a line of its own.
 """
@@ -77,7 +79,8 @@ class TrialHistory:
         sampler_notes: what the sampler must find again in a replay.
         tasks: the lines of its tasks so far, in order.
         facts: see the module.
-        checkpoint: place of the last checkpoint.
+        checkpoints: places of its checkpoints, the newest last; the older ones may be gone.
+        notes: what a reader of its numbers should know.
         outcome: of the last attempt.
         reason: why it failed.
         started, ended: when the first attempt began and the last one ended, seconds since 1970; None before.
@@ -94,7 +97,8 @@ class TrialHistory:
     sampler_notes: dict[str, Any]
     tasks: list[Line] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
-    checkpoint: str | None = None
+    checkpoints: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     outcome: Outcome = "waiting"
     reason: str = ""
     started: float | None = None
@@ -111,7 +115,11 @@ class TrialHistory:
             case "task" if line["task"] == len(self.tasks):
                 self.tasks.append(line)
             case "checkpoint":
-                self.checkpoint = line["path"]
+                self.checkpoints.append(line["path"])
+            case "note":
+                self.notes.append(line["text"])
+            case "lost":
+                self.outcome = "waiting"
             case "end":
                 self.outcome, self.reason, self.ended = line["outcome"], line.get("reason", ""), line["at"]
 
@@ -124,6 +132,16 @@ class TrialHistory:
     def name(self) -> str:
         """What people call the trial: "sam lr=0.01 rho=0.05"."""
         return trial_name(self.method, self.tried)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of its tasks are recorded."""
+        return len(self.tasks) == self.task_count
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether the scheduler has ended the trial at its last task, be that written down as its end or not."""
+        return bool(self.tasks) and bool(self.tasks[-1].get("stops"))
 
     @property
     def is_done(self) -> bool:

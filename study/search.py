@@ -73,6 +73,7 @@ class GroupSearch:
         self._single = len(self._objectives) == 1
         self._open: dict[int, optuna.Trial] = {}
         self._unfinished: dict[int, TrialHistory] = {}
+        self._again: dict[int, TrialHistory] = {}
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: len(self._objectives)]
         self._study = optuna.create_study(
@@ -93,10 +94,12 @@ class GroupSearch:
     @property
     def has_unfinished(self) -> bool:
         """Whether a trial that was begun before waits to be asked for."""
-        return bool(self._unfinished)
+        return bool(self._unfinished or self._again)
 
     def propose(self) -> TrialHistory | None:
-        """The next trial: one that was left unfinished, as it was left, or a new one; None when the budget is spent."""
+        """The next trial: one that was left unfinished, as it was left, or a new one; None when there is none now."""
+        if self._again:
+            return self._again.pop(min(self._again))
         waiting = [trial.number for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
         number = waiting[0] if waiting else len(self._study.get_trials(deepcopy=False))
         if number >= self.group.trials and number not in self._unfinished:
@@ -121,6 +124,10 @@ class GroupSearch:
         if self._plan.scheduler == "none" or task + 1 == self._task_count:
             return True
         return self.rungs.passes(task, metrics[schema.OBJECTIVE])
+
+    def take_back(self, history: TrialHistory) -> None:
+        """Takes a trial back whose worker has died; it is proposed again, as the same trial."""
+        self._again[history.number] = history
 
     def tell(self, number: int, outcome: str, metrics: dict[str, float]) -> None:
         """Closes a trial: "finished" with its values, "stopped" as pruned, "failed" as failed."""

@@ -1,67 +1,56 @@
-"""From a plan to Ray Tune: one Tuner for all trials of a sweep, launched or resumed.
+"""From a plan to Ray Tune: one Tuner for all trials of a sweep, launched or resumed. Imported within `study.cluster.connected`.
 
 Ray schedules workers and moves checkpoints; what is tried, kept and told is the conductor's. A resume is a new Tuner over a
-conductor made anew from the records, and nothing that Ray pickles is ever read back.
+conductor made anew from the records, and nothing that Ray pickles is ever read back. For Tune, each attempt at a trial is a
+trial of its own: after the death of a worker the conductor proposes the same one again, as after a resume.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-}
-"""Keeps Ray's own output and files away; must be set before Ray is imported; what the user has set is left alone."""
+from ray import tune
+from ray.tune import Stopper
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
-for variable, value in QUIET.items():
-    os.environ.setdefault(variable, value)
+from study import storage
+from study.conductor import Conductor, Watcher
+from study.config import TrialConfig
+from study.contracts import Dataset
+from study.folder import Execution, SweepFolder
+from study.interruption import Interruption
+from study.plan import data_key
+from study.record import TrialHistory
+from study.sharing import SharedDataset
+from study.trainable import run_trial
 
-import ray  # noqa: E402
-from ray import tune  # noqa: E402
-from ray.tune.experiment import Trial  # noqa: E402
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
-from ray.tune.search import Searcher  # noqa: E402
+WITHOUT_END = -1
+"""Tune's number of trials: the conductor knows when there is nothing left to try."""
 
-from study.conductor import Conductor, Watcher  # noqa: E402
-from study.config import StudyError  # noqa: E402
-from study.folder import Execution, SweepFolder  # noqa: E402
-from study.plan import Plan  # noqa: E402
-from study.record import TrialHistory  # noqa: E402
-from study.trainable import run_trial  # noqa: E402
 
-WORKER_FAILURES = 2
-"""How often a trial goes on from its checkpoint after its worker failed, before it counts as failed."""
-
-GPU_SHARE = 0.25
-"""A trial's share of a GPU by default, where there is one: these networks are small, four trials fit on a card."""
-
-CONNECT_SECONDS = 5.0
-JOIN_SECONDS = 40.0
-"""How long a cluster may take to be reached, and to be joined."""
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a launch ended: all trials of the sweep, and whether trials are left to do."""
+    """How a launch ended.
+
+    Attributes:
+        histories: all trials of the sweep.
+        interrupted: whether trials are left to do.
+        fault: why the sweep could not go on, such as a full disk; "" when it could.
+    """
 
     histories: list[TrialHistory]
     interrupted: bool
+    fault: str = ""
 
     @property
     def failed(self) -> list[TrialHistory]:
@@ -69,186 +58,125 @@ class Outcome:
         return [history for history in self.histories if history.outcome == "failed"]
 
 
-@contextmanager
-def connected(execution: Execution, plan: Plan) -> Iterator[Execution]:
-    """A Ray to run a plan on, local or the cluster at the address; gives the execution with its open choices made.
-
-    Raises:
-        StudyError: the cluster cannot be reached, or has fewer CPUs or GPUs than one trial asks for.
-    """
-    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # a failed trial is told of by its record
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if execution.address is None:
-        with _signals_held():
-            ray.init(address="local", include_dashboard=False, **options)
-    else:
-        _join(execution.address, options)
-    try:
-        resolved = _resolved(execution, ray.cluster_resources())
-        if plan.needs_gpu and not resolved.gpus_per_trial:
-            raise StudyError(
-                "training/device=cuda, but no GPU is given to the trials; use training/device=auto or cpu."
-            )
-        yield resolved
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Starts Ray's processes out of reach of signals to our process group, which would kill them before the trials can stop.
-
-    Signals to this process wait until they are up: Ray does not survive one in the middle. Raises KeyboardInterrupt then.
-    """
-    held: list[int] = []
-    before = {
-        number: signal.signal(number, lambda received, _: held.append(received))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    group = os.getpgrp()
-    with suppress(OSError):  # a session's leader cannot leave its group
-        os.setpgid(0, 0)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            os.setpgid(0, group)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if held:
-        ray.shutdown()
-        raise KeyboardInterrupt
-
-
-def _join(address: str, options: dict[str, Any]) -> None:
-    host, colon, port = address.rpartition(":")
-    if address != "auto":
-        if not colon or not host or "/" in host or not port.isdigit():
-            raise StudyError(f"--address {address} is not the address of a Ray cluster: give HOST:PORT, or auto.")
-        try:
-            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-        except (OSError, OverflowError) as error:
-            raise StudyError(
-                f"No Ray cluster answers at --address {address} ({error}); start one by `ray start --head`, or leave "
-                f"--address away to run on this machine."
-            ) from None
-    _try_to_join(address)
-    ray.init(address=address, **options)
-
-
-def _try_to_join(address: str) -> None:
-    """Joins the cluster in another process first: where no Ray answers, Ray waits for minutes and then ends the process."""
-    command = [sys.executable, "-c", "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)", address]
-    try:
-        tried = subprocess.run(command, capture_output=True, text=True, timeout=JOIN_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        reason = f"what listens there does not answer as Ray within {JOIN_SECONDS:g} s"
-    else:
-        if tried.returncode == 0:
-            return
-        reason = next((line for line in reversed(tried.stderr.splitlines()) if "Error: " in line), "no reason given")
-    raise StudyError(
-        f"No Ray cluster can be joined at --address {address} ({reason.rstrip('.')}); start one by `ray start --head`, set "
-        f"RAY_AUTH_MODE=token if it asks for a token, or leave --address away to run on this machine."
-    )
-
-
-def _resolved(execution: Execution, resources: dict[str, float]) -> Execution:
-    """The execution with GPUs and workers chosen, once it is known what there is."""
-    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-    share = execution.gpus_per_trial
-    if share is None:
-        share = GPU_SHARE if gpus else 0.0
-    for what, asked, there in (("CPUs", execution.cpus_per_trial, cpus), ("GPUs", share, gpus)):
-        if asked > there:
-            raise StudyError(
-                f"Each trial asks for {asked:g} {what}, but this Ray has {there:g}; lower --{what.lower()}-per-trial."
-            )
-    fitting = int(min(cpus / execution.cpus_per_trial, gpus / share if share else float("inf")))
-    workers = min(execution.workers or fitting, fitting)
-    return execution.model_copy(update={"gpus_per_trial": share, "workers": workers})
-
-
-def launch(folder: SweepFolder, execution: Execution, watchers: tuple[Watcher, ...] = ()) -> Outcome:
+def launch(
+    folder: SweepFolder,
+    execution: Execution,
+    datasets: Mapping[str, Dataset],
+    interruption: Interruption,
+    watchers: tuple[Watcher, ...] = (),
+) -> Outcome:
     """Runs all trials of the sweep that are not done, on the Ray of `connected`.
 
-    The first interrupt (Ctrl-C, SIGTERM) stops the trials and returns what there is; the second one ends at once.
+    Args:
+        folder: of the sweep.
+        execution: with all choices made.
+        datasets: all that the trials name, by `study.plan.data_key`; they go out once, through Ray's object store.
+        interruption: a request stops the trials, and what there is is returned.
+        watchers: are told how it goes.
     """
     conductor = Conductor(folder, watchers)
     session = folder.next_session()
     folder.log("start", execution=execution.plain())
+    ending = _Ending(interruption)
     if conductor.remaining:
-        _fit(conductor, execution, session)
+        _fit(conductor, folder.checkpoint_place(execution), session, execution, datasets, ending)
     done = conductor.histories
     failed = sum(1 for history in done if history.outcome == "failed")
-    outcome = Outcome(done, interrupted=conductor.remaining > failed)
-    folder.log("end", interrupted=outcome.interrupted, failed=failed)
+    outcome = Outcome(done, interrupted=conductor.remaining > failed, fault=ending.fault)
+    with suppress(OSError):  # nothing depends on this line
+        folder.log("end", interrupted=outcome.interrupted, failed=failed, fault=ending.fault)
     return outcome
 
 
-def _fit(conductor: Conductor, execution: Execution, session: Path) -> None:
+def _fit(
+    conductor: Conductor,
+    place: str,
+    session: str,
+    execution: Execution,
+    datasets: Mapping[str, Dataset],
+    ending: _Ending,
+) -> None:
+    shared = {key: SharedDataset.of(dataset) for key, dataset in datasets.items()}
     resources = {"cpu": execution.cpus_per_trial, "gpu": execution.gpus_per_trial or 0}
     tuner = tune.Tuner(
-        tune.with_resources(run_trial, resources),
+        tune.with_resources(tune.with_parameters(run_trial, datasets=shared), resources),
         tune_config=tune.TuneConfig(
-            search_alg=Proposals(conductor, execution),
-            scheduler=Verdicts(conductor),
-            num_samples=conductor.remaining,
+            search_alg=Proposals(conductor, ending, execution),
+            scheduler=Verdicts(conductor, ending),
+            num_samples=WITHOUT_END,
             max_concurrent_trials=execution.workers,
             reuse_actors=True,
-            trial_dirname_creator=lambda trial: str(trial.config["key"]),
+            trial_dirname_creator=lambda trial: f"{trial.config['key']}.{trial.config['attempt']}",
         ),
         run_config=tune.RunConfig(
-            name=session.name,
-            storage_path=str(session.parent.resolve()),
+            name=session,
+            storage_path=place,
             verbose=0,
-            callbacks=[Bookkeeping(conductor)],
-            failure_config=tune.FailureConfig(max_failures=WORKER_FAILURES),
+            callbacks=[Bookkeeping(conductor, ending, place)],
+            stop=ending,
+            failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
         ),
     )
-    with _terminated_like_interrupted():
-        tuner.fit()
+    ending.guard(tuner.fit)
 
 
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM stops the sweep as gracefully as Ctrl-C does; Tune listens to SIGUSR1 for that."""
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class _Adapter:
-    """Ray pickles what it is given into files that nobody reads; the conductor is left out of them."""
+class _Unpickled:
+    """Ray pickles what it is given into files that nobody reads; what the sweep lives on is left out of them."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class Proposals(_Adapter, Searcher):
+class _Ending(_Unpickled, Stopper):
+    """Whether Tune is to end all trials now: somebody has asked for it, or what happens cannot be kept any more."""
+
+    def __init__(self, interruption: Interruption) -> None:
+        self._interruption = interruption
+        self.fault = ""
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No single trial is ended here."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether all are."""
+        return self._interruption.requested or bool(self.fault)
+
+    def guard(self, act: Callable[[], Result]) -> Result | None:
+        """Acts, unless there is a fault already; a refusal of the operating system, such as a full disk, becomes the fault."""
+        if not self.fault:
+            try:
+                return act()
+            except OSError as error:
+                self.fault = str(error)
+        return None
+
+
+class Proposals(_Unpickled, Searcher):
     """Hands the conductor's proposals to Tune."""
 
-    def __init__(self, conductor: Conductor, execution: Execution) -> None:
+    def __init__(self, conductor: Conductor, ending: _Ending, execution: Execution) -> None:
         super().__init__()
         self._conductor = conductor
+        self._ending = ending
         self._threads = max(1, int(execution.cpus_per_trial))
-        self._data_dir = execution.data_dir
+        self._attempts = 0
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Tune's own hint lacks FINISHED
-        """The assignment of the next worker, or that there is nothing left."""
-        history = self._conductor.propose()
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Tune's own hint lacks FINISHED
+        """The assignment of the next worker; None when there is none now, FINISHED when there is nothing left."""
+        history = self._ending.guard(self._conductor.propose)
         if history is None:
-            return Searcher.FINISHED
+            return None if self._conductor.is_waiting and not self._ending.fault else Searcher.FINISHED
+        self._attempts += 1
         return {
             "key": history.key,
+            "attempt": self._attempts,
             "config": history.config,
-            "checkpoint": self._conductor.checkpoint_of(history.key),
+            "dataset": data_key(TrialConfig.from_plain(history.config)),
+            "checkpoints": self._conductor.checkpoints_of(history.key),
+            "done": len(history.tasks),
             "threads": self._threads,
-            "data_dir": self._data_dir,
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -258,49 +186,62 @@ class Proposals(_Adapter, Searcher):
         """Nothing: the records are the memory."""
 
 
-class Verdicts(_Adapter, FIFOScheduler):
+class Verdicts(_Unpickled, FIFOScheduler):
     """Passes each report to the conductor and its verdict, to go on or to stop, back to Tune."""
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(self, conductor: Conductor, ending: _Ending) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._conductor = conductor
+        self._ending = ending
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
-        """The verdict on a trial after a task."""
-        report = json.loads(result["report"])
-        goes_on = self._conductor.result(trial.config["key"], report["line"], report["facts"])
+        """The verdict on a trial after a report, see `study.trainable`."""
+        goes_on = self._ending.guard(lambda: self._take(trial.config["key"], json.loads(result["report"])))
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
+    def _take(self, key: str, report: Mapping[str, Any]) -> bool:
+        if "note" in report:
+            self._conductor.note(key, report["note"])
+        if "failure" in report:
+            self._conductor.failed(key, **report["failure"])
+        goes_on = self._conductor.result(key, report["line"], report["facts"]) if "line" in report else True
+        if "unsaved" in report:
+            raise OSError(f"a checkpoint of {key} cannot be stored: {report['unsaved']}")
+        return goes_on
 
-class Bookkeeping(_Adapter, tune.Callback):
+
+class Bookkeeping(_Unpickled, tune.Callback):
     """Tells the conductor of starts, checkpoints and ends."""
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(self, conductor: Conductor, ending: _Ending, place: str) -> None:
         self._conductor = conductor
+        self._ending = ending
+        self._place = place
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A worker begins or goes on with a trial."""
-        self._conductor.started(trial.config["key"])
+        self._ending.guard(lambda: self._conductor.started(trial.config["key"]))
 
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: tune.Checkpoint, **info: Any
     ) -> None:
         """A checkpoint is in its place."""
-        self._conductor.checkpointed(trial.config["key"], checkpoint.path)
+        place = storage.address_of(self._place, checkpoint.path)
+        self._ending.guard(lambda: self._conductor.checkpointed(trial.config["key"], place))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial has run to its end or was stopped."""
-        self._conductor.ended(trial.config["key"])
+        self._ending.guard(lambda: self._conductor.ended(trial.config["key"]))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial has failed more often than it may."""
-        self._conductor.failed(trial.config["key"], failure_reason(trial))
+        """The worker of a trial has died, or has ended after it reported a failure."""
+        self._ending.guard(lambda: self._conductor.lost(trial.config["key"], death_reason(trial)))
 
 
-def failure_reason(trial: Trial) -> str:
-    """The last line of the error that a worker left."""
+def death_reason(trial: Trial) -> str:
+    """The last line of what Ray knows about the end of a worker."""
     path = trial.error_file
     if not path or not Path(path).is_file():
-        return "the worker died without a word"
+        return "no reason given"
     lines = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "the worker died without a word"
+    return lines[-1].strip() if lines else "no reason given"

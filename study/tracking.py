@@ -38,15 +38,23 @@ class Tracker:
         """A trial's record has grown."""
         self._changed.put(history.key)
 
-    def close(self, patience: float = 60.0) -> bool:
-        """Waits until all is sent, at most `patience` seconds once the store is away; whether it is."""
+    def trial_noted(self, history: TrialHistory, text: str) -> None:  # noqa: ARG002  # the record has it
+        """A trial's record has grown."""
+        self._changed.put(history.key)
+
+    def close(self, patience: float = 60.0, hurried: Callable[[], bool] = lambda: False) -> bool:
+        """Waits until all is sent; whether it is.
+
+        Args:
+            patience: seconds to wait at most once the store is away.
+            hurried: whether somebody waits for the end; then a store that is away gets no patience.
+        """
         self._closing.set()
         self._changed.put(None)
-        while self._thread.is_alive():
+        waited = 0.0
+        while self._thread.is_alive() and not (self.fault and (waited >= patience or hurried())):
             self._thread.join(0.2)
-            if self.fault:
-                self._thread.join(patience)
-                break
+            waited += 0.2 if self.fault else 0.0
         return self._complete
 
     def _work(self) -> None:

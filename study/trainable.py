@@ -1,55 +1,115 @@
-"""Ray's side of a trial: a dict comes in, `tune.report` and checkpoints go out. Runs in a worker process."""
+"""Ray's side of a trial: a dict comes in, `tune.report` and checkpoints go out. Runs in a worker process.
+
+A report is one JSON text, since Tune would flatten a dict, '/' in names or not. It has some of these:
+
+    line       a task's measures, with `facts`, where and with what they were made
+    note       something that a reader of the numbers should know
+    failure    the exception that ends the trial, with its traceback
+    unsaved    why a checkpoint could not be written
+"""
 
 from __future__ import annotations
 
 import json
 import tempfile
 import time
+import traceback
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from study.config import StudyError
+
+if TYPE_CHECKING:  # all of them take seconds to import, and the driver imports this module too
+    from study.sharing import SharedDataset
+    from study.trainer import State
 
 CHECKPOINT_FILE = "state.pt"
 CHECKPOINT_SECONDS = 5.0
 """Least time between two checkpoints of a trial; the last task always leaves one."""
 
 
-def run_trial(assignment: dict[str, Any]) -> None:
+def run_trial(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset]) -> None:
     """Trains one trial and reports after each task.
 
     Args:
         assignment: `config`, a complete configuration with its seeds as nested plain data; `threads`, how many this
-            worker may use; `data_dir`, folder of downloaded data sets; `checkpoint`, folder of the checkpoint to go on
-            from, or None.
+            worker may use; `dataset`, key of its data set; `checkpoints`, places to go on from, the newest first; `done`, how
+            many tasks are recorded: no checkpoint beyond them is gone on from.
+        datasets: by key.
     """
-    import torch
-    from ray import tune
+    try:
+        _train(assignment, datasets)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        _report(failure={"reason": reason, "traceback": traceback.format_exc()})
+        raise  # ends this process too: what it was in the middle of may have left it unsound
 
-    from study import checkpoint, experiment, facts, measures, trainer
+
+def _train(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset]) -> None:
+    import torch
+
+    from study import checkpoint, experiment, facts, measures, sharing, trainer
     from study.config import TrialConfig
 
     torch.set_num_threads(assignment["threads"])
     config = TrialConfig.from_plain(assignment["config"])
-    parts = experiment.build(config, Path(assignment["data_dir"]))
+    parts = experiment.build(config, sharing.receive(datasets[assignment["dataset"]]))
     identity = checkpoint.identity(config, parts.dataset.fingerprint)
     told = facts.training_facts(parts.device, parts.dataset.fingerprint) | {"rule": parts.rule.constants}
-
-    start = None
-    saved = tune.get_checkpoint()  # after a failure of a worker; newer than the one of the assignment
-    folder = saved.path if saved else assignment["checkpoint"]
-    if folder:
-        start = checkpoint.load(Path(folder) / CHECKPOINT_FILE, identity, parts.device)
+    start = _last_sound_state(assignment["checkpoints"], assignment["done"], identity, parts.device)
 
     saved_at = time.monotonic()
     for result in trainer.train(parts, start):
         line = measures.task_line(result, parts.tasks.count)
-        report = {
-            "report": json.dumps({"line": line, "facts": told})
-        }  # as text: Tune flattens dicts, '/' in names or not
         last = result.task + 1 == parts.tasks.count
         if not last and time.monotonic() - saved_at < CHECKPOINT_SECONDS:
-            tune.report(report)
+            _report(line=line, facts=told)
             continue
         with tempfile.TemporaryDirectory() as draft:
             checkpoint.save(Path(draft) / CHECKPOINT_FILE, result.state, identity)
-            tune.report(report, checkpoint=tune.Checkpoint.from_directory(draft))
+            _report(folder=draft, line=line, facts=told)
         saved_at = time.monotonic()
+
+
+def _report(folder: str | None = None, **content: Any) -> None:
+    """Reports to the driver, with the files of a folder as a checkpoint; without it when they cannot be stored."""
+    from ray import tune
+
+    if folder is None:
+        tune.report({"report": json.dumps(content)})
+        return
+    try:
+        tune.report({"report": json.dumps(content)}, checkpoint=tune.Checkpoint.from_directory(folder))
+    except OSError as error:
+        tune.report({"report": json.dumps({**content, "unsaved": str(error)})})
+
+
+def _last_sound_state(places: list[str], done: int, identity: str, device: str) -> State | None:
+    """The state of the newest checkpoint that can be used, None when there is none; says which ones cannot be."""
+    faults = []
+    state = None
+    for place in places:
+        try:
+            found = _load(place, identity, device)
+        except (StudyError, FileNotFoundError) as error:
+            faults.append(str(error).rstrip("."))
+            continue
+        if found.next_task <= done:
+            state = found
+            break
+    if faults:
+        since = f"goes on after its first {state.next_task} tasks" if state else "starts again at its first task"
+        _report(note=f"{'; '.join(faults)}; it {since}")
+    return state
+
+
+def _load(place: str, identity: str, device: str) -> State:
+    from ray import tune
+
+    from study import checkpoint
+
+    if "://" not in place:
+        return checkpoint.load(Path(place) / CHECKPOINT_FILE, identity, device)
+    with tune.Checkpoint(place).as_directory() as folder:
+        return checkpoint.load(Path(folder) / CHECKPOINT_FILE, identity, device)

@@ -13,7 +13,7 @@ from study import facts
 from study.conductor import Conductor
 from study.folder import Execution, SweepFolder
 from study.plan import Plan, make_plan
-from study.record import TrialHistory
+from study.record import TrialHistory, append_line
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -155,6 +155,13 @@ def train(conductor: Conductor, history: TrialHistory, score: Score = by_lr, tas
         return False
     conductor.ended(history.key)
     return True
+
+
+def stop_early(folder: SweepFolder, history: TrialHistory) -> None:
+    """Writes down that the scheduler stopped a trial, and tells the history."""
+    line = {"kind": "end", "outcome": "stopped", "at": 0.0}
+    append_line(folder.root / "trials" / history.key / "record.jsonl", line)
+    history.apply(line)
 
 
 def run_all(folder: SweepFolder, score: Score = by_lr) -> list[TrialHistory]:

@@ -51,7 +51,8 @@ config = experiment.complete(TrialConfig.from_flat({
     "tasks/name": "class_pairs", "tasks/count": 2, "tasks/images_per_task": 16, "tasks/validation_fraction": 0.1,
     "optimizer/name": "sam", "model/name": "mlp", "model/widths": [4], "seeds": [0, 1],
 }))
-lines = [measures.task_line(result, 2) for result in trainer.train(experiment.build(config, Path("nowhere")))]
+dataset = experiment.load_dataset(config, Path("nowhere"))
+lines = [measures.task_line(result, 2) for result in trainer.train(experiment.build(config, dataset))]
 assert [line["task"] for line in lines] == [0, 1]
 print(len(lines[-1]["lanes"]["accuracy/test"]))
 """

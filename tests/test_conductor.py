@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sweep_fixtures import FACTS, folder_of, lines_of, plan_of, run_all, task_line, train
 
-from study.conductor import Conductor
+from study.conductor import MOST_DEATHS, Conductor
 from study.folder import Execution, RunningError, SweepFolder, names
 
 
@@ -18,6 +18,9 @@ class Told:
 
     def trial_changed(self, history):
         self.events.append((history.key, history.outcome, len(history.tasks)))
+
+    def trial_noted(self, history, text):
+        self.events.append((history.key, text))
 
 
 def record_of(folder, key):
@@ -84,20 +87,117 @@ def test_facts_are_kept_once_and_again_when_they_change(tmp_path):
     assert kinds(folder, history.key) == ["trial", "start", "facts", "task", "task", "facts", "task"]
 
 
-def test_a_task_done_again_after_a_failure_of_the_worker_is_passed_over(tmp_path):
+def test_a_task_done_again_after_the_death_of_a_worker_is_passed_over(tmp_path):
     folder = folder_of(tmp_path)
     conductor = Conductor(folder)
     history = conductor.propose()
     assert not train(conductor, history, tasks=2)
     conductor.started(history.key)  # the worker begins again from an earlier checkpoint
     before = record_of(folder, history.key)
-    for task in (0, 1):
-        assert conductor.result(history.key, task_line(history, task, [0.9, 0.9], (0.1, 0.1)), FACTS)
+    for line in list(history.tasks):
+        assert conductor.result(history.key, line, FACTS)
     assert record_of(folder, history.key) == before
     assert conductor.result(history.key, task_line(history, 2, [0.5, 0.5]), FACTS)
     conductor.ended(history.key)
     assert [line["task"] for line in record_of(folder, history.key) if line["kind"] == "task"] == [0, 1, 2]
     assert conductor.histories[0].outcome == "finished"
+
+
+def test_a_task_done_again_with_other_numbers_is_noted_once_and_the_first_ones_stand(tmp_path):
+    folder = folder_of(tmp_path)
+    watcher = Told()
+    conductor = Conductor(folder, (watcher,))
+    history = conductor.propose()
+    assert not train(conductor, history, tasks=2)
+    kept = list(history.tasks)
+    for _ in range(2):
+        conductor.started(history.key)
+        assert conductor.result(history.key, task_line(history, 1, [0.9, 0.9], (0.1, 0.1)), FACTS)
+    assert history.tasks == kept
+    (text,) = history.notes
+    assert text.startswith("task 1, trained again, gave other numbers")
+    assert [event for event in watcher.events if event == (history.key, text)] == [(history.key, text)]
+
+
+def test_a_trial_whose_worker_dies_is_proposed_again_from_its_checkpoints(tmp_path):
+    folder = folder_of(tmp_path)
+    conductor = Conductor(folder)
+    first, other = conductor.propose(), conductor.propose()
+    train(conductor, first, tasks=2)
+    for place in ("ray/one", "ray/two"):
+        conductor.checkpointed(first.key, str(folder.root.resolve() / place))
+    conductor.lost(first.key, "killed")
+    again = conductor.propose()
+    assert again is first
+    assert len(again.tasks) == 2
+    assert conductor.checkpoints_of(again.key) == [
+        str(folder.root.resolve() / place) for place in ("ray/two", "ray/one")
+    ]
+    assert kinds(folder, first.key)[-1] == "lost"
+    for history in (again, other):
+        assert train(conductor, history)
+    while (history := conductor.propose()) is not None:
+        train(conductor, history)
+    assert {h.outcome for h in folder.histories()} == {"finished"}
+    assert len(folder.histories()) == 4
+
+
+def test_a_trial_whose_workers_die_again_and_again_without_a_new_task_fails(tmp_path):
+    folder = folder_of(tmp_path)
+    conductor = Conductor(folder)
+    history = conductor.propose()
+    for death in range(MOST_DEATHS):
+        conductor.started(history.key)
+        if death == 1:  # a new task: the count begins anew
+            train(conductor, history, tasks=1)
+        conductor.lost(history.key, "out of memory")
+        assert conductor.propose() is history
+    conductor.lost(history.key, "out of memory")
+    assert history.outcome == "failed"
+    assert history.reason == f"its worker died {MOST_DEATHS} times on task 1: out of memory"
+    assert conductor.propose() is not history
+
+
+def test_there_is_something_to_wait_for_while_trials_are_in_the_hands_of_ray(tmp_path):
+    conductor = Conductor(folder_of(tmp_path))
+    histories = [conductor.propose() for _ in range(4)]
+    assert conductor.propose() is None
+    for history in histories:
+        assert conductor.is_waiting
+        train(conductor, history)
+    assert not conductor.is_waiting
+
+
+def test_a_failure_keeps_its_traceback_and_is_not_counted_as_a_death(tmp_path):
+    folder = folder_of(tmp_path)
+    conductor = Conductor(folder)
+    history = conductor.propose()
+    conductor.started(history.key)
+    conductor.failed(history.key, "ValueError: no", "Traceback\nValueError: no\n")
+    conductor.lost(history.key, "the worker has ended")
+    assert kinds(folder, history.key) == ["trial", "start", "end"]
+    assert folder.traceback_file(history.key).read_text() == "Traceback\nValueError: no\n\n"
+
+
+def test_a_stop_that_the_driver_did_not_live_to_write_down_stands(tmp_path):
+    folder = folder_of(tmp_path, plan_of(methods=["sgd"], trials=2, scheduler="asha", sampler="random"))
+    conductor = Conductor(folder)
+    train(conductor, conductor.propose(), lambda _: 0.9)
+    hopeless = conductor.propose()
+    conductor.started(hopeless.key)
+    assert not conductor.result(hopeless.key, task_line(hopeless, 0, [0.1, 0.1]), FACTS)
+    again = Conductor(folder)
+    assert {h.number: h.outcome for h in again.histories} == {0: "finished", 1: "stopped"}
+    assert again.propose() is None
+
+
+def test_an_end_in_the_middle_is_no_end(tmp_path):
+    folder = folder_of(tmp_path)
+    conductor = Conductor(folder)
+    history = conductor.propose()
+    train(conductor, history, tasks=1)
+    conductor.ended(history.key)  # Ray stops everything
+    assert history.outcome == "running"
 
 
 def test_a_trial_that_the_scheduler_stops_is_told_as_stopped(tmp_path):
@@ -138,7 +238,7 @@ def test_a_conductor_made_anew_goes_on_where_the_one_before_it_stopped(tmp_path,
     assert second.remaining == 5
     taken = second.propose()
     assert (taken.key, taken.config, len(taken.tasks)) == (cut.key, cut.config, tasks)
-    assert second.checkpoint_of(taken.key) == str(folder.root.resolve() / "ray" / "somewhere")
+    assert second.checkpoints_of(taken.key) == [str(folder.root.resolve() / "ray" / "somewhere")]
     assert train(second, taken)
     while (history := second.propose()) is not None:
         train(second, history)
@@ -186,7 +286,7 @@ def test_a_sweep_can_be_moved(tmp_path):
     conductor.checkpointed(history.key, str(folder.root.resolve() / "ray" / "x"))
     (tmp_path / "old").rename(tmp_path / "new")
     moved = Conductor(SweepFolder.open(tmp_path / "new", "made"))
-    assert moved.checkpoint_of(history.key) == str((tmp_path / "new" / "made" / "ray" / "x").resolve())
+    assert moved.checkpoints_of(history.key) == [str((tmp_path / "new" / "made" / "ray" / "x").resolve())]
 
 
 def test_a_sweep_opened_again_is_the_one_that_was_made(tmp_path):
@@ -201,7 +301,7 @@ def test_every_session_has_a_folder_of_its_own(tmp_path):
     folder = folder_of(tmp_path)
     sessions = []
     for _ in range(3):
-        sessions.append(folder.next_session().name)
+        sessions.append(folder.next_session())
         folder.log("start", execution=folder.execution.plain())
     assert len(set(sessions)) == 3
 

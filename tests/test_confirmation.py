@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import mlflow
 import pytest
+import tiny
 import torch
 from mlflow import MlflowClient
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -16,7 +17,7 @@ from sweep_fixtures import FACTS, folder_of, lines_of, plan_of, records_of, stud
 
 from search_spaces import Method, SearchSpace
 from search_spaces.paper_grid import POINTS
-from study import cli, commands, confirmation, experiment, overview, results
+from study import cli, commands, confirmation, overview, results
 from study.conductor import Conductor
 from study.config import StudyError, TrialConfig, read_yaml, yaml_text
 from study.confirmation import make_confirmation, unconfirmed
@@ -355,7 +356,7 @@ def built(tasks, fraction=0.0, **given):
     """The parts of a trial of all tuning and fresh seeds together, one lane each."""
     settings = {"name": tasks, "count": 3, "validation_fraction": fraction, **given}
     config = {"data": {"name": "mnist5k"}, "tasks": settings, "seeds": list(TUNING + FRESH)}
-    return experiment.build(TrialConfig.from_plain(config), data_dir=None)
+    return tiny.built(TrialConfig.from_plain(config))
 
 
 def assert_lanes_differ(tensor):

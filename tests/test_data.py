@@ -140,6 +140,6 @@ def test_damaged_files_are_one_sentence_that_says_what_to_delete(content, tmp_pa
 
 def test_a_trial_finds_its_data_set_by_name_and_loads_it_once(tmp_path):
     config = TrialConfig.from_plain({"data": {"name": "mnist5k"}, "tasks": {"name": "class_pairs", "count": 1}})
-    one, other = (experiment.build(config, tmp_path) for _ in range(2))
+    one, other = (experiment.build(config, experiment.load_dataset(config, tmp_path)) for _ in range(2))
     assert one.dataset.name == "mnist5k"
     assert one.dataset.train_images is other.dataset.train_images

@@ -4,7 +4,7 @@ import io
 
 import pytest
 from rich.console import Console
-from sweep_fixtures import folder_of, plan_of, run_all, task_line, train
+from sweep_fixtures import folder_of, plan_of, run_all, stop_early, task_line, train
 
 from study import display, overview
 from study.conductor import Conductor
@@ -67,7 +67,7 @@ def test_a_stopped_trial_is_told_with_where_it_stopped(tmp_path):
     conductor = Conductor(folder)
     history = conductor.propose()
     train(conductor, history, lambda _: 0.5, tasks=1)
-    conductor.ended(history.key)
+    stop_early(folder, history)
     assert describe(history) == "sgd lr=0.01, objective 0.5000, after 1 of 3 tasks"
 
 

@@ -24,8 +24,8 @@ FLAT = {
 }
 
 
-def test_a_configuration_becomes_the_experiment_that_it_describes(tmp_path):
-    plan = experiment.build(TrialConfig.from_flat(FLAT), tmp_path)
+def test_a_configuration_becomes_the_experiment_that_it_describes():
+    plan = tiny.built(TrialConfig.from_flat(FLAT))
     assert (plan.seeds, plan.batch_size, plan.passes, plan.device) == ((3, 1), 8, 1, "cpu")
     assert plan.dataset.name == "mnist5k"
     assert (plan.tasks.count, plan.tasks.output_count) == (2, 2)
@@ -37,18 +37,18 @@ def test_a_configuration_becomes_the_experiment_that_it_describes(tmp_path):
     assert results[0].state.params["0/weight"].shape == (2, 784, 6)
 
 
-def test_a_complete_configuration_trains_to_the_same_bits_as_the_short_one(tmp_path):
+def test_a_complete_configuration_trains_to_the_same_bits_as_the_short_one():
     short = TrialConfig.from_flat(FLAT)
-    one, other = (tiny.results(experiment.build(config, tmp_path)) for config in (short, experiment.complete(short)))
+    one, other = (tiny.results(tiny.built(config)) for config in (short, experiment.complete(short)))
     for name, value in one[-1].state.params.items():
         assert torch.equal(value, other[-1].state.params[name])
 
 
-def test_an_experiment_does_not_depend_on_the_global_random_state(tmp_path):
+def test_an_experiment_does_not_depend_on_the_global_random_state():
     found = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        found.append(tiny.results(experiment.build(TrialConfig.from_flat(FLAT), tmp_path))[-1].state.params)
+        found.append(tiny.results(tiny.built(TrialConfig.from_flat(FLAT)))[-1].state.params)
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
@@ -59,7 +59,7 @@ def test_auto_takes_a_gpu_when_there_is_one(there, device, monkeypatch):
     assert experiment.device_of(TrialConfig.from_flat({"training/device": "cpu"})) == "cpu"
 
 
-def test_a_gpu_that_is_not_there_is_refused_in_one_sentence(tmp_path, monkeypatch):
+def test_a_gpu_that_is_not_there_is_refused_in_one_sentence(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(StudyError, match=r"^training/device=cuda, but .*[.]$"):
-        experiment.build(TrialConfig.from_flat(FLAT | {"training/device": "cuda"}), tmp_path)
+        tiny.built(TrialConfig.from_flat(FLAT | {"training/device": "cuda"}))

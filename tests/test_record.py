@@ -151,7 +151,7 @@ def test_a_failed_and_resumed_trial_tells_all_its_tasks_and_its_last_outcome(tmp
     assert history == record.history or vars(history) == vars(record.history)
     assert [line["task"] for line in history.tasks] == [0, 1, 2]
     assert (history.outcome, history.reason) == ("finished", "")
-    assert history.checkpoint == "ray/session-000/checkpoint"
+    assert history.checkpoints == ["ray/session-000/checkpoint"]
     assert history.facts == FACTS
     starts = [line["at"] for line in read(record.path) if line["kind"] == "start"]
     assert history.started == starts[0]

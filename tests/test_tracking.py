@@ -7,7 +7,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from sweep_fixtures import FACTS, folder_of, plan_of, run_all, task_line, train
+from sweep_fixtures import FACTS, folder_of, plan_of, run_all, stop_early, task_line, train
 
 from study import schema, store, tracking
 from study.conductor import Conductor
@@ -210,7 +210,7 @@ def test_outcomes_are_told_by_status_and_tag(directory, uri):
     train(conductor, conductor.propose())
     stopped = conductor.propose()
     train(conductor, stopped, tasks=1)
-    conductor.ended(stopped.key)
+    stop_early(folder, stopped)
     failed = conductor.propose()
     conductor.started(failed.key)
     conductor.failed(failed.key, "OSError: no space left")

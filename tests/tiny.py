@@ -3,11 +3,14 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from study import data, parts
+from study import experiment as experiment_of
+from study.config import TrialConfig
 from study.contracts import Dataset, Model
 from study.lanes import Tensors
 from study.trainer import Experiment, TaskResult, train
@@ -90,6 +93,11 @@ def experiment(
         passes=passes,
         device="cpu",
     )
+
+
+def built(config: TrialConfig) -> Experiment:
+    """The parts of a trial on a data set that is always there."""
+    return experiment_of.build(config, experiment_of.load_dataset(config, Path("nowhere")))
 
 
 @contextlib.contextmanager

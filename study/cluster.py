@@ -1,0 +1,197 @@
+"""The Ray that a sweep runs on: one of its own on this machine, or a cluster that it joins; and how it is divided among trials.
+
+Ray is imported here when it is needed and not before, since it reads the environment only once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from study.config import StudyError
+from study.folder import Execution
+from study.plan import Plan
+
+if TYPE_CHECKING:
+    from study.nodes import Node
+
+QUIET = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
+"""Keeps Ray's own output and files away; what the user has set is left alone."""
+
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""A Ray that no other machine is to join listens to this machine alone; by default Ray listens to the whole network."""
+
+MOST_TRIALS_PER_GPU = 4
+"""These networks are small: so many trials share a GPU by default, fewer where there are not as many."""
+
+CONNECT_SECONDS = 5.0
+JOIN_SECONDS = 40.0
+"""How long a cluster may take to be reached, and to be joined."""
+
+STORAGE_ADVICE = "give --storage a folder that all nodes reach, or an address like s3://BUCKET/PREFIX"
+
+
+@contextmanager
+def connected(execution: Execution, plan: Plan, place: str) -> Iterator[tuple[Execution, list[str]]]:
+    """A Ray to run a plan on, local or the cluster at the address.
+
+    Args:
+        execution: what was asked for.
+        plan: what is to be run.
+        place: where the checkpoints go; looked at when the user has chosen it, or when there are several nodes.
+
+    Yields:
+        The execution with its open choices made, and notes on what may make numbers differ in their last digits.
+
+    Raises:
+        StudyError: the cluster cannot be reached, has no node with as many CPUs and GPUs as one trial asks for, or has a
+            node that does not run this code or does not reach the storage.
+    """
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    if execution.is_local:
+        os.environ.update(LOOPBACK)
+    import ray
+
+    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # a failed trial is told of by its record
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if execution.is_local:
+        with _signals_held():
+            ray.init(address="local", include_dashboard=False, **options)
+    else:
+        _join(str(execution.address), options)
+    try:
+        from study import nodes
+
+        there = nodes.alive()
+        resolved = divided(execution, plan, there)
+        notes = nodes.check(there, place, STORAGE_ADVICE) if execution.storage or len(there) > 1 else []
+        yield resolved, notes
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Starts Ray's processes out of reach of signals to our process group, which would kill them before the trials can stop.
+
+    Signals to this process wait until they are up: Ray does not survive one in the middle. Raises KeyboardInterrupt then.
+    """
+    held: list[int] = []
+    before = {
+        number: signal.signal(number, lambda received, _: held.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    group = os.getpgrp()
+    with suppress(OSError):  # a session's leader cannot leave its group
+        os.setpgid(0, 0)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.setpgid(0, group)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if held:
+        import ray
+
+        ray.shutdown()
+        raise KeyboardInterrupt
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
+    import ray
+
+    host, colon, port = address.rpartition(":")
+    if address != "auto":
+        if not colon or not host or "/" in host or not port.isdigit():
+            raise StudyError(f"--address {address} is not the address of a Ray cluster: give HOST:PORT, auto or local.")
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise StudyError(
+                f"No Ray cluster answers at --address {address} ({error}); start one by `ray start --head`, or leave "
+                f"--address away to run on this machine."
+            ) from None
+    _try_to_join(address)
+    ray.init(address=address, **options)
+
+
+def _try_to_join(address: str) -> None:
+    """Joins the cluster in another process first: where no Ray answers, Ray waits for minutes and then ends the process."""
+    command = [sys.executable, "-c", "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)", address]
+    try:
+        tried = subprocess.run(command, capture_output=True, text=True, timeout=JOIN_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        reason = f"what listens there does not answer as Ray within {JOIN_SECONDS:g} s"
+    else:
+        if tried.returncode == 0:
+            return
+        reason = next((line for line in reversed(tried.stderr.splitlines()) if "Error: " in line), "no reason given")
+    raise StudyError(
+        f"No Ray cluster can be joined at --address {address} ({reason.rstrip('.')}); start one by `ray start --head`, set "
+        f"RAY_AUTH_MODE=token if it asks for a token, or leave --address away to run on this machine."
+    )
+
+
+def divided(execution: Execution, plan: Plan, nodes: Sequence[Node]) -> Execution:
+    """The execution with GPUs and workers chosen, once it is known what there is.
+
+    By default trials share GPUs only when there are more of them than GPUs, evenly, and never more than
+    `MOST_TRIALS_PER_GPU` on one; where there is none, or the trials are told to train on the CPU, they ask for none.
+
+    Raises:
+        StudyError: no node has what one trial asks for.
+    """
+    cpus = execution.cpus_per_trial
+    share = execution.gpus_per_trial
+    if share is None:
+        share = (
+            0.0
+            if plan.needs_no_gpu
+            else _gpu_share(nodes, cpus, min(plan.trial_count, execution.workers or plan.trial_count))
+        )
+    elif share > 1 and share % 1:
+        raise StudyError(
+            f"--gpus-per-trial {share:g}: Ray shares one card or gives whole ones; use 1, 2, ..., or a fraction below 1."
+        )
+    for what, asked, name in (("CPUs", cpus, "CPU"), ("GPUs", share, "GPU")):
+        most = max((node.resources.get(name, 0.0) for node in nodes), default=0.0)
+        if asked > most:
+            has = f"this Ray has {most:g}" if len(nodes) == 1 else f"no node of this Ray has more than {most:g}"
+            raise StudyError(f"Each trial asks for {asked:g} {what}, but {has}; lower --{what.lower()}-per-trial.")
+    fitting = sum(node.fits(cpus, share) for node in nodes)
+    if not fitting:
+        raise StudyError(
+            f"No node of this Ray has both the {cpus:g} CPUs and the {share:g} GPUs that each trial asks for; lower "
+            f"--cpus-per-trial or --gpus-per-trial."
+        )
+    if plan.needs_gpu and not share:
+        raise StudyError("training/device=cuda, but no GPU is given to the trials; use training/device=auto or cpu.")
+    workers = min(execution.workers or fitting, fitting)
+    return execution.model_copy(update={"gpus_per_trial": share, "workers": workers})
+
+
+def _gpu_share(nodes: Sequence[Node], cpus: float, trials: int) -> float:
+    """The share of a GPU that each of so many trials gets at most, so that all GPUs are used and none holds too many."""
+    gpus = sum(int(node.resources.get("GPU", 0)) for node in nodes)
+    if not gpus:
+        return 0.0
+    by_cpu = sum(node.fits(cpus, 0) for node in nodes if node.resources.get("GPU", 0))
+    on_each = -(-min(trials, max(1, by_cpu)) // gpus)
+    return 1 / min(MOST_TRIALS_PER_GPU, on_each)

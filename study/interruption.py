@@ -1,0 +1,45 @@
+"""Ctrl-C and SIGTERM while a sweep runs: the first asks it to stop, the second ends the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or SIGTERM, by custom 128 + SIGINT."""
+
+SHOW_CURSOR = "\x1b[?25h"
+
+
+class Interruption:
+    """Listens to SIGINT and SIGTERM between `__enter__` and `__exit__`.
+
+    Attributes:
+        requested: whether one has come.
+    """
+
+    def __init__(self, parting: str) -> None:
+        """`parting` is said on standard error when the process ends at once."""
+        self.requested = False
+        self._parting = parting
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Interruption:
+        """Begins to listen."""
+        self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Gives the signals back to whom they belonged."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        if self.requested:
+            cursor = SHOW_CURSOR if sys.stdout.isatty() else ""
+            os.write(2, f"{cursor}study: {self._parting}\n".encode())
+            os._exit(INTERRUPTED)  # Ray's processes end with this one
+        self.requested = True
+        os.write(2, b"study: stopping; once more ends at once\n")

@@ -1,0 +1,171 @@
+"""Commands that launch a sweep or go on with one: `run`, `confirm`, `resume`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from study import display, folder, overview, plan, storage
+from study.config import Flat, Halted, Interrupted, StudyError
+from study.folder import Execution, SweepFolder
+from study.interruption import Interruption
+from study.plan import Material, Plan
+
+
+def run(space_name: str, directory: Path, execution: Execution, name: str | None, **choices: Any) -> int:
+    """Launches a sweep; `choices` as in `study.plan.make_plan`. Returns the exit code."""
+    space = plan.load_space(space_name)
+    made = plan.make_plan(space, name=space.name if name is None else name, **choices)
+    return _begin(made, directory, execution)
+
+
+def confirm(
+    directory: Path, tuned_name: str, changes: Mapping[str, Any], name: str | None, overrides: Flat, **choices: Any
+) -> int:
+    """Confirms a sweep on fresh seeds.
+
+    Args:
+        directory: folder of all sweeps.
+        tuned_name: the sweep to confirm.
+        changes: to its execution; how many run at once is chosen anew.
+        name: of the confirmation; None: after the sweep.
+        overrides, choices: as in `study.confirmation.make_confirmation`.
+
+    Returns:
+        The exit code.
+    """
+    from study import confirmation
+
+    tuned = SweepFolder.open(directory, tuned_name)
+    others, notes = _tunings(directory)
+    made = confirmation.make_confirmation(
+        tuned,
+        name=confirmation.default_name(tuned_name, overrides) if name is None else name,
+        overrides=overrides,
+        others=others,
+        **choices,
+    )
+    undone = tuned.plan.trial_count - sum(history.is_done for history in tuned.histories())
+    if undone:
+        notes.append(f"{undone} trials of {tuned_name!r} are not done; the best of the others are confirmed.")
+    notes += [
+        f"no trial of {label} has finished with an objective, so none of it was selected."
+        for label in confirmation.unconfirmed(tuned, made, choices["scenarios"], choices["methods"])
+    ]
+    kept = tuned.execution.model_copy(update={"workers": None, "gpus_per_trial": None})
+    changed = kept.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    return _begin(made, directory, changed, notes)
+
+
+def _tunings(directory: Path) -> tuple[list[Plan], list[str]]:
+    """The plans of all sweeps in a folder but confirmations, and a note of each sweep that cannot be read."""
+    plans, notes = [], []
+    for name in folder.names(directory):
+        try:
+            plans.append(SweepFolder.open(directory, name).plan)
+        except StudyError as error:
+            notes.append(f"whether the seeds of {name!r} are fresh cannot be told: {error}")
+    return [plan for plan in plans if plan.phase != "confirm"], notes
+
+
+def _begin(made: Plan, directory: Path, execution: Execution, notes: Sequence[str] = ()) -> int:
+    """Launches a new sweep of that plan, once all that it needs is there, and says the notes. Returns the exit code."""
+    folder.check_new(directory, made.name)
+    from study import store
+
+    execution = _checked(execution)
+    material = plan.load_material(made, Path(execution.data_dir))
+    uri = store.tracking_uri(directory, execution)
+    if uri != store.default_uri(directory):
+        execution = execution.model_copy(update={"tracking_uri": uri})  # it may come from the environment of today
+    store.check_new_experiment(uri, directory, made.name)
+    if display.console.is_terminal:
+        display.remark(f"{made.name}: {made.trial_count} trials; starting Ray")
+    from study import cluster
+
+    place = execution.storage or folder.own_checkpoint_place(directory, made.name)
+    with cluster.connected(execution, made, place) as (resolved, more):
+        made_folder = SweepFolder.create(directory, made, execution, material.task_counts)
+        for note in (*notes, *more):
+            display.complain(f"note: {note}")
+        with made_folder.locked():
+            return _launch(made_folder, resolved, material, uri)
+
+
+def _checked(execution: Execution) -> Execution:
+    """The execution with a storage that can be one, its path in full. Raises StudyError."""
+    kept = execution.storage
+    return execution if kept is None else execution.model_copy(update={"storage": storage.check(kept)})
+
+
+def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int | None) -> int:
+    """Goes on with a sweep; `changes` to its execution. Returns the exit code."""
+    opened = SweepFolder.open(directory, name)
+    if trials is not None:
+        planned = max(group.trials for group in opened.plan.groups)
+        if trials < planned:
+            raise StudyError(
+                f"--trials {trials} is fewer than the {planned} that {name!r} has already; a budget can only grow."
+            )
+        opened.plan.with_trials(trials)
+    execution = opened.execution.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    from analysis.store import check_reachable
+    from study import store
+
+    uri = store.tracking_uri(directory, execution)
+    check_reachable(uri)
+    execution = _checked(execution)
+    material = plan.load_material(opened.plan, Path(execution.data_dir))
+    from study import cluster
+
+    place = opened.checkpoint_place(execution)
+    with opened.locked(), cluster.connected(execution, opened.plan, place) as (resolved, notes):
+        for note in notes:
+            display.complain(f"note: {note}")
+        if trials is not None:
+            opened.log("budget", trials=trials)
+        return _launch(SweepFolder.open(directory, name), resolved, material, uri)
+
+
+def _launch(opened: SweepFolder, execution: Execution, material: Material, uri: str) -> int:
+    """Runs what is left of a sweep, within Ray and the sweep's lock. Returns the exit code."""
+    from study import pictures, sweep, tracking, view  # sweep once Ray has been prepared
+
+    going_on = f"go on with: study resume {opened.plan.name}{opened.option}"
+    with Interruption(f"interrupted at once; {going_on}") as interruption:
+        with display.Progress(opened, execution.workers or 1) as progress:
+            tracker = tracking.Tracker(view.SweepView(opened, uri, pictures.Pictures()), progress.say)
+            try:
+                outcome = sweep.launch(opened, execution, material.datasets, interruption, (progress, tracker))
+            finally:
+                logged = tracker.close(hurried=lambda: interruption.requested)
+        overview.show_results(opened)
+        if logged and not outcome.interrupted:
+            _export_best(opened, uri)
+        if not logged:
+            again = f"study sync {opened.plan.name}{opened.option}"
+            display.complain(f"MLflow has not got everything ({tracker.fault}); when it is back: {again}, then export")
+        for history in outcome.failed:
+            display.complain(f"failed: {history.key} ({history.name}): {history.reason}")
+            if opened.traceback_file(history.key).is_file():
+                display.complain(f"its traceback: {opened.traceback_file(history.key)}")
+    if outcome.fault:
+        raise Halted(f"the sweep had to stop: {outcome.fault}; once that is mended, {going_on}")
+    if outcome.interrupted:
+        raise Interrupted(f"interrupted; {going_on}")
+    overview.show_next_steps(opened, uri)
+    return 1 if outcome.failed else 0
+
+
+def _export_best(opened: SweepFolder, uri: str) -> None:
+    """Writes the files of the best trials, if there are any to choose; says why when they cannot be written."""
+    from study import results, store
+
+    if not results.best_keys(opened.histories()):
+        return
+    try:
+        for path in results.export_best(opened, opened.root / "best", store.run_ids(uri, opened)):
+            display.console.print(f"exported {path}", markup=False, soft_wrap=True)
+    except StudyError as error:
+        display.complain(f"not exported: {error}")

@@ -1,0 +1,63 @@
+"""A data set on its way to the workers: plain arrays, which all workers of a machine read in the same memory."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from study.contracts import Dataset
+
+
+@dataclass(frozen=True)
+class SharedDataset:
+    """The fields of a `Dataset`, its tensors as arrays."""
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_count: int
+    fingerprint: str
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> SharedDataset:
+        """The data set, which is on the CPU, as arrays; nothing is copied."""
+        return cls(
+            dataset.name,
+            dataset.train_images.numpy(),
+            dataset.train_labels.numpy(),
+            dataset.test_images.numpy(),
+            dataset.test_labels.numpy(),
+            dataset.class_count,
+            dataset.fingerprint,
+        )
+
+
+_received: dict[tuple[str, str], Dataset] = {}
+
+
+def receive(shared: SharedDataset) -> Dataset:
+    """The data set, the same object each time that this process receives it. It must not be written to."""
+    key = (shared.name, shared.fingerprint)
+    if key not in _received:
+        _received[key] = Dataset(
+            shared.name,
+            _tensor(shared.train_images),
+            _tensor(shared.train_labels),
+            _tensor(shared.test_images),
+            _tensor(shared.test_labels),
+            shared.class_count,
+            shared.fingerprint,
+        )
+    return _received[key]
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the array is read-only, and so is our use of it
+        return torch.from_numpy(array)
