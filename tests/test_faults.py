@@ -5,13 +5,26 @@
 
 import os
 import re
+import signal
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from faults import Chance, Site, assert_same_results, barred, filled, frozen, logged, mlflow_server, small_disk, tables
+from faults import AGENT_SECONDS, (
+    Chance,
+    Site,
+    assert_same_results,
+    barred,
+    filled,
+    frozen,
+    logged,
+    mlflow_server,
+    small_disk,
+    tables,
+    wait_until,
+)
 
 pytestmark = [
     pytest.mark.sweep,
@@ -37,12 +50,8 @@ def beside():
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, beside):
     """The sweep as it should be, in the making."""
-
-    def run():
-        site = Site(tmp_path_factory.mktemp("undisturbed"), "undisturbed", *SWEEP)
-        return site, site.finish()
-
-    return beside.submit(run)
+    site = Site(tmp_path_factory.mktemp("undisturbed"), "undisturbed", *SWEEP)
+    return beside.submit(lambda: (site, site.finish()))
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +234,12 @@ def test_a_trial_that_raises_fails_and_one_that_diverges_is_counted_and_the_othe
         "sweep ": "FAILED",
         **{f"trial {key}": "FAILED" if end == "failed" else "FINISHED" for key, end in ends.items()},
     }
+
+
+def test_nothing_that_a_driver_has_started_outlives_it(broken, searches):
+    drivers = [driver for site in (broken[0], *searches) for driver in site.drivers]
+    assert sum(driver.process.returncode == -signal.SIGKILL for driver in drivers) == 2
+    wait_until(lambda: not any(driver.left_over() for driver in drivers), "what was left over is gone", AGENT_SECONDS)
 
 
 FAULTS = int(os.environ.get("STUDY_FAULTS", "6"))
