@@ -12,7 +12,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from faults import AGENT_SECONDS, (
+from faults import (
+    AGENT_SECONDS,
     Chance,
     Site,
     assert_same_results,
