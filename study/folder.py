@@ -202,9 +202,17 @@ def check_new(directory: Path, name: str) -> None:
         raise StudyError(
             f"{str(directory / name)!r} exists already; {going_on}choose another name, for example --name {name}-{number}."
         )
-    existing = directory
-    while not existing.exists():
-        existing = existing.parent
+    check_writable(directory)
+
+
+def first_existing(directory: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    return next(path for path in (directory, *directory.absolute().parents) if path.exists())
+
+
+def check_writable(directory: Path) -> None:
+    """Refuses a folder of sweeps that cannot be made or written. Raises StudyError."""
+    existing = first_existing(directory)
     if not existing.is_dir():
         raise StudyError(f"--dir {str(directory)!r} cannot be a folder: {str(existing)!r} is a file.")
     if not os.access(existing, os.W_OK | os.X_OK):
