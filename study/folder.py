@@ -41,7 +41,7 @@ class Execution(StrictSettings):
 
     Attributes:
         cpus_per_trial: CPUs of each trial, and its threads (at least one).
-        gpus_per_trial: GPUs of each trial, a fraction shares a card; None: see `study.cluster.divided`.
+        gpus_per_trial: GPUs of each trial, a fraction shares a card; None: see `study.resources.divided`.
         workers: most trials at once; None: as many as the resources allow.
         address: of a Ray cluster; None or "local": one of this machine, for this sweep alone.
         storage: folder or address such as s3://BUCKET/PREFIX where checkpoints go; None: the sweep's own folder.
