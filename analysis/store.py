@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlparse
+from urllib.request import urlopen
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -71,6 +72,17 @@ def check_reachable(uri: str) -> None:
             f"{uri!r} is no MLflow store that the study can use: give http(s)://HOST:PORT, sqlite:///FILE or another "
             f"database."
         )
+
+
+def server_version(uri: str) -> str:
+    """The version of MLflow that a server runs; "" when the store is no server, or when the server does not say."""
+    if not served(uri):
+        return ""
+    try:
+        with urlopen(f"{uri.rstrip('/')}/version", timeout=5) as answer:  # noqa: S310  # http or https: see `served`
+            return str(answer.read(100), "utf-8", "replace").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def connect(uri: str) -> MlflowClient:

@@ -272,6 +272,29 @@ def report(
     return commands.report(directory, name, to, tracking_uri)
 
 
+@app.command(epilog="Examples:\n\nstudy doctor\n\nstudy doctor --address auto --storage s3://BUCKET/PREFIX")
+def doctor(
+    address: Address = None,
+    storage: Storage = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    data_dir: DataDir = None,
+    tracking_uri: TrackingUri = None,
+) -> int:
+    """Show what the study sees: versions, GPUs, data sets, free disk, MLflow, and each node of Ray. Exit code 1: a problem."""
+    from study import commands
+
+    execution = _execution(
+        cpus_per_trial=None,
+        gpus_per_trial=None,
+        workers=None,
+        address=address or os.environ.get("RAY_ADDRESS") or None,
+        storage=storage,
+        tracking_uri=tracking_uri,
+        data_dir=str(_data_dir(data_dir)),
+    )
+    return commands.doctor(directory, execution)
+
+
 @app.command(epilog="Example:\n\nstudy ui quickstart")
 def ui(
     name: Annotated[str | None, typer.Argument(help="Sweep whose page to open; default: all.")] = None,

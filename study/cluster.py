@@ -11,8 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.config import StudyError
@@ -36,8 +37,8 @@ QUIET = {
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """A Ray that no other machine is to join listens to this machine alone; by default Ray listens to the whole network."""
 
-MOST_TRIALS_PER_GPU = 4
-"""These networks are small: so many trials share a GPU by default, fewer where there are not as many."""
+TOKEN = {"RAY_AUTH_MODE": "token"}
+"""Makes Ray show its token to the cluster."""
 
 CONNECT_SECONDS = 5.0
 JOIN_SECONDS = 40.0
@@ -62,9 +63,23 @@ def connected(execution: Execution, plan: Plan, place: str) -> Iterator[tuple[Ex
         StudyError: the cluster cannot be reached, has no node with as many CPUs and GPUs as one trial asks for, or has a
             node that does not run this code or does not reach the storage.
     """
+    with joined(execution) as there:
+        from study import nodes, resources
+
+        resolved = resources.divided(execution, plan, there)
+        notes = nodes.check(there, place, STORAGE_ADVICE) if execution.storage or len(there) > 1 else []
+        yield resolved, notes
+
+
+@contextmanager
+def joined(execution: Execution) -> Iterator[list[Node]]:
+    """A Ray of this machine, or the cluster at the address; gives its nodes. Raises StudyError when there is none."""
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     if execution.is_local:
         os.environ.update(LOOPBACK)
+    else:
+        _check_reachable(str(execution.address))
+        os.environ.update(_way_in(str(execution.address)))
     import ray
 
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
@@ -74,14 +89,11 @@ def connected(execution: Execution, plan: Plan, place: str) -> Iterator[tuple[Ex
         with _signals_held():
             ray.init(address="local", include_dashboard=False, **options)
     else:
-        _join(str(execution.address), options)
+        ray.init(address=str(execution.address), **options)
     try:
         from study import nodes
 
-        there = nodes.alive()
-        resolved = divided(execution, plan, there)
-        notes = nodes.check(there, place, STORAGE_ADVICE) if execution.storage or len(there) > 1 else []
-        yield resolved, notes
+        yield nodes.alive()
     finally:
         ray.shutdown()
 
@@ -114,84 +126,76 @@ def _signals_held() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _join(address: str, options: dict[str, Any]) -> None:
-    import ray
-
+def _check_reachable(address: str) -> None:
+    """Refuses an address that is none, or where nobody listens. Raises StudyError."""
+    if address == "auto":
+        return
     host, colon, port = address.rpartition(":")
-    if address != "auto":
-        if not colon or not host or "/" in host or not port.isdigit():
-            raise StudyError(f"--address {address} is not the address of a Ray cluster: give HOST:PORT, auto or local.")
-        try:
-            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-        except (OSError, OverflowError) as error:
-            raise StudyError(
-                f"No Ray cluster answers at --address {address} ({error}); start one by `ray start --head`, or leave "
-                f"--address away to run on this machine."
-            ) from None
-    _try_to_join(address)
-    ray.init(address=address, **options)
-
-
-def _try_to_join(address: str) -> None:
-    """Joins the cluster in another process first: where no Ray answers, Ray waits for minutes and then ends the process."""
-    command = [sys.executable, "-c", "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)", address]
+    if not colon or not host or "/" in host or not port.isdigit():
+        raise StudyError(f"--address {address} is not the address of a Ray cluster: give HOST:PORT, auto or local.")
     try:
-        tried = subprocess.run(command, capture_output=True, text=True, timeout=JOIN_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        reason = f"what listens there does not answer as Ray within {JOIN_SECONDS:g} s"
-    else:
-        if tried.returncode == 0:
-            return
-        reason = next((line for line in reversed(tried.stderr.splitlines()) if "Error: " in line), "no reason given")
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise StudyError(
+            f"No Ray cluster answers at --address {address} ({error}); start one by `ray start --head`, or leave "
+            f"--address away to run on this machine."
+        ) from None
+
+
+def _way_in(address: str) -> dict[str, str]:
+    """What the environment must have to join the cluster, found by joining it in other processes first.
+
+    Where no Ray answers, Ray waits for minutes and then ends the process. Where it wants a token and gets none, it says only
+    that it cannot be reached; where it wants none, a process that gives one joins, but its workers never start. So both are
+    tried if there is a token, and the way without one is preferred.
+
+    Raises:
+        StudyError: neither way leads in.
+    """
+    with ExitStack() as processes:
+        plain = processes.enter_context(_joining(address, {}))
+        given = _has_token() and "RAY_AUTH_MODE" not in os.environ
+        by_token = processes.enter_context(_joining(address, TOKEN)) if given else None
+        reason = _why_not(plain)
+        if reason is None:
+            return {}
+        if by_token and _why_not(by_token) is None:
+            return TOKEN
     raise StudyError(
-        f"No Ray cluster can be joined at --address {address} ({reason.rstrip('.')}); start one by `ray start --head`, set "
-        f"RAY_AUTH_MODE=token if it asks for a token, or leave --address away to run on this machine."
+        f"No Ray cluster can be joined at --address {address} ({reason.rstrip('.')}); start one by `ray start --head`; if it "
+        f"asks for a token, put it into ~/.ray/auth_token; or leave --address away to run on this machine."
     )
 
 
-def divided(execution: Execution, plan: Plan, nodes: Sequence[Node]) -> Execution:
-    """The execution with GPUs and workers chosen, once it is known what there is.
-
-    By default trials share GPUs only when there are more of them than GPUs, evenly, and never more than
-    `MOST_TRIALS_PER_GPU` on one; where there is none, or the trials are told to train on the CPU, they ask for none.
-
-    Raises:
-        StudyError: no node has what one trial asks for.
-    """
-    cpus = execution.cpus_per_trial
-    share = execution.gpus_per_trial
-    if share is None:
-        share = (
-            0.0
-            if plan.needs_no_gpu
-            else _gpu_share(nodes, cpus, min(plan.trial_count, execution.workers or plan.trial_count))
-        )
-    elif share > 1 and share % 1:
-        raise StudyError(
-            f"--gpus-per-trial {share:g}: Ray shares one card or gives whole ones; use 1, 2, ..., or a fraction below 1."
-        )
-    for what, asked, name in (("CPUs", cpus, "CPU"), ("GPUs", share, "GPU")):
-        most = max((node.resources.get(name, 0.0) for node in nodes), default=0.0)
-        if asked > most:
-            has = f"this Ray has {most:g}" if len(nodes) == 1 else f"no node of this Ray has more than {most:g}"
-            raise StudyError(f"Each trial asks for {asked:g} {what}, but {has}; lower --{what.lower()}-per-trial.")
-    fitting = sum(node.fits(cpus, share) for node in nodes)
-    if not fitting:
-        raise StudyError(
-            f"No node of this Ray has both the {cpus:g} CPUs and the {share:g} GPUs that each trial asks for; lower "
-            f"--cpus-per-trial or --gpus-per-trial."
-        )
-    if plan.needs_gpu and not share:
-        raise StudyError("training/device=cuda, but no GPU is given to the trials; use training/device=auto or cpu.")
-    workers = min(execution.workers or fitting, fitting)
-    return execution.model_copy(update={"gpus_per_trial": share, "workers": workers})
+@contextmanager
+def _joining(address: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that joins the cluster and ends."""
+    command = [sys.executable, "-c", "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)", address]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-def _gpu_share(nodes: Sequence[Node], cpus: float, trials: int) -> float:
-    """The share of a GPU that each of so many trials gets at most, so that all GPUs are used and none holds too many."""
-    gpus = sum(int(node.resources.get("GPU", 0)) for node in nodes)
-    if not gpus:
-        return 0.0
-    by_cpu = sum(node.fits(cpus, 0) for node in nodes if node.resources.get("GPU", 0))
-    on_each = -(-min(trials, max(1, by_cpu)) // gpus)
-    return 1 / min(MOST_TRIALS_PER_GPU, on_each)
+def _why_not(process: subprocess.Popen[str]) -> str | None:
+    """Why the process could not join, or None when it could."""
+    try:
+        said = process.communicate(timeout=JOIN_SECONDS)[1]
+    except subprocess.TimeoutExpired:
+        return f"what listens there does not answer as Ray within {JOIN_SECONDS:g} s"
+    if process.returncode == 0:
+        return None
+    return next((line for line in reversed(said.splitlines()) if "Error: " in line), "no reason given")
+
+
+def _has_token() -> bool:
+    """Whether there is a token of Ray on this machine, where Ray looks for it."""
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 
 from study import display, folder, overview
 from study.config import Flat, StudyError, TrialConfig, nearest, nested, read_yaml
-from study.folder import SweepFolder
+from study.folder import Execution, SweepFolder
 
 
 def sync(directory: Path, name: str, tracking_uri: str | None) -> int:
@@ -185,6 +185,25 @@ def _warn_of_differences(provenance: Mapping[str, Any], here: Mapping[str, Any])
     for what, value in here.items():
         if provenance.get(what) not in (None, value):
             display.complain(f"note: {what} is {value} here and was {provenance[what]}; the numbers may differ.")
+
+
+def doctor(directory: Path, execution: Execution) -> int:
+    """Shows what the study sees here, and what to do about what does not work. Returns the exit code."""
+    from study import doctor as examination
+
+    found: list[examination.Finding] = []
+    for finding in examination.examine(directory, execution):
+        if finding.topic not in [earlier.topic for earlier in found]:
+            display.console.print(f"\n{finding.topic}", style="bold", markup=False)
+        display.console.print(f"  {finding.name:20}  {finding.seen}", markup=False, soft_wrap=True)
+        found.append(finding)
+    problems = [finding.problem for finding in found if finding.problem]
+    display.console.print()
+    for problem in problems:
+        display.complain(f"problem: {problem}")
+    if not problems:
+        display.console.print("No problem found.")
+    return 1 if problems else 0
 
 
 def ui(directory: Path, name: str | None, tracking_uri: str | None, host: str, port: int) -> int:

@@ -61,25 +61,47 @@ def look(place: str, name: str) -> dict[str, Any]:
     try:
         storage.leave(place, f"{name}-{node}", storage.find(place, name))
     except Exception as error:  # pyarrow raises what its file systems do
-        fault = str(error).strip().splitlines()[0].rstrip(".") or type(error).__name__
+        fault = _first_line(error)
     told = facts.versions()
     return {"host": facts.host(), "source": facts.source_fingerprint(), "versions": told, "fault": fault}
 
 
-def check(nodes: Sequence[Node], place: str, shown: str) -> list[str]:
-    """Asks every node whether it runs this code and reaches the storage.
+@dataclass(frozen=True)
+class Report:
+    """What was found out about a node.
+
+    Attributes:
+        node: which.
+        host: its name; "" when it did not answer.
+        problem: why no trial can run there, as a sentence, or "".
+        notes: what may make its numbers differ in their last digits from those of this machine.
+    """
+
+    node: Node
+    host: str = ""
+    problem: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def check(nodes: Sequence[Node], place: str, advice: str) -> list[str]:
+    """The notes of all nodes, see `examine`. Raises StudyError when one has a problem, or this machine does not reach `place`."""
+    reports = examine(nodes, place, advice)
+    for report in reports:
+        if report.problem:
+            raise StudyError(report.problem)
+    return [note for report in reports for note in report.notes]
+
+
+def examine(nodes: Sequence[Node], place: str, advice: str) -> list[Report]:
+    """Asks every node whether it runs this code and reaches the storage; leaves nothing behind there.
 
     Args:
         nodes: to be asked.
         place: where the checkpoints go.
-        shown: what the user should do about a storage out of reach.
-
-    Returns:
-        Notes on what may make numbers differ in their last digits: other versions than here.
+        advice: what the user should do about a storage out of reach.
 
     Raises:
-        StudyError: a node does not answer, lacks the study or has other code of it, or does not reach the storage; this
-            machine does not reach it either.
+        StudyError: this machine does not reach the storage.
     """
     name = f".reached-{uuid.uuid4().hex[:12]}"
     made = None if storage.is_uri(place) else _first_missing(Path(place))
@@ -87,17 +109,11 @@ def check(nodes: Sequence[Node], place: str, shown: str) -> list[str]:
         try:
             storage.leave(place, name, name)
         except Exception as error:  # pyarrow raises what its file systems do
-            reason = str(error).strip().splitlines()[0].rstrip(".")
-            raise StudyError(f"The storage {place} cannot be written ({reason}); {shown}.") from None
-        notes = _compare(nodes, _ask(nodes, place, name), place, shown)
-        for node in nodes:
-            try:
-                copied = storage.find(place, f"{name}-{node.identifier}")
-            except Exception:  # whatever it is, it is not there
-                copied = ""
-            if copied != name:
-                raise StudyError(f"What node {node.address} writes to {place} is not seen here; {shown}.")
-        return notes
+            raise StudyError(f"The storage {place} cannot be written ({_first_line(error)}); {advice}.") from None
+        return [
+            _judge(node, answer, place, name, advice)
+            for node, answer in zip(nodes, _ask(nodes, place, name), strict=True)
+        ]
     finally:
         for mark in (name, *(f"{name}-{node.identifier}" for node in nodes)):
             with suppress(Exception):
@@ -106,7 +122,8 @@ def check(nodes: Sequence[Node], place: str, shown: str) -> list[str]:
             _remove_empty(made, Path(place))
 
 
-def _ask(nodes: Sequence[Node], place: str, name: str) -> list[dict[str, Any]]:
+def _ask(nodes: Sequence[Node], place: str, name: str) -> list[dict[str, Any] | Exception]:
+    """What each node says of itself, or why it says nothing."""
     asked = ray.remote(num_cpus=0, max_retries=0)(look)
     answers = [
         asked.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.identifier, soft=False)).remote(
@@ -114,36 +131,49 @@ def _ask(nodes: Sequence[Node], place: str, name: str) -> list[dict[str, Any]]:
         )
         for node in nodes
     ]
-    told = []
-    for node, answer in zip(nodes, answers, strict=True):
+    told: list[dict[str, Any] | Exception] = []
+    for answer in answers:
         try:
             told.append(ray.get(answer, timeout=ANSWER_SECONDS))
-        except GetTimeoutError:
-            raise StudyError(f"Node {node.address} does not answer within {ANSWER_SECONDS:g} s.") from None
-        except (RayError, ImportError) as error:
-            missing = "No module named" in str(error)
-            reason = (
-                "cannot import the study" if missing else f"cannot be asked ({str(error).strip().splitlines()[-1]})"
-            )
-            raise StudyError(f"Node {node.address} {reason}; install the study there as it is here.") from None
+        except (RayError, ImportError) as error:  # a time that ran out is Ray's too
+            told.append(error)
     return told
 
 
-def _compare(nodes: Sequence[Node], told: Sequence[dict[str, Any]], place: str, shown: str) -> list[str]:
-    notes = []
-    for node, answer in zip(nodes, told, strict=True):
-        called = f"{node.address} ({answer['host']})"
-        if answer["source"] != facts.source_fingerprint():
-            raise StudyError(
-                f"Node {called} has other code of the study than this machine; install the same on all nodes."
-            )
-        if answer["fault"]:
-            raise StudyError(f"Node {called} does not reach {place} ({answer['fault']}); {shown}.")
-        for package in facts.NUMERIC_PACKAGES:
-            there, here = (versions.get(package) for versions in (answer["versions"], facts.versions()))
-            if there != here:
-                notes.append(f"node {called} has {package} {there}, this machine {here}; last digits may differ.")
-    return notes
+def _judge(node: Node, answer: dict[str, Any] | Exception, place: str, name: str, advice: str) -> Report:
+    if isinstance(answer, GetTimeoutError):
+        return Report(node, problem=f"Node {node.address} does not answer within {ANSWER_SECONDS:g} s.")
+    if isinstance(answer, Exception):
+        missing = "No module named" in str(answer)
+        reason = "cannot import the study" if missing else f"cannot be asked ({str(answer).strip().splitlines()[-1]})"
+        return Report(node, problem=f"Node {node.address} {reason}; install the study there as it is here.")
+    called = f"{node.address} ({answer['host']})"
+    problem = ""
+    if answer["source"] != facts.source_fingerprint():
+        problem = f"Node {called} has other code of the study than this machine; install the same on all nodes."
+    elif answer["fault"]:
+        problem = f"Node {called} does not reach {place} ({answer['fault']}); {advice}."
+    elif _copy(node, place, name) != name:
+        problem = f"What node {called} writes to {place} is not seen here; {advice}."
+    notes = [
+        f"node {called} has {package} {answer['versions'].get(package)}, this machine {facts.versions().get(package)}; last "
+        f"digits may differ."
+        for package in facts.NUMERIC_PACKAGES
+        if answer["versions"].get(package) != facts.versions().get(package)
+    ]
+    return Report(node, answer["host"], problem, tuple(notes))
+
+
+def _copy(node: Node, place: str, name: str) -> str:
+    """What this machine finds of what a node has written; "" when nothing."""
+    try:
+        return storage.find(place, f"{name}-{node.identifier}")
+    except Exception:  # whatever it is, it is not there
+        return ""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
 
 
 def _first_missing(folder: Path) -> Path | None:

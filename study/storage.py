@@ -38,7 +38,8 @@ def check(place: str) -> str:
     if not is_uri(place):
         return str(Path(place).expanduser().resolve())
     try:
-        _open(place)
+        if not _open(place)[1]:
+            raise ValueError("it names no bucket")
     except Exception as error:  # pyarrow raises what its file systems do
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise StudyError(

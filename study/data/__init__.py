@@ -1,4 +1,7 @@
-"""Data sets. Each file exposes `Settings` and `build(settings, folder) -> Dataset`, with the data on the CPU."""
+"""Data sets. Each file exposes `Settings` and `build(settings, folder) -> Dataset`, with the data on the CPU.
+
+One that is downloaded also exposes `files(folder) -> Path`, where its files lie when they are there.
+"""
 
 import contextlib
 import hashlib
@@ -31,6 +34,11 @@ def dataset(name: str, train_images: Tensor, train_labels: Tensor, test_images: 
     return Dataset(name, *parts, class_count=classes, fingerprint=digest.hexdigest()[:16])
 
 
+def raw_files(class_name: str, folder: Path) -> Path:
+    """Where torchvision keeps the files of a data set of the MNIST family."""
+    return folder / class_name / "raw"
+
+
 def from_torchvision(name: str, class_name: str, folder: Path) -> Dataset:
     """A data set of torchvision's MNIST family, downloaded into `folder` on first use.
 
@@ -40,7 +48,7 @@ def from_torchvision(name: str, class_name: str, folder: Path) -> Dataset:
     from torchvision import datasets  # takes seconds, and most data sets do not need it
 
     source = getattr(datasets, class_name)
-    raw = folder / class_name / "raw"
+    raw = raw_files(class_name, folder)
     absent = [path for path in (raw, raw.parent, folder) if not path.exists()]
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # torchvision's progress bars

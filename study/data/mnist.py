@@ -4,11 +4,16 @@ from pathlib import Path
 
 from study.config import StrictSettings
 from study.contracts import Dataset
-from study.data import from_torchvision
+from study.data import from_torchvision, raw_files
 
 
 class Settings(StrictSettings):
     """This data set has no settings."""
+
+
+def files(folder: Path) -> Path:
+    """Where its four files lie once it is downloaded."""
+    return raw_files("MNIST", folder)
 
 
 def build(settings: Settings, folder: Path) -> Dataset:
