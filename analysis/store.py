@@ -29,7 +29,7 @@ def quieten() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # an error is raised too, and told in a sentence
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -109,5 +109,6 @@ def find_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]
 
 
 def first_line(error: Exception) -> str:
-    """The beginning of what an exception says, for a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+    """The beginning of what an exception says, for a sentence; how SQLAlchemy came to raise it is left out."""
+    lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")]
+    return (lines or [type(error).__name__])[0][:200].rstrip(".")
