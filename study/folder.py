@@ -219,7 +219,7 @@ def check_new(directory: Path, name: str) -> None:
 
 def first_existing(directory: Path) -> Path:
     """The folder itself, or the nearest one above it that is there."""
-    return next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    return next((path for path in (directory, *directory.parents) if path.exists()), Path())
 
 
 def check_writable(directory: Path) -> None:
