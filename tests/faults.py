@@ -22,14 +22,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from sweep_fixtures import clean_environment, tasks_of
 
-PATIENCE = 180.0
+PATIENCE = 400.0
 """Seconds within which anything that a test waits for has to happen."""
 
 LEFTOVER_SECONDS = 20.0
@@ -111,6 +111,8 @@ def family(pid: int) -> list[Process]:
 class Driver:
     """A running `study run` or `study resume`."""
 
+    started: ClassVar[list["Driver"]] = []
+
     def __init__(self, words: tuple[object, ...], cwd: Path, wrapper: tuple[str, ...], **environment: str) -> None:
         self.words = " ".join(map(str, words))
         self._cwd = cwd
@@ -124,6 +126,7 @@ class Driver:
             text=True,
         )
         self._family: set[Process] = set()
+        Driver.started.append(self)
 
     @property
     def is_running(self) -> bool:
@@ -163,6 +166,18 @@ class Driver:
         self.signal(signal.SIGKILL)
         code, out, err = self.end()
         assert code == -signal.SIGKILL, f"{self.words} ended before it was killed: {code}\n{out}\n{err}"
+
+
+@contextmanager
+def no_driver_left() -> Iterator[None]:
+    """Ends the drivers that a failed test has left running."""
+    try:
+        yield
+    finally:
+        for driver in Driver.started:
+            if driver.is_running:
+                driver.process.kill()
+                driver.process.communicate()
 
 
 class Server:

@@ -22,6 +22,7 @@ from faults import (
     frozen,
     logged,
     mlflow_server,
+    no_driver_left,
     small_disk,
     tables,
     wait_until,
@@ -29,6 +30,7 @@ from faults import (
 
 pytestmark = [
     pytest.mark.sweep,
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
 ]
 
@@ -43,9 +45,9 @@ SWEEP = (
 @pytest.fixture(scope="module")
 def beside():
     """Runs sweeps beside each other; who wants a result waits for it."""
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool, no_driver_left():
         yield pool
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +216,7 @@ SPACE = SearchSpace(
 """
 
 
-def test_a_trial_that_raises_fails_and_one_that_diverges_is_counted_and_the_others_go_on(tmp_path):
+def test_a_trial_that_raises_fails_and_one_that_diverges_is_counted_and_the_others_go_on(tmp_path, beside):
     (tmp_path / "own.py").write_text(OWN_SPACE)
     site = Site(tmp_path, "own", "./own.py")
     code, _, err = site.go().end()
