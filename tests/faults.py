@@ -11,6 +11,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import socket
 import sqlite3
@@ -21,6 +22,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -350,6 +352,15 @@ class Site:
             for key, lines in self.unfinished().items()
         }
         return {key: paths for key, paths in found.items() if paths}
+
+    def copied_to(self, folder: Path) -> "Site":
+        """The same sweep, looked at in a copy: SQLite cannot look into another mount namespace."""
+        shutil.copytree(self.sweep.parent, folder / "study-results")
+        site = copy(self)
+        site._seen_at = folder
+        site.sweep = folder / "study-results" / self.name
+        site.database = folder / "study-results" / self.database.name
+        return site
 
     def artifact(self, run: Run, name: str) -> Path:
         """An artifact's file: a server keeps it beside its database, a local store in the sweep's folder."""

@@ -159,7 +159,7 @@ def test_a_search_whose_driver_was_killed_tries_the_same_configurations(searches
     assert_same_results(grown, once, 3)
 
 
-def stopped_by(break_it, site, undisturbed):
+def stopped_by(break_it, site, undisturbed, copy):
     """Breaks what the sweep writes to, at a random moment; expects a clear stop, mends it, resumes, and expects all results."""
     driver = site.go()
     assert site.wait_for_tasks(Chance(site.name).randrange(1, 12)), driver.end()
@@ -173,26 +173,28 @@ def stopped_by(break_it, site, undisturbed):
     after = site.records()
     assert all(after[key][: len(lines)] == lines for key, lines in before.items())
     assert tables(out) == tables(undisturbed.result()[1])
-    assert_same_results(site, undisturbed.result()[0], TASKS)
+    assert_same_results(site.copied_to(copy), undisturbed.result()[0], TASKS)
     return sentence
 
 
 def test_a_full_disk_stops_the_sweep_clearly_and_loses_nothing(tmp_path, undisturbed):
     with small_disk(tmp_path / "small", 64) as (enter, disk):
         site = Site(tmp_path / "small", "full", *SWEEP, wrapper=enter, seen_at=disk)
-        sentence = stopped_by(lambda _: filled(disk), site, undisturbed)
+        sentence = stopped_by(lambda _: filled(disk), site, undisturbed, tmp_path / "copy")
     assert "No space left on device" in sentence
 
 
+@pytest.mark.slow
 def test_files_that_cannot_grow_stop_the_sweep_clearly_and_lose_nothing(tmp_path, undisturbed):
-    sentence = stopped_by(frozen, Site(tmp_path, "frozen", *SWEEP), undisturbed)
+    sentence = stopped_by(frozen, Site(tmp_path, "frozen", *SWEEP), undisturbed, tmp_path / "copy")
     assert "File too large" in sentence
 
 
+@pytest.mark.slow
 @pytest.mark.xfail(reason="Tune's own errors about its storage are no OSError: trials fail, and the end is a traceback")
 def test_checkpoints_that_cannot_be_stored_stop_the_sweep_clearly_and_lose_nothing(tmp_path, undisturbed):
     site = Site(tmp_path, "barred", *SWEEP)
-    sentence = stopped_by(lambda _: barred(site.sweep / "ray"), site, undisturbed)
+    sentence = stopped_by(lambda _: barred(site.sweep / "ray"), site, undisturbed, tmp_path / "copy")
     assert "checkpoint" in sentence
 
 
