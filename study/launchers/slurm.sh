@@ -61,15 +61,17 @@ temporary=/tmp/ray-$SLURM_JOB_ID
 cpus=${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}
 
 signals=0
-state=''
+left=0 # seconds to the time limit when SIGTERM came; below 0: unknown, or the job is cancelled
 running=''
 children=()
 
 # shellcheck disable=SC2317 # traps call it
 on_term() {
   signals=$((signals + 1))
-  state=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %T || true)
-  echo "slurm.sh: SIGTERM while the job is ${state:-gone}; the sweep stops"
+  local end
+  end=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %e || true)
+  left=$(($(date --date "$end" +%s 2>/dev/null || echo 0) - $(date +%s)))
+  echo "slurm.sh: SIGTERM; the sweep stops"
   [ -z "$running" ] || kill -TERM "$running" || true
 }
 
@@ -81,6 +83,13 @@ on_exit() {
   if ((${#children[@]})); then
     kill "${children[@]}" 2>/dev/null || true
     wait "${children[@]}" || true
+    if [ "$code" = 0 ] || [ "$code" = 130 ]; then # Ray's logs of a failure are kept
+      srun --overlap --ntasks="$nodes" --nodes="$nodes" rm -rf "$temporary" || true
+    fi
+  fi
+  if [ "$code" = 130 ] && ((left > 0 && left <= 300)) && [ "${STUDY_REQUEUE:-0}" = 1 ]; then
+    echo "slurm.sh: the time limit came before the end of the sweep; the job queues itself again"
+    scontrol requeue "$SLURM_JOB_ID"
   fi
   exit "$code"
 }
@@ -107,14 +116,15 @@ on_nodes() { # COUNT, srun's choice of nodes, command: in the background, with a
 }
 
 echo "slurm.sh: Ray's head on $head ($ip:$port), $nodes nodes with $cpus CPUs each"
-on_nodes 1 --nodelist="$head" ray start --head --block --node-ip-address="$ip" --port="$port" \
+on_nodes 1 --nodelist="$head" ray start --head --block --log-color=false --node-ip-address="$ip" --port="$port" \
   --ray-client-server-port="$((port + 10000))" --num-cpus="$cpus" --include-dashboard=false --temp-dir="$temporary"
 until (: >"/dev/tcp/$ip/$port") 2>/dev/null; do
   kill -0 "${children[0]}" 2>/dev/null || { echo "slurm.sh: Ray's head has not started" >&2; exit 1; }
   ((signals == 0)) || exit 130
   sleep 1
 done
-((nodes == 1)) || on_nodes "$((nodes - 1))" --exclude="$head" ray start --address="$ip:$port" --block --num-cpus="$cpus" --temp-dir="$temporary"
+((nodes == 1)) || on_nodes "$((nodes - 1))" --exclude="$head" ray start --address="$ip:$port" --block --log-color=false \
+  --num-cpus="$cpus" --temp-dir="$temporary"
 
 run python3 -c '
 import sys, time
@@ -140,9 +150,4 @@ echo "slurm.sh: ${command[*]}"
 code=0
 run "${command[@]}" || code=$?
 echo "slurm.sh: study ended with exit code $code"
-
-if [ "$code" = 130 ] && [ "$state" = RUNNING ] && [ "${STUDY_REQUEUE:-0}" = 1 ]; then
-  echo "slurm.sh: the sweep is not done; the job queues itself again"
-  scontrol requeue "$SLURM_JOB_ID"
-fi
 exit "$code"
