@@ -20,7 +20,8 @@
 # Ray's ports must be open to the other nodes, so they cannot be bound to loopback; a token made for this job alone keeps
 # strangers out of them. The dashboard is off. Nothing here calls `ray stop`, which would end your other jobs' Ray as well.
 #
-# TRIED_PLACEHOLDER
+# Tried on 2026-11-22 with Slurm 22.05 and Ray 2.60.0, two nodes on one machine: a sweep to its end, stopped at the time limit,
+# queued again and resumed, stopped by scancel. Not tried: several machines, GPUs, STUDY_STORAGE.
 
 #SBATCH --job-name=study
 #SBATCH --nodes=2
