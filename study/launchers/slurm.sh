@@ -16,6 +16,7 @@
 #   STUDY_NAME     name of the sweep                                        default: the search space's
 #   STUDY_REQUEUE  1: a job that meets its time limit queues itself again   default: 0
 #   STUDY_HEAD_IP  the head's address for the other nodes                   default: its first (hostname -I)
+#   STUDY_TMP      folder for Ray on a disk of each node, a short name      default: /tmp
 #
 # Ray's ports must be open to the other nodes, so they cannot be bound to loopback; a token made for this job alone keeps
 # strangers out of them. The dashboard is off. Nothing here calls `ray stop`, which would end your other jobs' Ray as well.
@@ -58,7 +59,7 @@ nodes=$SLURM_JOB_NUM_NODES
 head=${SLURMD_NODENAME:?this is a batch script: submit it with sbatch}
 ip=${STUDY_HEAD_IP:-$(hostname -I | cut -d ' ' -f 1)}
 port=$((20000 + SLURM_JOB_ID % 10000)) # so that jobs that share a node do not meet
-temporary=/tmp/ray-$SLURM_JOB_ID
+temporary=${STUDY_TMP:-/tmp}/ray-$SLURM_JOB_ID
 cpus=${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}
 
 signals=0
