@@ -65,7 +65,7 @@ def test_a_launcher_holds_no_secret(name):
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_the_study_commands_in_a_launcher_exist_with_their_options(name):
     joined = re.sub(r"\\\n[# ]*", "", text_of(name))
-    found = re.findall(r"(?:^|[ `(/])study (run|resume)\b([^\n#`;']*)", joined)
+    found = re.findall(r"(?:^|[ `'(/])study (run|resume)\b([^\n#`;']*)", joined)
     assert {command for command, _ in found} == {"run", "resume"}
     for command, words in found:
         known = {option for parameter in COMMANDS[command].params for option in parameter.opts}
