@@ -17,8 +17,8 @@ def divided(execution: Execution, plan: Plan, nodes: Sequence[Node]) -> Executio
     """The execution with GPUs and workers chosen, once it is known what there is.
 
     By default trials share GPUs only when there are more of them than GPUs, evenly, and never more than
-    `MOST_TRIALS_PER_GPU` on one; where there is none, or the trials are told to train on the CPU, they ask for none. A cluster may
-    grow, so the number of trials at once is left open there, unless the user limits it.
+    `MOST_TRIALS_PER_GPU` on one; where there is none, or the trials are told to train on the CPU, they ask for none.
+    A cluster may grow, so the number of trials at once is left open there, unless the user limits it.
 
     Raises:
         StudyError: no node has what one trial asks for.
