@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,9 +40,6 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 TOKEN = {"RAY_AUTH_MODE": "token"}
 """Makes Ray show its token to the cluster."""
 
-MOST_TRIALS_PER_GPU = 4
-"""These networks are small: so many trials share a GPU by default, fewer where there are not as many."""
-
 CONNECT_SECONDS = 5.0
 JOIN_SECONDS = 40.0
 """How long a cluster may take to be reached, and to be joined."""
@@ -67,9 +64,9 @@ def connected(execution: Execution, plan: Plan, place: str) -> Iterator[tuple[Ex
             node that does not run this code or does not reach the storage.
     """
     with joined(execution) as there:
-        from study import nodes
+        from study import nodes, resources
 
-        resolved = divided(execution, plan, there)
+        resolved = resources.divided(execution, plan, there)
         notes = nodes.check(there, place, STORAGE_ADVICE) if execution.storage or len(there) > 1 else []
         yield resolved, notes
 
@@ -202,51 +199,3 @@ def _has_token() -> bool:
     """Whether there is a token of Ray on this machine, where Ray looks for it."""
     named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
     return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
-
-
-def divided(execution: Execution, plan: Plan, nodes: Sequence[Node]) -> Execution:
-    """The execution with GPUs and workers chosen, once it is known what there is.
-
-    By default trials share GPUs only when there are more of them than GPUs, evenly, and never more than
-    `MOST_TRIALS_PER_GPU` on one; where there is none, or the trials are told to train on the CPU, they ask for none.
-
-    Raises:
-        StudyError: no node has what one trial asks for.
-    """
-    cpus = execution.cpus_per_trial
-    share = execution.gpus_per_trial
-    if share is None:
-        share = (
-            0.0
-            if plan.needs_no_gpu
-            else _gpu_share(nodes, cpus, min(plan.trial_count, execution.workers or plan.trial_count))
-        )
-    elif share > 1 and share % 1:
-        raise StudyError(
-            f"--gpus-per-trial {share:g}: Ray shares one card or gives whole ones; use 1, 2, ..., or a fraction below 1."
-        )
-    for what, asked, name in (("CPUs", cpus, "CPU"), ("GPUs", share, "GPU")):
-        most = max((node.resources.get(name, 0.0) for node in nodes), default=0.0)
-        if asked > most:
-            has = f"this Ray has {most:g}" if len(nodes) == 1 else f"no node of this Ray has more than {most:g}"
-            raise StudyError(f"Each trial asks for {asked:g} {what}, but {has}; lower --{what.lower()}-per-trial.")
-    fitting = sum(node.fits(cpus, share) for node in nodes)
-    if not fitting:
-        raise StudyError(
-            f"No node of this Ray has both the {cpus:g} CPUs and the {share:g} GPUs that each trial asks for; lower "
-            f"--cpus-per-trial or --gpus-per-trial."
-        )
-    if plan.needs_gpu and not share:
-        raise StudyError("training/device=cuda, but no GPU is given to the trials; use training/device=auto or cpu.")
-    workers = min(execution.workers or fitting, fitting)
-    return execution.model_copy(update={"gpus_per_trial": share, "workers": workers})
-
-
-def _gpu_share(nodes: Sequence[Node], cpus: float, trials: int) -> float:
-    """The share of a GPU that each of so many trials gets at most, so that all GPUs are used and none holds too many."""
-    gpus = sum(int(node.resources.get("GPU", 0)) for node in nodes)
-    if not gpus:
-        return 0.0
-    by_cpu = sum(node.fits(cpus, 0) for node in nodes if node.resources.get("GPU", 0))
-    on_each = -(-min(trials, max(1, by_cpu)) // gpus)
-    return 1 / min(MOST_TRIALS_PER_GPU, on_each)

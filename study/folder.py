@@ -41,7 +41,7 @@ class Execution(StrictSettings):
 
     Attributes:
         cpus_per_trial: CPUs of each trial, and its threads (at least one).
-        gpus_per_trial: GPUs of each trial, a fraction shares a card; None: see `study.cluster.divided`.
+        gpus_per_trial: GPUs of each trial, a fraction shares a card; None: see `study.resources.divided`.
         workers: most trials at once; None: as many as the resources allow.
         address: of a Ray cluster; None or "local": one of this machine, for this sweep alone.
         storage: folder or address such as s3://BUCKET/PREFIX where checkpoints go; None: the sweep's own folder.
@@ -151,9 +151,18 @@ class SweepFolder:
         """What the records tell."""
         return [record.history for record in self.records()]
 
-    def next_session(self) -> str:
-        """A name for what Ray stores that no earlier session has used."""
+    def begin_session(self, asked: Execution, resolved: Execution) -> str:
+        """Logs a start.
+
+        Args:
+            asked: what the user asked for, which a resume elsewhere begins from.
+            resolved: the same with its open choices made.
+
+        Returns:
+            A name for what Ray stores that no earlier session has used.
+        """
         taken = sum(1 for line in LineReader(self.root / "sweep.jsonl").new_lines() if line["kind"] == "start")
+        self.log("start", execution=asked.plain(), resolved=resolved.plain())
         return f"session-{taken:03d}"
 
     def checkpoint_place(self, execution: Execution) -> str:
@@ -168,12 +177,14 @@ class SweepFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other drivers out. Raises RunningError when one is in."""
+        """Keeps other drivers out. Raises RunningError when one is in, StudyError when the folder cannot be written."""
         lock = FileLock(self.root / ".lock", blocking=False)
         try:
             lock.acquire()
         except Timeout:
             raise RunningError(f"The sweep {self.plan.name!r} is running already, in another process.") from None
+        except OSError as error:
+            raise StudyError(f"The folder {str(self.root)!r} cannot be written: {error.strerror}.") from None
         try:
             yield
         finally:
@@ -187,7 +198,8 @@ def own_checkpoint_place(directory: Path, name: str) -> str:
 
 def names(directory: Path) -> list[str]:
     """The sweeps in a folder, in alphabetical order."""
-    return sorted(path.parent.name for path in directory.glob("*/sweep.jsonl"))
+    found = (path.parent.name for path in directory.glob("*/sweep.jsonl"))
+    return sorted(name for name in found if not name.startswith("."))  # such as the draft of a launch that was killed
 
 
 def check_new(directory: Path, name: str) -> None:
@@ -207,7 +219,7 @@ def check_new(directory: Path, name: str) -> None:
 
 def first_existing(directory: Path) -> Path:
     """The folder itself, or the nearest one above it that is there."""
-    return next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    return next((path for path in (directory, *directory.parents) if path.exists()), Path())
 
 
 def check_writable(directory: Path) -> None:

@@ -90,7 +90,7 @@ def _begin(made: Plan, directory: Path, execution: Execution, notes: Sequence[st
         for note in (*notes, *more):
             display.complain(f"note: {note}")
         with made_folder.locked():
-            return _launch(made_folder, resolved, material, uri)
+            return _launch(made_folder, execution, resolved, material, uri)
 
 
 def _checked(execution: Execution) -> Execution:
@@ -125,21 +125,26 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
             display.complain(f"note: {note}")
         if trials is not None:
             opened.log("budget", trials=trials)
-        return _launch(SweepFolder.open(directory, name), resolved, material, uri)
+        return _launch(SweepFolder.open(directory, name), execution, resolved, material, uri)
 
 
-def _launch(opened: SweepFolder, execution: Execution, material: Material, uri: str) -> int:
+def _launch(opened: SweepFolder, asked: Execution, resolved: Execution, material: Material, uri: str) -> int:
     """Runs what is left of a sweep, within Ray and the sweep's lock. Returns the exit code."""
     from study import pictures, sweep, tracking, view  # sweep once Ray has been prepared
 
     going_on = f"go on with: study resume {opened.plan.name}{opened.option}"
     with Interruption(f"interrupted at once; {going_on}") as interruption:
-        with display.Progress(opened, execution.workers or 1) as progress:
+        with display.Progress(opened, resolved.workers or 1) as progress:
             tracker = tracking.Tracker(view.SweepView(opened, uri, pictures.Pictures()), progress.say)
+            outcome = None
             try:
-                outcome = sweep.launch(opened, execution, material.datasets, interruption, (progress, tracker))
+                session = opened.begin_session(asked, resolved)
+                outcome = sweep.launch(opened, session, resolved, material.datasets, interruption, (progress, tracker))
+            except OSError as error:  # before the first trial; later ones are the outcome's fault
+                raise Halted(f"the sweep could not start: {error}; once that is mended, {going_on}") from None
             finally:
-                logged = tracker.close(hurried=lambda: interruption.requested)
+                done = outcome is not None and not outcome.fault
+                logged = tracker.close(hurried=lambda: interruption.requested or not done)
         overview.show_results(opened)
         if logged and not outcome.interrupted:
             _export_best(opened, uri)

@@ -60,6 +60,7 @@ class Outcome:
 
 def launch(
     folder: SweepFolder,
+    session: str,
     execution: Execution,
     datasets: Mapping[str, Dataset],
     interruption: Interruption,
@@ -69,14 +70,13 @@ def launch(
 
     Args:
         folder: of the sweep.
+        session: a name for what Ray stores that no earlier launch has used.
         execution: with all choices made.
         datasets: all that the trials name, by `study.plan.data_key`; they go out once, through Ray's object store.
         interruption: a request stops the trials, and what there is is returned.
         watchers: are told how it goes.
     """
     conductor = Conductor(folder, watchers)
-    session = folder.next_session()
-    folder.log("start", execution=execution.plain())
     ending = _Ending(interruption)
     if conductor.remaining:
         _fit(conductor, folder.checkpoint_place(execution), session, execution, datasets, ending)

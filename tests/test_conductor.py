@@ -1,6 +1,7 @@
 """Between Ray and the records: whose turn it is, what is kept, how trials ended."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -301,9 +302,21 @@ def test_every_session_has_a_folder_of_its_own(tmp_path):
     folder = folder_of(tmp_path)
     sessions = []
     for _ in range(3):
-        sessions.append(folder.next_session())
-        folder.log("start", execution=folder.execution.plain())
+        sessions.append(folder.begin_session(folder.execution, folder.execution))
     assert len(set(sessions)) == 3
+
+
+def test_a_resume_begins_from_what_was_asked_for_and_not_from_what_the_machine_had(tmp_path):
+    folder = folder_of(tmp_path)
+    resolved = folder.execution.model_copy(update={"workers": 2, "gpus_per_trial": 0.5})
+    folder.begin_session(folder.execution, resolved)
+    assert SweepFolder.open(tmp_path, "made").execution == folder.execution
+
+
+def test_the_draft_of_a_launch_that_was_killed_is_no_sweep(tmp_path):
+    folder = folder_of(tmp_path)
+    shutil.copytree(folder.root, tmp_path / ".made-2.123.tmp")
+    assert names(tmp_path) == ["made"]
 
 
 def test_a_sweep_has_one_driver(tmp_path):

@@ -17,7 +17,7 @@ from sweep_fixtures import FACTS, folder_of, lines_of, plan_of, records_of, stud
 
 from search_spaces import Method, SearchSpace
 from search_spaces.paper_grid import POINTS
-from study import cli, commands, confirmation, overview, results
+from study import cli, cluster, confirmation, launching, overview, results
 from study.conductor import Conductor
 from study.config import StudyError, TrialConfig, read_yaml, yaml_text
 from study.confirmation import make_confirmation, unconfirmed
@@ -561,7 +561,7 @@ def test_a_refusal_is_one_sentence_though_there_are_notes_to_say(refused, here):
 def launched(monkeypatch):
     """What would be launched, instead of launching it: (plan, directory, execution, notes)."""
     found = []
-    monkeypatch.setattr(commands, "_begin", lambda *given: found.append(given) or 0)
+    monkeypatch.setattr(launching, "_begin", lambda *given: found.append(given) or 0)
     return found
 
 
@@ -596,11 +596,9 @@ def test_what_was_not_confirmed_is_told(run, here, launched):
 
 
 def test_what_was_not_confirmed_is_said_when_the_confirmation_begins(run, here, monkeypatch):
-    from study import sweep
-
     tuned(here / "study-results", by_number(sgd=["failed", (0.5, 0.5)], sam=["failed", "failed"]))
-    monkeypatch.setattr(sweep, "connected", lambda execution, plan: contextlib.nullcontext(execution))
-    monkeypatch.setattr(commands, "_launch", lambda folder, *_: 0 if folder.plan.confirms else 1)
+    monkeypatch.setattr(cluster, "connected", lambda execution, plan, place: contextlib.nullcontext((execution, [])))
+    monkeypatch.setattr(launching, "_launch", lambda folder, *_: 0 if folder.plan.confirms else 1)
     code, out, err = run("confirm", "tuned")
     assert (code, out) == (0, "")
     assert err.splitlines() == [

@@ -12,7 +12,7 @@ from analysis_fixtures import NoPictures, accuracies, play, sent_sweep
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
-from sweep_fixtures import folder_of, plan_of
+from sweep_fixtures import folder_of, plan_of, stop_early
 
 from analysis import load
 from study import schema
@@ -137,7 +137,7 @@ def outcome_sweep(directory, uri):
     play(conductor, conductor.propose())
     stopped = conductor.propose()
     play(conductor, stopped, 1)
-    conductor.ended(stopped.key)
+    stop_early(folder, stopped)
     play(conductor, conductor.propose(), 2, fail="OSError: no space left")
     play(conductor, conductor.propose(), 2)
     sync(folder, uri, NoPictures())

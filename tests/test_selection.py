@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from sweep_fixtures import folder_of, plan_of, run_all, task_line, train
+from sweep_fixtures import folder_of, plan_of, run_all, stop_early, task_line, train
 
 from analysis import selection
 from study import results
@@ -98,7 +98,7 @@ def test_a_trial_that_was_stopped_at_a_high_objective_is_not_chosen(tmp_path):
     train(conductor, conductor.propose(), lambda _: 0.3)
     high = conductor.propose()
     train(conductor, high, lambda _: 0.99, tasks=1)
-    conductor.ended(high.key)
+    stop_early(folder, high)
     assert {h.number: h.outcome for h in folder.histories()} == {0: "finished", 1: "stopped"}
     assert results.best_keys(folder.histories(), 5) == ["class_pairs-sgd-000"]
 
