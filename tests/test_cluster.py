@@ -217,7 +217,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint_in_s3(nodes, long_alone):
                 wait_until(lambda: resumable(sweep) or running.poll() is not None, "a checkpoint in the middle", 120)
                 cut = resumable(sweep)
                 assert cut, finished(running)
-                asked = len(re.findall(r'GET \S*state\.pt', log.read_text()))
+                asked = len(re.findall(r"GET \S*state\.pt", log.read_text()))
                 node = nodes.second if hosts(records_of(sweep)[cut[0]])[-1] == nodes.second.name else nodes.head
                 (worker,) = node.workers()
                 os.kill(worker, signal.SIGKILL)
@@ -226,7 +226,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint_in_s3(nodes, long_alone):
             kill_family(s3.pid)
     assert (code, err) == (0, ""), out
     assert results(sweep) == long_alone
-    assert len(re.findall(r'GET \S*state\.pt', log.read_text())) > asked
+    assert len(re.findall(r"GET \S*state\.pt", log.read_text())) > asked
     starts = {key: sum(line["kind"] == "start" for line in lines) for key, lines in records_of(sweep).items()}
     assert max(starts.values()) == 2
     assert sorted(path.name for path in nodes.shared.rglob("state.pt") if "with-s3" in path.parts) == []
