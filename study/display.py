@@ -83,7 +83,8 @@ class Progress:
         if self._live and history.outcome != "waiting":
             return
         if history.outcome == "waiting":
-            self.say(f"{self._status()}; its worker has died: {history.key} goes on from its last checkpoint")
+            next_ = "goes on from its last checkpoint" if history.checkpoints else "starts again"
+            self.say(f"{self._status()}; its worker has died: {history.key} {next_}")
         elif history.is_over:
             self.say(f"{self._status()}; {history.outcome}: {history.key}, {describe(history)}")
         elif time.monotonic() - self._said < PLAIN_LINE_SECONDS or not history.tasks:
