@@ -84,6 +84,9 @@ def joined(execution: Execution) -> Iterator[list[Node]]:
 
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # a failed trial is told of by its record
+    import ray._private.worker as driver
+
+    driver.print_to_stdstream = lambda *_, **__: None  # paragraphs about every dead worker, which no option turns off
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if execution.is_local:
         with _signals_held():

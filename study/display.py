@@ -43,7 +43,8 @@ def complain(text: str) -> None:
 class Progress:
     """How a sweep goes: a calm live display in a terminal, plain lines elsewhere."""
 
-    def __init__(self, folder: SweepFolder, workers: int) -> None:
+    def __init__(self, folder: SweepFolder, workers: int | None) -> None:
+        """`workers` is how many trials run at once; None: as many as fit."""
         plan = folder.plan
         self._name = plan.name
         self._workers = workers
@@ -62,9 +63,8 @@ class Progress:
             self._live = Live(console=console, refresh_per_second=2, transient=True, get_renderable=self._picture)
             self._live.start()
         else:
-            self.say(
-                f"{self._name}: {self._planned_trials} trials, {self._planned_tasks} tasks, {self._workers} at a time"
-            )
+            at_once = f"{self._workers} at a time" if self._workers else "as many at a time as fit"
+            self.say(f"{self._name}: {self._planned_trials} trials, {self._planned_tasks} tasks, {at_once}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,7 +83,8 @@ class Progress:
         if self._live and history.outcome != "waiting":
             return
         if history.outcome == "waiting":
-            self.say(f"{self._status()}; its worker has died: {history.key} goes on from its last checkpoint")
+            next_ = "goes on from its last checkpoint" if history.checkpoints else "starts again"
+            self.say(f"{self._status()}; its worker has died: {history.key} {next_}")
         elif history.is_over:
             self.say(f"{self._status()}; {history.outcome}: {history.key}, {describe(history)}")
         elif time.monotonic() - self._said < PLAIN_LINE_SECONDS or not history.tasks:
@@ -115,7 +116,8 @@ class Progress:
     def _time_left(self, done: int) -> str:
         elapsed = time.monotonic() - (self._began or time.monotonic())
         fresh = done - self._tasks_before
-        if fresh < LEAST_TASKS_FOR_ESTIMATE * self._workers:
+        running = sum(history.outcome == "running" for history in list(self._histories.values()))
+        if fresh < LEAST_TASKS_FOR_ESTIMATE * (self._workers or max(1, running)):
             return f"{clock(elapsed)} so far"
         left = elapsed / fresh * max(0, self._planned_tasks - done)
         return f"{clock(elapsed)} so far, about {clock(left)} left"

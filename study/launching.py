@@ -134,7 +134,7 @@ def _launch(opened: SweepFolder, asked: Execution, resolved: Execution, material
 
     going_on = f"go on with: study resume {opened.plan.name}{opened.option}"
     with Interruption(f"interrupted at once; {going_on}") as interruption:
-        with display.Progress(opened, resolved.workers or 1) as progress:
+        with display.Progress(opened, resolved.workers) as progress:
             tracker = tracking.Tracker(view.SweepView(opened, uri, pictures.Pictures()), progress.say)
             outcome = None
             try:

@@ -18,6 +18,7 @@ def divided(execution: Execution, plan: Plan, nodes: Sequence[Node]) -> Executio
 
     By default trials share GPUs only when there are more of them than GPUs, evenly, and never more than
     `MOST_TRIALS_PER_GPU` on one; where there is none, or the trials are told to train on the CPU, they ask for none.
+    A cluster may grow, so the number of trials at once is left open there, unless the user limits it.
 
     Raises:
         StudyError: no node has what one trial asks for.
@@ -47,7 +48,9 @@ def divided(execution: Execution, plan: Plan, nodes: Sequence[Node]) -> Executio
         )
     if plan.needs_gpu and not share:
         raise StudyError("training/device=cuda, but no GPU is given to the trials; use training/device=auto or cpu.")
-    workers = min(execution.workers or fitting, fitting)
+    workers = execution.workers
+    if execution.is_local:
+        workers = min(workers or fitting, fitting)
     return execution.model_copy(update={"gpus_per_trial": share, "workers": workers})
 
 

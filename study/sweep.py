@@ -239,9 +239,9 @@ class Bookkeeping(_Unpickled, tune.Callback):
 
 
 def death_reason(trial: Trial) -> str:
-    """The last line of what Ray knows about the end of a worker."""
+    """The first sentence of what Ray says at last about the end of a worker."""
     path = trial.error_file
     if not path or not Path(path).is_file():
         return "no reason given"
     lines = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no reason given"
+    return lines[-1].strip().partition(". ")[0] if lines else "no reason given"

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pytest
 from sweep_fixtures import records_of, study
@@ -59,7 +60,7 @@ def between_tasks(records):
     passed = worked = 0.0
     for lines in records.values():
         tasks = [line for line in lines if line["kind"] == "task"]
-        for before, after in zip(tasks, tasks[1:], strict=False):
+        for before, after in pairwise(tasks):
             passed += after["at"] - before["at"]
             worked += after["metrics"]["seconds/training"] + after["metrics"]["seconds/evaluation"]
     return passed, worked
@@ -72,7 +73,7 @@ def test_a_sweep_takes_at_most_5_percent_longer_than_the_same_trials_in_a_loop(t
     count = sum(len(lanes) for lanes in printed.values())
     print(
         f"{len(records)} trials, {count} tasks of {worked / (count - len(records)):.2f} s, {WORKERS} at a time: loop "
-        f"{looped:.1f} s, sweep {swept:.1f} s, ratio {swept / looped:.3f}; between two tasks {1 - worked / passed:.1%} is not work"
+        f"{looped:.1f} s, sweep {swept:.1f} s, ratio {swept / looped:.3f}; {1 - worked / passed:.1%} between tasks is not work"
     )
     recorded = {key: [line["lanes"] for line in lines if line["kind"] == "task"] for key, lines in records.items()}
     assert recorded == printed  # the same work, to the last bit

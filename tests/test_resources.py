@@ -43,6 +43,12 @@ def test_gpus_are_divided_sensibly_by_default(sizes, trials, expected):
     assert result(sizes, trials) == expected
 
 
+def test_a_cluster_may_grow():
+    assert result([(4, 0)], address="auto") == (0.0, None)
+    assert result([(4, 0)], address="auto", workers=64) == (0.0, 64)
+    assert result([(4, 0)], address="local", workers=64) == (0.0, 4)
+
+
 def test_trials_that_are_told_to_train_on_the_cpu_take_no_gpu():
     assert result([(16, 1)], overrides={"training/device": "cpu"}) == (0.0, 16)
 

@@ -1,0 +1,392 @@
+"""A Ray cluster of two nodes on one machine, as real as one machine allows.
+
+Where the operating system permits it (Linux, root), each node has namespaces of its own: network (a cable between the two),
+mounts (a `local` folder, `/dev/shm` and `/tmp/ray` that the other node does not see), processes and host name. Elsewhere the
+two nodes are two raylets on the loopback address. Either way a node's processes all end with it, and with the tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ipaddress
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from sweep_fixtures import REPOSITORY, clean_environment
+
+ADDRESSES = ("10.77.0.1", "10.77.0.2")
+NAMES = ("node-one", "node-two")
+HOSTS = "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for address, name in zip(ADDRESSES, NAMES, strict=True))
+PRIVATE_FOLDERS = ("/dev/shm", "/tmp/ray")
+READY_SECONDS = 60.0
+LISTENS = "0A"
+"""The state of a socket that listens, as the kernel writes it."""
+
+UNSHARE = ("unshare", "--net", "--mount", "--uts", "--pid", "--fork")
+NAMESPACES = ("net", "mount", "pid", "uts")
+
+BARE = """
+import sys
+
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}} (kept away by the test)", name=name)
+
+
+sys.meta_path.insert(0, Absent())
+"""
+"""A `sitecustomize` for nodes on which some packages are not installed."""
+
+
+@functools.cache
+def why_not_isolated() -> str | None:
+    """Why nodes cannot have namespaces here; None when they can."""
+    if missing := [tool for tool in ("unshare", "nsenter", "setpriv", "mount", "ip") if shutil.which(tool) is None]:
+        return f"there is no {missing[0]} here"
+    command = [*UNSHARE, "mount", "-t", "tmpfs", "none", "/dev/shm"]
+    tried = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"namespaces are not permitted ({tried.stderr.strip()})" if tried.returncode else None
+
+
+def wait_until(claim: Callable[[], object], what: str, seconds: float = READY_SECONDS) -> None:
+    """Waits for a claim to come true. Raises TimeoutError when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not claim():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.05)
+
+
+def parents() -> dict[int, int]:
+    """The parent of each process that runs (the dead that nobody has waited for do not)."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                found[int(path.parent.name)] = int(parent)
+    return found
+
+
+def family(root: int) -> list[int]:
+    """A process that runs and all that descend from it."""
+    of = parents()
+    members = [root] if root in of else []
+    for member in members:
+        members += [child for child, parent in of.items() if parent == member]
+    return members
+
+
+def kill_family(root: int) -> None:
+    """Ends a process and all that descend from it by SIGKILL, so that none can bear or mourn another in between."""
+    members: list[int] = []
+    while (alive := family(root)) != members:  # until all of them have been stopped
+        for pid in set(alive) - set(members):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        members = alive
+    for pid in members:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not set(members) & set(parents()), f"the end of processes {members}", 10)
+
+
+def finished(running: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str, str]:
+    """Exit code, output and errors of a process that ends by itself in time; one that does not is killed."""
+    try:
+        out, err = running.communicate(timeout=seconds)
+    except BaseException:
+        kill_family(running.pid)
+        raise
+    return running.returncode, out, err
+
+
+def listening(pids: Sequence[int]) -> set[str]:
+    """The addresses, "127.0.0.1:6379", at which processes of this machine listen for TCP; IPv6 in brackets."""
+    inodes = set()
+    for pid in pids:
+        for file in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                inodes.add(str(file.readlink()))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for row in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = row.split()
+            if fields[3] == LISTENS and f"socket:[{fields[9]}]" in inodes:
+                host, _, port = fields[1].partition(":")
+                found.add(f"{_address(host)}:{int(port, 16)}")
+    return found
+
+
+def _address(digits: str) -> str:
+    """An address out of the kernel's words of four bytes, each in the machine's order of bytes."""
+    words = [int(digits[start : start + 8], 16).to_bytes(4, sys.byteorder) for start in range(0, len(digits), 8)]
+    address = ipaddress.ip_address(b"".join(words))
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address) if address.version == 4 or mapped else f"[{address}]"
+
+
+@dataclass
+class Node:
+    """A machine of its own, or what stands for it, on which a raylet may run.
+
+    Attributes:
+        name: its host name, where it is isolated.
+        address: at which the other node reaches it.
+        local: a folder that this node alone sees, where it is isolated; HOME lies in it.
+        log: where its Ray writes what it says.
+        bare: packages that cannot be imported on it.
+    """
+
+    name: str
+    address: str
+    local: Path
+    log: Path
+    bare: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    _anchor: subprocess.Popen[bytes] | None = None
+    _ray: subprocess.Popen[str] | None = None
+
+    def isolate(self) -> None:
+        """Gives the node its namespaces, which live as long as a process that holds them."""
+        mounts = "; ".join(f"mkdir -p {path} && mount -t tmpfs node {path}" for path in (*PRIVATE_FOLDERS, self.local))
+        for name, content in (("hosts", HOSTS), ("resolv.conf", "")):  # no waiting for a server of names
+            (self.log.parent / name).write_text(content)
+            mounts += f"; mount --bind {self.log.parent / name} /etc/{name}"
+        script = f"set -e; hostname {self.name}; ip link set lo up; {mounts}; echo ready; exec sleep infinity"
+        command = ["setpriv", "--pdeathsig", "KILL", *UNSHARE, "--kill-child", "--mount-proc"]  # dies with the tests
+        self._anchor = subprocess.Popen([*command, "sh", "-c", script], stdout=subprocess.PIPE)
+        assert self._anchor.stdout is not None
+        assert self._anchor.stdout.readline() == b"ready\n"
+
+    @property
+    def holder(self) -> int:
+        """The process that holds the namespaces: the first one in them."""
+        assert self._anchor is not None
+        return next(child for child, parent in parents().items() if parent == self._anchor.pid)
+
+    def within(
+        self, words: Sequence[object], namespaces: Sequence[str] = NAMESPACES, cwd: Path = REPOSITORY
+    ) -> list[str]:
+        """A command that runs other words on this node."""
+        if self._anchor is None:
+            return list(map(str, words))
+        chosen = [f"--{namespace}" for namespace in namespaces]
+        return ["nsenter", "--target", str(self.holder), *chosen, f"--wdns={cwd}", *map(str, words)]
+
+    def settings(self, **changes: str) -> dict[str, str]:
+        """The environment of a process on this node: a HOME of its own and the study importable."""
+        kept = {k: v for k, v in clean_environment().items() if not k.startswith(("RAY_", "AWS_"))}
+        return {**kept, "HOME": str(self.local), "PYTHONPATH": str(REPOSITORY), **self.environment, **changes}
+
+    def popen(
+        self, *words: object, cwd: Path, log: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """Starts a Python module with words on this node; what it says goes to the log, or to who has started it."""
+        with contextlib.ExitStack() as opened:
+            said = opened.enter_context(log.open("ab")) if log else subprocess.PIPE
+            return self._popen(("-m", *words), cwd, said, self.settings(**(environment or {})))
+
+    def _popen(
+        self, words: Sequence[object], cwd: Path, said: int | BinaryIO, environment: dict[str, str]
+    ) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.within([sys.executable, *words], cwd=cwd),
+            cwd=cwd if self._anchor is None else None,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.PIPE if said == subprocess.PIPE else subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def study(
+        self, *words: object, cwd: Path, environment: Mapping[str, str] | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs the command line on this node; after the timeout it is killed."""
+        with self.popen("study", *words, cwd=cwd, environment=environment) as running:
+            return subprocess.CompletedProcess(list(map(str, words)), *finished(running, timeout))
+
+    def can(self, code: str) -> bool:
+        """Whether a line of Python runs on this node without an error, in the environment of its Ray."""
+        command = self.within([sys.executable, "-c", code])
+        return subprocess.run(command, env=self._ray_settings(), capture_output=True, check=False).returncode == 0
+
+    def seen(self, path: Path) -> Path:
+        """A path of this node's, as the tests see it."""
+        return path if self._anchor is None else Path(f"/proc/{self.holder}/root{path}")
+
+    def _ray_settings(self, **changes: str) -> dict[str, str]:
+        place = self.log.with_suffix(".site")
+        place.mkdir(exist_ok=True)
+        (place / "sitecustomize.py").write_text(BARE.format(absent=set(self.bare)))
+        path = os.pathsep.join(map(str, (place, REPOSITORY)))
+        return self.settings(RAY_USAGE_STATS_ENABLED="0", PYTHONPATH=path, **changes)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a raylet runs on it."""
+        return self._ray is not None and self._ray.poll() is None
+
+    def start_ray(self, *words: object, **environment: str) -> None:
+        """Starts Ray's processes on the node and waits until they are there."""
+        assert not self.is_up
+        start = "from ray.scripts.scripts import main; main()"
+        options = ("--block", "--object-store-memory", 10**8, "--node-ip-address", self.address)
+        words = ("-c", start, "start", *words, *options)
+        with self.log.open("ab") as log:
+            self._ray = self._popen(words, REPOSITORY, log, self._ray_settings(**environment))
+        started = self.log.read_bytes().count(b"Ray runtime started")
+        try:
+            wait_until(lambda: self._has_started(started), f"Ray's start on {self.name}")
+        except BaseException:
+            self.kill()
+            raise
+
+    def _has_started(self, before: int) -> bool:
+        said = self.log.read_bytes()
+        assert self.is_up, said.decode()
+        return said.count(b"Ray runtime started") > before
+
+    def workers(self) -> list[int]:
+        """The processes that train on this node."""
+        members = family(self._ray.pid) if self._ray is not None else []
+        return [pid for pid in members if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::ImplicitFunc")]
+
+    def kill(self) -> None:
+        """Ends the node's Ray by SIGKILL: raylet, workers and all; what else runs on the node goes on."""
+        if self._ray is not None:
+            kill_family(self._ray.pid)
+            self._ray.wait()
+            self._ray = None
+
+    def processes(self) -> list[int]:
+        """All that still runs on the node but the process that holds it."""
+        found = family(self._ray.pid) if self._ray is not None else []
+        if self._anchor is None:
+            return found
+        holder = self.holder
+        space = Path(f"/proc/{holder}/ns/pid").readlink()
+        for pid in parents():
+            with contextlib.suppress(OSError):
+                if pid != holder and Path(f"/proc/{pid}/ns/pid").readlink() == space:
+                    found.append(pid)
+        return sorted(set(found))
+
+    def end(self) -> None:
+        """Ends the node and all that runs on it."""
+        self.kill()
+        if self._anchor is not None:
+            kill_family(self._anchor.pid)
+            self._anchor.communicate()
+            self._anchor = None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Two nodes, of which the first is the head's, and folders.
+
+    Attributes:
+        head, second: the nodes; the second has no MLflow, no Optuna and no data.
+        shared: a folder that both see.
+        port: where the head answers.
+    """
+
+    head: Node
+    second: Node
+    shared: Path
+    port: int
+
+    @property
+    def isolated(self) -> bool:
+        """Whether the nodes have namespaces of their own."""
+        return self.head.name != self.second.name
+
+    @property
+    def address(self) -> str:
+        """What drivers are given."""
+        return f"{self.head.address}:{self.port}"
+
+    def start_head(self, cpus: int = 1, **environment: str) -> None:
+        """Starts the head's Ray."""
+        self.head.start_ray(
+            "--head", "--port", self.port, "--num-cpus", cpus, "--include-dashboard", "false", **environment
+        )
+
+    def start_second(self, cpus: int = 1, **environment: str) -> None:
+        """Joins the second node to the head."""
+        self.second.start_ray("--address", self.address, "--num-cpus", cpus, **environment)
+
+    def start(self) -> None:
+        """Starts what is not up."""
+        if not self.head.is_up:
+            self.second.kill()
+            self.start_head()
+        if not self.second.is_up:
+            self.start_second()
+
+
+@contextlib.contextmanager
+def two_nodes(place: Path, bare: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+    """Two nodes without Ray yet, whose folders lie in `place`; all is gone afterwards."""
+    before = set(parents())
+    isolated = why_not_isolated() is None
+    shared, local = place / "shared", place / "local"
+    shared.mkdir(parents=True)
+    nodes = []
+    for name, address in zip(NAMES, ADDRESSES, strict=True):
+        home = local if isolated else place / name
+        home.mkdir(exist_ok=True)
+        changes = dict(environment or {})
+        host, at = (name, address) if isolated else (socket.gethostname(), "127.0.0.1")
+        nodes.append(Node(host, at, home, place / f"{name}.log", environment=changes))
+    head, second = nodes
+    second.bare = tuple(bare)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    cluster = Cluster(head, second, shared, 6379 if isolated else port)
+    try:
+        if isolated:
+            for node in nodes:
+                node.isolate()
+            _connect(head, second)
+        yield cluster
+    finally:
+        for node in (second, head):
+            node.end()
+        left = {pid for pid in set(parents()) - before if _is_of(pid, place)}
+        assert not left, f"processes were left behind: {left}"
+        assert str(place) not in Path("/proc/mounts").read_text()
+
+
+def _is_of(pid: int, place: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return str(place).encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    return False
+
+
+def _connect(head: Node, second: Node) -> None:
+    """Lays a cable between two nodes; each takes the other for the way to everywhere, as a node with one network card does."""
+
+    def ip(node: Node, *words: object) -> None:
+        subprocess.run(node.within(["ip", *words], ["net"]), check=True)
+
+    ip(head, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", second.holder)
+    for node in (head, second):
+        ip(node, "address", "add", f"{node.address}/24", "dev", "cable")
+        ip(node, "link", "set", "cable", "up")
+    for node, other in ((head, second), (second, head)):
+        ip(node, "route", "add", "default", "via", other.address)
