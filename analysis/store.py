@@ -24,8 +24,11 @@ CONFIRMS_TAG: Final = "confirms_identity"
 
 
 def quieten() -> None:
-    """Makes MLflow give up soon when a server is away, and keeps its chatter off the terminal."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    """Makes MLflow give up soon when a server is away, and keeps its chatter off the terminal.
+
+    MLflow repeats no request by itself: the answer may be lost and not the request, and then a run would be made twice.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

@@ -144,12 +144,18 @@ class _Ending(_Unpickled, Stopper):
         return self._interruption.requested or bool(self.fault)
 
     def guard(self, act: Callable[[], Result]) -> Result | None:
-        """Acts, unless there is a fault already; a refusal of the operating system, such as a full disk, becomes the fault."""
+        """Acts, unless there is a fault already; a refusal of the operating system, such as a full disk, becomes the fault.
+
+        After a fault other errors are its consequences, such as Tune's about files that it could not write.
+        """
         if not self.fault:
             try:
                 return act()
             except OSError as error:
-                self.fault = str(error)
+                self.fault = self.fault or str(error)
+            except Exception:
+                if not self.fault:
+                    raise
         return None
 
 

@@ -81,8 +81,10 @@ def _report(folder: str | None = None, **content: Any) -> None:
         return
     try:
         tune.report({"report": json.dumps(content)}, checkpoint=tune.Checkpoint.from_directory(folder))
-    except OSError as error:
-        tune.report({"report": json.dumps({**content, "unsaved": str(error)})})
+    except Exception as error:  # Tune raises more than OSError when its storage does not work
+        tune.report(
+            {"report": json.dumps({**content, "unsaved": f"{type(error).__name__}: {error}".strip().splitlines()[0]})}
+        )
 
 
 def _last_sound_state(places: list[str], done: int, identity: str, device: str) -> State | None:

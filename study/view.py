@@ -108,13 +108,15 @@ class SweepView:
 
     def update(self, key: str) -> None:
         """One trial's run, as far as its record goes."""
-        client = self._connect()
         if key not in self._trials:
-            record = TrialRecord(self._folder.root / "trials" / key / "record.jsonl")
-            run = self._run("trial", key, record.history.name, record.history.started)
-            origin = self._origin(record.history)
-            self._trials[key] = _TrialView(client, run, record, self._folder, self._drawings, origin)
+            self._trials[key] = self._found(key)
         self._trials[key].update()
+
+    def _found(self, key: str) -> _TrialView:
+        """The view of one trial, whose run is found or made."""
+        record = TrialRecord(self._folder.root / "trials" / key / "record.jsonl")
+        run = self._run("trial", key, record.history.name, record.history.started)
+        return _TrialView(self._connect(), run, record, self._folder, self._drawings, self._origin(record.history))
 
     def _origin(self, history: TrialHistory) -> dict[str, Any]:
         """Tags that say which trial of the tuning a trial confirms, and how it was selected; none outside of a confirmation."""
@@ -169,8 +171,9 @@ class _TrialView:
         self._run = run
         self._record = record
         self._drawings = drawings
-        self._sent = {metric.step for metric in client.get_metric_history(run, schema.TEST_ACCURACY)}
-        self._summarised = bool(client.get_metric_history(run, "summary/accuracy_test"))
+        self._sent: set[int] = set()
+        self._summarised = False
+        self._certain = False
         self._facts: dict[str, Any] = {}
         self._shown = ""
         self._describe(folder, origin)
@@ -192,6 +195,20 @@ class _TrialView:
 
     def update(self) -> None:
         """Sends the tasks that are not there yet, and the end if there is one."""
+        self._ascertain()
+        self._certain = False
+        self._send_all()
+        self._certain = True
+
+    def _ascertain(self) -> None:
+        """Asks what has arrived so far, at first and after a failure: an answer may be lost and not the request."""
+        if self._certain:
+            return
+        arrived = self._client.get_metric_history(self._run, schema.TEST_ACCURACY)
+        self._sent = {metric.step for metric in arrived}
+        self._summarised = bool(self._client.get_metric_history(self._run, "summary/accuracy_test"))
+
+    def _send_all(self) -> None:
         self._record.refresh()
         history = self._record.history
         if history.facts != self._facts:

@@ -1,7 +1,7 @@
 """A Ray cluster of two nodes on one machine, as real as one machine allows.
 
 Where the operating system permits it (Linux, root), each node has namespaces of its own: network (a cable between the two),
-mounts (a `local` folder, `/dev/shm` and `/tmp/ray` that the other node does not see), processes and host name. Elsewhere the
+mounts (a `local` folder, `/dev/shm` and Ray's own that the other node does not see), processes and host name. Elsewhere the
 two nodes are two raylets on the loopback address. Either way a node's processes all end with it, and with the tests.
 """
 
@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from sweep_fixtures import REPOSITORY, clean_environment
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
 NAMES = ("node-one", "node-two")
 HOSTS = "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for address, name in zip(ADDRESSES, NAMES, strict=True))
-PRIVATE_FOLDERS = ("/dev/shm", "/tmp/ray")
+PRIVATE_FOLDERS = ("/dev/shm", str(Path(tempfile.gettempdir(), "ray")))
 READY_SECONDS = 60.0
 LISTENS = "0A"
 """The state of a socket that listens, as the kernel writes it."""

@@ -191,7 +191,6 @@ def test_files_that_cannot_grow_stop_the_sweep_clearly_and_lose_nothing(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="Tune's own errors about its storage are no OSError: trials fail, and the end is a traceback")
 def test_checkpoints_that_cannot_be_stored_stop_the_sweep_clearly_and_lose_nothing(tmp_path, undisturbed):
     site = Site(tmp_path, "barred", *SWEEP)
     sentence = stopped_by(lambda _: barred(site.sweep / "ray"), site, undisturbed, tmp_path / "copy")

@@ -299,6 +299,36 @@ def test_a_store_that_is_away_for_a_while_loses_nothing(directory, uri, client, 
         assert len(steps(client, run, "summary/accuracy_test")) == 1
 
 
+@pytest.mark.parametrize("call", ["log_batch", "create_run", "set_terminated", "update_run"])
+def test_a_request_whose_answer_is_lost_is_not_done_twice(directory, uri, client, impatient, monkeypatch, call):
+    working = getattr(MlflowClient, call)
+    calls = []
+
+    def deaf(*words, **named):
+        calls.append(call)
+        done = working(*words, **named)
+        if len(calls) % 2:
+            raise MlflowException("the answer is lost")
+        return done
+
+    monkeypatch.setattr(MlflowClient, call, deaf)
+    folder = folder_of(directory, plan_of(f"deaf-{call}"))
+    tracker = Tracker(SweepView(folder, uri, Pictures()), [].append)
+    conductor = Conductor(folder, (tracker,))
+    while (history := conductor.propose()) is not None:
+        train(conductor, history)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(runs_of(uri, folder)) < 5:  # closing would end its patience
+        time.sleep(0.05)
+    tracker.close()
+    monkeypatch.setattr(MlflowClient, call, working)
+    assert len(calls) > 1
+    sync(folder, uri, Pictures())
+    assert_complete(client, uri, folder)
+    for run in runs_of(uri, folder, "trial"):
+        assert len(steps(client, run, "summary/accuracy_test")) == 1
+
+
 def test_a_store_that_stays_away_is_told_at_the_end_and_synced_later(directory, uri, client, impatient, monkeypatch):
     def away(*_, **__):
         raise MlflowException("away for good")

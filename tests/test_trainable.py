@@ -183,7 +183,7 @@ def test_a_checkpoint_that_cannot_be_stored_is_told_with_the_task_that_stands(wh
     player.refusal = OSError(28, "No space left on device")
     run()
     assert player.lines == whole.lines
-    assert {report["unsaved"] for report in player.reports} == {"[Errno 28] No space left on device"}
+    assert {report["unsaved"] for report in player.reports} == {"OSError: [Errno 28] No space left on device"}
 
 
 def test_checkpoints_are_rarer_than_tasks_that_are_short(played, monkeypatch):
