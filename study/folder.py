@@ -142,10 +142,16 @@ class SweepFolder:
         append_line(self.root / "sweep.jsonl", {"kind": kind, **content})
 
     def records(self) -> list[TrialRecord]:
-        """The records of all trials so far, in the order of the plan's groups, then by number."""
+        """The records of all trials so far, in the order of the plan's groups, then by number.
+
+        Raises StudyError when something else lies among them.
+        """
         places = {group.label: place for place, group in enumerate(self.plan.groups)}
-        records = read_records(self.root / "trials")
-        return sorted(records, key=lambda record: (places[record.history.group], record.history.number))
+        try:
+            records = read_records(self.root / "trials")
+            return sorted(records, key=lambda record: (places[record.history.group], record.history.number))
+        except (KeyError, TypeError, ValueError) as error:  # of another version, or by another hand
+            raise StudyError(f"{str(self.root / 'trials')!r} holds what is no record of this sweep: {error}") from None
 
     def histories(self) -> list[TrialHistory]:
         """What the records tell."""

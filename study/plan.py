@@ -17,7 +17,7 @@ from optuna.distributions import (
     distribution_to_json,
     json_to_distribution,
 )
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 import search_spaces
 from search_spaces import SearchSpace
@@ -30,6 +30,20 @@ SCHEDULERS = ("none", "asha")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Phase = Literal["grid", "tune", "confirm"]
+
+
+def check_name(name: str) -> str:
+    """The name, if it can name a sweep, a method or a scenario, and so a folder. Raises StudyError otherwise."""
+    if not NAME.fullmatch(name):
+        raise StudyError(
+            f"{name!r} cannot be a name: use at most 100 letters, digits, '.', '_' and '-', with a letter or digit first, "
+            f"and no path."
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+"""A name of which folders and files are made, in a kept plan too: it comes from who knows where."""
 
 
 class Origin(StrictSettings):
@@ -63,8 +77,8 @@ class Group(StrictSettings):
         origins: of a confirmation, where each point comes from; empty otherwise.
     """
 
-    scenario: str
-    method: str
+    scenario: Name
+    method: Name
     settings: dict[str, Any]
     points: Annotated[tuple[dict[str, Any], ...], Listed]
     distributions: dict[str, str]
@@ -88,7 +102,7 @@ class Group(StrictSettings):
 class Plan(StrictSettings):
     """All that a sweep tries, and how it looks for more; not where it runs. `confirms` is set in phase `confirm` alone."""
 
-    name: str
+    name: Name
     space: str
     description: str
     citation: str
@@ -144,16 +158,6 @@ class Plan(StrictSettings):
     def needs_gpu(self) -> bool:
         """Whether the trials are told to train on a GPU and nowhere else."""
         return any(group.settings.get("training/device") == "cuda" for group in self.groups)
-
-
-def check_name(name: str) -> str:
-    """The name, if it can name a sweep, a method or a scenario, and so a folder. Raises StudyError otherwise."""
-    if not NAME.fullmatch(name):
-        raise StudyError(
-            f"{name!r} cannot be a name: use at most 100 letters, digits, '.', '_' and '-', with a letter or digit first, "
-            f"and no path."
-        )
-    return name
 
 
 def load_space(name: str) -> SearchSpace:

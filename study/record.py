@@ -178,13 +178,17 @@ class TrialRecord:
     """The file of one trial and what has been read of it."""
 
     def __init__(self, path: Path) -> None:
-        """Opens an existing record. Raises ValueError when it has no first line."""
+        """Opens an existing record. Raises ValueError when it does not begin as that of the trial that its folder names."""
         self.path = path
         self._reader = LineReader(path)
         lines = self._reader.new_lines()
         header = next(lines, None)
         if header is None or header.get("kind") != "trial":
             raise ValueError(f"{str(path)!r} is not the record of a trial.")
+        if header.get("key") != path.parent.name:  # a key names files too, so it must be no path
+            raise ValueError(
+                f"{str(path)!r} is the record of {header.get('key')!r}, not of the trial that its folder names."
+            )
         known = {k: v for k, v in header.items() if k not in ("kind", "at")}
         self.history = TrialHistory(**known)
         for line in lines:

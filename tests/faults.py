@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -55,11 +56,13 @@ class Chance(random.Random):
         print(f"faults of {self.name}")
 
 
-def wait_until(happens: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
-    """Waits for something, and fails when it does not happen."""
+def wait_until(
+    happens: Callable[[], bool], what: str, patience: float = PATIENCE, seen: Callable[[], object] = lambda: ""
+) -> None:
+    """Waits for something, and fails when it does not happen, with what is seen then."""
     deadline = time.monotonic() + patience
     while not happens():
-        assert time.monotonic() < deadline, f"waited {patience:g} s in vain: {what}"
+        assert time.monotonic() < deadline, f"waited {patience:g} s in vain: {what} {seen()}"
         time.sleep(0.02)
 
 
@@ -149,7 +152,8 @@ class Driver:
         out, err = self.process.communicate(timeout=patience)
         story = f"{self.words}: exit code {self.process.returncode}\n{out}\n{err}"
         assert "Traceback" not in out + err, story
-        wait_until(lambda: not self.left_over(but=AGENTS), f"{self.words} leaves processes", LEFTOVER_SECONDS)
+        left = partial(self.left_over, but=AGENTS)
+        wait_until(lambda: not left(), f"{self.words} leaves no processes but", LEFTOVER_SECONDS, seen=left)
         return self.process.returncode, out, err
 
     def left_over(self, but: tuple[str, ...] = ()) -> list[str]:

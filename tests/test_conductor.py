@@ -8,6 +8,7 @@ import pytest
 from sweep_fixtures import FACTS, folder_of, lines_of, plan_of, run_all, task_line, train
 
 from study.conductor import MOST_DEATHS, Conductor
+from study.config import StudyError
 from study.folder import Execution, RunningError, SweepFolder, names
 
 
@@ -317,6 +318,15 @@ def test_the_draft_of_a_launch_that_was_killed_is_no_sweep(tmp_path):
     folder = folder_of(tmp_path)
     shutil.copytree(folder.root, tmp_path / ".made-2.123.tmp")
     assert names(tmp_path) == ["made"]
+
+
+def test_what_is_no_record_of_the_sweep_is_refused_in_a_sentence(tmp_path):
+    folder = folder_of(tmp_path)
+    history = Conductor(folder).propose()
+    trials = folder.root / "trials"
+    shutil.copytree(trials / history.key, trials / "a copy of it")
+    with pytest.raises(StudyError, match=r"holds what is no record of this sweep: .*a copy of it"):
+        folder.histories()
 
 
 def test_a_sweep_has_one_driver(tmp_path):

@@ -24,6 +24,15 @@ def test_an_override_fixes_what_would_be_drawn():
     assert {plan.trial_config(group, point).flat()["optimizer/rho"] for point in group.points} == {0.5}
 
 
+@pytest.mark.parametrize("name", ["../../elsewhere", "/elsewhere", "a/b", "..", "", "a\0b"])
+@pytest.mark.parametrize("place", ["name", "scenario", "method"])
+def test_a_kept_plan_with_a_path_for_a_name_is_refused(place, name):
+    plain = plan_of().plain()
+    (plain if place == "name" else plain["groups"][0])[place] = name
+    with pytest.raises(StudyError, match="cannot be a name"):
+        Plan.from_plain(plain, "somebody's plan")
+
+
 def test_points_that_an_override_makes_equal_are_tried_once():
     space = search_spaces.load("paper_grid")
     plan = make_plan(space, name="x", overrides={"optimizer/lr": 0.5})

@@ -145,6 +145,16 @@ def test_what_is_not_the_record_of_a_trial_is_refused(tmp_path):
         TrialRecord(path)
 
 
+@pytest.mark.parametrize("key", ["../../elsewhere", "class_pairs-sgd-001", None])
+def test_a_record_whose_key_is_not_the_name_of_its_folder_is_refused(tmp_path, key):
+    record = full_record(tmp_path)
+    lines = record.path.read_text().splitlines()
+    header = json.loads(lines[0]) | {"key": key}
+    record.path.write_text("\n".join([json.dumps(header), *lines[1:]]) + "\n")
+    with pytest.raises(ValueError, match="not of the trial that its folder names"):
+        TrialRecord(record.path)
+
+
 def test_a_failed_and_resumed_trial_tells_all_its_tasks_and_its_last_outcome(tmp_path):
     record = full_record(tmp_path)
     history = TrialRecord(record.path).history

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 from mlflow import MlflowClient
@@ -217,6 +218,19 @@ def test_a_report_that_cannot_be_drawn_leaves_nothing_behind(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyError, match="cannot be written"):
         report.write(pages.Page("x", "", ()), tmp_path / "file" / "report")
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/elsewhere", "a/b"])
+def test_a_name_out_of_mlflow_cannot_lead_out_of_the_report(tmp_path, name):
+    blocks = {
+        "picture": pages.Picture(name, "p", lambda path, size: path.write_bytes(b"")),
+        "table": pages.Table(name, "t", pd.DataFrame({"a": [1]}), (pages.Column("a", "A"),)),
+    }
+    for block in blocks.values():
+        page = pages.Page("x", "", (pages.Section("a", "A", (), (block,)),))
+        with pytest.raises(StudyError, match="cannot name a file of the report"):
+            report.write(page, tmp_path / "there" / "report")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_claims_are_undecided_on_other_data_than_the_papers(tables):

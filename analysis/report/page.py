@@ -20,6 +20,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from analysis.figures import Size
+from study.config import StudyError
 
 Draw = Callable[[Path, Size], None]
 """Draws a figure into a PNG file, for wide or for narrow screens."""
@@ -122,10 +123,11 @@ class Page:
         (folder / "figures").mkdir(parents=True)
         (folder / "tables").mkdir()
         for table in self.tables:
-            table.frame.to_csv(folder / "tables" / f"{table.name}.csv", index=False, lineterminator="\n")
+            table.frame.to_csv(folder / "tables" / f"{_file_name(table.name)}.csv", index=False, lineterminator="\n")
         images: dict[str, dict[str, str]] = {}
         for picture in self.pictures:
-            wide, narrow = folder / "figures" / f"{picture.name}.png", folder / f".{picture.name}.png"
+            name = _file_name(picture.name)
+            wide, narrow = folder / "figures" / f"{name}.png", folder / f".{name}.png"
             picture.draw(wide, "wide")
             picture.draw(narrow, "narrow")
             images[picture.name] = {"wide": _inline(wide), "narrow": _inline(narrow)}
@@ -215,3 +217,10 @@ def written(kind: Kind, value: float) -> str:
 def joined(words: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _file_name(name: str) -> str:
+    """The name, which has words out of MLflow in it, if it stays within a folder. Raises StudyError otherwise."""
+    if Path(name).name != name or "\0" in name:
+        raise StudyError(f"{name!r}, made of names in MLflow, cannot name a file of the report.")
+    return name
