@@ -38,9 +38,10 @@ PATIENCE = 400.0
 LEFTOVER_SECONDS = 20.0
 """Seconds within which what a driver has started is gone after it, be it dead by kill -9."""
 
-AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "default_worker.py")
 AGENT_SECONDS = 150.0
-"""Two small processes of Ray's take longer, after kill -9: they wait for the dead Ray to answer, a minute and more."""
+"""Some processes of Ray's take longer, after kill -9: two agents, and a worker that had not yet got anything to do. They wait for
+the dead Ray to answer, a minute and more."""
 
 EVERY_TASK = Path(__file__).with_name("every_task")
 
@@ -157,8 +158,9 @@ class Driver:
         return self.process.returncode, out, err
 
     def left_over(self, but: tuple[str, ...] = ()) -> list[str]:
-        """What it has started and still lives, but for processes of these titles."""
-        return [title for process in self._family if process.is_alive and (title := process.title) not in but]
+        """What it has started and still lives, but for processes with these words in their titles."""
+        alive = [process.title for process in self._family if process.is_alive]
+        return [title for title in alive if not any(words in title for words in but)]
 
     def interrupt_twice(self) -> tuple[int, str, str]:
         """Ctrl-C, and once more."""

@@ -129,6 +129,7 @@ def test_the_second_node_has_neither_mlflow_nor_optuna_nor_data(cluster):
     assert not cluster.isolated or list(cluster.second.seen(cluster.second.local).iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_node_is_killed_ends_with_the_same_table(cluster, alone):
     place, printed, _ = alone
     seed = random.SystemRandom().randrange(10**6)

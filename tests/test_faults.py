@@ -152,6 +152,7 @@ def searches(tmp_path_factory, beside):
     return grown, once
 
 
+@pytest.mark.slow
 def test_a_search_whose_driver_was_killed_tries_the_same_configurations(searches):
     grown, once = searches
     learning_rates = {config["optimizer"]["lr"] for config, _ in once.results().values()}
@@ -241,6 +242,7 @@ def test_a_trial_that_raises_fails_and_one_that_diverges_is_counted_and_the_othe
     }
 
 
+@pytest.mark.slow
 def test_nothing_that_a_driver_has_started_outlives_it(broken, searches):
     drivers = [driver for site in (broken[0], *searches) for driver in site.drivers]
     assert sum(driver.process.returncode == -signal.SIGKILL for driver in drivers) == 2

@@ -425,6 +425,7 @@ SUBMITTED = "study run quickstart --address auto --scenario class_pairs --method
 FEW_IMAGES = "--set tasks/images_per_task=320 --set tasks/count=5"
 
 
+@pytest.mark.slow
 @pytest.mark.sweep
 def test_a_submitted_job_can_be_stopped_and_another_one_goes_on(job, tmp_path):
     environment = runtime_env()
