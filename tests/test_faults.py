@@ -298,7 +298,7 @@ def test_a_sweep_with_random_faults_in_a_row_equals_one_without(tmp_path, beside
         site.go()
         for left in range(FAULTS, 0, -1):
             to_do = 120 - len(site.kinds("task"))
-            assert site.wait_for_tasks(chance.randrange(max(1, 2 * to_do // (left + 1)))), site.driver.end()
+            assert site.wait_for_tasks(chance.randrange(max(1, to_do // left))), site.driver.end()
             time.sleep(chance.uniform(0, 0.5))
             done = len(site.kinds("task"))
             print(f"after {done} tasks: {breaks_once(site, server, chance)}", flush=True)
