@@ -285,9 +285,11 @@ class Site:
         self.database = self._seen_at / "study-results" / "mlflow.db"
         self.driver: Driver | None = None
         self.drivers: list[Driver] = []
+        self._starts_before = 0
 
     def go(self, *more: object) -> Driver:
         """Launches the sweep, or goes on with it once it is there."""
+        self._starts_before = self._starts()
         there = (self.sweep / "sweep.jsonl").is_file()
         command = ("resume", self.name, *more) if there else ("run", *self._words, "--name", self.name)
         self.driver = self.other(*command)
@@ -323,6 +325,16 @@ class Site:
             for key, lines in self.records().items()
             if lines and not {"end"} & {line["kind"] for line in lines}
         }
+
+    def _starts(self) -> int:
+        """How often the sweep has begun to run."""
+        log = self.sweep / "sweep.jsonl"
+        return sum(line["kind"] == "start" for line in _whole_lines(log)) if log.is_file() else 0
+
+    def wait_until_begun(self) -> None:
+        """Waits until the driver has looked at all that it needs and begun."""
+        assert self.driver
+        wait_until(lambda: self._starts() > self._starts_before or not self.driver.is_running, "the driver begins")
 
     def wait_for_tasks(self, more: int) -> bool:
         """Waits until so many more tasks are recorded; whether the driver still lives then."""

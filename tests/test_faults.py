@@ -252,7 +252,7 @@ def test_nothing_that_a_driver_has_started_outlives_it(broken, searches):
 FAULTS = int(os.environ.get("STUDY_FAULTS", "6"))
 LONG = (
     *("quickstart", "--trials", 2, "--seeds", 2, "--workers", 2),
-    *("--set", "tasks/count=10", "--set", "tasks/images_per_task=640", "--set", "training/passes=2"),
+    *("--set", "tasks/count=10", "--set", "tasks/images_per_task=640", "--set", "training/passes=5"),
 )
 
 
@@ -270,6 +270,7 @@ def breaks_once(site, server, chance):
         return f"{how} {site.damage(chance)}" if how.endswith("checkpoint") else how
     if how.startswith("server"):
         server.back()
+        site.wait_until_begun()  # a driver that finds no server at first refuses to begin
         (server.kill if how == "server killed" else server.stop)()
         return how
     if how == "interrupts":
