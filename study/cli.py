@@ -205,9 +205,9 @@ def list_(directory: Directory = DEFAULT_DIRECTORY) -> int:
 @app.command(epilog="Example:\n\nstudy show beyond_grid")
 def show(space: Annotated[str, typer.Argument(help="A search space by name, or the path of a file.")]) -> int:
     """Show what a search space tries."""
-    from study import overview, plan
+    from study import overview, planning
 
-    overview.show_space(plan.load_space(space))
+    overview.show_space(planning.load_space(space))
     return 0
 
 
@@ -310,7 +310,7 @@ def ui(
 
 
 def _overrides(settings: list[str]) -> dict[str, Any]:
-    from study.plan import parse_setting
+    from study.planning import parse_setting
 
     return dict(parse_setting(text) for text in settings)
 

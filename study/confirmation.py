@@ -15,7 +15,8 @@ from search_spaces.paper_grid import POINTS
 from study import results
 from study.config import SEED_LIMIT, Flat, StudyError
 from study.folder import SweepFolder
-from study.plan import Group, Origin, Plan, Tuning, check_name, check_overrides, check_trials, chosen
+from study.plan import Group, Origin, Plan, Tuning, check_name
+from study.planning import check_overrides, check_trials, chosen
 from study.record import TrialHistory
 
 SEEDS = 10

@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from study import display, folder, overview, plan, storage
+from study import display, folder, material, overview, planning, storage
 from study.config import Flat, Halted, Interrupted, StudyError
 from study.folder import Execution, SweepFolder
 from study.interruption import Interruption
-from study.plan import Material, Plan
+from study.material import Material
+from study.plan import Plan
 
 
 def run(space_name: str, directory: Path, execution: Execution, name: str | None, **choices: Any) -> int:
-    """Launches a sweep; `choices` as in `study.plan.make_plan`. Returns the exit code."""
-    space = plan.load_space(space_name)
-    made = plan.make_plan(space, name=space.name if name is None else name, **choices)
+    """Launches a sweep; `choices` as in `study.planning.make_plan`. Returns the exit code."""
+    space = planning.load_space(space_name)
+    made = planning.make_plan(space, name=space.name if name is None else name, **choices)
     return _begin(made, directory, execution)
 
 
@@ -75,7 +76,7 @@ def _begin(made: Plan, directory: Path, execution: Execution, notes: Sequence[st
     from study import store
 
     execution = _checked(execution)
-    material = plan.load_material(made, Path(execution.data_dir))
+    loaded = material.load(made, Path(execution.data_dir))
     uri = store.tracking_uri(directory, execution)
     if uri != store.default_uri(directory):
         execution = execution.model_copy(update={"tracking_uri": uri})  # it may come from the environment of today
@@ -86,11 +87,11 @@ def _begin(made: Plan, directory: Path, execution: Execution, notes: Sequence[st
 
     place = execution.storage or folder.own_checkpoint_place(directory, made.name)
     with cluster.connected(execution, made, place) as (resolved, more):
-        made_folder = SweepFolder.create(directory, made, execution, material.task_counts)
+        made_folder = SweepFolder.create(directory, made, execution, loaded.task_counts)
         for note in (*notes, *more):
             display.complain(f"note: {note}")
         with made_folder.locked():
-            return _launch(made_folder, execution, resolved, material, uri)
+            return _launch(made_folder, execution, resolved, loaded, uri)
 
 
 def _checked(execution: Execution) -> Execution:
@@ -116,7 +117,7 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
     uri = store.tracking_uri(directory, execution)
     check_reachable(uri)
     execution = _checked(execution)
-    material = plan.load_material(opened.plan, Path(execution.data_dir))
+    loaded = material.load(opened.plan, Path(execution.data_dir))
     from study import cluster
 
     place = opened.checkpoint_place(execution)
@@ -125,10 +126,10 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
             display.complain(f"note: {note}")
         if trials is not None:
             opened.log("budget", trials=trials)
-        return _launch(SweepFolder.open(directory, name), execution, resolved, material, uri)
+        return _launch(SweepFolder.open(directory, name), execution, resolved, loaded, uri)
 
 
-def _launch(opened: SweepFolder, asked: Execution, resolved: Execution, material: Material, uri: str) -> int:
+def _launch(opened: SweepFolder, asked: Execution, resolved: Execution, loaded: Material, uri: str) -> int:
     """Runs what is left of a sweep, within Ray and the sweep's lock. Returns the exit code."""
     from study import pictures, sweep, tracking, view  # sweep once Ray has been prepared
 
@@ -139,7 +140,7 @@ def _launch(opened: SweepFolder, asked: Execution, resolved: Execution, material
             outcome = None
             try:
                 session = opened.begin_session(asked, resolved)
-                outcome = sweep.launch(opened, session, resolved, material.datasets, interruption, (progress, tracker))
+                outcome = sweep.launch(opened, session, resolved, loaded.datasets, interruption, (progress, tracker))
             except OSError as error:  # before the first trial; later ones are the outcome's fault
                 raise Halted(f"the sweep could not start: {error}; once that is mended, {going_on}") from None
             finally:

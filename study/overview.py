@@ -10,7 +10,7 @@ from typing import Any
 
 import search_spaces
 from search_spaces import SearchSpace
-from study import display, folder, plan, results
+from study import display, folder, planning, results
 from study.config import StudyError, TrialConfig
 from study.folder import SweepFolder
 from study.record import TrialHistory, short
@@ -184,7 +184,7 @@ def show_all(directory: Path) -> None:
 
 def show_space(space: SearchSpace) -> None:
     """What a search space tries."""
-    made = plan.make_plan(space, name=space.name)
+    made = planning.make_plan(space, name=space.name)
     display.console.print(f"{space.name}: {space.description}", markup=False, soft_wrap=True)
     if space.citation:
         display.remark(space.citation)
@@ -204,7 +204,7 @@ def show_space(space: SearchSpace) -> None:
 def _fixed(made: plan.Plan, groups: Sequence[plan.Group]) -> list[tuple[str, str]]:
     """The settings that have one value in all trials of these groups."""
     configs = [
-        made.trial_config(group, point).flat() for group in groups for point in [*group.points, *plan.ends(group)]
+        made.trial_config(group, point).flat() for group in groups for point in [*group.points, *planning.ends(group)]
     ]
     first = configs[0]
     return [

@@ -26,7 +26,7 @@ from study.config import TrialConfig
 from study.contracts import Dataset
 from study.folder import Execution, SweepFolder
 from study.interruption import Interruption
-from study.plan import data_key
+from study.material import data_key
 from study.record import TrialHistory
 from study.sharing import SharedDataset
 from study.trainable import run_trial
@@ -72,7 +72,7 @@ def launch(
         folder: of the sweep.
         session: a name for what Ray stores that no earlier launch has used.
         execution: with all choices made.
-        datasets: all that the trials name, by `study.plan.data_key`; they go out once, through Ray's object store.
+        datasets: all that the trials name, by `study.material.data_key`; they go out once, through Ray's object store.
         interruption: a request stops the trials, and what there is is returned.
         watchers: are told how it goes.
     """

@@ -12,7 +12,8 @@ import search_spaces
 from study import facts
 from study.conductor import Conductor
 from study.folder import Execution, SweepFolder
-from study.plan import Plan, make_plan
+from study.plan import Plan
+from study.planning import make_plan
 from study.record import TrialHistory, append_line
 
 REPOSITORY = Path(__file__).resolve().parents[1]

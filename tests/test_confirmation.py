@@ -25,7 +25,7 @@ from study.feed import Feed
 from study.folder import Execution, SweepFolder
 from study.lanes import generator
 from study.pictures import Pictures
-from study.plan import make_plan
+from study.planning import make_plan
 from study.store import default_uri
 from study.tracking import sync
 from study.trainer import initial_state

@@ -11,7 +11,7 @@ from sweep_fixtures import records_of, study
 
 import search_spaces
 from study.config import yaml_text
-from study.plan import make_plan, parse_setting
+from study.planning import make_plan, parse_setting
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -8,8 +8,10 @@ from sweep_fixtures import plan_of
 
 import search_spaces
 from search_spaces import Method, SearchSpace
+from study import material
 from study.config import StudyError
-from study.plan import Plan, ends, load_material, make_plan, parse_setting
+from study.plan import Plan
+from study.planning import ends, make_plan, parse_setting
 
 
 def groups_of(plan):
@@ -118,7 +120,7 @@ def test_every_point_and_end_of_every_space_completes(name):
 def test_every_space_trains_on_as_many_tasks_as_it_says(name, tmp_path):
     space = search_spaces.load(name)
     plan = make_plan(space, name="x", seeds=1, overrides={"data/name": "mnist5k"})
-    assert load_material(plan, tmp_path).task_counts == {
+    assert material.load(plan, tmp_path).task_counts == {
         label: given["tasks/count"] for label, given in space.scenarios.items()
     }
 
