@@ -13,6 +13,7 @@ from search_spaces import SearchSpace
 from study import display, folder, planning, results
 from study.config import StudyError, TrialConfig
 from study.folder import SweepFolder
+from study.plan import Group, Plan
 from study.record import TrialHistory, short
 
 NUMBERS = {
@@ -201,7 +202,7 @@ def show_space(space: SearchSpace) -> None:
         display.show_table(title, ["setting", "value"], _fixed(made, groups))
 
 
-def _fixed(made: plan.Plan, groups: Sequence[plan.Group]) -> list[tuple[str, str]]:
+def _fixed(made: Plan, groups: Sequence[Group]) -> list[tuple[str, str]]:
     """The settings that have one value in all trials of these groups."""
     configs = [
         made.trial_config(group, point).flat() for group in groups for point in [*group.points, *planning.ends(group)]
