@@ -1,9 +1,11 @@
 """A trial's state between two tasks as one file: the index of the next task, parameters, memories, accuracies so far.
 
-A file is written whole or not at all, is read without executing anything, and knows the configuration it belongs to.
+A file is written whole or not at all, is read without executing anything, knows the configuration it belongs to, and is sealed:
+its last 32 bytes are the SHA-256 of those before, since a tensor with a wrong bit is a tensor like any other.
 """
 
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -14,7 +16,8 @@ import torch
 from study.config import StudyError, TrialConfig
 from study.trainer import State
 
-FORMAT = 1
+FORMAT = 2
+SEAL_BYTES = 32
 
 
 def identity(config: TrialConfig, data_fingerprint: str) -> str:
@@ -23,6 +26,11 @@ def identity(config: TrialConfig, data_fingerprint: str) -> str:
     del plain["training"]["device"]
     text = json.dumps([plain, data_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sealed(data: bytes) -> bytes:
+    """The data with its seal."""
+    return data + hashlib.sha256(data).digest()
 
 
 def save(path: Path, state: State, identity: str) -> None:
@@ -42,7 +50,9 @@ def save(path: Path, state: State, identity: str) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with draft.open("wb") as file:
-            torch.save(content, file)
+            data = io.BytesIO()
+            torch.save(content, data)
+            file.write(sealed(data.getvalue()))
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
@@ -57,7 +67,10 @@ def load(path: Path, identity: str, device: str) -> State:
         StudyError: the file is missing, damaged, or of another configuration, seeds or data.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        data = path.read_bytes()
+        if sealed(data[:-SEAL_BYTES]) != data:
+            raise ValueError("its seal is broken")
+        content: dict[str, Any] = torch.load(io.BytesIO(data[:-SEAL_BYTES]), map_location="cpu", weights_only=True)
         state = _state(content, device)
         found = (content["format"], content["identity"])
     except FileNotFoundError:

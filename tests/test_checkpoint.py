@@ -1,5 +1,6 @@
 """The file between two tasks: whole or not at all, of this trial or refused, read without executing anything."""
 
+import io
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -139,16 +140,40 @@ def test_a_truncated_file_is_refused_as_damaged(kept, states, tmp_path):
     assert "damaged" in refusal(path)
 
 
-@pytest.mark.parametrize("content", [b"not a checkpoint", b"\x80", b"PK\x03\x04 not a zip"])
-def test_a_file_of_something_else_is_refused_as_damaged(content, tmp_path):
-    (tmp_path / "state.pt").write_bytes(content)
+@pytest.mark.parametrize("place", [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.9999])
+@pytest.mark.parametrize("bit", [0, 7])
+def test_one_wrong_bit_anywhere_is_refused_as_damaged(place, bit, states, tmp_path):
+    path = tmp_path / "state.pt"
+    checkpoint.save(path, states[2], IDENTITY)
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 1 << bit
+    path.write_bytes(data)
+    assert "damaged" in refusal(path)
+
+
+@pytest.mark.parametrize("seal", [lambda data: data, checkpoint.sealed], ids=["unsealed", "sealed"])
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80", b"PK\x03\x04 not a zip"])
+def test_a_file_of_something_else_is_refused_as_damaged(content, seal, tmp_path):
+    (tmp_path / "state.pt").write_bytes(seal(content))
     assert "damaged" in refusal(tmp_path / "state.pt")
 
 
 @pytest.mark.parametrize("content", [{}, [1, 2], {"format": checkpoint.FORMAT}, "a word"])
 def test_a_torch_file_of_something_else_is_refused_as_damaged(content, tmp_path):
-    torch.save(content, tmp_path / "state.pt")
+    write_sealed(tmp_path / "state.pt", torch_bytes(content))
     assert "damaged" in refusal(tmp_path / "state.pt")
+
+
+def torch_bytes(content) -> bytes:
+    """What torch.save would write."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+def write_sealed(path: Path, data: bytes) -> None:
+    """Somebody who knows the form of the file writes it."""
+    path.write_bytes(checkpoint.sealed(data))
 
 
 class Executed:
@@ -161,15 +186,15 @@ class Executed:
         return (Path.touch, (self.path,))
 
 
-@pytest.mark.parametrize(
-    "write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))]
-)
-def test_loading_executes_nothing(write, tmp_path):
+@pytest.mark.parametrize("form", ["torch", "pickle"])
+def test_loading_executes_nothing(form, tmp_path):
     trap, path = tmp_path / "executed", tmp_path / "state.pt"
-    write({"format": checkpoint.FORMAT, "identity": IDENTITY, "params": Executed(trap)}, path)
-    assert "damaged" in refusal(path)
+    content = {"format": checkpoint.FORMAT, "identity": IDENTITY, "params": Executed(trap)}
+    data = torch_bytes(content) if form == "torch" else pickle.dumps(content, protocol=2)
+    write_sealed(path, data)
+    assert "UnpicklingError" in refusal(path)
     assert not trap.exists()
-    torch.load(path, weights_only=False) if write is torch.save else pickle.loads(path.read_bytes())
+    torch.load(io.BytesIO(data), weights_only=False) if form == "torch" else pickle.loads(data)
     assert trap.exists(), "the trap works where it is allowed to"
 
 

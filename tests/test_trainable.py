@@ -1,5 +1,6 @@
 """The worker's side of a trial, with Tune's `report` played by the test."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -110,10 +111,17 @@ def test_an_attempt_goes_on_from_the_newest_checkpoint_to_the_same_bits(whole, p
     assert player.notes == []
 
 
+def flipped(data):
+    """The data with one bit in its middle changed."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
 DAMAGES = {
     "cut short": lambda path: path.write_bytes(path.read_bytes()[:1000]),
     "empty": lambda path: path.write_bytes(b""),
     "garbage": lambda path: path.write_bytes(b"\x80\x05garbage" * 99),
+    "one bit of a weight": lambda path: path.write_bytes(flipped(path.read_bytes())),
     "gone": lambda path: path.unlink(),
     "its folder gone": lambda path: shutil.rmtree(path.parent),
     "of other seeds": lambda path: checkpoint.save(
@@ -161,7 +169,9 @@ class Trap:
 
 def test_a_checkpoint_is_read_without_executing_what_is_in_it(whole, played, tmp_path):
     sprung = tmp_path / "sprung"
-    torch.save({"format": 1, "params": Trap(sprung)}, whole.kept[2] / trainable.CHECKPOINT_FILE)
+    data = io.BytesIO()
+    torch.save({"format": checkpoint.FORMAT, "params": Trap(sprung)}, data)
+    (whole.kept[2] / trainable.CHECKPOINT_FILE).write_bytes(checkpoint.sealed(data.getvalue()))
     player = played()
     run(checkpoints=whole.kept[2:0:-1], done=3)
     assert not sprung.exists()
