@@ -80,6 +80,7 @@ def trial_description(history: TrialHistory) -> str:
     text.append(
         {"stopped": "Stopped early by the scheduler.", "failed": f"Failed: {history.reason}"}.get(history.outcome, "")
     )
+    text += [f"Note: {note}." for note in history.notes]
     rows = [(schema.QUANTITIES[name], value) for name, value in history.summary.items()]
     if rows:
         text.append("| quantity | value | unit | definition |\n|---|---|---|---|")

@@ -231,6 +231,19 @@ def test_outcomes_are_told_by_status_and_tag(directory, uri):
     assert sweep.info.status == "FAILED"
 
 
+def test_a_note_on_a_trial_stands_on_its_page(directory, uri, client):
+    folder = folder_of(directory, plan_of("noted", methods=["sgd"], trials=1))
+    conductor = Conductor(folder)
+    history = conductor.propose()
+    conductor.started(history.key)
+    conductor.note(history.key, "The checkpoint 'x' is damaged; it starts again at its first task")
+    train(conductor, history)
+    sync(folder, uri, Pictures())
+    (run,) = runs_of(uri, folder, "trial")
+    shown = client.get_run(run.info.run_id).data.tags["mlflow.note.content"]
+    assert "\n\nNote: The checkpoint 'x' is damaged; it starts again at its first task.\n\n" in shown
+
+
 def test_a_running_sweep_is_left_open(directory, uri):
     folder = folder_of(directory, plan_of("running"))
     conductor = Conductor(folder)
