@@ -305,7 +305,7 @@ def test_a_trial_that_fails_makes_exit_code_1_and_the_others_go_on(own):
     assert "pairs-huge-000" in line
     assert "RuntimeError" in line
     (trace,) = re.findall("^its traceback: (.+)$", done.stderr, re.MULTILINE)
-    assert (place / trace).read_text().startswith("Failure # 1")
+    assert (place / trace).read_text().startswith("Traceback (most recent call last)")
     assert len(done.stderr.splitlines()) == 2
 
 
