@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from optuna.distributions import BaseDistribution, json_to_distribution
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from study import experiment
 from study.config import Listed, StrictSettings, StudyError, TrialConfig, sentence
@@ -25,10 +25,6 @@ def check_name(name: str) -> str:
             f"and no path."
         )
     return name
-
-
-Name = Annotated[str, AfterValidator(check_name)]
-"""A name of which folders and files are made, in a kept plan too: it comes from who knows where."""
 
 
 class Origin(StrictSettings):
@@ -62,8 +58,8 @@ class Group(StrictSettings):
         origins: of a confirmation, where each point comes from; empty otherwise.
     """
 
-    scenario: Name
-    method: Name
+    scenario: str
+    method: str
     settings: dict[str, Any]
     points: Annotated[tuple[dict[str, Any], ...], Listed]
     distributions: dict[str, str]
@@ -87,7 +83,7 @@ class Group(StrictSettings):
 class Plan(StrictSettings):
     """All that a sweep tries, and how it looks for more; not where it runs. `confirms` is set in phase `confirm` alone."""
 
-    name: Name
+    name: str
     space: str
     description: str
     citation: str
@@ -103,9 +99,12 @@ class Plan(StrictSettings):
     def from_plain(cls, plain: object, source: str) -> Plan:
         """Reads a kept plan. Raises StudyError when it is none."""
         try:
-            return cls.model_validate(plain)
+            plan = cls.model_validate(plain)
         except ValidationError as error:
             raise StudyError(f"{source} is not the plan of a sweep: {sentence(error, cls.model_fields)}") from None
+        for name in (plan.name, *(word for group in plan.groups for word in (group.scenario, group.method))):
+            check_name(name)  # folders and files are made of it, and a kept plan comes from who knows where
+        return plan
 
     def trial_config(self, group: Group, tried: Mapping[str, Any]) -> TrialConfig:
         """The complete configuration of one trial."""

@@ -188,14 +188,21 @@ def no_driver_left() -> Iterator[None]:
                 driver.process.communicate()
 
 
+def _free_port() -> int:
+    """A port that nobody listens on, of those that the system hands to nobody: a server that is away keeps its own."""
+    for port in random.SystemRandom().sample(range(21000, 32000), 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is free")
+
+
 class Server:
     """An MLflow server of its own, which can be away for a while."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self.database = folder / "served.db"
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            self._port = found.getsockname()[1]
+        self._port = _free_port()
         self.uri = f"http://127.0.0.1:{self._port}"
         self._folder = folder
         self._stopped = False
@@ -214,7 +221,12 @@ class Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        wait_until(self._answers, "MLflow's server answers")
+        wait_until(lambda: self._answers() or not self._is_running, "MLflow's server answers")
+        assert self._is_running, f"MLflow's server at {self.uri} has ended by itself"
+
+    @property
+    def _is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def _answers(self) -> bool:
         with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
