@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from nodes import family, finished, kill_family, listening, two_nodes, wait_until, why_not_isolated
 from sweep_fixtures import assert_one_sentence, clean_environment, records_of, tasks_of
 
-pytestmark = [pytest.mark.sweep, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.sweep, pytest.mark.slow, pytest.mark.timeout(300)]
 
 isolated = pytest.mark.skipif(why_not_isolated() is not None, reason=f"nodes share a machine: {why_not_isolated()}")
 
@@ -129,7 +129,6 @@ def test_the_second_node_has_neither_mlflow_nor_optuna_nor_data(cluster):
     assert not cluster.isolated or list(cluster.second.seen(cluster.second.local).iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_sweep_whose_node_is_killed_ends_with_the_same_table(cluster, alone):
     place, printed, _ = alone
     seed = random.SystemRandom().randrange(10**6)
@@ -195,7 +194,6 @@ def long_alone(tmp_path_factory):
     return results(place / "study-results" / "long")
 
 
-@pytest.mark.slow
 @isolated
 def test_a_killed_worker_goes_on_from_its_checkpoint_in_s3(nodes, long_alone):
     pytest.importorskip("moto")
@@ -242,7 +240,6 @@ def resumable(sweep):
     ]
 
 
-@pytest.mark.slow
 def test_a_sweep_whose_head_is_killed_ends_by_itself_and_can_be_resumed(cluster, alone):
     place, printed, _ = alone
     home = cluster.shared / "beheaded"
@@ -273,7 +270,6 @@ def test_a_sweep_whose_head_is_killed_ends_by_itself_and_can_be_resumed(cluster,
     assert_each_step_is_logged_once(f"sqlite:///{home / 'study-results' / 'mlflow.db'}", "beheaded", 8)
 
 
-@pytest.mark.slow
 @isolated
 def test_the_token_of_a_cluster_is_found_where_ray_keeps_it(tmp_path):
     small = (*GRID, "--method", "sgd", "--set", "tasks/count=2", "--address", "auto")

@@ -178,6 +178,7 @@ def stopped_by(break_it, site, undisturbed, copy):
     return sentence
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_sweep_clearly_and_loses_nothing(tmp_path, undisturbed):
     with small_disk(tmp_path / "small", 64) as (enter, disk):
         site = Site(tmp_path / "small", "full", *SWEEP, wrapper=enter, seen_at=disk)
