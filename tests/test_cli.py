@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(refused, here):
 def test_data_that_cannot_be_downloaded_names_the_folder_and_the_data_set_that_is_there(refused, here, monkeypatch):
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(variable, f"http://{CLOSED}")
+    monkeypatch.setattr(urllib.request, "_opener", None)  # remembers its proxies for good
     (here / "empty" / "MNIST" / "raw").mkdir(parents=True)
     said = refused(*QUICK, "--set", "data/name=mnist", "--data-dir", "empty")
     assert str(here / "empty" / "MNIST" / "raw") in said
