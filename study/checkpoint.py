@@ -16,7 +16,7 @@ import torch
 from study.config import StudyError, TrialConfig
 from study.trainer import State
 
-FORMAT = 2
+FORMAT = 3
 SEAL_BYTES = 32
 
 

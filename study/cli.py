@@ -295,6 +295,36 @@ def doctor(
     return commands.doctor(directory, execution)
 
 
+@app.command(
+    epilog="Examples:\n\nstudy bench\n\nstudy bench --batch-size 16 --widths 100,100 --lanes 10 --lanes 60 --json"
+)
+def bench(
+    batch_size: Annotated[list[int], typer.Option(help="Images in a minibatch. Repeatable.", min=1)] = [1, 16, 64, 128],  # noqa: B006
+    widths: Annotated[list[str], typer.Option(help="Units of each hidden layer. Repeatable.")] = ["100,100", "256,256"],  # noqa: B006
+    lanes: Annotated[list[int], typer.Option(help="Seeds trained at once. Repeatable.", min=1)] = [1, 10, 60],  # noqa: B006
+    seconds: Annotated[float, typer.Option(help="Time for each cell of the tables in each round.", min=0.001)] = 0.2,
+    threads: Annotated[int, typer.Option(help="Threads on the CPU.", min=1)] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    data: Annotated[str, typer.Option(help="A data set.")] = "mnist5k",
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON rather than tables.")] = False,
+) -> int:
+    """Time training on this machine: lanes beside the usual way to write it, and what to set for a sweep."""
+    from study.benchmark import command
+
+    return command.bench(
+        data=data,
+        data_dir=_data_dir(data_dir),
+        widths=[_widths(words) for words in widths],
+        batch_sizes=batch_size,
+        lane_counts=lanes,
+        seconds=seconds,
+        threads=threads,
+        device=device,
+        as_json=as_json,
+    )
+
+
 @app.command(epilog="Example:\n\nstudy ui quickstart")
 def ui(
     name: Annotated[str | None, typer.Argument(help="Sweep whose page to open; default: all.")] = None,
@@ -313,6 +343,18 @@ def _overrides(settings: list[str]) -> dict[str, Any]:
     from study.planning import parse_setting
 
     return dict(parse_setting(text) for text in settings)
+
+
+def _widths(words: str) -> tuple[int, ...]:
+    from study.config import StudyError
+
+    try:
+        widths = tuple(int(word) for word in words.split(","))
+    except ValueError:
+        widths = ()
+    if not widths or min(widths) < 1:
+        raise StudyError(f"--widths {words} must be whole numbers from 1 on with commas between them, such as 100,100.")
+    return widths
 
 
 def _data_dir(given: Path | None) -> Path:

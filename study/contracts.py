@@ -7,7 +7,7 @@ no other registration. The trainer knows only what stands here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
@@ -95,8 +95,8 @@ class HiddenLayer:
     """Which weights enter and leave the units of a hidden layer.
 
     Attributes:
-        incoming: names of the parameters that feed the layer, each with the unit as its last axis.
-        outgoing: name of the weight that reads the layer, [lane, unit, ...].
+        incoming: names of the parameters that feed the layer, each [lane, unit, ...].
+        outgoing: name of the weight that reads the layer, [lane, ..., unit].
     """
 
     incoming: tuple[str, ...]
@@ -114,7 +114,26 @@ class Model(Protocol):
         """Initial parameters on the CPU, [lane, ...], lane k a function of `seeds[k]` alone."""
 
     def forward(self, params: Tensors, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits [lane, batch, output] of inputs [lane, batch, feature], and each hidden layer's output [lane, batch, unit]."""
+        """Logits [lane, batch, output], and each hidden layer's output [lane, batch, unit].
+
+        The inputs are [lane, batch, feature], or [1, batch, feature] when all lanes see the same.
+        """
+
+
+class Gradient(Protocol):
+    """A vector over all parameters of each lane, in whatever form is the cheapest."""
+
+    def norm(self) -> Tensor:
+        """L2 norm over all parameters together, [lane]."""
+
+    def combined(self, share: Tensor, other: Self, weight: Tensor) -> Self:
+        """`share * self + weight * other` with `share` and `weight` [lane]."""
+
+    def add_to(self, tensors: Tensors, scale: Tensor) -> None:
+        """Adds `scale * self` to tensors of the parameters' names and shapes, in place; `scale` is [lane]."""
+
+    def tensors(self) -> Tensors:
+        """The vector written out, by the names of the parameters."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +141,11 @@ class Evaluation:
     """A minibatch's gradient at some parameters, with what was seen on the way.
 
     Attributes:
-        gradient: of the whole loss, interventions included, [lane, ...] by parameter.
-        losses: cross-entropy of each image, without interventions, [lane, batch].
+        gradient: of the whole loss, interventions included.
         logits: [lane, batch, output].
     """
 
-    gradient: Tensors
-    losses: Tensor
+    gradient: Gradient
     logits: Tensor
 
 
@@ -138,8 +155,29 @@ class GradientFunction(Protocol):
     def __call__(self, params: Tensors) -> Evaluation:
         """The evaluation at `params`."""
 
-    def with_hessian_product(self, params: Tensors) -> tuple[Evaluation, Tensors]:
+    def displaced(self, params: Tensors, seen: Evaluation, scale: Tensor) -> Evaluation:
+        """The evaluation at `params + scale * seen.gradient`, with `seen` that at `params` and `scale` [lane]."""
+
+    def with_hessian_product(self, params: Tensors) -> tuple[Evaluation, Gradient]:
         """The evaluation at `params` and `H g / |g|`, H the Hessian and g the gradient there, by double backprop; 0/0 is 0."""
+
+
+@runtime_checkable
+class DirectModel(Model, Protocol):
+    """A model that knows its own gradient, and need not have the pixels of its images moved.
+
+    A model may leave both out; it is then differentiated by autograd, on images whose pixels have been moved. The results
+    are the same but for rounding.
+    """
+
+    def gradient_function(self, inputs: Tensor, labels: Tensor) -> GradientFunction:
+        """The gradient of a minibatch's mean cross-entropy; inputs [lane, batch, feature], labels [lane, batch]."""
+
+    def reorder_features(self, params: Tensors, order: Tensor) -> Tensors:
+        """Parameters at which features `x` give what `x` taken in `order` [lane, feature] gives at `params`.
+
+        `params` may also be a part of the parameters, or other tensors of their names and shapes.
+        """
 
 
 class Rule(Protocol):
@@ -154,19 +192,30 @@ class Rule(Protocol):
         """Numbers that the settings come down to, for the log: see `study.schema.RULE`."""
 
     def initial_memory(self, params: Tensors) -> Tensors:
-        """The memory before the first step; empty when the rule keeps none."""
+        """The memory before the first step, empty when the rule keeps none; see `Steps` on how to name its tensors."""
 
     def step(
         self, params: Tensors, memory: Tensors, gradient_at: GradientFunction
     ) -> tuple[Tensors, Tensors, Evaluation]:
-        """New parameters, new memory, and the evaluation at the old parameters."""
+        """New parameters, new memory, and the evaluation at the old parameters.
+
+        What comes in is the rule's to overwrite. It acts by torch operations alone, on the device, and none of its
+        decisions hangs on a value in a tensor, so that a step can be recorded once and replayed.
+        """
 
 
 class Intervention:
     """Something that acts on training besides the rule. Every method has a default that does nothing.
 
-    State is a dict of tensors [lane, ...], taken and returned, and is part of every checkpoint.
+    State is a dict of tensors [lane, ...], taken and returned, and is part of every checkpoint. What acts within a step does
+    so by torch operations on the device alone, see `Rule.step`.
     """
+
+    @property
+    def acts_in_steps(self) -> bool:
+        """Whether it acts on the loss or after a step, rather than at the boundaries of tasks alone."""
+        mine = type(self)
+        return mine.loss_term is not Intervention.loss_term or mine.after_step is not Intervention.after_step
 
     def initial_state(self, params: Tensors) -> Tensors:
         """The state before the first task."""
@@ -183,3 +232,26 @@ class Intervention:
     def before_task(self, index: int, params: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
         """Acts on the weights at the boundary before task `index`, the first task excepted."""
         return params, state
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The parts of one trial, put together.
+
+    Attributes:
+        dataset: on the device.
+        tasks, model, rule, interventions: the parts.
+        seeds: one for each lane.
+        batch_size, passes: see `study.config.Training`.
+        device: "cpu" or "cuda".
+    """
+
+    dataset: Dataset
+    tasks: TaskSequence
+    model: Model
+    rule: Rule
+    interventions: tuple[Intervention, ...]
+    seeds: tuple[int, ...]
+    batch_size: int
+    passes: int
+    device: str

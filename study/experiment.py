@@ -12,8 +12,7 @@ import torch
 
 from study import parts
 from study.config import StudyError, TrialConfig
-from study.contracts import Dataset, TaskSequence
-from study.trainer import Experiment
+from study.contracts import Dataset, Experiment, TaskSequence
 
 SECTIONS = {"data": "data", "tasks": "tasks", "model": "models", "optimizer": "optimizers"}
 """Which kind of part each section of a configuration chooses."""

@@ -1,13 +1,50 @@
-"""The gradient of one minibatch's loss, as the function that a rule asks as often as it needs."""
+"""The gradient of one minibatch's loss, as the function that a rule asks as often as it needs; here by autograd.
 
-from dataclasses import dataclass
+Any model is differentiated so. A model that knows its own gradient brings a function of its own, see `DirectModel`, and is
+held to this one by test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from study.contracts import Evaluation, Intervention, Model
-from study.lanes import Tensors, norm, per_lane
+from study.lanes import Tensors, add, norm, per_lane, reciprocal
+
+
+@dataclass(frozen=True)
+class DenseGradient:
+    """A gradient written out: one tensor [lane, ...] for each parameter."""
+
+    values: Tensors
+
+    def norm(self) -> Tensor:
+        """L2 norm over all parameters together, [lane]."""
+        return norm(self.values)
+
+    def combined(self, share: Tensor, other: Self, weight: Tensor) -> Self:
+        """`share * self + weight * other`."""
+        return replace(
+            self,
+            values={
+                name: torch.addcmul(value * per_lane(share, value), per_lane(weight, value), other.values[name])
+                for name, value in self.values.items()
+            },
+        )
+
+    def add_to(self, tensors: Tensors, scale: Tensor) -> None:
+        """Adds `scale * self`, in place."""
+        for name, value in self.values.items():
+            tensors[name].addcmul_(per_lane(scale, value), value)
+
+    def tensors(self) -> Tensors:
+        """The tensors themselves."""
+        return self.values
 
 
 @dataclass(frozen=True)
@@ -29,18 +66,21 @@ class MinibatchGradient:
     def __call__(self, params: Tensors) -> Evaluation:
         """The evaluation at `params`."""
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-        loss, losses, logits = self._loss(leaves)
+        loss, logits = self._loss(leaves)
         gradient = torch.autograd.grad(loss.sum(), list(leaves.values()))
-        return Evaluation(dict(zip(leaves, gradient, strict=True)), losses.detach(), logits.detach())
+        return Evaluation(DenseGradient(dict(zip(leaves, gradient, strict=True))), logits.detach())
 
-    def with_hessian_product(self, params: Tensors) -> tuple[Evaluation, Tensors]:
+    def displaced(self, params: Tensors, seen: Evaluation, scale: Tensor) -> Evaluation:
+        """The evaluation at `params + scale * seen.gradient`."""
+        return self(add(params, seen.gradient.tensors(), scale))
+
+    def with_hessian_product(self, params: Tensors) -> tuple[Evaluation, DenseGradient]:
         """The evaluation at `params` and `H g / |g|` there; the product is 0 in a lane whose gradient is 0."""
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-        loss, losses, logits = self._loss(leaves)
+        loss, logits = self._loss(leaves)
         gradient = torch.autograd.grad(loss.sum(), list(leaves.values()), create_graph=True)
         fixed = {name: value.detach() for name, value in zip(leaves, gradient, strict=True)}
-        length = norm(fixed)
-        scale = torch.where(length == 0, torch.zeros_like(length), 1 / length)
+        scale = reciprocal(norm(fixed))
         along = torch.stack(
             [
                 (value * fixed[name] * per_lane(scale, value)).flatten(1).sum(1)
@@ -48,14 +88,15 @@ class MinibatchGradient:
             ]
         )
         product = torch.autograd.grad(along.sum(), list(leaves.values()), materialize_grads=True)
-        return Evaluation(fixed, losses.detach(), logits.detach()), dict(zip(leaves, product, strict=True))
+        seen = Evaluation(DenseGradient(fixed), logits.detach())
+        return seen, DenseGradient(dict(zip(leaves, product, strict=True)))
 
-    def _loss(self, leaves: Tensors) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss [lane] with the interventions' terms, losses [lane, batch] without, logits [lane, batch, output]."""
+    def _loss(self, leaves: Tensors) -> tuple[Tensor, Tensor]:
+        """Loss [lane] with the interventions' terms, and logits [lane, batch, output]."""
         logits, _ = self.model.forward(leaves, self.inputs)
         losses = cross_entropy(logits.flatten(0, 1), self.labels.flatten(), reduction="none").view(self.labels.shape)
         loss = losses.mean(dim=1)
         for intervention, state in self.interventions:
             term = intervention.loss_term(leaves, state)
             loss = loss if term is None else loss + term
-        return loss, losses, logits
+        return loss, logits

@@ -44,12 +44,15 @@ def add(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor], scale: Tens
     return {k: torch.addcmul(t, per_lane(scale, t), others[k]) for k, t in tensors.items()}
 
 
-def lerp(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor], weight: Tensor) -> Tensors:
-    """`(1 - weight) * tensors + weight * others` with `weight` [lane]; any real weight, so it may extrapolate.
+def multiply(tensors: Mapping[str, Tensor], scale: Tensor) -> None:
+    """Multiplies by `scale` [lane], in place."""
+    for value in tensors.values():
+        value.mul_(per_lane(scale, value))
 
-    A weight of exactly 1 gives `others` exactly, which plain torch.lerp does too and `t + w * (o - t)` would not.
-    """
-    return {k: torch.lerp(t, others[k], per_lane(weight, t)) for k, t in tensors.items()}
+
+def reciprocal(length: Tensor) -> Tensor:
+    """1 / length, and 0 where length is 0. A non-finite length stays visible as a non-finite or zero result."""
+    return torch.where(length == 0, torch.zeros_like(length), 1 / length)
 
 
 def select(mask: Tensor, tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Tensors:

@@ -7,40 +7,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from study import metrics
-from study.contracts import Dataset, Intervention, Model, Rule, TaskSequence
-from study.feed import Feed
-from study.gradients import MinibatchGradient
-from study.lanes import Tensors, finite, select
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """The parts of one trial, put together.
-
-    Attributes:
-        dataset: on the device.
-        tasks, model, rule, interventions: the parts.
-        seeds: one for each lane.
-        batch_size, passes: see `study.config.Training`.
-        device: "cpu" or "cuda".
-    """
-
-    dataset: Dataset
-    tasks: TaskSequence
-    model: Model
-    rule: Rule
-    interventions: tuple[Intervention, ...]
-    seeds: tuple[int, ...]
-    batch_size: int
-    passes: int
-    device: str
+from study.contracts import Experiment, Model
+from study.lanes import Tensors, select
+from study.steps import Steps, Weights
 
 
 @dataclass(frozen=True)
@@ -116,32 +92,35 @@ def train(experiment: Experiment, start: State | None = None) -> Iterator[TaskRe
     whose weights are finite after a task, but so large that its logits are not, counts as chance on those images.
     """
     state = start or initial_state(experiment)
+    steps = Steps(experiment, state.params, state.memory)
     for index in range(state.next_task, experiment.tasks.count):
-        result = _train_on_task(experiment, state, index)
+        result = _train_on_task(experiment, steps, state, index)
         state = result.state
         yield result
 
 
-def _train_on_task(experiment: Experiment, state: State, index: int) -> TaskResult:
-    """Boundary, training and evaluation of one task."""
+def _train_on_task(experiment: Experiment, steps: Steps, state: State, index: int) -> TaskResult:
+    """Boundary, training and evaluation of one task. Lanes that have diverged are computed along and thrown away."""
     began = time.perf_counter()
     task = experiment.tasks.task(index)
-    feed = Feed(experiment.dataset, task, experiment.device)
+    feed = steps.feed(task)
     params, states = state.params, state.intervention_states
     if index > 0:
-        params, states = _each(experiment, params, states, lambda part, p, state: part.before_task(index, p, state))
-    trained = _train(experiment, feed, index, params, state.memory, states, state.diverged)
-    healthy = ~trained.diverged.to(experiment.device)
+        params, states = _bounded(experiment, index, params, states)
+    trained = steps.train(feed, index, Weights(params, state.memory, states))
+    diverged = state.diverged | ~trained.sound.cpu()
+    healthy = ~diverged.to(experiment.device)
     after = replace(
         state,
         next_task=index + 1,
-        params=select(healthy, trained.params, state.params),
-        memory=select(healthy, trained.memory, state.memory),
+        params=select(healthy, trained.weights.params, state.params),
+        memory=select(healthy, trained.weights.memory, state.memory),
         intervention_states=tuple(
-            select(healthy, new, old) for new, old in zip(trained.states, state.intervention_states, strict=True)
+            select(healthy, new, old)
+            for new, old in zip(trained.weights.states, state.intervention_states, strict=True)
         ),
-        diverged=trained.diverged,
-        gradient_evaluations=state.gradient_evaluations + trained.gradient_evaluations,
+        diverged=diverged,
+        gradient_evaluations=state.gradient_evaluations + trained.steps * experiment.rule.evaluations_per_step,
     )
     training_seconds = time.perf_counter() - began
 
@@ -153,10 +132,11 @@ def _train_on_task(experiment: Experiment, state: State, index: int) -> TaskResu
         values = values.to("cpu", torch.float64)
         return torch.where(after.diverged | values.isnan(), otherwise, values)
 
-    test = counted(evaluate(experiment.model, after.params, feed.test()), chance)
+    turned = steps.turned(after.params, feed)
+    test = counted(evaluate(experiment.model, turned, feed.test()), chance)
     validation = None
     if experiment.tasks.has_validation:
-        validation = counted(evaluate(experiment.model, after.params, feed.validation()), chance)
+        validation = counted(evaluate(experiment.model, turned, feed.validation()), chance)
     return TaskResult(
         task=index,
         name=task.name,
@@ -174,66 +154,15 @@ def _with_row(rows: Tensor, row: Tensor | None) -> Tensor:
     return rows if row is None else torch.cat([rows, row.unsqueeze(0)])
 
 
-def _each(
-    experiment: Experiment,
-    params: Tensors,
-    states: tuple[Tensors, ...],
-    act: Callable[[Intervention, Tensors, Tensors], tuple[Tensors, Tensors]],
+def _bounded(
+    experiment: Experiment, index: int, params: Tensors, states: tuple[Tensors, ...]
 ) -> tuple[Tensors, tuple[Tensors, ...]]:
-    """Lets every intervention act in turn; each gets the parameters that the one before it left."""
+    """What every intervention does in turn before task `index`; each gets the parameters that the one before it left."""
     acted = []
     for intervention, before in zip(experiment.interventions, states, strict=True):
-        params, after = act(intervention, params, before)
+        params, after = intervention.before_task(index, params, before)
         acted.append(after)
     return params, tuple(acted)
-
-
-@dataclass(frozen=True)
-class _Trained:
-    """What one task's training leaves: new tensors, online measures [lane], lanes diverged by now [lane]."""
-
-    params: Tensors
-    memory: Tensors
-    states: tuple[Tensors, ...]
-    online_accuracy: Tensor
-    online_loss: Tensor
-    diverged: Tensor
-    gradient_evaluations: int
-
-
-def _train(
-    experiment: Experiment,
-    feed: Feed,
-    index: int,
-    params: Tensors,
-    memory: Tensors,
-    states: tuple[Tensors, ...],
-    diverged: Tensor,
-) -> _Trained:
-    """All passes over the task's images. Lanes that have diverged are computed along and thrown away by the caller."""
-    hits = torch.zeros(len(experiment.seeds), dtype=torch.int64, device=experiment.device)
-    losses = torch.zeros(len(experiment.seeds), dtype=torch.float64, device=experiment.device)
-    steps = 0
-    for inputs, labels in feed.minibatches(experiment.seeds, index, experiment.batch_size, experiment.passes):
-        gradient_at = MinibatchGradient(
-            experiment.model, inputs, labels, tuple(zip(experiment.interventions, states, strict=True))
-        )
-        params, memory, seen = experiment.rule.step(params, memory, gradient_at)
-        params, states = _each(experiment, params, states, lambda part, p, state: part.after_step(p, state))
-        hits += metrics.correct(seen.logits, labels)
-        losses += seen.losses.sum(dim=1)
-        steps += 1
-    images = feed.train_count * experiment.passes
-    sound = losses.isfinite() & finite(params)
-    return _Trained(
-        params,
-        memory,
-        states,
-        hits.to(torch.float64) / images,
-        losses / images,
-        diverged | ~sound.cpu(),
-        steps * experiment.rule.evaluations_per_step,
-    )
 
 
 def evaluate(model: Model, params: Tensors, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:

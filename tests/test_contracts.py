@@ -11,8 +11,9 @@ from torch import Tensor
 
 from study import parts, schema
 from study.config import StrictSettings, StudyError
-from study.contracts import Dataset, Intervention
-from study.lanes import Tensors
+from study.contracts import Dataset, DirectModel, Intervention
+from study.gradients import MinibatchGradient
+from study.lanes import Tensors, per_lane
 
 PARTS = [(kind, name) for kind in parts.KINDS for name in parts.names(kind)]
 SIGNATURES = {
@@ -200,8 +201,8 @@ def test_a_model_returns_logits_and_the_activations_of_its_hidden_layers(name):
         assert (lanes, batch) == (3, BATCH)
         assert layer.incoming
         for key in layer.incoming:
-            assert params[key].shape[-1] == units
-        assert params[layer.outgoing].shape[1] == units
+            assert params[key].shape[1] == units
+        assert params[layer.outgoing].shape[-1] == units
 
 
 def without(params: Tensors, key: str, axis: int, unit: int, value: float | None = 0.0) -> Tensors:
@@ -223,8 +224,8 @@ def test_a_hidden_unit_acts_through_its_outgoing_weights_and_nothing_else(name):
         unit = int(hidden[index].sum((0, 1)).argmax())
         fed_otherwise = params
         for key in layer.incoming:
-            fed_otherwise = without(fed_otherwise, key, -1, unit, None)
-        cut, cut_and_fed_otherwise = (without(start, layer.outgoing, 1, unit) for start in (params, fed_otherwise))
+            fed_otherwise = without(fed_otherwise, key, 1, unit, None)
+        cut, cut_and_fed_otherwise = (without(start, layer.outgoing, -1, unit) for start in (params, fed_otherwise))
         expected, found = model.forward(cut, inputs)[0], model.forward(cut_and_fed_otherwise, inputs)[0]
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
         whole, changed = model.forward(params, inputs)[0], model.forward(fed_otherwise, inputs)[0]
@@ -242,7 +243,7 @@ def test_the_incoming_weights_of_a_hidden_unit_feed_that_unit_and_no_other_of_it
         unit = int(hidden[index].sum((0, 1)).argmax())
         silent = params
         for key in layer.incoming:
-            silent = without(silent, key, -1, unit)
+            silent = without(silent, key, 1, unit)
         _, found = model.forward(silent, inputs)
         assert not found[index][:, :, unit].any(), "a unit that nothing feeds is 0"
         others = torch.arange(hidden[index].shape[2]) != unit
@@ -280,12 +281,85 @@ def test_a_model_changes_nothing_that_it_is_given(name):
     assert all(torch.equal(value, kept[key]) for key, value in params.items())
 
 
+def direct(name) -> DirectModel:
+    """The network, if it knows its own gradient."""
+    model = network(name)
+    if not isinstance(model, DirectModel):
+        pytest.skip("it is differentiated by autograd")
+    return model
+
+
+@each("models")
+@pytest.mark.parametrize("batch", [1, BATCH, 200])
+@tiny.float64()
+def test_a_model_that_knows_its_gradient_agrees_with_autograd(name, batch):
+    """At the parameters, displaced along the gradient, and in all that a rule may do with a gradient."""
+    model = direct(name)
+    params, inputs = model.initial(SEEDS), draw(3, batch, FEATURES).double()
+    labels = torch.randint(0, OUTPUTS, (3, batch), generator=torch.Generator().manual_seed(1))
+    scale, weight = torch.tensor([0.3, 0.0, -2.0]), torch.tensor([1.5, 0.25, -1.0])
+    ours, theirs = model.gradient_function(inputs, labels), MinibatchGradient(model, inputs, labels)
+    before = {key: value.clone() for key, value in params.items()}
+    seen, known = ours(params), theirs(params)
+    there, known_there = (
+        gradient_at.displaced(params, at, scale) for gradient_at, at in ((ours, seen), (theirs, known))
+    )
+    assert all(torch.equal(value, before[key]) for key, value in params.items()), "asking changes nothing"
+    mixed = seen.gradient.combined(scale, there.gradient, weight)
+    known_mixed = known.gradient.combined(scale, known_there.gradient, weight)
+    for mine, expected in ((seen, known), (there, known_there)):
+        torch.testing.assert_close(mine.logits, expected.logits, rtol=1e-12, atol=1e-12)
+    for mine, expected in (
+        (seen.gradient, known.gradient),
+        (there.gradient, known_there.gradient),
+        (mixed, known_mixed),
+    ):
+        torch.testing.assert_close(mine.norm(), expected.norm(), rtol=1e-10, atol=1e-12)
+        moved = {key: value.clone() for key, value in params.items()}
+        mine.add_to(moved, scale)
+        written, wanted = mine.tensors(), expected.tensors()
+        assert written.keys() == wanted.keys() == params.keys()
+        for key, value in params.items():
+            torch.testing.assert_close(written[key], wanted[key], rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(moved[key], value + per_lane(scale, value) * wanted[key], rtol=1e-10, atol=1e-12)
+    (_, product), (_, known_product) = ours.with_hessian_product(params), theirs.with_hessian_product(params)
+    for key, value in known_product.tensors().items():
+        torch.testing.assert_close(product.tensors()[key], value, rtol=1e-10, atol=1e-12)
+
+
+@each("models")
+@tiny.float64()
+def test_reordered_weights_take_the_features_as_they_come(name):
+    model = direct(name)
+    params, inputs = model.initial(SEEDS), draw(3, BATCH, FEATURES).double()
+    order = torch.stack([torch.randperm(FEATURES, generator=torch.Generator().manual_seed(lane)) for lane in range(3)])
+    moved = inputs.gather(2, order.unsqueeze(1).expand(inputs.shape))
+    turned = model.reorder_features(params, order)
+    expected, found = model.forward(params, moved)[0], model.forward(turned, inputs)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert not torch.equal(model.forward(params, inputs)[0], expected)
+    back = model.reorder_features(turned, order.argsort(dim=1))
+    assert all(torch.equal(back[key], value) for key, value in params.items())
+    for key, value in turned.items():
+        assert torch.equal(model.reorder_features({key: params[key]}, order)[key], value), "a part of them alone"
+
+
+@each("models")
+def test_a_model_takes_inputs_that_all_lanes_share(name):
+    model = network(name)
+    params, inputs = model.initial(SEEDS), draw(1, BATCH, FEATURES)
+    shared, hidden = model.forward(params, inputs)
+    apart, hidden_apart = model.forward(params, inputs.expand(3, -1, -1))
+    for ours, theirs in zip((shared, *hidden), (apart, *hidden_apart), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_an_mlp_without_hidden_layers_is_a_linear_classifier():
     model = tiny.mlp(FEATURES, OUTPUTS, [])
     params, inputs = model.initial(SEEDS), draw(3, BATCH, FEATURES)
     logits, hidden = model.forward(params, inputs)
     assert (model.hidden_layers, hidden) == ((), [])
-    torch.testing.assert_close(logits, inputs @ params["0/weight"] + params["0/bias"].unsqueeze(1))
+    torch.testing.assert_close(logits, inputs @ params["0/weight"].mT + params["0/bias"].unsqueeze(1))
 
 
 def test_an_mlp_starts_as_torch_linear_does():

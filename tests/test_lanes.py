@@ -5,24 +5,26 @@ import pytest
 import torch
 from hypothesis import given
 
-from study.lanes import add, finite, generator, lerp, norm, per_lane, select
+from study.lanes import add, finite, generator, multiply, norm, per_lane, reciprocal, select
 
 FINITE = st.floats(-1e6, 1e6, width=32)
 
 
-@given(st.lists(st.tuples(FINITE, FINITE), min_size=1, max_size=20))
-def test_lerp_at_weight_1_is_exact_and_at_weight_0_too(pairs):
-    start, end = (torch.tensor([list(side)], dtype=torch.float32) for side in zip(*pairs, strict=True))
-    assert torch.equal(lerp({"w": start}, {"w": end}, torch.ones(1))["w"], end)
-    assert torch.equal(lerp({"w": start}, {"w": end}, torch.zeros(1))["w"], start)
+def test_multiply_scales_each_lane_by_its_own_number_and_in_place():
+    tensors = {"a": torch.ones(2, 3), "b": torch.ones(2)}
+    places = {name: value.data_ptr() for name, value in tensors.items()}
+    multiply(tensors, torch.tensor([2.0, -1.0]))
+    assert tensors["a"].tolist() == [[2.0] * 3, [-1.0] * 3]
+    assert tensors["b"].tolist() == [2.0, -1.0]
+    assert {name: value.data_ptr() for name, value in tensors.items()} == places
 
 
-@given(st.floats(-3, 5, width=32))
-def test_lerp_blends_and_extrapolates_with_a_weight_for_each_lane(weight):
-    start, end = torch.tensor([[1.0, -2.0]] * 2), torch.tensor([[3.0, 5.0]] * 2)
-    blend = lerp({"w": start}, {"w": end}, torch.tensor([weight, 0.5]))["w"]
-    torch.testing.assert_close(blend[0], (1 - weight) * start[0] + weight * end[0])
-    torch.testing.assert_close(blend[1], torch.tensor([2.0, 1.5]))
+@given(FINITE)
+def test_the_reciprocal_of_0_is_0_and_that_of_what_is_not_finite_is_seen(length):
+    found = reciprocal(torch.tensor([length, 0.0, torch.inf, torch.nan]))
+    assert found[0] == (1 / torch.tensor(length) if length else 0)
+    assert found[1] == found[2] == 0
+    assert found[3].isnan()
 
 
 def test_the_norm_is_that_of_all_tensors_of_a_lane_together():

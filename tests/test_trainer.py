@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from study import metrics
-from study.contracts import Intervention, Rule
+from study.contracts import Experiment, Intervention, Rule
 from study.feed import Feed
 from study.lanes import Tensors
-from study.trainer import Experiment, evaluate, initial_state, train
+from study.trainer import evaluate, initial_state, train
 
 CHANCE = {"permuted_pixels": 1 / 4, "class_pairs": 1 / 2}
 BOTH = {"l2_init": {"strength": 0.01}, "shrink_and_perturb": {}}
@@ -127,7 +127,7 @@ def test_a_lane_with_a_non_finite_loss_has_diverged_even_if_its_weights_are_fini
     class InfiniteLoss(PoisonedRule):
         def step(self, params: Tensors, memory: Tensors, gradient_at) -> tuple:
             params, memory, seen = self.rule.step(params, memory, gradient_at)
-            seen.losses[self.lane, 0] = self.poison
+            seen.logits[self.lane, 0] = self.poison
             return params, memory, seen
 
     (result,) = tiny.results(replace(plan, rule=InfiniteLoss(plan.rule, 1, 0, poison, [])))
@@ -160,7 +160,7 @@ def test_evaluate_gives_nan_for_the_lane_with_a_non_finite_logit_only():
 def logits_of_a_plain_network(params: Tensors, lane: int, x: Tensor) -> Tensor:
     last = len(params) // 2 - 1
     for i in range(last + 1):
-        x = x @ params[f"{i}/weight"][lane] + params[f"{i}/bias"][lane]
+        x = x @ params[f"{i}/weight"][lane].T + params[f"{i}/bias"][lane]
         x = x if i == last else x.clamp(min=0)
     return x
 
@@ -169,7 +169,7 @@ def logits_of_a_plain_network(params: Tensors, lane: int, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("passes", [1, 3])
 def test_online_measures_equal_a_recount_image_by_image_before_each_update(tasks, passes):
     plan = tiny.experiment("sgd", tasks=tasks, passes=passes, batch_size=4, task_settings={"count": 1})
-    batches = list(Feed(plan.dataset, plan.tasks.task(0), "cpu").minibatches(plan.seeds, 0, 4, passes))
+    batches = tiny.minibatches(plan, 0, size=4, passes=passes)
     seen: list[Tensors] = []
 
     class Watching:
@@ -179,10 +179,10 @@ def test_online_measures_equal_a_recount_image_by_image_before_each_update(tasks
             return plan.rule.initial_memory(params)
 
         def step(self, params: Tensors, memory: Tensors, gradient_at) -> tuple:
-            seen.append(params)
+            seen.append({name: value.clone() for name, value in params.items()})
             return plan.rule.step(params, memory, gradient_at)
 
-    (result,) = tiny.results(replace(plan, rule=Watching()))
+    (result,) = tiny.results(replace(tiny.plainly(plan), rule=Watching()))
     assert len(seen) == len(batches)
     for lane in range(3):
         hits, loss, images = 0, 0.0, 0
@@ -211,7 +211,7 @@ def test_accuracies_are_those_of_the_weights_after_the_task_on_the_tasks_own_ima
                     result.validation_accuracy,
                 ),
             ):
-                x = images[chosen][:, task.pixel_order[lane]].float() / 255
+                x = images[chosen][:, task.pixel_order[lane]].float() * (1 / 255)
                 guess = logits_of_a_plain_network(result.state.params, lane, x).argmax(1)
                 assert float(found[lane]) == pytest.approx(float((guess == labels[chosen]).double().mean()))
 
@@ -234,12 +234,12 @@ def test_every_image_is_used_once_in_each_pass_and_the_last_minibatch_may_be_sma
     task = plan.tasks.task(0)
     images = task.train.shape[1]
     assert images == 36
-    batches = list(Feed(plan.dataset, task, "cpu").minibatches(plan.seeds, 0, size, 2))
+    batches = tiny.minibatches(plan, 0, size=size, passes=2)
     one_pass = [size] * (images // size) + ([images % size] if images % size else [])
     assert [inputs.shape[1] for inputs, _ in batches] == one_pass * 2
     passes = [torch.cat([x for x, _ in part], 1) for part in (batches[: len(one_pass)], batches[len(one_pass) :])]
     for lane in range(3):
-        pictures = plan.dataset.train_images[task.train[lane]][:, task.pixel_order[lane]].float() / 255
+        pictures = plan.dataset.train_images[task.train[lane]][:, task.pixel_order[lane]].float() * (1 / 255)
         expected = sorted(pictures.tolist())
         for inputs in passes:
             assert sorted(inputs[lane].tolist()) == expected
@@ -251,8 +251,7 @@ def test_the_order_of_the_images_differs_between_seeds_and_tasks():
     plan = tiny.experiment(images=images, task_settings={"validation_fraction": 0.0})
     orders = set()
     for index in range(3):
-        feed = Feed(images, plan.tasks.task(index), "cpu")
-        ((inputs, _),) = feed.minibatches(plan.seeds, index, 48, 1)
+        ((inputs, _),) = tiny.minibatches(plan, index, size=48)
         orders |= {tuple(lane) for lane in inputs[:, :, 0].tolist()}
     assert len(orders) == 9
 
@@ -269,7 +268,7 @@ def test_a_small_last_minibatch_changes_the_weights():
             return {}
 
         def step(self, params: Tensors, memory: Tensors, gradient_at) -> tuple:
-            stopped.append(params)
+            stopped.append({name: value.clone() for name, value in params.items()})
             return plan.rule.step(params, memory, gradient_at)
 
     (result,) = tiny.results(replace(plan, rule=Watching()))

@@ -7,16 +7,15 @@ import pytest
 import pytorch_optimizer
 import tiny
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from study import checkpoint
-from study.contracts import Task
-from study.feed import Feed
+from study.contracts import Experiment, Task
 from study.gradients import MinibatchGradient
 from study.lanes import generator
-from study.trainer import Experiment, initial_state, train
+from study.trainer import initial_state, train
 
 SEEDS = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=3, unique=True)
 WIDTHS = st.lists(st.integers(1, 9), max_size=3)
@@ -89,9 +88,9 @@ def network(params: dict[str, Tensor], lane: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for i in range(len(params) // 2):
         weight, bias = params[f"{i}/weight"][lane], params[f"{i}/bias"][lane]
-        linear = nn.Linear(*weight.shape)
+        linear = nn.Linear(*weight.T.shape)
         with torch.no_grad():
-            linear.weight.copy_(weight.T)
+            linear.weight.copy_(weight)
             linear.bias.copy_(bias)
         layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
@@ -100,14 +99,14 @@ def network(params: dict[str, Tensor], lane: int) -> nn.Sequential:
 def weights(net: nn.Sequential) -> dict[str, Tensor]:
     """The weights of a network under the names of the stack."""
     linears = [layer for layer in net if isinstance(layer, nn.Linear)]
-    return {f"{i}/weight": layer.weight.detach().T for i, layer in enumerate(linears)} | {
+    return {f"{i}/weight": layer.weight.detach() for i, layer in enumerate(linears)} | {
         f"{i}/bias": layer.bias.detach() for i, layer in enumerate(linears)
     }
 
 
 def pictures(images: Tensor, chosen: Tensor, task: Task, lane: int) -> Tensor:
     """The chosen images as the network of a lane is to see them, the plain way."""
-    x = images[chosen].float() / 255
+    x = images[chosen].float() * (1 / 255)
     return (x if task.pixel_order is None else x[:, task.pixel_order[lane]]).to(torch.get_default_dtype())
 
 
@@ -146,14 +145,15 @@ def plain_run(plan: Experiment, make_step) -> list[dict]:
 
 def assert_twins(plan: Experiment, make_step, tolerance: dict[str, float] = EQUAL_BUT_FOR_ROUNDING) -> None:
     """The experiment equals the plain loop, in every measure of every task and in the last weights."""
-    plan = tiny.in_float64(plan)
-    stack = tiny.results(plan)
-    for lane, run in enumerate(plain_run(plan, make_step)):
-        for name, value in run["weights"].items():
-            torch.testing.assert_close(stack[-1].state.params[name][lane], value, **tolerance)
-        for measure in tiny.MEASURES:
-            ours = torch.stack([getattr(result, measure)[lane] for result in stack])
-            torch.testing.assert_close(ours, torch.tensor(run[measure]), **tolerance)
+    runs = plain_run(tiny.in_float64(plan), make_step)
+    for plain in (True, False):
+        stack = tiny.results(tiny.in_float64(plan, plain=plain))
+        for lane, run in enumerate(runs):
+            for name, value in run["weights"].items():
+                torch.testing.assert_close(stack[-1].state.params[name][lane], value, **tolerance)
+            for measure in tiny.MEASURES:
+                ours = torch.stack([getattr(result, measure)[lane] for result in stack])
+                torch.testing.assert_close(ours, torch.tensor(run[measure]), **tolerance)
 
 
 def with_closure(net: nn.Module, optimizer, *, gradient_first: bool, extra_loss=lambda: 0.0):
@@ -288,9 +288,9 @@ def minibatch(lanes: int, outputs: int, seed: int, widths: list[int]) -> tuple[M
 @tiny.float64()
 def test_gnp_tends_to_the_exact_penalty_as_r_tends_to_0(seed, outputs, widths, penalty):
     gradient_at, params = minibatch(2, outputs, seed, widths)
-    exact, _, _ = tiny.rule("gnp", 2, **{"lambda": penalty, "r": 0.0}).step(params, {}, gradient_at)
-    near, _, _ = tiny.rule("gnp", 2, **{"lambda": penalty, "r": 1e-6}).step(params, {}, gradient_at)
-    plain, _, _ = tiny.rule("sgd", 2).step(params, {}, gradient_at)
+    exact, _, _ = tiny.step(tiny.rule("gnp", 2, **{"lambda": penalty, "r": 0.0}), params, {}, gradient_at)
+    near, _, _ = tiny.step(tiny.rule("gnp", 2, **{"lambda": penalty, "r": 1e-6}), params, {}, gradient_at)
+    plain, _, _ = tiny.step(tiny.rule("sgd", 2), params, {}, gradient_at)
     gap = max(float((exact[name] - near[name]).abs().max()) for name in params)
     effect = max(float((exact[name] - plain[name]).abs().max()) for name in params)
     assert gap < 1e-3 * effect + 1e-9
@@ -371,8 +371,7 @@ def test_a_trial_with_a_diverged_lane_resumes_bit_by_bit(tmp_path):
 
 def batches(plan: Experiment, index: int) -> list[tuple[Tensor, Tensor]]:
     """The minibatches of a task."""
-    feed = Feed(plan.dataset, plan.tasks.task(index), "cpu")
-    return list(feed.minibatches(plan.seeds, index, plan.batch_size, plan.passes))
+    return tiny.minibatches(plan, index)
 
 
 def test_the_feed_permutes_pixels_the_plain_way():
@@ -399,18 +398,17 @@ def test_permuting_pixels_is_permuting_the_rows_of_the_first_layer(features, uni
     torch.testing.assert_close(x[:, p] @ w, x @ w[torch.argsort(p)], rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=10)
-@given(SEEDS, WIDTHS)
+@pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
+@pytest.mark.parametrize("tasks", ["permuted_pixels", "class_pairs"])
+@pytest.mark.parametrize("interventions", [{}, {"shrink_and_perturb": {}}, {"l2_init": {"strength": 0.01}}])
 @tiny.float64()
-def test_a_network_on_permuted_pixels_equals_one_with_permuted_rows_on_plain_pixels(seeds, widths):
-    plan = tiny.in_float64(tiny.experiment(seeds=tuple(seeds), widths=tuple(widths)))
-    task = plan.tasks.task(0)
-    params = plan.model.initial(plan.seeds)
-    inverse = task.pixel_order.argsort(dim=1).unsqueeze(2).expand(params["0/weight"].shape)
-    rows = params | {"0/weight": params["0/weight"].gather(1, inverse)}
-    plain = Feed(plan.dataset, replace(task, pixel_order=None), "cpu")
-    moved = Feed(plan.dataset, task, "cpu")
-    for (x, _), (permuted, _) in zip(plain.test(), moved.test(), strict=True):
-        ours, _ = plan.model.forward(params, permuted)
-        theirs, _ = plan.model.forward(rows, x)
-        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+def test_the_fast_way_equals_the_plain_way(optimizer, tasks, interventions):
+    """The model's own gradient on pixels as they come, and autograd on pixels that were moved."""
+    plan = tiny.experiment(optimizer, tasks=tasks, interventions=interventions, passes=2)
+    pairs = zip(tiny.results(tiny.in_float64(plan)), tiny.results(tiny.in_float64(plan, plain=True)), strict=True)
+    for ours, theirs in pairs:
+        for measure in tiny.MEASURES:
+            torch.testing.assert_close(getattr(ours, measure), getattr(theirs, measure), **EQUAL_BUT_FOR_ROUNDING)
+        expected = tiny.state_tensors(theirs.state)
+        for name, value in tiny.state_tensors(ours.state).items():
+            torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}")

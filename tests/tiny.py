@@ -11,9 +11,10 @@ from torch import Tensor
 from study import data, parts
 from study import experiment as experiment_of
 from study.config import TrialConfig
-from study.contracts import Dataset, Model
+from study.contracts import Dataset, Experiment, Model
+from study.feed import Feed
 from study.lanes import Tensors
-from study.trainer import Experiment, TaskResult, train
+from study.trainer import TaskResult, train
 
 FEATURES = 9
 
@@ -95,6 +96,13 @@ def experiment(
     )
 
 
+def minibatches(plan: Experiment, index: int, *, size: int | None = None, passes: int | None = None):
+    """Inputs and labels of each step of a task, the pixels moved."""
+    feed = Feed(plan.dataset, plan.tasks.task(index), plan.device)
+    choices = feed.choices(plan.seeds, index, size or plan.batch_size, passes or plan.passes)
+    return [feed.minibatch(chosen) for chosen in choices]
+
+
 def built(config: TrialConfig) -> Experiment:
     """The parts of a trial on a data set that is always there."""
     return experiment_of.build(config, experiment_of.load_dataset(config, Path("nowhere")))
@@ -112,21 +120,55 @@ def float64() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Float64Model:
-    """A model whose inputs are cast to float64; its parameters are, when they are made within `float64()`."""
+class PlainModel:
+    """A model that does not know its own gradient, and cannot take pixels in another order."""
 
     model: Model
 
-    def __getattr__(self, name: str):
-        return getattr(self.model, name)
+    @property
+    def hidden_layers(self):
+        return self.model.hidden_layers
+
+    def initial(self, seeds: tuple[int, ...]) -> Tensors:
+        return self.model.initial(seeds)
+
+    def forward(self, params: Tensors, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return self.model.forward(params, inputs)
+
+
+@dataclass(frozen=True)
+class PlainFloat64Model(PlainModel):
+    """The same with inputs cast to float64; its parameters are, when they are made within `float64()`."""
 
     def forward(self, params: Tensors, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         return self.model.forward(params, inputs.to(torch.float64))
 
 
-def in_float64(plan: Experiment) -> Experiment:
+@dataclass(frozen=True)
+class Float64Model(PlainFloat64Model):
+    """The same, and it knows all that the model knows."""
+
+    def gradient_function(self, inputs: Tensor, labels: Tensor):
+        return self.model.gradient_function(inputs.to(torch.float64), labels)
+
+    def reorder_features(self, params: Tensors, order: Tensor) -> Tensors:
+        return self.model.reorder_features(params, order)
+
+
+def plainly(plan: Experiment) -> Experiment:
+    """The same experiment by autograd and with the pixels moved."""
+    return replace(plan, model=PlainModel(plan.model))
+
+
+def in_float64(plan: Experiment, *, plain: bool = False) -> Experiment:
     """The same experiment with a network that computes in float64."""
-    return replace(plan, model=Float64Model(plan.model))
+    return replace(plan, model=(PlainFloat64Model if plain else Float64Model)(plan.model))
+
+
+def step(rule, params: Tensors, memory: Tensors, gradient_at):
+    """A step of a rule that leaves what it is given as it is."""
+    params, memory = ({name: value.clone() for name, value in tensors.items()} for tensors in (params, memory))
+    return rule.step(params, memory, gradient_at)
 
 
 def results(plan: Experiment, start=None) -> list[TaskResult]:

@@ -29,8 +29,9 @@ from torch import Tensor
 
 from study import schema
 from study.config import StrictSettings
-from study.contracts import Evaluation, GradientFunction
-from study.lanes import Tensors, add, lerp, norm
+from study.contracts import Evaluation, Gradient, GradientFunction
+from study.gradients import DenseGradient
+from study.lanes import Tensors, multiply, reciprocal
 
 LARGEST = 1e30
 """Bound of what a setting may be, well within float32, which the networks are trained in."""
@@ -56,6 +57,7 @@ class BlendedRule:
         radius: r, [lane], above 0 unless the rule is exact.
         penalty: lambda of the exact penalty, [lane]; None when the rule is a blend.
         sharpness: whether any lane needs the second gradient.
+        mixed: whether any lane blends the two gradients, rather than taking the second alone.
         momentous, decaying: whether any lane has momentum, weight decay.
     """
 
@@ -66,6 +68,7 @@ class BlendedRule:
     radius: Tensor
     penalty: Tensor | None
     sharpness: bool
+    mixed: bool
     momentous: bool
     decaying: bool
 
@@ -90,31 +93,33 @@ class BlendedRule:
     def step(
         self, params: Tensors, memory: Tensors, gradient_at: GradientFunction
     ) -> tuple[Tensors, Tensors, Evaluation]:
-        """One step of the equation; see the package. A buffer of zeros makes the first `m = d`, as torch's does."""
+        """One step of the equation, in place; see the package. A buffer of zeros makes the first `m = d`, as torch's does."""
         update, seen = blended_gradient(gradient_at, params, self)
-        if self.decaying:
-            update = add(update, params, self.weight_decay)
         if memory:
-            memory = add(update, memory, self.momentum)
-            update = memory
-        return add(params, update, -self.lr), memory, seen
+            multiply(memory, self.momentum)
+            update.add_to(memory, torch.ones_like(self.lr))
+            if self.decaying:
+                DenseGradient(params).add_to(memory, self.weight_decay)
+            DenseGradient(memory).add_to(params, -self.lr)
+        else:
+            if self.decaying:
+                multiply(params, 1 - self.lr * self.weight_decay)
+            update.add_to(params, -self.lr)
+        return params, memory, seen
 
 
-def blended_gradient(gradient_at: GradientFunction, params: Tensors, rule: BlendedRule) -> tuple[Tensors, Evaluation]:
+def blended_gradient(gradient_at: GradientFunction, params: Tensors, rule: BlendedRule) -> tuple[Gradient, Evaluation]:
     """G of the package's equation, and the evaluation at `params`."""
     if rule.penalty is not None:
         seen, product = gradient_at.with_hessian_product(params)
-        return add(seen.gradient, product, rule.penalty), seen
+        return seen.gradient.combined(torch.ones_like(rule.penalty), product, rule.penalty), seen
     seen = gradient_at(params)
     if not rule.sharpness:
         return seen.gradient, seen
-    uphill = add(params, seen.gradient, rule.radius * reciprocal(norm(seen.gradient)))
-    return lerp(seen.gradient, gradient_at(uphill).gradient, rule.blend), seen
-
-
-def reciprocal(length: Tensor) -> Tensor:
-    """1 / length, and 0 where length is 0. A non-finite length stays visible as a non-finite or zero result."""
-    return torch.where(length == 0, torch.zeros_like(length), 1 / length)
+    uphill = gradient_at.displaced(params, seen, rule.radius * reciprocal(seen.gradient.norm()))
+    if not rule.mixed:
+        return uphill.gradient, seen
+    return seen.gradient.combined(1 - rule.blend, uphill.gradient, rule.blend), seen
 
 
 def constant_rule(
@@ -139,6 +144,7 @@ def constant_rule(
         radius=fill(radius),
         penalty=None if penalty is None else fill(penalty),
         sharpness=blend != 0 or penalty is not None,
+        mixed=blend != 1,
         momentous=settings.momentum != 0,
         decaying=settings.weight_decay != 0,
     )

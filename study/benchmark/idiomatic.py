@@ -1,0 +1,127 @@
+"""The same training written the usual way, one seed at a time: what the lanes are compared with.
+
+Two ways to feed it: a torchvision data set with transforms behind a DataLoader, as tutorials have it, and tensors that lie
+in memory on the device.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from study.contracts import Dataset
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the equation in `study.optimizers`: the blend a, and the radius r where a is not 0."""
+
+    name: str
+    blend: float
+    radius: float
+
+
+def network(features: int, widths: tuple[int, ...], outputs: int) -> nn.Sequential:
+    """Fully connected with ReLU."""
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in zip((features, *widths), (*widths, outputs), strict=True):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def step(net: nn.Sequential, optimizer: torch.optim.Optimizer, method: Method, x: Tensor, y: Tensor) -> Tensor:
+    """One step of torch.optim with the gradient of the method; the logits before it."""
+    optimizer.zero_grad()
+    logits: Tensor = net(x)
+    cross_entropy(logits, y).backward()
+    if method.blend:
+        _second_gradient(net, method, x, y)
+    optimizer.step()
+    return logits.detach()
+
+
+def _second_gradient(net: nn.Sequential, method: Method, x: Tensor, y: Tensor) -> None:
+    """Uphill, the gradient there, and back: the two steps of the usual SAM."""
+    params = list(net.parameters())
+    here = [param.grad.clone() for param in params if param.grad is not None]
+    with torch.no_grad():
+        norm = torch.stack([gradient.norm() for gradient in here]).norm()
+        uphill = [gradient * (method.radius / norm) for gradient in here]
+        for param, way in zip(params, uphill, strict=True):
+            param.add_(way)
+    net.zero_grad()
+    cross_entropy(net(x), y).backward()
+    with torch.no_grad():
+        for param, way, gradient in zip(params, uphill, here, strict=True):
+            param.sub_(way)
+            if method.blend != 1 and param.grad is not None:
+                param.grad.mul_(method.blend).add_(gradient, alpha=1 - method.blend)
+
+
+def trained(
+    net: nn.Sequential, method: Method, lr: float, minibatches: Iterable[tuple[Tensor, Tensor]], device: str
+) -> Tensor:
+    """A step for each minibatch; how many images were told right before the step on them."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr)
+    hits = torch.zeros((), dtype=torch.int64, device=device)
+    for images, labels in minibatches:
+        x, y = images.to(device), labels.to(device)
+        hits += (step(net, optimizer, method, x, y).argmax(1) == y).sum()
+    return hits
+
+
+def loader(dataset: Dataset, batch_size: int, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Minibatches without end as tutorials make them: pictures through transforms, one by one, shuffled by a DataLoader."""
+    from PIL import Image  # comes with torchvision
+    from torchvision import transforms
+    from torchvision.datasets import VisionDataset
+
+    side = round(dataset.train_images.shape[1] ** 0.5)
+
+    class Pictures(VisionDataset):  # type: ignore[misc]
+        """As torchvision.datasets.MNIST hands out its pictures."""
+
+        def __init__(self, transform: Callable[[Any], Tensor]) -> None:
+            super().__init__("", transform=transform)
+            self.data = dataset.train_images.cpu().view(-1, side, side)
+            self.targets = dataset.train_labels.cpu()
+
+        def __len__(self) -> int:
+            return len(self.data)
+
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            picture = Image.fromarray(self.data[index].numpy(), mode="L")
+            return self.transform(picture), int(self.targets[index])
+
+    permuted = transforms.Compose([transforms.ToTensor(), transforms.Lambda(lambda x: x.view(-1)[order])])
+    shuffled: Iterable[tuple[Tensor, Tensor]] = torch.utils.data.DataLoader(
+        Pictures(permuted), batch_size=batch_size, shuffle=True
+    )
+    return (minibatch for _ in cycle([None]) for minibatch in shuffled)
+
+
+def in_memory(
+    dataset: Dataset, batch_size: int, order: Tensor, draw: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Minibatches without end, cut out of tensors: pixels permuted and scaled beforehand, a new order in each pass."""
+    images, labels = dataset.train_images[:, order.to(dataset.train_images.device)].float() / 255, dataset.train_labels
+    while True:
+        shuffled = torch.randperm(len(images), generator=draw).to(images.device)
+        for chosen in shuffled.split(batch_size):
+            yield images[chosen], labels[chosen]
+
+
+def seconds(
+    net: nn.Sequential, method: Method, minibatches: Iterator[tuple[Tensor, Tensor]], steps: int, device: str
+) -> float:
+    """Time of so many steps."""
+    began = time.perf_counter()
+    int(trained(net, method, 0.01, islice(minibatches, steps), device))  # waits for the device
+    return time.perf_counter() - began
