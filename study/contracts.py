@@ -164,20 +164,24 @@ class GradientFunction(Protocol):
 
 @runtime_checkable
 class DirectModel(Model, Protocol):
-    """A model that knows its own gradient, and need not have the pixels of its images moved.
+    """A model that knows its own gradient, and need not have pixels moved, nor see those that are always 0.
 
-    A model may leave both out; it is then differentiated by autograd, on images whose pixels have been moved. The results
-    are the same but for rounding.
+    A model may leave this out; it is then differentiated by autograd, on whole images whose pixels have been moved. The
+    results are the same but for rounding.
     """
 
     def gradient_function(self, inputs: Tensor, labels: Tensor) -> GradientFunction:
         """The gradient of a minibatch's mean cross-entropy; inputs [lane, batch, feature], labels [lane, batch]."""
 
-    def reorder_features(self, params: Tensors, order: Tensor) -> Tensors:
-        """Parameters at which features `x` give what `x` taken in `order` [lane, feature] gives at `params`.
+    def take_features(self, params: Tensors, features: Tensor) -> Tensors:
+        """Parameters at which some inputs give what they give at `params` as those `features`, the others being 0.
 
-        `params` may also be a part of the parameters, or other tensors of their names and shapes.
+        `features` is int64 [lane, input], without repetition. `params` may also be a part of the parameters, or other
+        tensors of their names and shapes.
         """
+
+    def put_features(self, params: Tensors, features: Tensor, taken: Tensors) -> Tensors:
+        """What is in `taken`, and the rest of `params`: the inverse of `take_features`."""
 
 
 class Rule(Protocol):
@@ -190,6 +194,10 @@ class Rule(Protocol):
     @property
     def constants(self) -> dict[str, float]:
         """Numbers that the settings come down to, for the log: see `study.schema.RULE`."""
+
+    @property
+    def rests_where_flat(self) -> bool:
+        """Whether a weight, and the memory of it, stay as they are while the gradient is 0 there."""
 
     def initial_memory(self, params: Tensors) -> Tensors:
         """The memory before the first step, empty when the rule keeps none; see `Steps` on how to name its tensors."""

@@ -63,6 +63,7 @@ class MinibatchGradient:
     labels: Tensor
     interventions: tuple[tuple[Intervention, Tensors], ...] = ()
 
+    @torch.enable_grad()
     def __call__(self, params: Tensors) -> Evaluation:
         """The evaluation at `params`."""
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
@@ -74,6 +75,7 @@ class MinibatchGradient:
         """The evaluation at `params + scale * seen.gradient`."""
         return self(add(params, seen.gradient.tensors(), scale))
 
+    @torch.enable_grad()
     def with_hessian_product(self, params: Tensors) -> tuple[Evaluation, DenseGradient]:
         """The evaluation at `params` and `H g / |g|` there; the product is 0 in a lane whose gradient is 0."""
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}

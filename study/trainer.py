@@ -132,11 +132,11 @@ def _train_on_task(experiment: Experiment, steps: Steps, state: State, index: in
         values = values.to("cpu", torch.float64)
         return torch.where(after.diverged | values.isnan(), otherwise, values)
 
-    turned = steps.turned(after.params, feed)
-    test = counted(evaluate(experiment.model, turned, feed.test()), chance)
+    params = steps.seeing(after.params, feed)
+    test = counted(evaluate(experiment.model, params, feed.test()), chance)
     validation = None
     if experiment.tasks.has_validation:
-        validation = counted(evaluate(experiment.model, turned, feed.validation()), chance)
+        validation = counted(evaluate(experiment.model, params, feed.validation()), chance)
     return TaskResult(
         task=index,
         name=task.name,

@@ -328,20 +328,25 @@ def test_a_model_that_knows_its_gradient_agrees_with_autograd(name, batch):
 
 
 @each("models")
+@pytest.mark.parametrize("count", [1, 40, FEATURES])
 @tiny.float64()
-def test_reordered_weights_take_the_features_as_they_come(name):
+def test_a_model_that_takes_some_features_computes_what_it_computes_with_zeros_elsewhere(name, count):
     model = direct(name)
-    params, inputs = model.initial(SEEDS), draw(3, BATCH, FEATURES).double()
-    order = torch.stack([torch.randperm(FEATURES, generator=torch.Generator().manual_seed(lane)) for lane in range(3)])
-    moved = inputs.gather(2, order.unsqueeze(1).expand(inputs.shape))
-    turned = model.reorder_features(params, order)
-    expected, found = model.forward(params, moved)[0], model.forward(turned, inputs)[0]
+    params, inputs = model.initial(SEEDS), draw(3, BATCH, count).double()
+    shuffled = [torch.randperm(FEATURES, generator=torch.Generator().manual_seed(lane)) for lane in range(3)]
+    features = torch.stack(shuffled)[:, :count]
+    everything = torch.zeros(3, BATCH, FEATURES).scatter(2, features.unsqueeze(1).expand(inputs.shape), inputs)
+    taken = model.take_features(params, features)
+    expected, found = model.forward(params, everything)[0], model.forward(taken, inputs)[0]
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-    assert not torch.equal(model.forward(params, inputs)[0], expected)
-    back = model.reorder_features(turned, order.argsort(dim=1))
-    assert all(torch.equal(back[key], value) for key, value in params.items())
-    for key, value in turned.items():
-        assert torch.equal(model.reorder_features({key: params[key]}, order)[key], value), "a part of them alone"
+    for key, value in taken.items():
+        assert torch.equal(model.take_features({key: params[key]}, features)[key], value), "a part of them alone"
+    other = {key: draw(*value.shape, seed=3).double() for key, value in taken.items()}
+    together = model.put_features(params, features, other)
+    assert all(torch.equal(value, other[key]) for key, value in model.take_features(together, features).items())
+    rest = torch.stack(shuffled)[:, count:]
+    left, kept = model.take_features(together, rest), model.take_features(params, rest)
+    assert all(torch.equal(left[key], kept[key]) for key in params if taken[key].shape != params[key].shape)
 
 
 @each("models")

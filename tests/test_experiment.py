@@ -34,7 +34,7 @@ def test_a_configuration_becomes_the_experiment_that_it_describes():
     assert len(plan.interventions) == 1
     results = tiny.results(plan)
     assert [result.name for result in results] == ["0-1", "0-2"]
-    assert results[0].state.params["0/weight"].shape == (2, 784, 6)
+    assert results[0].state.params["0/weight"].shape == (2, 6, 784)
 
 
 def test_a_complete_configuration_trains_to_the_same_bits_as_the_short_one():

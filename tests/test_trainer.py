@@ -174,6 +174,7 @@ def test_online_measures_equal_a_recount_image_by_image_before_each_update(tasks
 
     class Watching:
         evaluations_per_step = 1
+        rests_where_flat = False
 
         def initial_memory(self, params: Tensors) -> Tensors:
             return plan.rule.initial_memory(params)
@@ -263,6 +264,7 @@ def test_a_small_last_minibatch_changes_the_weights():
 
     class Watching:
         evaluations_per_step = 1
+        rests_where_flat = False
 
         def initial_memory(self, params: Tensors) -> Tensors:
             return {}

@@ -151,8 +151,11 @@ class Float64Model(PlainFloat64Model):
     def gradient_function(self, inputs: Tensor, labels: Tensor):
         return self.model.gradient_function(inputs.to(torch.float64), labels)
 
-    def reorder_features(self, params: Tensors, order: Tensor) -> Tensors:
-        return self.model.reorder_features(params, order)
+    def take_features(self, params: Tensors, features: Tensor) -> Tensors:
+        return self.model.take_features(params, features)
+
+    def put_features(self, params: Tensors, features: Tensor, taken: Tensors) -> Tensors:
+        return self.model.put_features(params, features, taken)
 
 
 def plainly(plan: Experiment) -> Experiment:

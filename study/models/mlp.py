@@ -85,19 +85,29 @@ class MLP:
         """The gradient of a minibatch's mean cross-entropy, by the equations of this module."""
         return BackpropagatedGradient(self, inputs, labels)
 
-    def reorder_features(self, params: Tensors, order: Tensor) -> Tensors:
-        """The columns of the first weight moved, since `W x[order] = W[:, argsort(order)] x`; the rest as it is."""
-        back = order.argsort(dim=1).unsqueeze(1)
+    def take_features(self, params: Tensors, features: Tensor) -> Tensors:
+        """Those columns of the first weight, and the rest as it is."""
         return {
-            name: value.gather(2, back.expand_as(value)) if name == "0/weight" else value
+            name: value.gather(2, _columns(features, value)) if name == "0/weight" else value
             for name, value in params.items()
         }
+
+    def put_features(self, params: Tensors, features: Tensor, taken: Tensors) -> Tensors:
+        """The columns of the first weight put back."""
+        return {
+            name: value.scatter(2, _columns(features, value), taken[name]) if name == "0/weight" else taken[name]
+            for name, value in params.items()
+        }
+
+
+def _columns(features: Tensor, weight: Tensor) -> Tensor:
+    return features.unsqueeze(1).expand(-1, weight.shape[1], -1)
 
 
 def layer(params: Tensors, i: int, signal: Tensor) -> Tensor:
     """`W_i h + b_i`, [lane, out, image], of h [lane, in, image]; one h for all lanes may be [1, in, image]."""
     weight, bias = params[f"{i}/weight"], params[f"{i}/bias"]
-    if len(signal) == len(weight):
+    if signal.shape[0] == weight.shape[0]:
         return torch.baddbmm(bias.unsqueeze(2), weight, signal)
     return torch.addmm(bias.flatten().unsqueeze(1), weight.flatten(0, 1), signal[0]).view(*bias.shape, -1)
 
@@ -139,7 +149,9 @@ class BackpropagatedGradient(MinibatchGradient):
         outputs: list[Tensor] = []
         for i in range(self.model.depth):
             if i:
-                signals.append(Signal(outputs[-1].relu()))
+                signals.append(
+                    Signal(outputs[-1].relu() if i == 1 else outputs[-1].relu_())
+                )  # the first is asked for again
             if displacement is None:
                 outputs.append(layer(params, i, signals[i].values))
             else:
@@ -150,15 +162,15 @@ class BackpropagatedGradient(MinibatchGradient):
             back = torch.bmm(params[f"{i}/weight"].mT, errors[0])
             if displacement is not None:
                 back += displacement.layers[i].displaces_back(errors[0], displacement.scale)
-            errors.insert(0, torch.ops.aten.threshold_backward(back, signals[i].values, 0))
+            errors.insert(0, _where_positive(back, signals[i].values))
         return Backpropagated(self._gradient(signals, errors), outputs[-1].mT, outputs[0])
 
     def _last_errors(self, logits: Tensor) -> Tensor:
         """(softmax - unit vector of the label) / batch size, [lane, output, batch]."""
         errors = logits.softmax(dim=1)
         labels = self.labels.unsqueeze(1)
-        errors.scatter_add_(1, labels, errors.new_full((), -1).expand(labels.shape))
-        return errors.div_(labels.shape[2])
+        errors.scatter_add_(1, labels, errors.new_full(labels.shape, -1))
+        return errors.mul_(1 / labels.shape[2])
 
     def _gradient(self, signals: list[Signal], errors: list[Tensor]) -> Gradient:
         layers = zip(signals, errors, strict=True)
@@ -166,6 +178,12 @@ class BackpropagatedGradient(MinibatchGradient):
             tuple(OuterProduct(f"{i}/weight", f"{i}/bias", signal, error) for i, (signal, error) in enumerate(layers))
         )
         return products if self.labels.shape[1] <= WIDEST_FACTORED_BATCH else DenseGradient(products.tensors())
+
+
+def _where_positive(errors: Tensor, signal: Tensor) -> Tensor:
+    """ReLU's part of backpropagation, in place: the errors where `signal` is above 0, and 0 elsewhere."""
+    torch.ops.aten.threshold_backward.grad_input(errors, signal, 0, grad_input=errors)
+    return errors
 
 
 @dataclass(frozen=True)

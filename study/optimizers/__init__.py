@@ -78,6 +78,11 @@ class BlendedRule:
         return 2 if self.sharpness else 1
 
     @property
+    def rests_where_flat(self) -> bool:
+        """Without momentum, which goes on, and weight decay."""
+        return not self.momentous and not self.decaying
+
+    @property
     def constants(self) -> dict[str, float]:
         """Blend a and radius r of the first lane, or the weight of the exact penalty."""
         if self.penalty is not None:
