@@ -196,7 +196,7 @@ def _load(client: MlflowClient, experiment: Experiment, uri: str, quantities: Se
         status=own[0].info.status,
         plan=plan,
         tags=dict(own[0].data.tags),
-        runs=_frame(found),
+        runs=frame(found),
         lanes=trial.joined([pd.DataFrame(columns=[*LANE_COLUMNS, *names]), *tables]),
         notes=tuple(dict.fromkeys(notes)),
     )
@@ -215,11 +215,11 @@ def _plan(client: MlflowClient, run_id: str) -> Mapping[str, Any]:
     return plan
 
 
-def _frame(found: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The rows, with columns of the same types however many there are."""
-    frame = pd.DataFrame(found, columns=_columns(found))
-    times = {name: pd.to_datetime(frame[name], unit="ms", utc=True) for name in ("started", "ended")}
-    return frame.assign(**times).astype({"selected_rank": "Int64", "number": "int64", "tasks": "int64"})
+def frame(found: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """`Sweep.runs` of rows as `analysis.trial.row` makes them, with columns of the same types however many there are."""
+    made = pd.DataFrame(found, columns=_columns(found))
+    times = {name: pd.to_datetime(made[name], unit="ms", utc=True) for name in ("started", "ended")}
+    return made.assign(**times).astype({"selected_rank": "Int64", "number": "int64", "tasks": "int64"})
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -259,17 +259,32 @@ def export(
     return commands.export(directory, name, trial, to)
 
 
-@app.command(epilog="Examples:\n\nstudy report quickstart\n\nstudy report paper_grid --to paper-report")
+@app.command(
+    epilog="Examples:\n\nstudy report quickstart\n\nstudy report analysis/results/paper_grid --to paper-report"
+)
 def report(
-    name: Name,
+    name: Annotated[str, typer.Argument(help="Name of the sweep, or the folder of an archived one.")],
     to: Annotated[Path | None, typer.Option(help="Folder for the report; default: one in the sweep's folder.")] = None,
     directory: Directory = DEFAULT_DIRECTORY,
     tracking_uri: TrackingUri = None,
 ) -> int:
     """Write a report of a sweep and its confirmations: one page, figures, tables, the paper's claims with verdicts."""
-    from study import commands
+    from study import reporting
 
-    return commands.report(directory, name, to, tracking_uri)
+    return reporting.report(directory, name, to, tracking_uri)
+
+
+@app.command(epilog="Example:\n\nstudy archive paper_grid --to results/paper_grid")
+def archive(
+    name: Name,
+    to: Annotated[Path | None, typer.Option(help="A new folder; default: one in the sweep's folder.")] = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    tracking_uri: TrackingUri = None,
+) -> int:
+    """Keep all numbers of a sweep as a few small files, from which its report and verdicts can be made again."""
+    from study import reporting
+
+    return reporting.archive(directory, name, to, tracking_uri)
 
 
 @app.command(epilog="Examples:\n\nstudy doctor\n\nstudy doctor --address auto --storage s3://BUCKET/PREFIX")

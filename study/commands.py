@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from study import display, folder, overview
-from study.config import Flat, StudyError, TrialConfig, nearest, nested, read_yaml
+from study.config import Flat, StudyError, TrialConfig, nested, read_yaml
 from study.folder import Execution, SweepFolder
 
 
@@ -71,52 +71,6 @@ def export(directory: Path, name: str, keys: Sequence[str], target: Path | None)
             f"note: MLflow at {uri} has no run of some of these, so their files name none; see: study sync --help."
         )
     return 0
-
-
-def report(directory: Path, name: str, target: Path | None, tracking_uri: str | None) -> int:
-    """Writes the report of a sweep out of MLflow's runs, and attaches it to the sweep's own run."""
-    opened = SweepFolder.open(directory, name) if name in folder.names(directory) else None
-    if opened is None and target is None:
-        raise StudyError(
-            f"There is no sweep {name!r} in {str(directory)!r} to put its report beside; "
-            f"{nearest(name, folder.names(directory))}, or name a folder for the report with --to."
-        )
-    from mlflow.exceptions import MlflowException
-
-    from analysis import report as reports
-    from analysis.store import check_reachable, first_line
-    from study import store
-
-    kept = opened.execution.tracking_uri if opened else None
-    uri = tracking_uri or kept or os.environ.get("MLFLOW_TRACKING_URI") or store.default_uri(directory)
-    check_reachable(uri)
-    tuned, confirmations = reports.load_all(name, uri)
-    for sweep in (tuned, *confirmations):
-        _warn_of_unsent(directory, sweep.name, sweep.identity, len(sweep.finished))
-    place, written = reports.write(reports.make(tuned, confirmations), target or directory / name / "report")
-    display.console.print(
-        f"{'wrote' if written else 'unchanged:'} {place / reports.PAGE}", markup=False, soft_wrap=True
-    )
-    try:
-        attached = store.attach(uri, tuned.run_id, place, reports.PAGE)
-    except (MlflowException, OSError) as error:
-        display.complain(f"not attached to the sweep's run in MLflow: {first_line(error)}")
-        return 1
-    display.console.print(f"attached to the sweep's run {tuned.run_id} in MLflow as {attached}", soft_wrap=True)
-    return 0
-
-
-def _warn_of_unsent(directory: Path, name: str, identity: str, finished: int) -> None:
-    """Says when the records here know of more finished trials than MLflow does."""
-    if name not in folder.names(directory):
-        return
-    opened = SweepFolder.open(directory, name)
-    done = sum(history.outcome == "finished" for history in opened.histories())
-    if opened.identity == identity and done > finished:
-        display.complain(
-            f"note: {done} trials of {name!r} have finished, but MLflow has the numbers of {finished}; for all of them: "
-            f"study sync {name}{opened.option}, then study report again."
-        )
 
 
 def read_trial(path: Path, overrides: Flat) -> tuple[TrialConfig, Mapping[str, Any]]:

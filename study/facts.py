@@ -1,5 +1,6 @@
 """Where a result comes from: versions, device, threads, host, git commit."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -77,6 +78,16 @@ def _installed_commit() -> str | None:
     return str(commit) if commit else None
 
 
+@functools.cache
+def processor() -> str:
+    """Name of this machine's processor: Linux's, where it tells, or else its kind."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def training_facts(device: str, data_fingerprint: str) -> dict[str, Any]:
     """What a process knows about how it trains; numbers may differ in their last digits when any of it does.
 
@@ -87,7 +98,7 @@ def training_facts(device: str, data_fingerprint: str) -> dict[str, Any]:
 
     return {
         "device": device,
-        "device_name": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
+        "device_name": torch.cuda.get_device_name() if device == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "host": host(),
         "data_fingerprint": data_fingerprint,
