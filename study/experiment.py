@@ -108,10 +108,18 @@ def _part(kind: str, name: str, given: Mapping[str, Any], prefix: str) -> tuple[
 
 
 def device_of(config: TrialConfig) -> str:
-    """The device that a configuration trains on here. Raises StudyError when it asks for a GPU and there is none."""
+    """The device that a configuration trains on here.
+
+    Raises:
+        StudyError: it asks for a GPU and there is none, or torch is told to multiply in TF32, with 10 bits of mantissa.
+    """
     asked = config.training.device
     if asked == "cuda" and not torch.cuda.is_available():
         raise StudyError("training/device=cuda, but torch sees no CUDA GPU here; use training/device=cpu or auto.")
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return asked
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+    if device == "cuda" and torch.get_float32_matmul_precision() != "highest":
+        raise StudyError(
+            "torch is told to round float32 products to TF32 on the GPU, and numbers would say float32 that are not; "
+            "unset TORCH_ALLOW_TF32_CUBLAS_OVERRIDE and call no torch.set_float32_matmul_precision."
+        )
+    return device

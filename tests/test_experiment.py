@@ -63,3 +63,17 @@ def test_a_gpu_that_is_not_there_is_refused_in_one_sentence(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(StudyError, match=r"^training/device=cuda, but .*[.]$"):
         tiny.built(TrialConfig.from_flat(FLAT | {"training/device": "cuda"}))
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_gpu_that_rounds_to_tf32_is_refused(device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    config = TrialConfig.from_flat({"training/device": device})
+    assert experiment.device_of(config) == "cuda"
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pytest.raises(StudyError, match="TF32"):
+            experiment.device_of(config)
+        assert experiment.device_of(TrialConfig.from_flat({"training/device": "cpu"})) == "cpu"
+    finally:
+        torch.set_float32_matmul_precision("highest")

@@ -48,10 +48,10 @@ def part(kind: str, name: str, given: dict | None = None):
     return parts.find(kind, name), parts.settings(kind, name, given or {}, "")
 
 
-def rule(name: str, lanes: int, **given):
+def rule(name: str, lanes: int, device: str = "cpu", **given):
     """An optimizer by the first word of its name."""
     module, settings = part("optimizers", name.split(maxsplit=1)[0], given)
-    return module.build(settings, lanes, "cpu")
+    return module.build(settings, lanes, device)
 
 
 def mlp(features: int, outputs: int, widths: list[int]) -> Model:
