@@ -68,7 +68,10 @@ def read(folder: Path) -> Sweep:
         if plain["format"] != FORMAT:
             raise ValueError(f"format {plain['format']}")
         runs = load.frame([{**run, "seeds": tuple(run["seeds"])} for run in plain["runs"]])
-        lanes = pd.read_csv(folder / LANES, float_precision="round_trip").astype({"lane": "int64", "seed": "int64"})
+        words = pd.read_csv(folder / LANES, dtype=str)  # Python reads a float to the last digit, in every pandas
+        lanes = words.astype(
+            {**dict.fromkeys(QUANTITIES, "float64"), "lane": "int64", "seed": "int64", "task": "int64"}
+        )
         known = runs.set_index("trial")[["run_id", "scenario", "method"]]
         lanes = lanes.join(known, on="trial")[[*LANE_COLUMNS, *QUANTITIES]]
         return Sweep(

@@ -64,7 +64,10 @@ def test_every_command_in_it_exists_with_its_options(mentioned):
 def test_every_link_into_the_repository_leads_somewhere():
     links = re.findall(r"\]\((?!https?://)([^)]+)\)", README)
     assert links
-    headings = {"#" + heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", README, re.MULTILINE)}
+    headings = {
+        "#" + heading.lower().replace(",", "").replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    }
     assert [link for link in links if not (link in headings if link.startswith("#") else (ROOT / link).exists())] == []
 
 
