@@ -11,6 +11,7 @@ kept waiting by the launches of its kernels.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -109,18 +110,10 @@ class Steps:
 
     def train(self, feed: Feed, task: int, start: Weights) -> Trained:
         """All passes over the images of a task; `start` stays as it is."""
-        plan, features = self._experiment, feed.trained_features
-        self._pictures = feed.pictures
-        self._hold(Weights(self._taken(start.params, features), self._taken(start.memory, features), start.states))
-        tally = _Tally(len(plan.seeds), plan.device)
-        steps = 0
-        with torch.no_grad():
-            for chosen in feed.choices(plan.seeds, task, plan.batch_size, plan.passes):
-                order = () if feed.pixel_order is None else (feed.pixel_order,)
-                tally.add(*self._step(chosen, feed.outputs, *order))
-                steps += 1
-            tally.count()
-        left = self._weights.copy()
+        plan = self._experiment
+        self.begin(feed, start)
+        tally = self.advance(feed, feed.choices(plan.seeds, task, plan.batch_size, plan.passes))
+        left, features = self._weights.copy(), feed.trained_features
         return Trained(
             Weights(
                 self._put(start.params, features, left.params),
@@ -130,8 +123,28 @@ class Steps:
             tally.hits.to(torch.float64) / (feed.train_count * plan.passes),
             tally.losses / (feed.train_count * plan.passes),
             tally.losses.isfinite() & finite(left.params),
-            steps,
+            tally.steps,
         )
+
+    def begin(self, feed: Feed, start: Weights) -> None:
+        """Copies weights to where the steps find them; to a new place when a task has other pixels than the one before."""
+        features = feed.trained_features
+        weights = Weights(self._taken(start.params, features), self._taken(start.memory, features), start.states)
+        self._pictures = feed.pictures
+        if self._held is None or not self._held.is_shaped_like(weights):
+            self._held = weights.copy()
+        else:
+            self._held.fill(weights)
+
+    def advance(self, feed: Feed, choices: Iterable[Tensor]) -> Tally:
+        """A step for each choice of pictures [lane, batch], from where the last left off."""
+        tally = Tally(len(self._experiment.seeds), self._experiment.device)
+        order = () if feed.pixel_order is None else (feed.pixel_order,)
+        with torch.no_grad():
+            for chosen in choices:
+                tally.add(*self._step(chosen, feed.outputs, *order))
+            tally.count()
+        return tally
 
     def _taken(self, tensors: Tensors, features: Tensor | None) -> Tensors:
         if self._direct is None or features is None:
@@ -167,28 +180,29 @@ class Steps:
         assert self._held is not None, "no task has begun"
         return self._held
 
-    def _hold(self, weights: Weights) -> None:
-        """Copies weights to where the steps find them; to a new place when a task has other pixels than the one before."""
-        if self._held is None or not self._held.is_shaped_like(weights):
-            self._held = weights.copy()
-        else:
-            self._held.fill(weights)
-
     def _tensors(self) -> list[Tensor]:
         """All that a step changes."""
         return [value for group in self._weights.groups for value in group.values()]
 
 
-class _Tally:
-    """Online measures of the steps: hits and summed losses of each lane."""
+class Tally:
+    """Online measures of some steps.
+
+    Attributes:
+        steps: how many.
+        hits: images told right before the step on them, [lane].
+        losses: sum of their cross-entropies, float64 [lane].
+    """
 
     def __init__(self, lanes: int, device: str) -> None:
+        self.steps = 0
         self.hits = torch.zeros(lanes, dtype=torch.int64, device=device)
         self.losses = torch.zeros(lanes, dtype=torch.float64, device=device)
         self._pending: list[tuple[Tensor, Tensor]] = []
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Takes the logits and labels of a step."""
+        self.steps += 1
         self._pending.append((logits, labels))
         if len(self._pending) == COUNTED_AT_ONCE:
             self.count()

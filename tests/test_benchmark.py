@@ -122,7 +122,7 @@ def test_60_lanes_on_all_of_mnist_stay_below_2_gib(data_dir):
     train = (
         "import resource, sys; from pathlib import Path; from study import experiment; from study.benchmark import lanes;"
         "from study.config import TrialConfig; config = TrialConfig.from_plain({'data': {'name': 'mnist'}});"
-        "lanes.seconds(experiment.load_dataset(config, Path(sys.argv[1])), 'sam', 60, (100, 100), 16, 3750, 'cpu');"
+        "lanes.Lanes(experiment.load_dataset(config, Path(sys.argv[1])), 'sam', 60, (100, 100), 16, 'cpu').seconds(400);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
     )
     done = subprocess.run([sys.executable, "-c", train, str(data_dir)], capture_output=True, text=True, check=True)

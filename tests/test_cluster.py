@@ -20,9 +20,9 @@ isolated = pytest.mark.skipif(why_not_isolated() is not None, reason=f"nodes sha
 
 GRID = (
     *("run", "paper_grid", "--scenario", "class_pairs", "--seeds", 2, "--set", "data/name=mnist5k"),
-    *("--set", "tasks/count=8", "--set", "tasks/images_per_task=800", "--set", "training/passes=3"),
+    *("--set", "tasks/count=8", "--set", "tasks/images_per_task=800", "--set", "training/passes=8"),
 )
-LONG = (*GRID, "--method", "sgd", "--set", "training/passes=40")
+LONG = (*GRID, "--method", "sgd", "--set", "training/passes=120")
 """Two trials, each long enough for a checkpoint in the middle."""
 
 KEYS = {

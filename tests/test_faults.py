@@ -37,7 +37,7 @@ pytestmark = [
 TASKS = 6
 SWEEP = (
     *("quickstart", "--scenario", "class_pairs", "--trials", 2, "--seeds", 2, "--workers", 2),
-    *("--set", f"tasks/count={TASKS}", "--set", "tasks/images_per_task=640", "--set", "training/passes=3"),
+    *("--set", f"tasks/count={TASKS}", "--set", "tasks/images_per_task=640", "--set", "training/passes=8"),
 )
 """Six explicit points: what they give does not depend on the order in which they end."""
 
@@ -253,7 +253,7 @@ def test_nothing_that_a_driver_has_started_outlives_it(broken, searches):
 FAULTS = int(os.environ.get("STUDY_FAULTS", "6"))
 LONG = (
     *("quickstart", "--trials", 2, "--seeds", 2, "--workers", 2),
-    *("--set", "tasks/count=10", "--set", "tasks/images_per_task=640", "--set", "training/passes=5"),
+    *("--set", "tasks/count=10", "--set", "tasks/images_per_task=640", "--set", "training/passes=12"),
 )
 
 

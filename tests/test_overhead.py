@@ -16,7 +16,7 @@ from study.planning import make_plan, parse_setting
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 TASKS = int(os.environ.get("STUDY_OVERHEAD_TASKS", "3"))
-SETTINGS = (f"tasks/count={TASKS}", "tasks/images_per_task=800", "training/passes=25", "data/name=mnist5k")
+SETTINGS = (f"tasks/count={TASKS}", "tasks/images_per_task=800", "training/passes=60", "data/name=mnist5k")
 """Tasks of about a second on one CPU: so short that all that is not training shows."""
 
 SEEDS, WORKERS = 2, 2

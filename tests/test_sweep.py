@@ -197,7 +197,7 @@ def test_growing_adds_exactly_the_missing_trials_and_touches_nothing_finished(se
 
 GRID = (
     *("run", "paper_grid", "--scenario", "class_pairs", "--workers", 1, "--seeds", 2, "--set", "data/name=mnist5k"),
-    *("--set", "tasks/count=6", "--set", "tasks/images_per_task=600", "--set", "training/passes=2"),
+    *("--set", "tasks/count=6", "--set", "tasks/images_per_task=600", "--set", "training/passes=5"),
 )
 
 

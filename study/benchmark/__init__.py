@@ -1,7 +1,7 @@
 """`study bench`: images a second of the study's lanes beside the same training written the usual way, on this machine.
 
 Every way is timed in turn, round after round in one process, and the best round counts: other work on the machine only ever
-takes time. Images are counted once a seed and step, whatever a method does with them.
+takes time. Images are counted once a seed and step, whatever a method does with them. What comes once a task is not counted.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _usual(
 
 
 def _lanes(dataset: Dataset, method: str, count: int, setting: Setting, device: str) -> Callable[[int], float]:
-    return lambda steps: lanes.seconds(dataset, method, count, setting.widths, setting.batch_size, steps, device)
+    return lanes.Lanes(dataset, method, count, setting.widths, setting.batch_size, device).seconds
 
 
 def _best_rates(

@@ -62,9 +62,9 @@ def divisions(dataset: Dataset, lane_count: int, device: str, seconds: float) ->
 
 
 def _steps(dataset: Dataset, lane_count: int, device: str, seconds: float) -> int:
-    probe = 20
-    taken = lanes.seconds(dataset, "sgd", lane_count, WIDTHS, BATCH_SIZE, probe, device)
-    return max(probe, round(probe * seconds / taken))
+    probe, trial = 20, lanes.Lanes(dataset, "sgd", lane_count, WIDTHS, BATCH_SIZE, device)
+    trial.seconds(probe)
+    return max(probe, round(probe * seconds / trial.seconds(probe)))
 
 
 def _together(
@@ -98,7 +98,8 @@ def _one(
     rates: multiprocessing.SimpleQueue[float],
 ) -> None:
     torch.set_num_threads(threads)
-    lanes.seconds(dataset, "sgd", lane_count, WIDTHS, BATCH_SIZE, 20, device)
+    trial = lanes.Lanes(dataset, "sgd", lane_count, WIDTHS, BATCH_SIZE, device)
+    trial.seconds(20)
     barrier.wait()
-    taken = lanes.seconds(dataset, "sgd", lane_count, WIDTHS, BATCH_SIZE, steps, device)
+    taken = trial.seconds(steps)
     rates.put(steps * lane_count * BATCH_SIZE / taken)
