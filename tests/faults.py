@@ -43,7 +43,7 @@ AGENT_SECONDS = 150.0
 """Some processes of Ray's take longer, after kill -9: two agents, and a worker that had not yet got anything to do. They wait for
 the dead Ray to answer, a minute and more."""
 
-EVERY_TASK = Path(__file__).with_name("every_task")
+SLOW_TRIALS = Path(__file__).with_name("slow_trials")
 
 
 class Chance(random.Random):
@@ -122,7 +122,7 @@ class Driver:
     def __init__(self, words: tuple[object, ...], cwd: Path, wrapper: tuple[str, ...], **environment: str) -> None:
         self.words = " ".join(map(str, words))
         self._cwd = cwd
-        path = os.pathsep.join(filter(None, [str(EVERY_TASK), os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [str(SLOW_TRIALS), os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
             [*wrapper, sys.executable, "-m", "study", *map(str, words)],
             cwd=cwd,
