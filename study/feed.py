@@ -135,7 +135,8 @@ class Feed:
 
 def minibatch(pictures: Pictures, chosen: Tensor, outputs: Tensor, pixel_order: Tensor | None) -> tuple[Tensor, Tensor]:
     """Inputs [lane, batch, feature] and labels [lane, batch] of chosen pictures; see `study.contracts.Task`."""
-    return _pixels(pictures.images, chosen, pixel_order), outputs[pictures.labels[chosen]]
+    labels = outputs.take(pictures.labels.take(chosen))  # on a CPU twice as fast as outputs[labels[chosen]]
+    return _pixels(pictures.images, chosen, pixel_order), labels
 
 
 def _pixels(images: Tensor, chosen: Tensor, pixel_order: Tensor | None) -> Tensor:
