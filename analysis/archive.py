@@ -31,6 +31,8 @@ SWEEP, LANES, VERDICTS = "sweep.json", "lanes.csv.gz", "verdicts.csv"
 
 FORMAT: Final = 1
 
+NARROW: Final = tuple(name for name in LANE_COLUMNS if name not in ("run_id", "scenario", "method"))
+
 QUANTITIES: Final = tuple(quantity.name for quantity in schema.PER_TASK)
 """What is kept of each task."""
 
@@ -69,6 +71,7 @@ def read(folder: Path) -> Sweep:
             raise ValueError(f"format {plain['format']}")
         runs = load.frame([{**run, "seeds": tuple(run["seeds"])} for run in plain["runs"]])
         words = pd.read_csv(folder / LANES, dtype=str)  # Python reads a float to the last digit, in every pandas
+        words = words.reindex(columns=[*NARROW, *QUANTITIES])  # a quantity may be younger than the archive
         lanes = words.astype(
             {**dict.fromkeys(QUANTITIES, "float64"), "lane": "int64", "seed": "int64", "task": "int64"}
         )

@@ -31,6 +31,7 @@ SAME: Final = 1e-6
 """Two means of accuracies, shares k / n, that are nearer to each other than this differ by rounding alone."""
 
 _LANE = re.compile(r"/lane_\d+$")
+_LAYER = re.compile(r"/layer_\w+$")
 
 
 def trials_of(runs: Sequence[Run], plan: Mapping[str, Any], notes: list[str]) -> list[tuple[Run, dict[str, Any]]]:
@@ -164,9 +165,12 @@ def _compare(run: Run, table: pd.DataFrame, notes: list[str]) -> None:
 
 
 def _is_declared(name: str) -> bool:
-    """Whether the schema has the quantity, of all lanes or, where it says so, of one."""
-    quantity = schema.QUANTITIES.get(_LANE.sub("", name))
-    return quantity is not None and (quantity.by_lane or quantity.name == name)
+    """Whether the schema has the quantity: as it is or, where it says so, of one lane or one layer."""
+    whole = _LANE.sub("", name)
+    if (quantity := schema.QUANTITIES.get(whole)) is not None:
+        return quantity.by_lane or whole == name
+    layered = schema.QUANTITIES.get(_LAYER.sub("", name))
+    return layered is not None and layered.by_layer
 
 
 def _value(text: str) -> Any:

@@ -21,7 +21,7 @@ SPACE = SearchSpace(
     citation='Koster and Kukla, "Neural Network Plasticity and Loss Sharpness", arXiv 2409.17300',
     scenarios={
         "permuted_pixels": {"tasks/name": "permuted_pixels", "tasks/count": 100},
-        "class_pairs": {"tasks/name": "class_pairs", "tasks/count": 45},
+        "class_pairs": {"tasks/name": "class_pairs", "tasks/count": 45, "diagnostics/curvature_every": 5},
     },
     methods={name: Method(points=points) for name, points in POINTS.items()},
     settings={

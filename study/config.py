@@ -13,9 +13,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+
+from study import schema
 
 Flat = dict[str, Any]
 """Settings by slash name, for example `{"optimizer/rho": 0.05}`."""
@@ -79,6 +81,43 @@ class Training(StrictSettings):
     )
 
 
+class Diagnostics(StrictSettings):
+    """Looks into the network after some tasks, see `study.schema.DIAGNOSTICS`; they change nothing about training."""
+
+    images: int = Field(
+        1000,
+        ge=1,
+        le=2**31,
+        description="Images of the diagnostics' sample, in each lane; fewer where there are fewer.",
+    )
+    units_every: int = Field(
+        1, ge=0, le=2**31, description="Tasks from one look at units, ranks and weights to the next; 0: none."
+    )
+    curvature_every: int = Field(
+        10, ge=0, le=2**31, description="Tasks from one look at Hessian, sharpness and gradient to the next; 0: none."
+    )
+    forgetting_every: int = Field(
+        10, ge=0, le=2**31, description="Tasks from one look at the accuracy on earlier tasks to the next; 0: none."
+    )
+    rho: float = Field(
+        0.05, gt=0, le=1e30, description="Length of the step uphill in `sharpness/sam`, for all methods."
+    )
+    probes: int = Field(10, ge=2, le=2**31, description="Random vectors in the estimate of the Hessian's trace.")
+    dormant_below: float = Field(0.025, ge=0, le=1e30, description="Score tau up to which a unit counts as dormant.")
+    leave_out: Annotated[tuple[str, ...], Listed] = Field(
+        (), description="Diagnostics that are not computed, by name, such as `hessian/trace`."
+    )
+
+    @field_validator("leave_out")
+    @classmethod
+    def _are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        known = [quantity.name for quantity in schema.DIAGNOSTICS]
+        for name in names:
+            if name not in known:
+                raise ValueError(f"{name!r} is no diagnostic; {nearest(name, known)}")
+        return names
+
+
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 
 
@@ -91,6 +130,7 @@ class TrialConfig(StrictSettings):
     optimizer: Choice = Field(default_factory=lambda: Choice(name=DEFAULT_PARTS["optimizer"]))
     interventions: dict[str, dict[str, Any]] = Field(default_factory=dict)
     training: Training = Training()
+    diagnostics: Diagnostics = Diagnostics()
     seeds: Annotated[tuple[Seed, ...], Listed] = Field((0,), min_length=1)
 
     @classmethod
@@ -101,7 +141,9 @@ class TrialConfig(StrictSettings):
         try:
             config = cls.model_validate({name: _named(name, value) for name, value in plain.items()})
         except ValidationError as error:
-            known = [*cls.model_fields, *(f"training/{name}" for name in Training.model_fields)]
+            groups: dict[str, type[StrictSettings]] = {"training": Training, "diagnostics": Diagnostics}
+            inner = [f"{group}/{name}" for group, settings in groups.items() for name in settings.model_fields]
+            known = [*cls.model_fields, *inner]
             raise StudyError(f"{source}: {sentence(error, known)}") from None
         if len(set(config.seeds)) != len(config.seeds):
             raise StudyError(f"{source}: seeds must all be different, not {list(config.seeds)}.")

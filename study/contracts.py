@@ -11,6 +11,7 @@ from typing import Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
+from study.config import Diagnostics
 from study.lanes import Tensors
 
 
@@ -251,6 +252,7 @@ class Experiment:
         tasks, model, rule, interventions: the parts.
         seeds: one for each lane.
         batch_size, passes: see `study.config.Training`.
+        diagnostics: what is looked at after which tasks.
         device: "cpu" or "cuda".
     """
 
@@ -262,4 +264,5 @@ class Experiment:
     seeds: tuple[int, ...]
     batch_size: int
     passes: int
+    diagnostics: Diagnostics
     device: str

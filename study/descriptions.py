@@ -15,13 +15,16 @@ from study.record import TrialHistory
 
 
 def task_metrics(line: Mapping[str, Any]) -> list[Metric]:
-    """The metrics of one task, step = index of the task: means over the lanes, then each lane.
+    """The metrics of one task, step = index of the task: means over the lanes, then each lane; of diagnostics the means alone.
 
     Test accuracy, by which a step is known to be there, comes last: if a step should be cut in two, it is the end.
     """
     values = dict(line["metrics"])
     for name, lanes in line["lanes"].items():
         values |= {schema.lane_name(name, lane): value for lane, value in enumerate(lanes)}
+    for name, lanes in line.get("diagnostics", {}).items():
+        if known := [value for value in lanes if value is not None]:
+            values[name] = sum(known) / len(known)
     values[schema.TEST_ACCURACY] = values.pop(schema.TEST_ACCURACY)
     when = int(line["at"] * 1000)
     return [Metric(name, value, when, line["task"]) for name, value in values.items()]
@@ -49,6 +52,23 @@ def lanes_csv(history: TrialHistory) -> str:
         for lane, seed in enumerate(history.seeds)
     ]
     return _csv(["task", "name", "lane", "seed", *names], rows)
+
+
+def diagnostics_csv(history: TrialHistory) -> str:
+    """The table of diagnostics: one row for each task and lane, numbers in full; empty where one is not known or was not due."""
+    looks = [line for line in history.tasks if "diagnostics" in line]
+    names = list(dict.fromkeys(name for line in looks for name in line["diagnostics"]))
+    rows = [
+        [line["task"], line["name"], lane, seed, *(_known(line["diagnostics"], name, lane) for name in names)]
+        for line in looks
+        for lane, seed in enumerate(history.seeds)
+    ]
+    return _csv(["task", "name", "lane", "seed", *names], rows) if looks else ""
+
+
+def _known(diagnostics: Mapping[str, Sequence[float | None]], name: str, lane: int) -> float | str:
+    value = diagnostics[name][lane] if name in diagnostics else None
+    return "" if value is None else value
 
 
 def trials_csv(histories: Sequence[TrialHistory]) -> str:

@@ -62,6 +62,7 @@ def build(config: TrialConfig, dataset: Dataset) -> Experiment:
         seeds=config.seeds,
         batch_size=config.training.batch_size,
         passes=config.training.passes,
+        diagnostics=config.diagnostics,
         device=device,
     )
 

@@ -127,10 +127,51 @@ class Feed:
 
     def test(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The test images with all pixels, in pieces; as one lane, [1, batch, feature], when the pixels are left."""
-        lanes = 1 if self.pixel_order is None else self._lanes
-        for chosen in torch.split(self._test, EVALUATION_BATCH):
-            pixels = _pixels(self._dataset.test_images, chosen.expand(lanes, -1), self.pixel_order)
-            yield pixels, self.outputs[self._dataset.test_labels[chosen]].expand(self._lanes, -1)
+        return _test_batches(self._dataset, self._test, self.outputs, self.pixel_order, self._lanes)
+
+    def sample(self, seeds: tuple[int, ...], size: int) -> tuple[Tensor, Tensor]:
+        """At most `size` of each lane's training images, as `minibatch` gives them; of every task the same places."""
+        orders = [torch.randperm(self.train_count, generator=generator(seed, "sample"))[:size] for seed in seeds]
+        return self.minibatch(self._train.gather(1, torch.stack(orders)).to(self._device))
+
+
+@dataclass(frozen=True)
+class EarlierTask:
+    """Some test images of a task, kept in a few numbers, to ask the network for them later on.
+
+    Attributes:
+        chosen: int64 [image], which of the data set's test images.
+        outputs: see `Task`, on the device.
+        pixel_order, features: see `Feed`.
+    """
+
+    chosen: Tensor
+    outputs: Tensor
+    pixel_order: Tensor | None
+    features: Tensor | None
+
+    @classmethod
+    def of(cls, task: Task, device: str, size: int, *, moves_pixels: bool) -> EarlierTask:
+        """At most `size` images, evenly spaced; their pixels are moved, or left while the weights are reordered."""
+        count = len(task.test)
+        chosen = task.test[torch.arange(min(size, count)) * count // min(size, count)].to(device)
+        order = None if task.pixel_order is None else task.pixel_order.to(device)
+        moved = order if moves_pixels else None
+        features = order.argsort(dim=1) if order is not None and not moves_pixels else None
+        return cls(chosen, task.outputs.to(device), moved, features)
+
+    def batches(self, dataset: Dataset, lanes: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images in pieces, as `Feed.test` gives them."""
+        return _test_batches(dataset, self.chosen, self.outputs, self.pixel_order, lanes)
+
+
+def _test_batches(
+    dataset: Dataset, test: Tensor, outputs: Tensor, pixel_order: Tensor | None, lanes: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    seen_by = 1 if pixel_order is None else lanes
+    for chosen in torch.split(test, EVALUATION_BATCH):
+        pixels = _pixels(dataset.test_images, chosen.expand(seen_by, -1), pixel_order)
+        yield pixels, outputs[dataset.test_labels[chosen]].expand(lanes, -1)
 
 
 def minibatch(pictures: Pictures, chosen: Tensor, outputs: Tensor, pixel_order: Tensor | None) -> tuple[Tensor, Tensor]:

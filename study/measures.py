@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -18,6 +19,7 @@ def measures(result: TaskResult) -> dict[str, float]:
         schema.GRADIENT_EVALUATIONS: float(state.gradient_evaluations),
         schema.TRAINING_SECONDS: result.training_seconds,
         schema.EVALUATION_SECONDS: result.evaluation_seconds,
+        schema.DIAGNOSTICS_SECONDS: result.diagnostics_seconds,
         schema.DIVERGED_LANES: float(state.diverged.sum()),
     }
     if len(state.validation):
@@ -29,6 +31,14 @@ def measures(result: TaskResult) -> dict[str, float]:
 def lane_measures(result: TaskResult) -> dict[str, list[float]]:
     """The values of each lane by schema name, in the order of the seeds."""
     return {name: lanes.tolist() for name, lanes in _by_lane(result).items()}
+
+
+def diagnostics(result: TaskResult) -> dict[str, list[float | None]]:
+    """The diagnostics of each lane by name, in the order of the seeds; None where one is not known."""
+    return {
+        name: [None if math.isnan(value) else value for value in lanes.tolist()]
+        for name, lanes in result.diagnostics.items()
+    }
 
 
 def summary(result: TaskResult) -> dict[str, float]:
@@ -59,6 +69,8 @@ def task_line(result: TaskResult, task_count: int) -> dict[str, Any]:
         "metrics": measures(result),
         "lanes": lane_measures(result),
     }
+    if result.diagnostics:
+        line["diagnostics"] = diagnostics(result)
     if result.task + 1 == task_count:
         line["summary"] = summary(result)
     return line

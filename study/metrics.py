@@ -45,3 +45,58 @@ def last_tenth(values: Tensor) -> Tensor:
 def decline(values: Tensor) -> Tensor:
     """First tenth minus last tenth of `values` [task, lane], [lane]; above 0 when they fall."""
     return first_tenth(values) - last_tenth(values)
+
+
+def dead_units(hidden: Tensor) -> Tensor:
+    """Share of a layer's units that are above 0 on no image, float64 [lane]; `hidden` is [lane, image, unit]."""
+    return (hidden <= 0).all(dim=1).double().mean(dim=1)
+
+
+def dormant_units(hidden: Tensor, threshold: float) -> Tensor:
+    """Share of a layer's units whose score is at or below the threshold, float64 [lane].
+
+    The score of unit i is E|h_i| over the images, divided by the mean of that over the units of the layer (Sokar et al. 2023,
+    arXiv 2302.12902, equation 1). In a layer that is 0 throughout all units are dormant.
+
+    Args:
+        hidden: h, [lane, image, unit].
+        threshold: tau, from 0.
+    """
+    strength = hidden.abs().mean(dim=1, dtype=torch.float64)
+    mean = strength.mean(dim=1, keepdim=True)
+    return (strength <= threshold * mean).double().mean(dim=1)
+
+
+def singular_values(features: Tensor) -> Tensor:
+    """Singular values of A = `features` [lane, image, unit], not centred, in descending order, float64 [lane, unit].
+
+    They are the roots of the eigenvalues of A^T A, so those below 1e-8 of the largest are noise.
+    """
+    wide = features.double()
+    squares: Tensor = torch.linalg.eigvalsh(wide.mT @ wide)
+    return squares.clamp(min=0).sqrt().flip(dims=(1,))
+
+
+def effective_rank(values: Tensor) -> Tensor:
+    """Exp of the entropy of the normalised singular values [lane, unit] (Roy and Vetterli 2007); 0 of a matrix of zeros."""
+    total = values.sum(dim=1)
+    shares = values / total.unsqueeze(1)
+    entropy = -torch.special.xlogy(shares, shares).sum(dim=1)
+    rank: Tensor = entropy.exp().where(total > 0, 0)
+    return rank
+
+
+def stable_rank(values: Tensor) -> Tensor:
+    """|A|_F^2 / |A|_2^2 of the singular values [lane, unit], the largest first, [lane]; 0 of a matrix of zeros."""
+    squares = values.square()
+    rank: Tensor = (squares.sum(dim=1) / squares[:, 0]).where(squares[:, 0] > 0, 0)
+    return rank
+
+
+def srank(values: Tensor, share: float) -> Tensor:
+    """How many of the singular values [lane, unit], the largest first, make up `share` of their sum, float64 [lane].
+
+    Kumar et al. 2021, arXiv 2010.14498, with delta = 1 - share. 0 of a matrix of zeros.
+    """
+    sums = values.cumsum(dim=1)
+    return ((sums < share * sums[:, -1:]).sum(dim=1) + 1).double().where(sums[:, -1] > 0, 0)

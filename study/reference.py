@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pydantic.fields import FieldInfo
 
 from study import parts, schema
-from study.config import Training
+from study.config import Diagnostics, Training
 
 Fields = Mapping[str, FieldInfo]
 
@@ -25,6 +25,7 @@ def settings_table() -> str:
     for name in parts.names("interventions"):
         rows += _rows(f"interventions/{name}/", parts.find("interventions", name).Settings.model_fields, "")
     rows += _rows("training/", Training.model_fields, "")
+    rows += _rows("diagnostics/", Diagnostics.model_fields, "")
     return _markdown(("setting", "default, or what there is", "meaning"), rows)
 
 
@@ -35,8 +36,12 @@ def metrics_table() -> str:
         more = (
             " Also of each lane, as `" + schema.lane_name(quantity.name, 0) + "` and so on." if quantity.by_lane else ""
         )
+        if quantity.by_layer:
+            more = " Of each layer, as `" + schema.layer_name(quantity.name, "0") + "` and so on."
         only = " Only when images are held out." if quantity.needs_validation else ""
-        rows.append((f"`{quantity.name}`", quantity.unit, quantity.definition.replace("|", "\\|") + more + only))
+        source = f" {quantity.source}." if quantity.source else ""
+        told = quantity.definition.replace("|", "\\|") + more + only + source
+        rows.append((f"`{quantity.name}`", quantity.unit, told))
     return _markdown(("name", "unit", "definition"), rows)
 
 

@@ -18,6 +18,8 @@ class Quantity:
         definition: what it is, in one sentence.
         by_lane: whether each lane's value is logged too, beside the mean over the lanes.
         needs_validation: whether it exists only when validation images are held out.
+        by_layer: whether there is one of each layer, named by `layer_name`.
+        source: where its formula comes from.
     """
 
     name: str
@@ -25,6 +27,8 @@ class Quantity:
     definition: str
     by_lane: bool = False
     needs_validation: bool = False
+    by_layer: bool = False
+    source: str = ""
 
 
 TEST_ACCURACY: Final = "accuracy/test"
@@ -36,7 +40,22 @@ DECLINE: Final = "decline"
 GRADIENT_EVALUATIONS: Final = "gradient_evaluations"
 TRAINING_SECONDS: Final = "seconds/training"
 EVALUATION_SECONDS: Final = "seconds/evaluation"
+DIAGNOSTICS_SECONDS: Final = "seconds/diagnostics"
 DIVERGED_LANES: Final = "lanes/diverged"
+HESSIAN_EIGENVALUE: Final = "hessian/largest_eigenvalue"
+HESSIAN_TRACE: Final = "hessian/trace"
+HESSIAN_TRACE_ERROR: Final = "hessian/trace_error"
+SAM_SHARPNESS: Final = "sharpness/sam"
+GRADIENT_NORM: Final = "gradient/norm"
+DEAD_UNITS: Final = "units/dead"
+DORMANT_UNITS: Final = "units/dormant"
+EFFECTIVE_RANK: Final = "rank/effective"
+STABLE_RANK: Final = "rank/stable"
+SRANK: Final = "rank/srank"
+WEIGHT_NORM: Final = "weights/norm"
+WEIGHT_DISTANCE: Final = "weights/distance"
+FIRST_TASK_ACCURACY: Final = "accuracy/first_task"
+EARLIER_TASKS_ACCURACY: Final = "accuracy/earlier_tasks"
 FINISHED_TRIALS: Final = "trials/finished"
 STOPPED_TRIALS: Final = "trials/stopped"
 FAILED_TRIALS: Final = "trials/failed"
@@ -91,11 +110,92 @@ PER_TASK: Final = (
     Quantity(TRAINING_SECONDS, "s", "Wall time of training on the task, all lanes together."),
     Quantity(EVALUATION_SECONDS, "s", "Wall time of evaluating after the task, all lanes together."),
     Quantity(
+        DIAGNOSTICS_SECONDS, "s", "Wall time of the diagnostics after the task, all lanes together; 0 when none is due."
+    ),
+    Quantity(
         DIVERGED_LANES,
         "count",
         "Lanes whose loss or weights became non-finite: frozen since, counted at chance accuracy and the loss of a guess.",
     ),
 )
+
+DIAGNOSTICS: Final = (
+    Quantity(
+        HESSIAN_EIGENVALUE,
+        "nats / weight^2",
+        "Largest eigenvalue of the Hessian H of the sample's loss, by power iteration until it changes by 0.1 % at most.",
+        source="PyHessian, Yao et al. 2020, arXiv 1912.07145",
+    ),
+    Quantity(
+        HESSIAN_TRACE,
+        "nats / weight^2",
+        "Trace of H, the mean of z.H z over random signs z.",
+        source="Hutchinson 1990",
+    ),
+    Quantity(
+        HESSIAN_TRACE_ERROR,
+        "nats / weight^2",
+        "Standard error of that mean over its random signs.",
+        source="Hutchinson 1990",
+    ),
+    Quantity(
+        SAM_SHARPNESS,
+        "nats",
+        "L(w + rho g / |g|) - L(w) of the sample's loss, with one rho (`diagnostics/rho`) for all methods.",
+        source="Foret et al. 2021, arXiv 2010.01412",
+    ),
+    Quantity(GRADIENT_NORM, "nats / weight", "L2 norm of the gradient g of the sample's loss over all weights."),
+    Quantity(
+        DEAD_UNITS,
+        "share",
+        "Share of a hidden layer's units that are above 0 on no image of the sample.",
+        by_layer=True,
+    ),
+    Quantity(
+        DORMANT_UNITS,
+        "share",
+        "Share of a hidden layer's units whose mean activation is at most tau (`diagnostics/dormant_below`) times the layer's.",
+        by_layer=True,
+        source="ReDo, Sokar et al. 2023, arXiv 2302.12902",
+    ),
+    Quantity(
+        EFFECTIVE_RANK,
+        "1",
+        "Exponential of the entropy of the normalised singular values of A, the last hidden layer's activations on the sample.",
+        source="Roy and Vetterli 2007",
+    ),
+    Quantity(
+        STABLE_RANK,
+        "1",
+        "Stable rank |A|_F^2 / |A|_2^2: squared singular values in units of the largest.",
+        source="Rudelson and Vershynin 2007",
+    ),
+    Quantity(
+        SRANK,
+        "count",
+        "How many of A's singular values, the largest first, make up 99 % of their sum.",
+        source="Kumar et al. 2021, arXiv 2010.14498",
+    ),
+    Quantity(WEIGHT_NORM, "weight", "L2 norm of a layer's weights and biases.", by_layer=True),
+    Quantity(
+        WEIGHT_DISTANCE,
+        "weight",
+        "L2 norm of a layer's weights and biases minus those that training began with.",
+        by_layer=True,
+    ),
+    Quantity(
+        FIRST_TASK_ACCURACY,
+        "share",
+        "Accuracy on the first task's test images, or a sample of them, with the weights of now.",
+    ),
+    Quantity(
+        EARLIER_TASKS_ACCURACY,
+        "share",
+        "Accuracy on the test images, or a sample of them, of the tasks before the current one, averaged over these.",
+    ),
+)
+"""Looks into the network after a task, where `study.config.Diagnostics` asks for them; none acts on training. Unless said
+otherwise they are of a fixed sample of the task's training images. Each lane's values are in `diagnostics.csv`."""
 
 SUMMARY: Final = (
     Quantity(
@@ -168,12 +268,17 @@ RULE: Final = (
 )
 """Logged as parameters of a trial, beside its settings."""
 
-QUANTITIES: Final = {quantity.name: quantity for quantity in PER_TASK + SUMMARY + SWEEP + RULE}
+QUANTITIES: Final = {quantity.name: quantity for quantity in PER_TASK + DIAGNOSTICS + SUMMARY + SWEEP + RULE}
 
 
 def lane_name(name: str, lane: int) -> str:
     """Name of one lane's value of a quantity: `accuracy/test` of lane 3 is `accuracy/test/lane_3`."""
     return f"{name}/lane_{lane}"
+
+
+def layer_name(name: str, layer: str) -> str:
+    """Name of one layer's value of a quantity: `units/dead` of layer "0" is `units/dead/layer_0`."""
+    return f"{name}/layer_{layer}"
 
 
 def tenth(tasks: int) -> int:

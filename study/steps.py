@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from study import metrics
 from study.capture import Captured
 from study.contracts import DirectModel, Experiment, GradientFunction, Task
-from study.feed import Feed, Pictures, minibatch, whole, without_blank_pixels
+from study.feed import EarlierTask, Feed, Pictures, minibatch, whole, without_blank_pixels
 from study.gradients import MinibatchGradient
 from study.lanes import Tensors, finite
 
@@ -104,9 +104,18 @@ class Steps:
             self._pictures = whole(dataset)
         return Feed(dataset, task, self._experiment.device, self._pictures if self._reorders else None)
 
-    def seeing(self, params: Tensors, feed: Feed) -> Tensors:
-        """Parameters as the feed's images for evaluation want them."""
-        return self._taken(params, feed.features)
+    def earlier(self, task: Task, size: int) -> EarlierTask:
+        """What it takes to ask the network for a task later on."""
+        return EarlierTask.of(task, self._experiment.device, size, moves_pixels=not self._reorders)
+
+    def seeing(self, params: Tensors, features: Tensor | None) -> Tensors:
+        """Parameters as images for evaluation want them whose pixels are those features."""
+        return self._taken(params, features)
+
+    def training_on(self, tensors: Tensors, feed: Feed, lanes: slice = slice(None)) -> Tensors:
+        """Parameters, or tensors of their names, of some lanes as the feed's minibatches want them."""
+        features = feed.trained_features
+        return self._taken(tensors, features if features is None else features[lanes])
 
     def train(self, feed: Feed, task: int, start: Weights) -> Trained:
         """All passes over the images of a task; `start` stays as it is."""

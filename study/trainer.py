@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from study import metrics
-from study.contracts import Experiment, Model
+from study.contracts import Experiment
+from study.diagnosis import Diagnosis
+from study.evaluation import evaluate
 from study.lanes import Tensors, select
 from study.steps import Steps, Weights
 
@@ -53,7 +55,8 @@ class TaskResult:
         name: its name.
         test_accuracy, validation_accuracy, online_accuracy: share, float64 [lane]; validation None when none is held out.
         online_loss: nats, float64 [lane].
-        training_seconds, evaluation_seconds: wall time, all lanes together.
+        diagnostics: what was looked at, by name, float64 [lane]; NaN where it is not known, as in lanes that have diverged.
+        training_seconds, evaluation_seconds, diagnostics_seconds: wall time, all lanes together.
         state: after the task.
     """
 
@@ -63,8 +66,10 @@ class TaskResult:
     validation_accuracy: Tensor | None
     online_accuracy: Tensor
     online_loss: Tensor
+    diagnostics: dict[str, Tensor]
     training_seconds: float
     evaluation_seconds: float
+    diagnostics_seconds: float
     state: State
 
 
@@ -93,14 +98,15 @@ def train(experiment: Experiment, start: State | None = None) -> Iterator[TaskRe
     """
     state = start or initial_state(experiment)
     steps = Steps(experiment, state.params, state.memory)
+    diagnosis = Diagnosis(experiment, steps)
     for index in range(state.next_task, experiment.tasks.count):
-        result = _train_on_task(experiment, steps, state, index)
+        result = _train_on_task(experiment, steps, diagnosis, state, index)
         state = result.state
         yield result
 
 
-def _train_on_task(experiment: Experiment, steps: Steps, state: State, index: int) -> TaskResult:
-    """Boundary, training and evaluation of one task. Lanes that have diverged are computed along and thrown away."""
+def _train_on_task(experiment: Experiment, steps: Steps, diagnosis: Diagnosis, state: State, index: int) -> TaskResult:
+    """Boundary, training, evaluation and diagnostics of one task. Lanes that have diverged are computed along and thrown away."""
     began = time.perf_counter()
     task = experiment.tasks.task(index)
     feed = steps.feed(task)
@@ -132,11 +138,18 @@ def _train_on_task(experiment: Experiment, steps: Steps, state: State, index: in
         values = values.to("cpu", torch.float64)
         return torch.where(after.diverged | values.isnan(), otherwise, values)
 
-    params = steps.seeing(after.params, feed)
+    params = steps.seeing(after.params, feed.features)
     test = counted(evaluate(experiment.model, params, feed.test()), chance)
     validation = None
     if experiment.tasks.has_validation:
         validation = counted(evaluate(experiment.model, params, feed.validation()), chance)
+    evaluation_seconds = time.perf_counter() - began
+
+    began = time.perf_counter()
+    diagnostics = {
+        name: values.where(~after.diverged & values.isfinite(), torch.nan)
+        for name, values in diagnosis.after(index, task, feed, after.params).items()
+    }
     return TaskResult(
         task=index,
         name=task.name,
@@ -144,8 +157,10 @@ def _train_on_task(experiment: Experiment, steps: Steps, state: State, index: in
         validation_accuracy=validation,
         online_accuracy=counted(trained.online_accuracy, chance),
         online_loss=counted(trained.online_loss, torch.full_like(chance, metrics.chance_loss(outputs))),
+        diagnostics=diagnostics,
         training_seconds=training_seconds,
-        evaluation_seconds=time.perf_counter() - began,
+        evaluation_seconds=evaluation_seconds,
+        diagnostics_seconds=time.perf_counter() - began,
         state=replace(after, test=_with_row(state.test, test), validation=_with_row(state.validation, validation)),
     )
 
@@ -163,15 +178,3 @@ def _bounded(
         params, after = intervention.before_task(index, params, before)
         acted.append(after)
     return params, tuple(acted)
-
-
-def evaluate(model: Model, params: Tensors, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
-    """Accuracy over all batches together, float64 [lane]; NaN in a lane that has a non-finite logit."""
-    hits, sound, images = torch.zeros(()), torch.ones((), dtype=torch.bool), 0
-    with torch.no_grad():
-        for inputs, labels in batches:
-            logits, _ = model.forward(params, inputs)
-            hits = metrics.correct(logits, labels) + hits.to(labels.device)
-            sound = logits.isfinite().flatten(1).all(dim=1) & sound.to(labels.device)
-            images += labels.shape[1]
-    return (hits.to(torch.float64) / images).where(sound, torch.nan)

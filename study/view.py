@@ -19,7 +19,15 @@ from mlflow.entities import Metric, Param, RunTag
 from analysis.store import find_runs
 from study import facts, schema
 from study.config import TrialConfig, yaml_text
-from study.descriptions import lanes_csv, sweep_description, sweep_metrics, task_metrics, trial_description, trials_csv
+from study.descriptions import (
+    diagnostics_csv,
+    lanes_csv,
+    sweep_description,
+    sweep_metrics,
+    task_metrics,
+    trial_description,
+    trials_csv,
+)
 from study.folder import SweepFolder
 from study.record import TrialHistory, TrialRecord
 from study.store import Store, runs_of
@@ -236,6 +244,8 @@ class _TrialView:
             self._summarised = True
         if history.tasks:
             self._client.log_text(self._run, lanes_csv(history), "lanes.csv")
+            if diagnosed := diagnostics_csv(history):
+                self._client.log_text(self._run, diagnosed, "diagnostics.csv")
             with tempfile.TemporaryDirectory() as draft:
                 path = Path(draft) / "learning_curve.png"
                 self._drawings.learning_curve(path, history)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from study import metrics
 from study.contracts import Experiment, Intervention, Rule
+from study.evaluation import evaluate
 from study.feed import Feed
 from study.lanes import Tensors
-from study.trainer import evaluate, initial_state, train
+from study.trainer import initial_state, train
 
 CHANCE = {"permuted_pixels": 1 / 4, "class_pairs": 1 / 2}
 BOTH = {"l2_init": {"strength": 0.01}, "shrink_and_perturb": {}}

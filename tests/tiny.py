@@ -10,7 +10,7 @@ from torch import Tensor
 
 from study import data, parts
 from study import experiment as experiment_of
-from study.config import TrialConfig
+from study.config import Diagnostics, TrialConfig
 from study.contracts import Dataset, Experiment, Model
 from study.feed import Feed
 from study.lanes import Tensors
@@ -72,6 +72,7 @@ def experiment(
     images: Dataset | None = None,
     batch_size: int = 5,
     passes: int = 1,
+    diagnostics: Diagnostics | None = None,
 ) -> Experiment:
     """The parts of a tiny trial put together; by default 3 tasks with a quarter of the images held out."""
     images = images or dataset()
@@ -92,6 +93,7 @@ def experiment(
         seeds=seeds,
         batch_size=batch_size,
         passes=passes,
+        diagnostics=diagnostics or Diagnostics(),
         device="cpu",
     )
 
