@@ -28,7 +28,7 @@ TOLERANCE = 1e-3
 """Relative change of an eigenvalue at which its iteration ends."""
 
 LARGEST_RESIDUAL = 0.02
-"""|H v - lambda v| / |lambda| up to which v counts as an eigenvector; lambda is then as near to an eigenvalue, and mostly much nearer."""
+"""|H v - lambda v| / |lambda| up to which v counts as an eigenvector; lambda is as near to an eigenvalue then, or nearer."""
 
 LONGEST_ITERATION = 200
 

@@ -62,6 +62,45 @@ def test_values_that_fall_have_a_decline_above_0():
     assert metrics.decline(torch.linspace(1, 0, 20).unsqueeze(1)).item() > 0
 
 
+@given(NUMBERS, st.integers(1, 3), st.integers(1, 8), st.integers(1, 6), st.floats(0, 1))
+def test_dead_and_dormant_units_are_counted_as_their_definitions_say(seed, lanes, images, units, threshold):
+    draw = np.random.default_rng(seed)
+    hidden = np.maximum(draw.normal(-1, 1, (lanes, images, units)), 0)
+    tensor = torch.from_numpy(hidden)
+    for lane in range(lanes):
+        scores = [abs(hidden[lane, :, unit]).sum() / images for unit in range(units)]
+        mean = sum(scores) / units
+        dead = sum(not (hidden[lane, :, unit] > 0).any() for unit in range(units)) / units
+        dormant = sum(mean == 0 or score / mean <= threshold for score in scores) / units
+        assert metrics.dead_units(tensor)[lane].item() == pytest.approx(dead)
+        assert metrics.dormant_units(tensor, threshold)[lane].item() == pytest.approx(dormant)
+
+
+@given(NUMBERS, st.integers(1, 3), st.integers(1, 12), st.integers(1, 6))
+def test_ranks_are_those_of_the_singular_values(seed, lanes, images, units):
+    features = np.random.default_rng(seed).normal(size=(lanes, images, units))
+    values = metrics.singular_values(torch.from_numpy(features))
+    for lane in range(lanes):
+        expected = np.zeros(units)
+        found = np.linalg.svd(features[lane], compute_uv=False)
+        expected[: len(found)] = found
+        np.testing.assert_allclose(values[lane].numpy(), expected, atol=1e-6 * expected[0])
+        shares = found / found.sum()
+        effective = math.exp(-sum(share * math.log(share) for share in shares if share > 0))
+        assert metrics.effective_rank(values)[lane].item() == pytest.approx(effective, rel=1e-4)
+        stable = np.linalg.norm(features[lane]) ** 2 / np.linalg.norm(features[lane], 2) ** 2
+        assert metrics.stable_rank(values)[lane].item() == pytest.approx(stable, rel=1e-9)
+        srank = next(k for k in range(1, units + 1) if expected[:k].sum() >= 0.9 * expected.sum())
+        assert metrics.srank(values, 0.9)[lane].item() == srank
+
+
+def test_the_ranks_of_an_orthogonal_matrix_of_a_product_and_of_zeros():
+    eye, product = torch.eye(7, 5), torch.outer(torch.arange(1.0, 8), torch.arange(1.0, 6))
+    values = metrics.singular_values(torch.stack([eye, product, torch.zeros(7, 5)]))
+    for rank in (metrics.effective_rank(values), metrics.stable_rank(values), metrics.srank(values, 0.99)):
+        assert rank.tolist() == pytest.approx([5, 1, 0], abs=1e-5)
+
+
 def test_every_logged_name_is_declared_once_with_a_unit_and_one_sentence():
     groups = [value for value in vars(schema).values() if isinstance(value, tuple)]
     declared = [quantity for group in groups for quantity in group if isinstance(quantity, schema.Quantity)]
