@@ -1,10 +1,11 @@
-"""A sweep's results as three small files that outlive the store they come from.
+"""A sweep's results as a few small files that outlive the store they come from.
 
-    sweep.json       its plan, versions and commit, and one entry a trial: settings, summary, machine, times
-    lanes.csv.gz     one row for each lane and task: test accuracy and whatever else is logged for each task
-    verdicts.csv     what they say of the paper's claims
+    sweep.json          its plan, versions and commit, and one entry a trial: settings, summary, machine, times
+    lanes.csv.gz        one row for each lane and task: test accuracy and whatever else is logged for each task
+    diagnostics.csv.gz  one row for each look into a lane, if there was any
+    verdicts.csv        what they say of the paper's claims
 
-`read` makes of the first two the same `Sweep` as `analysis.load` makes of MLflow, to the last digit, so that everything in this
+`read` makes of the first three the same `Sweep` as `analysis.load` makes of MLflow, to the last digit, so that everything in this
 package can be done again from them: the report, the statistics, the verdicts.
 """
 
@@ -21,13 +22,13 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis import claims, evidence, load, tables
+from analysis import claims, diagnostics, evidence, load, tables
 from analysis.load import Sweep
 from analysis.trial import LANE_COLUMNS
 from study import schema
 from study.config import StudyError
 
-SWEEP, LANES, VERDICTS = "sweep.json", "lanes.csv.gz", "verdicts.csv"
+SWEEP, LANES, DIAGNOSTICS, VERDICTS = "sweep.json", "lanes.csv.gz", "diagnostics.csv.gz", "verdicts.csv"
 
 FORMAT: Final = 1
 
@@ -51,6 +52,8 @@ def save(sweep: Sweep, folder: Path) -> None:
         draft.mkdir(parents=True)
         (draft / SWEEP).write_text(json.dumps(_plain(sweep), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         (draft / LANES).write_bytes(_compressed(_narrow(sweep.lanes)))
+        if len(sweep.diagnostics):
+            (draft / DIAGNOSTICS).write_bytes(_compressed(_narrow(sweep.diagnostics)))
         verdicts(sweep).to_csv(draft / VERDICTS, index=False)
         draft.rename(folder)
     except OSError as error:
@@ -77,12 +80,16 @@ def read(folder: Path) -> Sweep:
         )
         known = runs.set_index("trial")[["run_id", "scenario", "method"]]
         lanes = lanes.join(known, on="trial")[[*LANE_COLUMNS, *QUANTITIES]]
+        looks = []
+        if (folder / DIAGNOSTICS).is_file():
+            looks.append(pd.read_csv(folder / DIAGNOSTICS, float_precision="round_trip").join(known, on="trial"))
         return Sweep(
             **{name: plain[name] for name in ("name", "identity", "experiment_id", "run_id", "status", "plan", "tags")},
             uri="",
             runs=runs,
             lanes=lanes,
             notes=tuple(plain["notes"]),
+            diagnostics=diagnostics.in_order(looks),
         )
     except FileNotFoundError:
         raise StudyError(f"There is no archived sweep in {str(folder)!r}; `study archive` makes one.") from None

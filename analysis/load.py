@@ -13,19 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Experiment
+from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from analysis import trial
+from analysis import diagnostics, trial
 from analysis.store import CONFIRMS_TAG, SWEEP_TAG, check_reachable, connect, find_runs, first_line, is_missing
 from analysis.trial import LANE_COLUMNS
 from study import schema
@@ -73,6 +73,7 @@ class Sweep:
         runs: one row a trial, see `RUN_COLUMNS`.
         lanes: one row for each lane and task: `LANE_COLUMNS` of `analysis.trial`, then the quantities by slash name.
         notes: sentences about what is missing or odd.
+        diagnostics: one row for each look into a lane, see `analysis.diagnostics`; without a row unless they were asked for.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Sweep:
     runs: pd.DataFrame
     lanes: pd.DataFrame
     notes: tuple[str, ...]
+    diagnostics: pd.DataFrame = field(default_factory=diagnostics.empty)
 
     @property
     def phase(self) -> str:
@@ -110,7 +112,7 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def sweep(name: str, uri: str, quantities: Sequence[str] = DEFAULT_QUANTITIES) -> Sweep:
+def sweep(name: str, uri: str, quantities: Sequence[str] = DEFAULT_QUANTITIES, *, diagnosed: bool = False) -> Sweep:
     """Loads a sweep.
 
     Args:
@@ -118,6 +120,7 @@ def sweep(name: str, uri: str, quantities: Sequence[str] = DEFAULT_QUANTITIES) -
         uri: of MLflow's store, "sqlite:///FILE" or "http://HOST:PORT".
         quantities: what `lanes` holds beside test accuracy, by schema name; those without values of each lane are the same
             in all lanes of a task, and those that a trial does not log are NaN.
+        diagnosed: whether to load the diagnostics of finished trials too, a file each.
 
     Raises:
         StudyError: there is no such store, or no such sweep in it; or a quantity is not logged for each task.
@@ -135,10 +138,12 @@ def sweep(name: str, uri: str, quantities: Sequence[str] = DEFAULT_QUANTITIES) -
             raise StudyError(
                 f"The sweep {name!r} has been deleted in MLflow at {uri}; restore its experiment there first."
             )
-        return _load(client, experiment, uri, quantities)
+        return _load(client, experiment, uri, quantities, diagnosed)
 
 
-def confirmations(tuned: Sweep, quantities: Sequence[str] = DEFAULT_QUANTITIES) -> list[Sweep]:
+def confirmations(
+    tuned: Sweep, quantities: Sequence[str] = DEFAULT_QUANTITIES, *, diagnosed: bool = False
+) -> list[Sweep]:
     """The sweeps in the same store that confirm this one, oldest first. Raises StudyError as `sweep` does."""
     check_quantities(quantities)
     check_reachable(tuned.uri)
@@ -147,7 +152,7 @@ def confirmations(tuned: Sweep, quantities: Sequence[str] = DEFAULT_QUANTITIES) 
         found = client.search_experiments(
             filter_string=f"tags.{CONFIRMS_TAG} = '{tuned.identity}'", order_by=["creation_time ASC"]
         )
-        return [_load(client, experiment, tuned.uri, quantities) for experiment in found]
+        return [_load(client, experiment, tuned.uri, quantities, diagnosed) for experiment in found]
 
 
 def check_quantities(quantities: Sequence[str]) -> None:
@@ -171,7 +176,7 @@ def _sweep_names(client: MlflowClient) -> list[str]:
     return [experiment.name for experiment in client.search_experiments() if SWEEP_TAG in experiment.tags]
 
 
-def _load(client: MlflowClient, experiment: Experiment, uri: str, quantities: Sequence[str]) -> Sweep:
+def _load(client: MlflowClient, experiment: Experiment, uri: str, quantities: Sequence[str], diagnosed: bool) -> Sweep:
     own = find_runs(client, experiment.experiment_id, "tags.role = 'sweep'")
     if not own:
         raise StudyError(f"MLflow at {uri} has no run of the sweep {experiment.name!r} itself; try: study sync.")
@@ -187,6 +192,11 @@ def _load(client: MlflowClient, experiment: Experiment, uri: str, quantities: Se
         trial.row(run, key, table, longest[key["scenario"]], plan["phase"], notes)
         for (run, key), table in zip(trials, tables, strict=True)
     ]
+    looks = [
+        _diagnostics(client, run, key, notes)
+        for (run, key), row in zip(trials, found, strict=True)
+        if diagnosed and row["outcome"] == "finished" and diagnostics.has_any(run.data.metrics)
+    ]
     return Sweep(
         name=experiment.name,
         identity=experiment.tags[SWEEP_TAG],
@@ -199,14 +209,26 @@ def _load(client: MlflowClient, experiment: Experiment, uri: str, quantities: Se
         runs=frame(found),
         lanes=trial.joined([pd.DataFrame(columns=[*LANE_COLUMNS, *names]), *tables]),
         notes=tuple(dict.fromkeys(notes)),
+        diagnostics=diagnostics.in_order(looks),
     )
+
+
+def _diagnostics(client: MlflowClient, run: Run, key: Mapping[str, Any], notes: list[str]) -> pd.DataFrame:
+    try:
+        return diagnostics.read(_text(client, run.info.run_id, diagnostics.FILE), key, run.info.run_id)
+    except (MlflowException, OSError, ValueError, KeyError) as error:
+        notes.append(f"{key['trial']}: its diagnostics ({diagnostics.FILE}) cannot be read: {first_line(error)}.")
+        return diagnostics.empty()
+
+
+def _text(client: MlflowClient, run_id: str, artifact: str) -> str:
+    with TemporaryDirectory() as place:
+        return Path(client.download_artifacts(run_id, artifact, place)).read_text(encoding="utf-8")
 
 
 def _plan(client: MlflowClient, run_id: str) -> Mapping[str, Any]:
     try:
-        with TemporaryDirectory() as place:
-            text = Path(client.download_artifacts(run_id, "plan.yaml", place)).read_text(encoding="utf-8")
-        plan = YAML(typ="safe", pure=True).load(text)
+        plan = YAML(typ="safe", pure=True).load(_text(client, run_id, "plan.yaml"))
     except (MlflowException, OSError, ValueError, YAMLError) as error:
         reason = first_line(error)
         raise StudyError(f"The plan of the sweep (plan.yaml of run {run_id}) cannot be read: {reason}.") from None

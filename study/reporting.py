@@ -52,7 +52,7 @@ def archive(directory: Path, name: str, target: Path | None, tracking_uri: str |
 
     uri = _uri(directory, opened, tracking_uri)
     check_reachable(uri)
-    sweep = load.sweep(name, uri, archive.QUANTITIES)
+    sweep = load.sweep(name, uri, archive.QUANTITIES, diagnosed=True)
     _warn_of_unsent(directory, sweep.name, sweep.identity, len(sweep.finished))
     place = target or directory / name / "archive"
     archive.save(sweep, place)

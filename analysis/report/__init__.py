@@ -21,6 +21,7 @@ from analysis.report.accounts import (
     section_summary,
 )
 from analysis.report.confirmed import section_compute, section_winners
+from analysis.report.diagnosed import section_diagnostics
 from analysis.report.page import Page
 from analysis.report.paper import judged, section_claims, section_settings
 from analysis.report.searched import section_search
@@ -49,6 +50,7 @@ def make(tuned: Sweep, confirmations: list[Sweep]) -> Page:
         section_settings(judge, found),
         section_winners(tuned, confirmations),
         section_search(tuned),
+        section_diagnostics(compared),
         section_compute(compared),
         section_budget(sweeps),
         section_limits(tuned, confirmations, found),
@@ -102,8 +104,8 @@ def _same(one: Path, other: Path) -> bool:
 
 def load_all(name: str, uri: str) -> tuple[Sweep, list[Sweep]]:
     """A sweep and those that confirm it. Raises StudyError when there is no such sweep, or it is itself a confirmation."""
-    tuned = load.sweep(name, uri)
+    tuned = load.sweep(name, uri, diagnosed=True)
     if tuned.phase == "confirm":
         of = tuned.tags.get("confirms", "another sweep")
         raise StudyError(f"{name!r} confirms {of!r} and is part of its report; run `study report {of}`.")
-    return tuned, load.confirmations(tuned)
+    return tuned, load.confirmations(tuned, diagnosed=True)

@@ -193,7 +193,11 @@ def section_limits(tuned: Sweep, confirmations: Sequence[Sweep], found: Evidence
         "How larger networks, other architectures or other kinds of data behave: this is one small fully connected "
         "network on images."
     )
-    items.append("Why a method does better or worse: sharpness itself is not measured here, only accuracy.")
+    items.append(
+        "Why a method does better or worse: what is seen inside the networks goes along with accuracy, and need not cause it."
+        if any(len(sweep.diagnostics) for sweep in sweeps)
+        else "Why a method does better or worse: the networks were not looked into, only accuracy was measured."
+    )
     return Section("limits", "What cannot be concluded", (tuple(items),))
 
 

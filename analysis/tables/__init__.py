@@ -16,15 +16,18 @@ from analysis.tables.compared import (
     tuned_and_confirmed,
     winners_differences,
 )
+from analysis.tables.diagnosed import associations, networks
 
 __all__ = [
     "QUANTITIES",
+    "associations",
     "best",
     "budget",
     "claims",
     "compute",
     "diverged",
     "effects",
+    "networks",
     "paper_differences",
     "per_task",
     "settings",

@@ -1,0 +1,198 @@
+"""What was seen inside the networks: each diagnostic over the tasks, and how it goes with accuracy on the next task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from analysis.figures import INCHES, INK, LINE_STYLES, POINTS, QUIET, Size, colours, layout, markers, new_figure, save
+from analysis.figures.bands import OfMethod, places
+
+COLUMNS: dict[Size, int] = {"wide": 3, "narrow": 1}
+PANEL_INCHES = 1.35
+ROW_INCHES = 0.12
+"""Height of one mark's row."""
+LOGARITHMIC_FROM = 20.0
+"""A panel is logarithmic if its largest value is more than so many times its smallest."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One diagnostic of one setting over the tasks.
+
+    Attributes:
+        label: of the setting, for the legend.
+        method: decides colour and marker.
+        tasks: index of each task that was looked into, from 0.
+        values: mean over the lanes after these tasks; NaN where none is known.
+    """
+
+    label: str
+    method: str
+    tasks: Sequence[float]
+    values: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Association:
+    """How the diagnostics of one setting go with accuracy on the next task.
+
+    Attributes:
+        label: of the setting, for the legend.
+        method: decides colour and marker.
+        values: by diagnostic: correlation from -1 to 1 and its bounds; NaN where they are not known.
+    """
+
+    label: str
+    method: str
+    values: Mapping[str, tuple[float, float, float]]
+
+
+def trajectories(path: Path, title: str, panels: Mapping[str, Sequence[Trajectory]], size: Size) -> None:
+    """A panel for each diagnostic, in which every setting is a line over the tasks.
+
+    Args:
+        path: of the PNG to write.
+        title: stands above.
+        panels: by the diagnostic's name and unit; all with the same settings in the same order.
+        size: wide or narrow.
+
+    Raises:
+        ValueError: there is no panel, or none has a line.
+    """
+    save(_draw_trajectories(title, panels, size), path)
+
+
+def associations(path: Path, title: str, settings: Sequence[Association], size: Size) -> None:
+    """A row for each diagnostic, in which every setting is a mark with its interval, on an axis from -1 to 1.
+
+    Args:
+        path: of the PNG to write.
+        title: stands above.
+        settings: those of one method share colour and marker; from the second on they are hollow.
+        size: wide or narrow.
+
+    Raises:
+        ValueError: there is no setting, or none with a value.
+    """
+    save(_draw_associations(title, settings, size), path)
+
+
+def _draw_trajectories(title: str, panels: Mapping[str, Sequence[Trajectory]], size: Size) -> Figure:
+    if not panels or not any(panels.values()):
+        raise ValueError("There is no diagnostic to draw.")
+    figure = new_figure(size)
+    layout.title(figure, title, size)
+    columns = min(COLUMNS[size], len(panels))
+    rows = -(-len(panels) // columns)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    first = next(iter(panels.values()))
+    looks = _looks(first)
+    for axes, (name, lines) in zip(grid.flat, panels.items(), strict=False):
+        layout.plain(axes, size, grid="y")
+        inches = INCHES[size] / columns - 0.5
+        axes.set_title(layout.wrapped(figure, name, POINTS[size], inches), loc="left", fontsize=POINTS[size], color=INK)
+        for line, look in zip(lines, looks, strict=True):
+            axes.plot(np.asarray(line.tasks) + 1, line.values, **look)
+        known = [value for line in lines for value in line.values if math.isfinite(value)]
+        if known and min(known) > 0 and max(known) > LOGARITHMIC_FROM * min(known):
+            axes.set_yscale("log")
+        else:
+            axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    for column in range(columns):
+        for place in range(rows):
+            if place * columns + column < len(panels):
+                lowest = grid[place, column]
+        lowest.set_xlabel("task (index in order of training)", fontsize=POINTS[size], color=INK)
+        lowest.tick_params(labelbottom=True)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    handles: list[Artist] = [Line2D([], [], **look) for look in looks]
+    layout.legend(figure, handles, [line.label for line in first], size, "Means over seeds.")
+    layout.fit_height(figure, list(grid[:, 0]), PANEL_INCHES * rows)
+    return figure
+
+
+def _looks(settings: Sequence[OfMethod]) -> list[dict[str, Any]]:
+    """How each setting is drawn: colour and marker of its method, style and face of its place among those of its method."""
+    colour, marker = colours(one.method for one in settings), markers(one.method for one in settings)
+    return [
+        {
+            "color": colour[one.method],
+            "marker": marker[one.method],
+            "markersize": 3.5,
+            "markerfacecolor": "white" if place else colour[one.method],
+            "linestyle": LINE_STYLES[place % len(LINE_STYLES)],
+            "linewidth": 1.1,
+            "markevery": 0.15,
+        }
+        for one, place in zip(settings, places(settings), strict=True)
+    ]
+
+
+def _draw_associations(title: str, settings: Sequence[Association], size: Size) -> Figure:
+    names = list(dict.fromkeys(name for one in settings for name in one.values))
+    if not names:
+        raise ValueError("There is no association to draw.")
+    figure = new_figure(size)
+    layout.title(figure, title, size)
+    axes = figure.add_subplot()
+    layout.plain(axes, size, grid="x")
+    axes.spines["left"].set_visible(False)
+    height = ROW_INCHES * (len(settings) + 2)
+    looks = _looks(settings)
+    for row, name in enumerate(names):
+        if row % 2:
+            axes.axhspan(row * height, (row + 1) * height, color="#f7f7f5", linewidth=0, zorder=0)
+        for place, (one, look) in enumerate(zip(settings, looks, strict=True)):
+            value, low, high = one.values.get(name, (math.nan,) * 3)
+            y = row * height + ROW_INCHES * (place + 1.5)
+            _mark(axes, value, low, high, y, look)
+    _name_rows(figure, axes, names, height, size)
+    axes.axvline(0, color=INK, linewidth=1, zorder=1)
+    axes.set_xlim(-1.02, 1.02)
+    axes.set_ylim(len(names) * height, 0)
+    layout.name_axes(figure, axes, "correlation with test accuracy on the next task", "", INCHES[size] - 0.6, size)
+    axes.xaxis.set_major_locator(MaxNLocator(8 if size == "wide" else 4, steps=[1, 2, 5, 10]))
+    handles: list[Artist] = [Line2D([], [], **look | {"linestyle": "none", "markersize": 6}) for look in looks]
+    note = "Marks: correlation within seeds, from task to task. Lines: 95 % intervals over seeds."
+    layout.legend(figure, handles, [one.label for one in settings], size, note)
+    layout.fit_height(figure, [axes], len(names) * height)
+    return figure
+
+
+def _mark(axes: Axes, value: float, low: float, high: float, y: float, look: Mapping[str, Any]) -> None:
+    if math.isfinite(low) and math.isfinite(high):
+        axes.plot([low, high], [y, y], color=look["color"], linewidth=1.2, zorder=2)
+    if math.isfinite(value):
+        shape = {name: look[name] for name in ("color", "marker", "markerfacecolor")}
+        axes.plot([value], [y], linestyle="none", markersize=5, zorder=3, **shape)
+
+
+def _name_rows(figure: Figure, axes: Axes, names: Sequence[str], height: float, size: Size) -> None:
+    """The diagnostics' names: left of the axes on the wide page, inside each row's upper left corner on the narrow one."""
+    points = POINTS[size]
+    axes.tick_params(axis="y", length=0)
+    if size == "wide":
+        texts = [layout.wrapped(figure, name, points, 2.3) for name in names]
+        axes.set_yticks([(row + 0.5) * height for row in range(len(names))], texts)
+        return
+    axes.set_yticks([])
+    for row, name in enumerate(names):
+        text = layout.wrapped(figure, name, points, INCHES[size] - 0.5)
+        place = (0.0, row * height + 0.02)
+        white = {"facecolor": "white", "alpha": 0.7, "pad": 0.3, "linewidth": 0}
+        axes.text(
+            *place, text, transform=axes.get_yaxis_transform(), va="top", fontsize=points, color=QUIET, bbox=white
+        )
