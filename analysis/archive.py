@@ -82,7 +82,7 @@ def read(folder: Path) -> Sweep:
         lanes = lanes.join(known, on="trial")[[*LANE_COLUMNS, *QUANTITIES]]
         looks = []
         if (folder / DIAGNOSTICS).is_file():
-            looks.append(pd.read_csv(folder / DIAGNOSTICS, float_precision="round_trip").join(known, on="trial"))
+            looks.append(pd.read_csv(folder / DIAGNOSTICS, dtype=str).join(known, on="trial"))
         return Sweep(
             **{name: plain[name] for name in ("name", "identity", "experiment_id", "run_id", "status", "plan", "tags")},
             uri="",

@@ -49,13 +49,13 @@ def has_any(metrics: Mapping[str, Any]) -> bool:
 
 def read(text: str, key: Mapping[str, Any], run_id: str) -> pd.DataFrame:
     """The rows of one run's file. Raises ValueError when it is no such file."""
-    table = pd.read_csv(io.StringIO(text), float_precision="round_trip").drop(columns="name")
+    table = pd.read_csv(io.StringIO(text), dtype=str).drop(columns="name")
     place = {name: key[name] for name in ("trial", "scenario", "method")}
     return in_order([table.assign(run_id=run_id, **place)])
 
 
 def in_order(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """All rows of the tables, the columns in the schema's order."""
+    """All rows of the tables, of numbers or of their texts, the columns in the schema's order."""
     whole = [table for table in tables if len(table)]
     if not whole:
         return empty()
@@ -63,7 +63,8 @@ def in_order(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     place = {quantity.name: i for i, quantity in enumerate(schema.DIAGNOSTICS)}
     found = [name for name in joined if str(name).split("/layer_")[0] in place]
     found.sort(key=lambda name: (place[str(name).split("/layer_")[0]], str(name)))
-    return joined[[*LANE_COLUMNS, *found]].astype({**dict.fromkeys(found, "float64"), "task": "int64", "lane": "int64"})
+    whole_numbers = dict.fromkeys(("lane", "seed", "task"), "int64")
+    return joined[[*LANE_COLUMNS, *found]].astype({**dict.fromkeys(found, "float64"), **whole_numbers})
 
 
 def of_networks(table: pd.DataFrame) -> pd.DataFrame:

@@ -50,6 +50,7 @@ def task_line(history: TrialHistory, task: int, test: np.ndarray, diverged: int 
         "name": f"task {task}",
         "metrics": metrics,
         "lanes": {k: v.tolist() for k, v in lanes.items()},
+        "diagnostics": looks(task, test),
     }
     if task + 1 < history.task_count:
         return line
@@ -66,6 +67,23 @@ def task_line(history: TrialHistory, task: int, test: np.ndarray, diverged: int 
         "summary/accuracy_validation_last_tenth": float(last) - 0.01,
     }
     return {**line, "summary": summary}
+
+
+def looks(task: int, test: np.ndarray) -> dict[str, list[float | None]]:
+    """What was seen after a task: sharpness falls as the next task's accuracy rises, the norms are made up, one is not known."""
+    after = test[:, min(task + 1, test.shape[1] - 1)]
+    draw = np.random.default_rng([task, len(test)])
+    found: dict[str, list[float | None]] = {
+        "weights/norm/layer_0": (3 + draw.random(len(test))).tolist(),
+        "weights/norm/layer_output": (4 + draw.random(len(test))).tolist(),
+        "units/dead/layer_0": [0.25] * len(test),
+        "units/dead/layer_1": [0.75] * len(test),
+        "rank/effective": (20 + draw.random(len(test))).tolist(),
+    }
+    if task % 2 == 0:
+        found["sharpness/sam"] = (1 - after).tolist()
+        found["hessian/largest_eigenvalue"] = [None, *(5 + draw.random(len(test) - 1)).tolist()]
+    return found
 
 
 def without_validation(line: dict[str, Any]) -> dict[str, Any]:

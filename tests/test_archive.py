@@ -1,6 +1,7 @@
 """An archived sweep is the sweep: the same frames to the last digit, the same report, the same verdicts."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from report_fixtures import play, sent, tuned
 from sweep_fixtures import study
 
-from analysis import archive, evidence, load, report
+from analysis import archive, diagnostics, evidence, load, report
 from analysis.evidence import PAIRS, PIXELS
 from study.config import StudyError
 from study.store import default_uri
@@ -29,7 +30,7 @@ def directory(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sweep(directory):
-    return load.sweep("played", default_uri(directory), archive.QUANTITIES)
+    return load.sweep("played", default_uri(directory), archive.QUANTITIES, diagnosed=True)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,8 @@ def test_what_is_read_is_what_was_saved(sweep, kept):
     found = archive.read(kept)
     pd.testing.assert_frame_equal(found.runs, sweep.runs)
     pd.testing.assert_frame_equal(found.lanes, sweep.lanes[found.lanes.columns], check_dtype=False, check_exact=True)
+    pd.testing.assert_frame_equal(found.diagnostics, sweep.diagnostics, check_exact=True)
+    assert len(found.diagnostics) == len(sweep.finished) * 10 * 3
     assert set(sweep.runs["outcome"]) > {"finished", "failed"}
     for name in ("name", "identity", "experiment_id", "run_id", "status", "notes", "phase"):
         assert getattr(found, name) == getattr(sweep, name), name
@@ -68,7 +71,7 @@ def test_an_archive_says_nothing_of_where_its_store_was(directory, kept):
 
 def test_the_same_sweep_gives_the_same_bytes_and_nothing_is_overwritten(sweep, kept, tmp_path):
     archive.save(sweep, tmp_path / "twin")
-    for name in (archive.SWEEP, archive.LANES, archive.VERDICTS):
+    for name in (archive.SWEEP, archive.LANES, archive.DIAGNOSTICS, archive.VERDICTS):
         assert (tmp_path / "twin" / name).read_bytes() == (kept / name).read_bytes()
     with pytest.raises(StudyError, match="exists already and is left as it is"):
         archive.save(sweep, tmp_path / "twin")
@@ -86,6 +89,8 @@ def test_the_same_sweep_gives_the_same_bytes_and_nothing_is_overwritten(sweep, k
         (archive.SWEEP, b"[]"),
         (archive.LANES, b"trial,lane\n"),
         (archive.LANES, b"\x1f\x8b damaged"),
+        (archive.DIAGNOSTICS, b"\x1f\x8b damaged"),
+        (archive.DIAGNOSTICS, gzip.compress(b"trial,lane,task\nx,one,0\n")),
     ],
 )
 def test_a_damaged_archive_is_refused(name, content, kept, tmp_path):
@@ -93,6 +98,22 @@ def test_a_damaged_archive_is_refused(name, content, kept, tmp_path):
         (tmp_path / path.name).write_bytes(content if path.name == name else path.read_bytes())
     with pytest.raises(StudyError, match=r"cannot be read: .*\.$"):
         archive.read(tmp_path)
+
+
+def test_an_archive_of_networks_that_were_not_looked_into_has_no_file_of_it(sweep, tmp_path):
+    archive.save(replace(sweep, diagnostics=diagnostics.empty()), tmp_path / "plain")
+    assert not (tmp_path / "plain" / archive.DIAGNOSTICS).exists()
+    assert not len(archive.read(tmp_path / "plain").diagnostics)
+
+
+def test_an_archive_that_is_older_than_a_quantity_is_read(kept, tmp_path):
+    for path in kept.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    words = pd.read_csv(kept / archive.LANES, dtype=str).drop(columns="seconds/training")
+    (tmp_path / archive.LANES).write_bytes(gzip.compress(words.to_csv(index=False).encode()))
+    found = archive.read(tmp_path).lanes
+    assert found["seconds/training"].isna().all()
+    assert found["accuracy/test"].notna().all()
 
 
 def test_there_is_no_archive_where_there_is_none(tmp_path):

@@ -22,6 +22,7 @@ from analysis.figures import (
     colours,
     comparisons,
     curves,
+    diagnosed,
     heat,
     markers,
     parallel,
@@ -88,6 +89,20 @@ DIFFERENCES = [
 ]
 SHARES = {"sgd": {"lr": 1.0}, "sam": {"rho": 0.27, "lr": 0.73}, "gnp": {"lr": 0.62, "lambda": 0.31, "r": NAN}}
 
+PANELS = {
+    f"{name} (nats / weight^2)": [
+        diagnosed.Trajectory("SGD lr 0.01", "sgd", range(0, 50, 5), np.linspace(0.1, top, 10)),
+        diagnosed.Trajectory("SAM lr 0.01", "sam", range(50), np.linspace(2.0, 1.0, 50)),
+        diagnosed.Trajectory("SAM lr 0.001", "sam", [], []),
+    ]
+    for name, top in (("hessian/trace", 90.0), ("rank/effective", 1.0), ("units/dead", 0.1), ("weights/norm", 3.0))
+}
+ASSOCIATIONS = [
+    diagnosed.Association("SGD lr 0.01", "sgd", {"hessian/trace": (-0.5, -0.8, 0.1), "units/dead": (NAN, NAN, NAN)}),
+    diagnosed.Association("SGD lr 0.001", "sgd", {"hessian/trace": (0.99, 0.9, 1.0), "units/dead": (0.2, NAN, NAN)}),
+    diagnosed.Association("SAM lr 0.01", "sam", {"hessian/trace": (0.0, -1.0, 1.0), "rank/srank": (0.1, 0.0, 0.2)}),
+]
+
 USUAL = {
     "accuracy_by_task": (curves.accuracy_by_task, bands_of(["sgd", "sam", "gnp", "gnp"])),
     "accuracy_by_gradient_evaluations": (curves.accuracy_by_gradient_evaluations, spent_of(bands_of(["sgd", "sam"]))),
@@ -97,6 +112,8 @@ USUAL = {
     "heat_maps": (search.heat_maps, [heat_map(3, 4), heat_map(3, 4, diverging=True)]),
     "tuned_and_confirmed": (comparisons.tuned_and_confirmed, CONFIRMED),
     "differences": (comparisons.differences, DIFFERENCES, "share", 0.01),
+    "trajectories": (diagnosed.trajectories, PANELS),
+    "associations": (diagnosed.associations, ASSOCIATIONS),
 }
 
 by_task = bands._draw_accuracy_by_task
@@ -107,6 +124,8 @@ bars = search._draw_importance
 maps = heat._draw_heat_maps
 dumbbells = comparisons._draw_tuned_and_confirmed
 forest = comparisons._draw_differences
+inside = diagnosed._draw_trajectories
+goes_with = diagnosed._draw_associations
 
 NASTY = {
     "hundred tasks, six settings": (by_task, bands_of(["sgd", "sam", "gnp"] * 2, tasks=100)),
@@ -176,6 +195,14 @@ NASTY = {
         1.0,
     ),
     "one difference of 0": (forest, [Difference("a", 0.0, 0.0, 0.0, 1.0)], "share", None),
+    "one panel, one task": (inside, {"units/dead (share)": [diagnosed.Trajectory("SGD", "sgd", [0], [0.0])]}),
+    "four panels": (inside, PANELS),
+    "panels with long names": (inside, {LONG: [diagnosed.Trajectory(LONG, LONG, [0, 1], [NAN, 1e5])]}),
+    "associations of three settings": (goes_with, ASSOCIATIONS),
+    "associations with long names": (
+        goes_with,
+        [diagnosed.Association(LONG, "x", {LONG: (NAN, NAN, NAN), "b": (1, 1, 1)})],
+    ),
     "counts": (forest, [Difference("a", 123456.0, 1e5, 150000.0, 0.5)], "gradient evaluations, count", 1000.0),
 }
 
@@ -469,6 +496,26 @@ def test_a_forest_has_its_means_its_intervals_its_zero_and_its_margin(size):
 
 
 # Colours
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_panel_of_a_diagnostic_has_the_numbers_given_over_tasks_counted_from_1(size):
+    axes = inside(TITLE, PANELS, size).axes
+    assert [panel.get_yscale() for panel in axes[:4]] == ["log", "linear", "linear", "log"]
+    for panel, trajectories in zip(axes, PANELS.values(), strict=False):
+        for line, given in zip(panel.get_lines(), trajectories, strict=True):
+            assert line.get_xdata().tolist() == [task + 1 for task in given.tasks]
+            assert list(line.get_ydata()) == list(given.values)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_each_known_association_is_a_mark_and_each_known_interval_a_line(size):
+    (axes,) = goes_with(TITLE, ASSOCIATIONS, size).axes
+    marks = [line.get_xdata()[0] for line in axes.get_lines() if line.get_linestyle() == "None"]
+    intervals = [tuple(line.get_xdata()) for line in axes.get_lines() if len(line.get_xdata()) == 2]
+    assert sorted(marks) == [-0.5, 0.0, 0.1, 0.2, 0.99]
+    assert sorted(intervals) == [(-1.0, 1.0), (-0.8, 0.1), (0, 0), (0.0, 0.2), (0.9, 1.0)]
+    assert axes.get_xlim() == pytest.approx((-1.02, 1.02))
 
 
 def test_methods_keep_their_colours_and_new_ones_get_free_ones_in_any_order():

@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures import INCHES, INK, LINE_STYLES, POINTS, QUIET, Size, colours, layout, markers, new_figure, save
+from analysis.figures import INCHES, INK, LINE_STYLES, POINTS, Size, colours, layout, markers, new_figure, save
 from analysis.figures.bands import OfMethod, places
 
 COLUMNS: dict[Size, int] = {"wide": 3, "narrow": 1}
 PANEL_INCHES = 1.35
 ROW_INCHES = 0.12
 """Height of one mark's row."""
+LINE_INCHES = 0.16
 LOGARITHMIC_FROM = 20.0
 """A panel is logarithmic if its largest value is more than so many times its smallest."""
 
@@ -150,16 +151,19 @@ def _draw_associations(title: str, settings: Sequence[Association], size: Size) 
     axes = figure.add_subplot()
     layout.plain(axes, size, grid="x")
     axes.spines["left"].set_visible(False)
-    height = ROW_INCHES * (len(settings) + 2)
+    texts, above = _row_names(figure, names, size)
+    height = max(
+        above + ROW_INCHES * (len(settings) + 2), max(LINE_INCHES * (text.count("\n") + 1) for text in texts) + 0.1
+    )
     looks = _looks(settings)
     for row, name in enumerate(names):
         if row % 2:
             axes.axhspan(row * height, (row + 1) * height, color="#f7f7f5", linewidth=0, zorder=0)
         for place, (one, look) in enumerate(zip(settings, looks, strict=True)):
             value, low, high = one.values.get(name, (math.nan,) * 3)
-            y = row * height + ROW_INCHES * (place + 1.5)
+            y = row * height + above + ROW_INCHES * (place + 1.5)
             _mark(axes, value, low, high, y, look)
-    _name_rows(figure, axes, names, height, size)
+    _name_rows(axes, texts, height, size)
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
     axes.set_xlim(-1.02, 1.02)
     axes.set_ylim(len(names) * height, 0)
@@ -180,19 +184,21 @@ def _mark(axes: Axes, value: float, low: float, high: float, y: float, look: Map
         axes.plot([value], [y], linestyle="none", markersize=5, zorder=3, **shape)
 
 
-def _name_rows(figure: Figure, axes: Axes, names: Sequence[str], height: float, size: Size) -> None:
-    """The diagnostics' names: left of the axes on the wide page, inside each row's upper left corner on the narrow one."""
-    points = POINTS[size]
+def _row_names(figure: Figure, names: Sequence[str], size: Size) -> tuple[list[str], float]:
+    """The diagnostics' names in lines, and how many inches of a row they take above its marks: none on the wide page."""
+    inches = 2.3 if size == "wide" else INCHES[size] - 0.5
+    texts = [layout.wrapped(figure, name, POINTS[size], inches) for name in names]
+    lines = max(text.count("\n") + 1 for text in texts)
+    return texts, 0.0 if size == "wide" else LINE_INCHES * lines
+
+
+def _name_rows(axes: Axes, texts: Sequence[str], height: float, size: Size) -> None:
+    """The names left of the axes on the wide page, above the marks of each row on the narrow one."""
     axes.tick_params(axis="y", length=0)
     if size == "wide":
-        texts = [layout.wrapped(figure, name, points, 2.3) for name in names]
-        axes.set_yticks([(row + 0.5) * height for row in range(len(names))], texts)
+        axes.set_yticks([(row + 0.5) * height for row in range(len(texts))], texts)
         return
     axes.set_yticks([])
-    for row, name in enumerate(names):
-        text = layout.wrapped(figure, name, points, INCHES[size] - 0.5)
-        place = (0.0, row * height + 0.02)
-        white = {"facecolor": "white", "alpha": 0.7, "pad": 0.3, "linewidth": 0}
-        axes.text(
-            *place, text, transform=axes.get_yaxis_transform(), va="top", fontsize=points, color=QUIET, bbox=white
-        )
+    for row, text in enumerate(texts):
+        place = (0.01, row * height + 0.03)
+        axes.text(*place, text, transform=axes.get_yaxis_transform(), va="top", fontsize=POINTS[size], color=INK)
