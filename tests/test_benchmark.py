@@ -1,6 +1,7 @@
 """`study bench` compares ways of training that compute the same, and counts what they compute."""
 
 import json
+import re
 import subprocess
 import sys
 from itertools import islice
@@ -13,8 +14,10 @@ from test_twins import network, weights
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from study.benchmark import GRADIENTS, METHODS, Setting, Speed, idiomatic, operations, page
+from search_spaces.paper_grid import SPACE
+from study.benchmark import GRADIENTS, METHODS, Setting, Speed, idiomatic, operations, overhead, page
 from study.benchmark.sharing import Division
+from study.config import Diagnostics
 
 SHORT = ("bench", "--seconds", 0.001, "--batch-size", 16, "--widths", "8", "--lanes", 2)
 GIB = 2**30
@@ -76,6 +79,7 @@ def test_the_json_has_every_way_and_its_ratios_follow_from_its_rates(tmp_path):
         work = operations.per_image((784, 8, 10), GRADIENTS[method])
         share = row["images_per_second"] * work / found["machine"]["product_rate"]
         assert row["share"] == pytest.approx(share, rel=1e-9)
+    assert found["diagnostics"] == [], "the paper's network was not timed"
     for division in found["side_by_side"]:
         assert division["total"] == sum(division["images_per_second"])
         assert len(division["images_per_second"]) == division["trials"]
@@ -84,13 +88,46 @@ def test_the_json_has_every_way_and_its_ratios_follow_from_its_rates(tmp_path):
 
 
 def test_the_tables_name_every_way_and_say_what_to_set(tmp_path):
-    done = study(*SHORT, "--lanes", 3, cwd=tmp_path)
+    done = study(*SHORT, "--lanes", 3, "--widths", "100,100", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for words in ("784-8-10, batch 16", "one seed, DataLoader", "one seed, tensors in memory", "2 lanes", "3 lanes"):
         assert words in done.stdout
     assert "GFLOP/s" in done.stdout
+    assert "Diagnostics: a look into 3 lanes" in done.stdout
+    for row in (*overhead.PAPER, "both sequences"):
+        shares = re.search(rf"^{row} .*?((?: +[\d.]+%){{3}})$", done.stdout, re.MULTILINE)
+        assert shares, row
+        assert all(float(share.rstrip("%")) > 0 for share in shares[1].split())
     assert "--cpus-per-trial" in done.stdout
     assert "MiB" in done.stdout
+
+
+def test_the_looks_of_a_sequence_are_those_that_its_settings_ask_for(monkeypatch):
+    monkeypatch.setattr(
+        overhead,
+        "_seconds",
+        lambda *given: {"units": 1.0, "curvature": 100.0, "forgetting": 20_000.0}[asked(given[-1])],
+    )
+    found = overhead.overhead(None, "class_pairs", 10, "cpu", {"sgd": 60_000.0, "sam": 30_000.0})
+    forgetting = sum(task + 1 for task in (0, 10, 20, 30, 40, 44))
+    assert found.seconds == 45 * 1 + 10 * 100 + forgetting * 10_000
+    assert found.training == {"sgd": 45 * 12_000 * 10 / 60_000, "sam": 45 * 12_000 * 10 / 30_000}
+
+
+def asked(settings):
+    """The one group of diagnostics that settings ask for."""
+    (name,) = (name for name in ("units", "curvature", "forgetting") if getattr(settings, f"{name}_every"))
+    return name
+
+
+def test_what_the_overhead_is_measured_against_is_the_papers_grid():
+    for name, sequence in overhead.PAPER.items():
+        settings = SPACE.scenarios[name]
+        assert sequence.tasks == settings["tasks/count"]
+        told = {
+            key.removeprefix("diagnostics/"): value for key, value in settings.items() if key.startswith("diagnostics/")
+        }
+        assert sequence.diagnostics == Diagnostics(**told)
 
 
 @pytest.mark.parametrize(

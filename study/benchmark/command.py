@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 
 from study import benchmark, display, experiment, facts
-from study.benchmark import Setting, Speed, operations, page, sharing
+from study.benchmark import LANES, Setting, Speed, operations, overhead, page, sharing
+from study.benchmark.overhead import Overhead
 from study.config import TrialConfig
+from study.contracts import Dataset
 
 
 def bench(
@@ -47,13 +49,26 @@ def bench(
             page.show_speeds(heading, found)
     peak = benchmark.peak_bytes(where)
     lanes = 10 if 10 in lane_counts else max(lane_counts)
+    looked = _overheads(dataset, lanes, where, speeds)
     divisions = sharing.divisions(dataset, lanes, where, 10 * seconds)
     usual = Setting(sharing.WIDTHS, sharing.BATCH_SIZE)
     asked = usual if usual in settings else settings[0]
     said = page.advice([speed for speed in speeds if speed.setting == asked], divisions, where)
     if as_json:
-        display.console.print_json(json.dumps(page.plain(machine, speeds, divisions, peak, said)))
+        display.console.print_json(json.dumps(page.plain(machine, speeds, divisions, looked, peak, said)))
     else:
+        page.show_overheads(looked)
         page.show_divisions(divisions, lanes)
         page.show_end(peak, where, said)
     return 0
+
+
+def _overheads(dataset: Dataset, lanes: int, device: str, speeds: list[Speed]) -> list[Overhead]:
+    """What diagnostics cost in the paper's task sequences; nothing when the paper's network has not been timed."""
+    usual = Setting(sharing.WIDTHS, sharing.BATCH_SIZE)
+    known = {
+        speed.method: speed.images_per_second
+        for speed in speeds
+        if (speed.setting, speed.way, speed.lanes) == (usual, LANES, lanes)
+    }
+    return [overhead.overhead(dataset, name, lanes, device, known) for name in overhead.PAPER] if known else []

@@ -8,6 +8,7 @@ from typing import Any
 
 from study import display, facts
 from study.benchmark import LANES, LOADER, MEMORY, METHODS, Setting, Speed
+from study.benchmark.overhead import Overhead
 from study.benchmark.sharing import Division
 
 ENOUGH = 0.9
@@ -92,6 +93,34 @@ def show_divisions(divisions: Sequence[Division], lanes: int) -> None:
     display.show_table(f"Trials side by side: SGD, {lanes} lanes, batch 16, 784-100-100-10", columns, rows, numeric=1)
 
 
+def show_overheads(looked: Sequence[Overhead]) -> None:
+    """What diagnostics cost."""
+    if not looked:
+        return
+    rows = [
+        [
+            one.sequence,
+            f"{1000 * one.units_seconds:,.0f} ms",
+            f"{1000 * one.curvature_seconds:,.0f} ms",
+            f"{1000 * one.earlier_seconds:,.0f} ms",
+            *(f"{one.seconds / one.training[method]:.1%}" for method in METHODS),
+        ]
+        for one in looked
+    ]
+    seconds = sum(one.seconds for one in looked)
+    shares = [seconds / sum(one.training[method] for one in looked) for method in METHODS]
+    rows.append(["both sequences", "", "", "", *(f"{share:.1%}" for share in shares)])
+    columns = [
+        "",
+        "units, ranks, weights",
+        "curvature",
+        "an earlier task",
+        *(f"of {method.upper()}" for method in METHODS),
+    ]
+    heading = f"Diagnostics: a look into {looked[0].lanes} lanes, and all looks of the paper's sequences as shares of training"
+    display.show_table(heading, columns, rows, numeric=1)
+
+
 def _alone(divisions: Sequence[Division]) -> Division:
     return next(division for division in divisions if (division.trials, division.threads) == (1, 1))
 
@@ -120,7 +149,12 @@ def advice(speeds: Sequence[Speed], divisions: Sequence[Division], device: str) 
 
 
 def plain(
-    machine: Machine, speeds: Sequence[Speed], divisions: Sequence[Division], peak_bytes: int, said: Sequence[str]
+    machine: Machine,
+    speeds: Sequence[Speed],
+    divisions: Sequence[Division],
+    looked: Sequence[Overhead],
+    peak_bytes: int,
+    said: Sequence[str],
 ) -> dict[str, Any]:
     """Everything as plain data."""
     return {
@@ -128,6 +162,7 @@ def plain(
         | {"host": facts.host(), "versions": facts.versions(), "git_commit": facts.git_commit()},
         "speeds": [asdict(speed) for speed in speeds],
         "side_by_side": [asdict(division) | {"total": division.total} for division in divisions],
+        "diagnostics": [asdict(one) for one in looked],
         "peak_bytes": peak_bytes,
         "advice": list(said),
     }
