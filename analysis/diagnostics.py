@@ -17,7 +17,7 @@ from analysis.correlation import Correlation, within_lanes
 from analysis.trial import LANE_COLUMNS
 from study import schema
 
-FILE: Final = "diagnostics.csv"
+FILE: Final = "tables/diagnostics.csv"
 """A run's artifact with the values of its lanes."""
 
 WEIGHT_NORM, RANK = schema.WEIGHT_NORM, schema.EFFECTIVE_RANK

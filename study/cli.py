@@ -346,12 +346,13 @@ def ui(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5000,
     directory: Directory = DEFAULT_DIRECTORY,
+    browser: Annotated[bool, typer.Option(help="Open the first link, where there is a screen.")] = True,
     tracking_uri: TrackingUri = None,
 ) -> int:
-    """Serve MLflow's page over the study's store."""
-    from study import commands
+    """Serve MLflow's page over the study's store, and say where to look."""
+    from study import browsing
 
-    return commands.ui(directory, name, tracking_uri, host, port)
+    return browsing.ui(directory, name, tracking_uri, host, port, browser)
 
 
 def _overrides(settings: list[str]) -> dict[str, Any]:

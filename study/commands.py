@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from study import display, folder, overview
 from study.config import Flat, StudyError, TrialConfig, nested, read_yaml
@@ -158,63 +153,3 @@ def doctor(directory: Path, execution: Execution) -> int:
     if not problems:
         display.console.print("No problem found.")
     return 1 if problems else 0
-
-
-def ui(directory: Path, name: str | None, tracking_uri: str | None, host: str, port: int) -> int:
-    """Serves MLflow's page over the study's store until interrupted."""
-    from analysis.store import check_reachable, is_missing, served
-    from study import store
-
-    opened = SweepFolder.open(directory, name) if name else None
-    kept = opened.execution.tracking_uri if opened else None
-    uri = tracking_uri or kept or os.environ.get("MLFLOW_TRACKING_URI") or store.default_uri(directory)
-    check_reachable(uri)
-    if is_missing(uri):
-        raise StudyError(f"There is no MLflow store {uri} yet; begin with `study run quickstart`.")
-    identifier = store.Store(uri, directory).experiment_id(name) if name else None
-    root = uri.rstrip("/") if served(uri) else f"http://{host}:{port}"
-    for what, link in _links(root, identifier):
-        display.console.print(f"{what}: {link}", markup=False, soft_wrap=True)
-    if served(uri):
-        return 0
-    try:
-        socket.create_server((host, port)).close()
-    except OSError as error:
-        raise StudyError(
-            f"Port {port} of {host} cannot be used ({error.strerror}); choose another one with --port."
-        ) from None
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        host,
-        "--port",
-        str(port),
-    ]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
-    command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
-    display.console.print("The server stops with Ctrl-C.")
-    with subprocess.Popen(command, env=environment, start_new_session=True) as server:
-        try:
-            return server.wait()
-        except KeyboardInterrupt:
-            os.killpg(server.pid, signal.SIGTERM)  # the server and the workers it started
-            return 0
-
-
-def _links(root: str, experiment: str | None) -> list[tuple[str, str]]:
-    """Where to look in MLflow: all sweeps, or the trials of one, best first, as a table and as charts."""
-    if experiment is None:
-        return [("sweeps", f"{root}/#/experiments?workflowType=machine_learning")]
-    query = {
-        "workflowType": "machine_learning",
-        "searchFilter": "tags.role = 'trial'",
-        "orderByKey": "metrics.`objective`",
-        "orderByAsc": "false",
-    }
-    page = f"{root}/#/experiments/{experiment}/runs?{urlencode(query, quote_via=quote)}"
-    return [("trials", page), ("charts", f"{page}&compareRunsMode=CHART")]

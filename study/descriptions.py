@@ -94,9 +94,11 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def trial_description(history: TrialHistory) -> str:
-    """What a run's page says of a trial, in Markdown."""
-    text = [f"**{history.name}** on `{history.scenario}`: {len(history.tasks)} of {history.task_count} tasks."]
+def trial_description(history: TrialHistory, sweep: str) -> str:
+    """What a run's page says of a trial, in Markdown; `sweep` is the address of the sweep's run."""
+    seeds = "1 seed" if len(history.seeds) == 1 else f"{len(history.seeds)} seeds"
+    done = f"{len(history.tasks)} of {history.task_count} tasks of `{history.scenario}`"
+    text = [f"**{history.name}**: {done}, {seeds} on `{history.config['data']['name']}`. [The whole sweep]({sweep})"]
     text.append(
         {"stopped": "Stopped early by the scheduler.", "failed": f"Failed: {history.reason}"}.get(history.outcome, "")
     )
@@ -105,13 +107,30 @@ def trial_description(history: TrialHistory) -> str:
     if rows:
         text.append("| quantity | value | unit | definition |\n|---|---|---|---|")
         text[-1] += "".join(f"\n| `{q.name}` | {value:.4g} | {q.unit} | {q.definition} |" for q, value in rows)
+    if history.tasks:
+        text.append(ARTIFACTS)
     return "\n\n".join(part for part in text if part)
 
 
-def sweep_description(folder: SweepFolder) -> str:
-    """What the sweep's run page says, in Markdown."""
+ARTIFACTS = (
+    "Artifacts: `configuration/trial.yaml` says all that decides the result; `tables/lanes.csv` has each seed's accuracy on each "
+    "task and `tables/diagnostics.csv` what was seen inside the network; `figures/` shows them; the best of its method has "
+    "`best/`, a file that `study trial` runs."
+)
+
+
+def sweep_description(folder: SweepFolder, shown: Sequence[tuple[str, str]], artifacts: str) -> str:
+    """What the sweep's run page says, in Markdown.
+
+    Args:
+        folder: of the sweep.
+        shown: what there is to see, each with its address.
+        artifacts: address of this run's artifacts.
+    """
     plan = folder.plan
-    lines = [f"**{plan.name}**: {plan.description}", f"Search space `{plan.space}`. {plan.citation}"]
+    lines = [", ".join(f"[{what}]({address})" for what, address in shown)]
+    lines += [f"**{plan.name}**: {plan.description}", f"Search space `{plan.space}`. {plan.citation}"]
+    lines.append(f"`study report {plan.name}` writes the report and attaches it [here, as `report`]({artifacts}).")
     lines.append("| scenario | method | trials | points | drawn |\n|---|---|---|---|---|")
     for group in plan.groups:
         drawn = ", ".join(f"`{name}`" for name in group.distributions) or "-"

@@ -15,6 +15,8 @@ from study.record import TrialHistory
 
 PROVENANCE_FACTS = ("data_fingerprint", "device", "device_name", "threads", "versions", "git_commit")
 
+HIGHEST = "the highest objective of its method and scenario"
+
 NO_OBJECTIVE = (
     "has no objective: no images were held out for validation, and choosing by test accuracy would be choosing by the exam; "
     "run it with --set tasks/validation_fraction=0.1667."
@@ -102,9 +104,7 @@ def export_best(folder: SweepFolder, target: Path, run_ids: Mapping[str, str]) -
     check_selectable(folder)
     histories = folder.histories()
     best = best_keys(histories)
-    chosen = {
-        history: "the highest objective of its method and scenario" for history in histories if history.key in best
-    }
+    chosen = {history: HIGHEST for history in histories if history.key in best}
     return _export(folder, target, run_ids, chosen)
 
 

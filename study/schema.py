@@ -195,7 +195,7 @@ DIAGNOSTICS: Final = (
     ),
 )
 """Looks into the network after a task, where `study.config.Diagnostics` asks for them; none acts on training. Unless said
-otherwise they are of a fixed sample of the task's training images. Each lane's values are in `diagnostics.csv`."""
+otherwise they are of a fixed sample of the task's training images. Each lane's values are in `tables/diagnostics.csv`."""
 
 SUMMARY: Final = (
     Quantity(

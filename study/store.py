@@ -22,6 +22,7 @@ from analysis.store import (
     is_missing,
     served,
 )
+from study import links
 from study.config import StudyError
 from study.folder import Execution, SweepFolder
 
@@ -70,7 +71,7 @@ class Store:
                 )
             return str(found.experiment_id)
         location = None if served(self.uri) else (folder.root.resolve() / "mlflow-artifacts").as_uri()
-        tags = {"mlflow.note.content": folder.plan.description, SWEEP_TAG: folder.identity}
+        tags = {"mlflow.note.content": folder.plan.description, SWEEP_TAG: folder.identity, **links.views(folder.plan)}
         if folder.plan.confirms:
             tags[CONFIRMS_TAG] = folder.plan.confirms.identity
         return str(self.client.create_experiment(folder.plan.name, artifact_location=location, tags=tags))

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from analysis.store import find_runs
-from study import facts, schema
+from study import facts, links, results, schema
 from study.config import TrialConfig, yaml_text
 from study.descriptions import (
     diagnostics_csv,
@@ -96,7 +96,7 @@ class SweepView:
         tags = {
             "space": plan.space,
             "phase": plan.phase,
-            "mlflow.note.content": sweep_description(self._folder),
+            "mlflow.note.content": self._description(run),
             **{f"version/{package}": version for package, version in facts.versions().items()},
             **({"git_commit": commit} if commit else {}),
             **({"confirms": plan.confirms.sweep} if plan.confirms else {}),
@@ -114,6 +114,12 @@ class SweepView:
         _log(client, run, params=params, tags=tags)
         client.log_text(run, yaml_text(plan.plain()), "plan.yaml")
 
+    def _description(self, run: str) -> str:
+        """Of the sweep's run. Addresses within the page begin with a hash, wherever its server is."""
+        shown = links.experiment_links("", self._experiment, self._folder.plan, run)[:-1]
+        artifacts = links.artifacts_link("", self._experiment, run).lstrip("/")
+        return sweep_description(self._folder, [(what, link.lstrip("/")) for what, link in shown], artifacts)
+
     def update(self, key: str) -> None:
         """One trial's run, as far as its record goes."""
         if key not in self._trials:
@@ -124,7 +130,9 @@ class SweepView:
         """The view of one trial, whose run is found or made."""
         record = TrialRecord(self._folder.root / "trials" / key / "record.jsonl")
         run = self._run("trial", key, record.history.name, record.history.started)
-        return _TrialView(self._connect(), run, record, self._folder, self._drawings, self._origin(record.history))
+        sweep = links.run_link("", self._experiment, self._run("sweep", "", self._folder.plan.name)).lstrip("/")
+        origin = self._origin(record.history)
+        return _TrialView(self._connect(), run, record, self._folder, self._drawings, origin, sweep)
 
     def _origin(self, history: TrialHistory) -> dict[str, Any]:
         """Tags that say which trial of the tuning a trial confirms, and how it was selected; none outside of a confirmation."""
@@ -145,12 +153,13 @@ class SweepView:
         for history in histories:
             self.update(history.key)
             self._trials[history.key].close()
+        self._mark_the_best(histories)
         run = self._run("sweep", "", self._folder.plan.name)
         for name, value in sweep_metrics(histories).items():
             known = client.get_metric_history(run, name)
             if not known or known[-1].value != value:
                 _send(client, run, [Metric(name, value, _now(), len(known))])
-        client.log_text(run, trials_csv(histories), "trials.csv")
+        client.log_text(run, trials_csv(histories), "tables/trials.csv")
         with tempfile.TemporaryDirectory() as draft:
             for scenario in dict.fromkeys(history.scenario for history in histories):
                 shown = [history for history in histories if history.scenario == scenario and history.tasks]
@@ -161,6 +170,15 @@ class SweepView:
         planned, done = self._folder.plan.trial_count, sum(history.is_done for history in histories)
         failed = any(history.outcome == "failed" for history in histories)
         client.set_terminated(run, "FINISHED" if done >= planned else "FAILED" if failed else "KILLED")
+
+    def _mark_the_best(self, histories: list[TrialHistory]) -> None:
+        """Tags the best trial of each method and scenario by the objective, with its file for `study trial`; no other."""
+        client, best = self._connect(), results.best_keys(histories)
+        for run in find_runs(client, self._experiment, f"tags.role = 'trial' and tags.{links.BEST} LIKE '%'"):
+            if run.data.tags["trial"] not in best:
+                client.delete_tag(run.info.run_id, links.BEST)
+        for history in (history for history in histories if history.key in best):
+            self._trials[history.key].mark_as_best()
 
 
 class _TrialView:
@@ -174,10 +192,13 @@ class _TrialView:
         folder: SweepFolder,
         drawings: Drawings,
         origin: Mapping[str, Any],
+        sweep: str,
     ) -> None:
         self._client = client
+        self._sweep = sweep
         self._run = run
         self._record = record
+        self._folder = folder
         self._drawings = drawings
         self._sent: set[int] = set()
         self._summarised = False
@@ -199,7 +220,7 @@ class _TrialView:
             **origin,
         }
         _log(self._client, self._run, params=params, tags=tags)
-        self._client.log_text(self._run, yaml_text(history.config), "configuration.yaml")
+        self._client.log_text(self._run, yaml_text(history.config), "configuration/trial.yaml")
 
     def update(self) -> None:
         """Sends the tasks that are not there yet, and the end if there is one."""
@@ -243,18 +264,25 @@ class _TrialView:
             _send(self._client, self._run, [Metric(k, v, _now(), 0) for k, v in history.summary.items()])
             self._summarised = True
         if history.tasks:
-            self._client.log_text(self._run, lanes_csv(history), "lanes.csv")
+            self._client.log_text(self._run, lanes_csv(history), "tables/lanes.csv")
             if diagnosed := diagnostics_csv(history):
-                self._client.log_text(self._run, diagnosed, "diagnostics.csv")
+                self._client.log_text(self._run, diagnosed, "tables/diagnostics.csv")
             with tempfile.TemporaryDirectory() as draft:
                 path = Path(draft) / "learning_curve.png"
                 self._drawings.learning_curve(path, history)
-                self._client.log_artifact(self._run, str(path))
+                self._client.log_artifact(self._run, str(path), "figures")
         outcome = "interrupted" if history.outcome in ("running", "waiting") else history.outcome
-        tags = {"outcome": outcome, "mlflow.note.content": trial_description(history)}
+        tags = {"outcome": outcome, "mlflow.note.content": trial_description(history, self._sweep)}
         _log(self._client, self._run, tags={**tags, **({"reason": history.reason} if history.reason else {})})
         ended = _now() if history.ended is None else int(history.ended * 1000)
         self._client.set_terminated(self._run, STATUS[history.outcome], end_time=ended)
+
+    def mark_as_best(self) -> None:
+        """Tags the trial, and attaches what `study export` would write."""
+        history = self._record.history
+        where = results.provenance(self._folder, history, self._run, results.HIGHEST)
+        _log(self._client, self._run, tags={links.BEST: f"{history.method} on {history.scenario}"})
+        self._client.log_text(self._run, yaml_text({**history.config, "provenance": where}), f"best/{history.key}.yaml")
 
     def _send_tasks(self, lines: list[Mapping[str, Any]]) -> None:
         pending: list[Metric] = []

@@ -521,7 +521,7 @@ def logged(site: Site) -> dict[str, Any]:
 def trials_table(site: Site) -> list[dict[str, str]]:
     """The table of trials that the sweep's own run keeps, without clocks, by trial."""
     (run,) = [run for run in runs(site) if run.data.tags["role"] == "sweep"]
-    text = site.artifact(run, "trials.csv").read_text()
+    text = site.artifact(run, "tables/trials.csv").read_text()
     rows = [{k: v for k, v in row.items() if "seconds" not in k} for row in csv.DictReader(io.StringIO(text))]
     return sorted(rows, key=lambda row: row["trial"])
 

@@ -145,8 +145,9 @@ def test_configuration_lanes_and_picture_are_artifacts(uri, client, finished):
     histories = {history.key: history for history in finished.histories()}
     for key, run in by_trial(runs_of(uri, finished, "trial")).items():
         names = {file.path for file in client.list_artifacts(run.info.run_id)}
-        assert names == {"configuration.yaml", "lanes.csv", "learning_curve.png"}
-        rows = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/lanes.csv").splitlines()
+        best = {"best"} if "best" in run.data.tags else set()
+        assert names == {"configuration", "tables", "figures"} | best
+        rows = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/tables/lanes.csv").splitlines()
         assert len(rows) == 1 + 3 * 2
         assert rows[0].startswith("task,name,lane,seed,")
         first = dict(zip(rows[0].split(","), rows[1].split(","), strict=True))
