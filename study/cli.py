@@ -56,6 +56,10 @@ Storage = Annotated[
         help="Folder or s3://BUCKET/PREFIX that all nodes reach, for checkpoints; default: in the sweep's folder."
     ),
 ]
+PricePerHour = Annotated[
+    float | None,
+    typer.Option(help="Price of an hour of all that the sweep runs on, for the estimate.", min=0, show_default=False),
+]
 
 UsageFault: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """What Typer raises when the words make no command: the installed Click's, or that of the Click that newer Typers bring."""
@@ -68,7 +72,8 @@ DEFAULT_DIRECTORY = Path("study-results")  # as in study.folder, which is not im
     "study run quickstart\n\n"
     "study run paper_grid --set tasks/count=3 --seeds 2\n\n"
     "study run beyond_grid --scenario class_pairs --method sam --method gnp --trials 60 --scheduler asha\n\n"
-    "study run ./my_space.py --name first-try --set model/widths=[100,100,100]"
+    "study run ./my_space.py --name first-try --set model/widths=[100,100,100]\n\n"
+    "study run paper_grid --set training/batch_size=64 --dry-run"
 )
 def run(
     space: Annotated[str, typer.Argument(help="A search space by name (see: study list), or the path of a file.")],
@@ -89,10 +94,17 @@ def run(
     directory: Directory = DEFAULT_DIRECTORY,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check everything, show what would be tried and how long it takes; no more."),
+    ] = False,
+    price_per_hour: PricePerHour = None,
 ) -> int:
     """Run a sweep over a search space: train, log, compare, export the best."""
-    from study import launching
+    from study.config import StudyError
 
+    if price_per_hour is not None and not dry_run:
+        raise StudyError("--price-per-hour is for an estimate; give it with --dry-run, or to `study show`.")
     execution = _execution(
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
@@ -102,20 +114,23 @@ def run(
         tracking_uri=tracking_uri,
         data_dir=str(_data_dir(data_dir)),
     )
-    return launching.run(
-        space,
-        directory,
-        execution,
-        name,
-        scenarios=scenario,
-        methods=method,
-        trials=trials,
-        seeds=seeds,
-        overrides=_overrides(set_),
-        sampler=sampler,
-        scheduler=scheduler,
-        search_seed=search_seed,
-    )
+    choices: dict[str, Any] = {
+        "scenarios": scenario,
+        "methods": method,
+        "trials": trials,
+        "seeds": seeds,
+        "overrides": _overrides(set_),
+        "sampler": sampler,
+        "scheduler": scheduler,
+        "search_seed": search_seed,
+    }
+    if dry_run:
+        from study import preview
+
+        return preview.dry_run(space, directory, execution, name, price_per_hour, **choices)
+    from study import launching
+
+    return launching.run(space, directory, execution, name, **choices)
 
 
 @app.command(epilog="Examples:\n\nstudy resume quickstart\n\nstudy resume quickstart --trials 12")
@@ -202,13 +217,19 @@ def list_(directory: Directory = DEFAULT_DIRECTORY) -> int:
     return 0
 
 
-@app.command(epilog="Example:\n\nstudy show beyond_grid")
-def show(space: Annotated[str, typer.Argument(help="A search space by name, or the path of a file.")]) -> int:
-    """Show what a search space tries."""
-    from study import overview, planning
+@app.command(epilog="Examples:\n\nstudy show beyond_grid\n\nstudy show ./my_space.py --no-estimate")
+def show(
+    space: Annotated[str, typer.Argument(help="A search space by name, or the path of a file.")],
+    estimate: Annotated[
+        bool, typer.Option("--estimate/--no-estimate", help="Measure for some seconds how long it takes here.")
+    ] = True,
+    price_per_hour: PricePerHour = None,
+    data_dir: DataDir = None,
+) -> int:
+    """Show what a search space tries, and how long that takes here; for a full command: study run ... --dry-run."""
+    from study import preview
 
-    overview.show_space(planning.load_space(space))
-    return 0
+    return preview.show(space, _data_dir(data_dir), measured=estimate, price_per_hour=price_per_hour)
 
 
 @app.command(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import search_spaces
-from search_spaces import SearchSpace
 from study import display, folder, planning, results
 from study.config import StudyError, TrialConfig
 from study.folder import SweepFolder
@@ -183,12 +182,11 @@ def show_all(directory: Path) -> None:
         display.console.print(f"\nNo sweeps in {directory} yet; begin with: study run quickstart", soft_wrap=True)
 
 
-def show_space(space: SearchSpace) -> None:
-    """What a search space tries."""
-    made = planning.make_plan(space, name=space.name)
-    display.console.print(f"{space.name}: {space.description}", markup=False, soft_wrap=True)
-    if space.citation:
-        display.remark(space.citation)
+def show_plan(made: Plan) -> None:
+    """What a sweep tries."""
+    display.console.print(f"{made.space}: {made.description}", markup=False, soft_wrap=True)
+    if made.citation:
+        display.remark(made.citation)
     rows = []
     for group in made.groups:
         points = _points_words(group.points)
