@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -434,12 +436,21 @@ def _execution(**choices: Any) -> Any:
     return Execution(**{name: value for name, value in choices.items() if value is not None})
 
 
+def _say(words: str) -> None:
+    """Last words on standard error: one line, which a terminal gets wrapped between words."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        words = textwrap.fill(words, width, break_long_words=False, break_on_hyphens=False)
+    print(words, file=sys.stderr)
+
+
 def main() -> None:
     """The program: every fault of the user is one sentence on standard error and exit code 2."""
     from study.config import Halted, Interrupted, StudyError
     from study.interruption import INTERRUPTED
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ["MPLBACKEND"] = "agg"  # figures go into files alone; a notebook names one that may not be installed here
     words = ""
     try:
         code = app(standalone_mode=False)
@@ -461,5 +472,5 @@ def main() -> None:
             raise
         words, code = "interrupted", INTERRUPTED  # Ray's own answer to SIGTERM while it starts
     if words:
-        print(f"study: {words}", file=sys.stderr)
+        _say(f"study: {words}")
     sys.exit(code)

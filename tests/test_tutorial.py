@@ -78,7 +78,7 @@ def run(words: list[str], root: Path) -> subprocess.CompletedProcess[str]:
     program, *rest = words
     command = [sys.executable, *(["-c", STUDY] if program == "study" else []), *rest]
     assert program in ("study", "python")
-    environment = clean_environment(PYTHONPATH=str(root), PYTHONDONTWRITEBYTECODE="1")
+    environment = clean_environment(PYTHONPATH=str(root))
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 
