@@ -1,7 +1,7 @@
 """What a sweep has to say about the paper's own settings, and how far its experiment is the paper's.
 
 The paper states its data set, the number of tasks, three fully connected layers, the methods, two learning rates and lambda. What
-it leaves open is filled in by assumptions, which `search_spaces.paper_grid` and the README hold.
+it leaves open is filled in by assumptions, which `search_spaces.paper_grid` and `study/docs/faq.md` hold.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The paper's 12 settings as explicit points: 2 scenarios x 3 methods x 2 learning rates, 10 seeds, full MNIST.
 
-What the paper leaves open is filled in with the assumptions of the README. No image is held out, as in the paper, so there
-is no objective: the grid describes, it does not select.
+What the paper leaves open is filled in with the assumptions of `study/docs/faq.md`. No image is held out, as in the paper, so
+there is no objective: the grid describes, it does not select.
 """
 
 from search_spaces.space import Method, SearchSpace, grid

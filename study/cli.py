@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,6 +58,10 @@ Storage = Annotated[
         help="Folder or s3://BUCKET/PREFIX that all nodes reach, for checkpoints; default: in the sweep's folder."
     ),
 ]
+PricePerHour = Annotated[
+    float | None,
+    typer.Option(help="Price of an hour of all that the sweep runs on, for the estimate.", min=0, show_default=False),
+]
 
 UsageFault: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """What Typer raises when the words make no command: the installed Click's, or that of the Click that newer Typers bring."""
@@ -68,7 +74,8 @@ DEFAULT_DIRECTORY = Path("study-results")  # as in study.folder, which is not im
     "study run quickstart\n\n"
     "study run paper_grid --set tasks/count=3 --seeds 2\n\n"
     "study run beyond_grid --scenario class_pairs --method sam --method gnp --trials 60 --scheduler asha\n\n"
-    "study run ./my_space.py --name first-try --set model/widths=[100,100,100]"
+    "study run ./my_space.py --name first-try --set model/widths=[100,100,100]\n\n"
+    "study run paper_grid --set training/batch_size=64 --dry-run"
 )
 def run(
     space: Annotated[str, typer.Argument(help="A search space by name (see: study list), or the path of a file.")],
@@ -89,10 +96,17 @@ def run(
     directory: Directory = DEFAULT_DIRECTORY,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check everything, show what would be tried and how long it takes; no more."),
+    ] = False,
+    price_per_hour: PricePerHour = None,
 ) -> int:
     """Run a sweep over a search space: train, log, compare, export the best."""
-    from study import launching
+    from study.config import StudyError
 
+    if price_per_hour is not None and not dry_run:
+        raise StudyError("--price-per-hour is for an estimate; give it with --dry-run, or to `study show`.")
     execution = _execution(
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
@@ -102,20 +116,23 @@ def run(
         tracking_uri=tracking_uri,
         data_dir=str(_data_dir(data_dir)),
     )
-    return launching.run(
-        space,
-        directory,
-        execution,
-        name,
-        scenarios=scenario,
-        methods=method,
-        trials=trials,
-        seeds=seeds,
-        overrides=_overrides(set_),
-        sampler=sampler,
-        scheduler=scheduler,
-        search_seed=search_seed,
-    )
+    choices: dict[str, Any] = {
+        "scenarios": scenario,
+        "methods": method,
+        "trials": trials,
+        "seeds": seeds,
+        "overrides": _overrides(set_),
+        "sampler": sampler,
+        "scheduler": scheduler,
+        "search_seed": search_seed,
+    }
+    if dry_run:
+        from study import preview
+
+        return preview.dry_run(space, directory, execution, name, price_per_hour, **choices)
+    from study import launching
+
+    return launching.run(space, directory, execution, name, **choices)
 
 
 @app.command(epilog="Examples:\n\nstudy resume quickstart\n\nstudy resume quickstart --trials 12")
@@ -202,13 +219,19 @@ def list_(directory: Directory = DEFAULT_DIRECTORY) -> int:
     return 0
 
 
-@app.command(epilog="Example:\n\nstudy show beyond_grid")
-def show(space: Annotated[str, typer.Argument(help="A search space by name, or the path of a file.")]) -> int:
-    """Show what a search space tries."""
-    from study import overview, planning
+@app.command(epilog="Examples:\n\nstudy show beyond_grid\n\nstudy show ./my_space.py --no-estimate")
+def show(
+    space: Annotated[str, typer.Argument(help="A search space by name, or the path of a file.")],
+    estimate: Annotated[
+        bool, typer.Option("--estimate/--no-estimate", help="Measure for some seconds how long it takes here.")
+    ] = True,
+    price_per_hour: PricePerHour = None,
+    data_dir: DataDir = None,
+) -> int:
+    """Show what a search space tries, and how long that takes here; for a full command: study run ... --dry-run."""
+    from study import preview
 
-    overview.show_space(planning.load_space(space))
-    return 0
+    return preview.show(space, _data_dir(data_dir), measured=estimate, price_per_hour=price_per_hour)
 
 
 @app.command(
@@ -414,12 +437,21 @@ def _execution(**choices: Any) -> Any:
     return Execution(**{name: value for name, value in choices.items() if value is not None})
 
 
+def _say(words: str) -> None:
+    """Last words on standard error: one line, which a terminal gets wrapped between words."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        words = textwrap.fill(words, width, break_long_words=False, break_on_hyphens=False)
+    print(words, file=sys.stderr)
+
+
 def main() -> None:
     """The program: every fault of the user is one sentence on standard error and exit code 2."""
     from study.config import Halted, Interrupted, StudyError
     from study.interruption import INTERRUPTED
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ["MPLBACKEND"] = "agg"  # figures go into files alone; a notebook names one that may not be installed here
     words = ""
     try:
         code = app(standalone_mode=False)
@@ -441,5 +473,5 @@ def main() -> None:
             raise
         words, code = "interrupted", INTERRUPTED  # Ray's own answer to SIGTERM while it starts
     if words:
-        print(f"study: {words}", file=sys.stderr)
+        _say(f"study: {words}")
     sys.exit(code)

@@ -64,11 +64,36 @@ def connected(execution: Execution, plan: Plan, place: str) -> Iterator[tuple[Ex
             node that does not run this code or does not reach the storage.
     """
     with joined(execution) as there:
-        from study import nodes, resources
+        yield _settled(there, execution, plan, place)
 
-        resolved = resources.divided(execution, plan, there)
-        notes = nodes.check(there, place, STORAGE_ADVICE) if execution.storage or len(there) > 1 else []
-        yield resolved, notes
+
+def foreseen(execution: Execution, plan: Plan, place: str) -> tuple[Execution, int, list[str]]:
+    """What `connected` would give, and how many trials would run at once. A cluster is joined, but no Ray is started.
+
+    Raises:
+        StudyError: as `connected` does.
+    """
+    if not execution.is_local:
+        with joined(execution) as there:
+            resolved, notes = _settled(there, execution, plan, place)
+            fitting = sum(node.fits(resolved.cpus_per_trial, resolved.gpus_per_trial or 0) for node in there)
+            return resolved, min(resolved.workers or fitting, fitting), notes
+    from study import nodes
+
+    here = nodes.this_machine()
+    resolved, notes = _settled([here], execution.model_copy(update={"storage": None}), plan, place)
+    if execution.storage:
+        nodes.check([], place, STORAGE_ADVICE)
+    return resolved, resolved.workers or 1, notes
+
+
+def _settled(there: list[Node], execution: Execution, plan: Plan, place: str) -> tuple[Execution, list[str]]:
+    """See `connected`."""
+    from study import nodes, resources
+
+    resolved = resources.divided(execution, plan, there)
+    notes = nodes.check(there, place, STORAGE_ADVICE) if execution.storage or len(there) > 1 else []
+    return resolved, notes
 
 
 @contextmanager

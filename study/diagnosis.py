@@ -25,6 +25,11 @@ LANES_AT_ONCE = 20
 SRANK_SHARE = 0.99
 
 
+def due(tasks: int, every: int) -> list[int]:
+    """Indices of the tasks after which something is looked at that is due every so many tasks; 0: never."""
+    return [index for index in range(tasks) if every and (index % every == 0 or index + 1 == tasks)]
+
+
 class Diagnosis:
     """Looks into the lanes of one experiment, task after task."""
 
@@ -66,7 +71,7 @@ class Diagnosis:
         return {name: value.to("cpu", torch.float64) for name, value in found.items() if self._wants(name)}
 
     def _is_due(self, index: int, every: int) -> bool:
-        return every > 0 and (index % every == 0 or index + 1 == self._plan.tasks.count)
+        return index in due(self._plan.tasks.count, every)
 
     def _wants(self, *names: str) -> bool:
         """Whether any of the quantities is not left out."""

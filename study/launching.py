@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from study import display, folder, material, overview, planning, storage
+from study import display, experiment, folder, material, overview, planning, storage
 from study.config import Flat, Halted, Interrupted, StudyError
 from study.folder import Execution, SweepFolder
 from study.interruption import Interruption
-from study.material import Material
+from study.material import DatasetSource, Material
 from study.plan import Plan
 
 
@@ -72,15 +72,7 @@ def _tunings(directory: Path) -> tuple[list[Plan], list[str]]:
 
 def _begin(made: Plan, directory: Path, execution: Execution, notes: Sequence[str] = ()) -> int:
     """Launches a new sweep of that plan, once all that it needs is there, and says the notes. Returns the exit code."""
-    folder.check_new(directory, made.name)
-    from study import store
-
-    execution = _checked(execution)
-    loaded = material.load(made, Path(execution.data_dir))
-    uri = store.tracking_uri(directory, execution)
-    if uri != store.default_uri(directory):
-        execution = execution.model_copy(update={"tracking_uri": uri})  # it may come from the environment of today
-    store.check_new_experiment(uri, directory, made.name)
+    execution, loaded, uri = prepared(made, directory, execution)
     if display.console.is_terminal:
         display.remark(f"{made.name}: {made.trial_count} trials; starting Ray")
     from study import cluster
@@ -92,6 +84,32 @@ def _begin(made: Plan, directory: Path, execution: Execution, notes: Sequence[st
             display.complain(f"note: {note}")
         with made_folder.locked():
             return _launch(made_folder, execution, resolved, loaded, uri)
+
+
+def prepared(
+    made: Plan, directory: Path, execution: Execution, dataset_of: DatasetSource = experiment.load_dataset
+) -> tuple[Execution, Material, str]:
+    """What a new sweep needs before Ray does: the execution in full, what its trials are made of, and MLflow's store.
+
+    Args:
+        made: the plan.
+        directory: folder of all sweeps.
+        execution: what was asked for.
+        dataset_of: where the data sets come from, see `study.material.load`.
+
+    Raises:
+        StudyError: the name is taken, a folder or the store cannot be used, or the data is not to be had or too small.
+    """
+    folder.check_new(directory, made.name)
+    from study import store
+
+    execution = _checked(execution)
+    loaded = material.load(made, Path(execution.data_dir), dataset_of)
+    uri = store.tracking_uri(directory, execution)
+    if uri != store.default_uri(directory):
+        execution = execution.model_copy(update={"tracking_uri": uri})  # it may come from the environment of today
+    store.check_new_experiment(uri, directory, made.name)
+    return execution, loaded, uri
 
 
 def _checked(execution: Execution) -> Execution:

@@ -46,6 +46,14 @@ def alive() -> list[Node]:
     return [Node(node["NodeID"], node["NodeManagerAddress"], dict(node["Resources"])) for node in found]
 
 
+def this_machine() -> Node:
+    """What a Ray that is started on this machine would have, as one node."""
+    import torch  # takes seconds
+    from ray._private.utils import get_num_cpus  # how Ray counts, limits of a container included
+
+    return Node("", "", {"CPU": float(get_num_cpus()), "GPU": float(torch.cuda.device_count())})
+
+
 def look(place: str, name: str) -> dict[str, Any]:
     """What a node says of itself; runs there.
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import search_spaces
-from search_spaces import SearchSpace
 from study import display, folder, planning, results
 from study.config import StudyError, TrialConfig
 from study.folder import SweepFolder
@@ -162,7 +161,7 @@ def show_next_steps(opened: SweepFolder, uri: str) -> None:
         more = 2 * max(group.trials for group in opened.plan.groups)
         steps.append((f"study resume {name}{option} --trials {more}", "search on"))
     display.console.print(f"\nMLflow store: {uri}", soft_wrap=True)
-    display.show_table("How to go on", ["command", "what it does"], steps)
+    display.show_table("How to go on", ["command", "what it does"], steps, commands=True)
 
 
 def show_all(directory: Path) -> None:
@@ -183,12 +182,11 @@ def show_all(directory: Path) -> None:
         display.console.print(f"\nNo sweeps in {directory} yet; begin with: study run quickstart", soft_wrap=True)
 
 
-def show_space(space: SearchSpace) -> None:
-    """What a search space tries."""
-    made = planning.make_plan(space, name=space.name)
-    display.console.print(f"{space.name}: {space.description}", markup=False, soft_wrap=True)
-    if space.citation:
-        display.remark(space.citation)
+def show_plan(made: Plan) -> None:
+    """What a sweep tries."""
+    display.headline(f"{made.space}: {made.description}")
+    if made.citation:
+        display.remark(made.citation)
     rows = []
     for group in made.groups:
         points = _points_words(group.points)
@@ -196,23 +194,25 @@ def show_space(space: SearchSpace) -> None:
         rows.append((group.scenario, group.method, str(group.trials), points or "-", drawn or "-"))
     columns = ["scenario", "method", "trials", "points, tried first", "then drawn from"]
     display.show_table("What is tried", columns, rows)
-    for scenario in dict.fromkeys(group.scenario for group in made.groups):
-        groups = [group for group in made.groups if group.scenario == scenario]
-        title = f"The same in all trials of {scenario}, with seeds {list(made.seeds)}"
-        display.show_table(title, ["setting", "value"], _fixed(made, groups))
+    scenarios = list(dict.fromkeys(group.scenario for group in made.groups))
+    fixed = [_fixed(made, [group for group in made.groups if group.scenario == scenario]) for scenario in scenarios]
+    names = dict.fromkeys(name for found in fixed for name in found)
+    title = f"The same in all trials of a scenario, with seeds {list(made.seeds)}"
+    values = [(name, *(found.get(name, "-") for found in fixed)) for name in names]
+    display.show_table(title, ["setting", *scenarios], values)
 
 
-def _fixed(made: Plan, groups: Sequence[Group]) -> list[tuple[str, str]]:
+def _fixed(made: Plan, groups: Sequence[Group]) -> dict[str, str]:
     """The settings that have one value in all trials of these groups."""
     configs = [
         made.trial_config(group, point).flat() for group in groups for point in [*group.points, *planning.ends(group)]
     ]
     first = configs[0]
-    return [
-        (name, json.dumps(value))
+    return {
+        name: f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
         for name, value in first.items()
         if all(name in config and config[name] == value for config in configs)
-    ]
+    }
 
 
 FEW_POINTS = 6

@@ -121,6 +121,21 @@ def test_both_nodes_train_and_the_results_are_those_of_one_machine(cluster, alon
     assert_each_step_is_logged_once(f"sqlite:///{cluster.shared / 'study-results' / 'mlflow.db'}", "both", 8)
 
 
+def test_a_dry_run_sees_how_many_trials_fit_on_the_cluster_and_leaves_nothing_behind(cluster):
+    home = cluster.shared / "dry"
+    home.mkdir()
+    done = cluster.head.study(*GRID, "--dry-run", "--address", "auto", cwd=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 at once, 1 thread each" in done.stdout
+    assert "The cluster's nodes may be faster or slower than this machine." in done.stdout
+    assert list(home.iterdir()) == []
+    storage = home / "nowhere" / "file"
+    storage.parent.mkdir()
+    storage.write_text("")
+    refused = cluster.head.study(*GRID, "--dry-run", "--address", "auto", "--storage", storage, cwd=home)
+    assert_one_sentence(refused.returncode, refused.stdout, refused.stderr)
+
+
 def test_the_second_node_has_neither_mlflow_nor_optuna_nor_data(cluster):
     assert cluster.second.can("import torch, ray.tune, study.trainable")
     for package in ("mlflow", "optuna", "mlxtend", "torchvision"):

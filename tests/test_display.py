@@ -1,10 +1,17 @@
 """What a person sees."""
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
 
 import pytest
 from rich.console import Console
-from sweep_fixtures import folder_of, plan_of, run_all, stop_early, task_line, train
+from sweep_fixtures import REPOSITORY, clean_environment, folder_of, plan_of, run_all, stop_early, task_line, train
 
 from study import display, overview
 from study.conductor import Conductor
@@ -112,6 +119,114 @@ def test_tables_in_a_pipe_are_plain_and_keep_every_row_on_one_line(piped):
     assert lines[3].startswith("w" * 150)
     assert len(lines) == 5
     assert not any("\x1b" in line or line != line.rstrip() for line in lines)
+
+
+def terminal(monkeypatch, columns):
+    """What is printed in a terminal so wide, as lines without styles."""
+    text = io.StringIO()
+    console = Console(highlight=False, file=text, force_terminal=True, color_system=None, width=columns)
+    monkeypatch.setattr(display, "console", console)
+    return lambda: text.getvalue().splitlines()
+
+
+ROWS = [
+    ("sgd", "lr=0.294", "0.6241", "0.5895"),
+    ("a_longer_method", "lr=0.0731 lambda=0.00125 r=0.00324", "0.8336", "0.8259"),
+]
+COLUMNS = ("method", "settings", "objective", "test: first tenth")
+
+
+@pytest.mark.parametrize("columns", [30, 47, 60, 80, 200])
+def test_tables_in_a_terminal_fit_it_and_break_no_word(monkeypatch, columns):
+    lines = terminal(monkeypatch, columns)
+    display.show_table("A title of some words that is long", COLUMNS, ROWS, numeric=2)
+    assert max(map(len, lines())) <= columns
+    words = " ".join(lines()).split()
+    assert all(word in words for row in ROWS for cell in row for word in cell.split())
+    assert words.count("lambda=0.00125") == 1
+
+
+def test_numbers_stay_beside_their_method_as_long_as_there_is_room(monkeypatch):
+    lines = terminal(monkeypatch, 60)
+    display.show_table("A title", COLUMNS, ROWS, numeric=2)
+    assert any(
+        line.split()[0] == "a_longer_method" and line.split()[-2:] == ["0.8336", "0.8259"] for line in lines()[2:]
+    )
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_commands_are_never_broken_in_two(monkeypatch, columns):
+    command = "study trial study-results/sweep/best/one.yaml"
+    lines = terminal(monkeypatch, columns)
+    display.show_table("How to go on", ["command", "what it does"], [(command, "run it " * 9)], commands=True)
+    assert sum(command in line for line in lines()) == 1
+    assert " ".join(lines()).split().count("run") == 9
+
+
+def said_in(columns, code, **environment):
+    """What a process prints on a terminal of so many columns; 0: through a pipe."""
+    command = [sys.executable, "-c", code]
+    environment = clean_environment(PYTHONPATH=str(REPOSITORY), TERM="xterm-256color", **environment)
+    if not columns:
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    with subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        said = b""
+        try:
+            while piece := os.read(ours, 10_000):
+                said += piece
+        except OSError:  # Linux's word for the end
+            pass
+        os.close(ours)
+        process.wait()
+    return said.decode().replace("\r\n", "\n")
+
+
+SHOW = "from study import display; display.show_table('A title', ['words'], [('w ' * 60,)]); display.remark('r ' * 60)"
+
+
+def test_a_terminal_gets_styles_and_wrapped_tables():
+    said = said_in(80, SHOW)
+    assert "\x1b[1m" in said
+    assert max(map(len, said.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines())) < 100
+
+
+@pytest.mark.parametrize(
+    ("columns", "environment"),
+    [
+        (0, {}),
+        (0, {"FORCE_COLOR": "1"}),
+        (80, {"JPY_PARENT_PID": "1", "FORCE_COLOR": "1", "CLICOLOR_FORCE": "1"}),
+        (80, {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}),
+    ],
+    ids=["a pipe", "a build server", "Jupyter", "another notebook"],
+)
+def test_where_nobody_sits_before_a_terminal_there_are_plain_lines_alone(columns, environment):
+    said = said_in(columns, SHOW, **environment)
+    assert "A title" in said
+    assert "\x1b" not in said
+    assert len(said.splitlines()) == 5, "no line is wrapped"
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_refusal_in_a_terminal_is_wrapped_between_words(columns):
+    code = "import sys; sys.argv = ['study', 'run', 'quickstrat']; from study import cli; cli.main()"
+    lines = said_in(columns, code).splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= columns
+    assert "did you mean 'quickstart'?" in " ".join(lines)
+
+
+def test_a_notebooks_way_to_draw_is_not_taken_over():
+    """It may be a package that the study's environment does not have."""
+    code = (
+        "import sys; sys.argv = ['study', '--help']; from study import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: import matplotlib; print('draws with', matplotlib.get_backend())"
+    )
+    assert "draws with agg" in said_in(0, code, MPLBACKEND="module://not_installed_here.backend_inline").lower()
 
 
 def test_the_results_name_what_was_chosen_and_how(tmp_path, piped):

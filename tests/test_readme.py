@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-import search_spaces
-from study import commands, planning, reference
+from study import commands, reference
 from study.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -33,15 +32,6 @@ def test_the_test_command_is_where_the_ci_script_looks_for_it():
     assert found
     assert found[1].endswith("-m pytest")
     assert "<!-- test command -->" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-
-
-def test_the_search_space_in_it_can_be_planned(tmp_path):
-    path = tmp_path / "widths.py"
-    path.write_text(block("python"), encoding="utf-8")
-    made = planning.make_plan(search_spaces.load(str(path)), name="widths")
-    assert [group.method for group in made.groups] == ["sgd", "sam", "sgd_l2_init"]
-    config = made.trial_config(made.groups[2], {"optimizer/lr": 0.1, "training/batch_size": 8})
-    assert config.interventions == {"l2_init": {"strength": 1e-3}}
 
 
 def test_the_trial_in_it_can_be_read(tmp_path):

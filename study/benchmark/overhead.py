@@ -9,6 +9,7 @@ from study import experiment
 from study.benchmark.lanes import OPTIMIZERS
 from study.config import Diagnostics, TrialConfig
 from study.contracts import Dataset
+from study.diagnosis import due
 from study.trainer import train
 
 IMAGES = 1000
@@ -78,11 +79,6 @@ def overhead(dataset: Dataset, sequence: str, lanes: int, device: str, speeds: M
     )
     training = {method: plan.tasks * plan.images * lanes / speed for method, speed in speeds.items()}
     return Overhead(sequence, lanes, units, curvature, earlier, total, training)
-
-
-def due(tasks: int, every: int) -> list[int]:
-    """Indices of the tasks after which something is looked at that is due every so many tasks."""
-    return [index for index in range(tasks) if every and (index % every == 0 or index + 1 == tasks)]
 
 
 def _seconds(dataset: Dataset, sequence: str, lanes: int, device: str, asked: Diagnostics) -> float:

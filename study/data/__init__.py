@@ -1,9 +1,11 @@
 """Data sets. Each file exposes `Settings` and `build(settings, folder) -> Dataset`, with the data on the CPU.
 
-One that is downloaded also exposes `files(folder) -> Path`, where its files lie when they are there.
+One that is downloaded also exposes `files(folder) -> Path`, where its files lie when they are there, and
+`stand_in() -> Dataset`, noise of the same shape, for measuring how long training takes while they are not.
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 from pathlib import Path
@@ -32,6 +34,18 @@ def dataset(name: str, train_images: Tensor, train_labels: Tensor, test_images: 
         digest.update(part.numpy().tobytes())
     classes = int(max(parts[1].max(), parts[3].max())) + 1
     return Dataset(name, *parts, class_count=classes, fingerprint=digest.hexdigest()[:16])
+
+
+@functools.cache
+def noise(name: str, train_count: int, test_count: int, features: int, classes: int) -> Dataset:
+    """A data set of random pictures, classes taking turns: nothing to learn, but as much work as a real one."""
+    draw = torch.Generator().manual_seed(0)
+
+    def pictures(count: int) -> tuple[Tensor, Tensor]:
+        images = torch.randint(0, 256, (count, features), generator=draw, dtype=torch.uint8)
+        return images, torch.arange(count) % classes
+
+    return dataset(name, *pictures(train_count), *pictures(test_count))
 
 
 def raw_files(class_name: str, folder: Path) -> Path:

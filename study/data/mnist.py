@@ -4,7 +4,7 @@ from pathlib import Path
 
 from study.config import StrictSettings
 from study.contracts import Dataset
-from study.data import from_torchvision, raw_files
+from study.data import from_torchvision, noise, raw_files
 
 
 class Settings(StrictSettings):
@@ -14,6 +14,11 @@ class Settings(StrictSettings):
 def files(folder: Path) -> Path:
     """Where its four files lie once it is downloaded."""
     return raw_files("MNIST", folder)
+
+
+def stand_in() -> Dataset:
+    """Noise of its shape."""
+    return noise("mnist", 60_000, 10_000, 28 * 28, 10)
 
 
 def build(settings: Settings, folder: Path) -> Dataset:

@@ -95,11 +95,15 @@ class BlendedRule:
             return {}
         return {name: torch.zeros_like(value) for name, value in params.items()}
 
+    def descent(self, gradient_at: GradientFunction, params: Tensors) -> tuple[Gradient, Evaluation]:
+        """G, and the evaluation at `params`; for a rule of another equation to overrule."""
+        return blended_gradient(gradient_at, params, self)
+
     def step(
         self, params: Tensors, memory: Tensors, gradient_at: GradientFunction
     ) -> tuple[Tensors, Tensors, Evaluation]:
         """One step of the equation, in place; see the package. A buffer of zeros makes the first `m = d`, as torch's does."""
-        update, seen = blended_gradient(gradient_at, params, self)
+        update, seen = self.descent(gradient_at, params)
         if memory:
             multiply(memory, self.momentum)
             update.add_to(memory, torch.ones_like(self.lr))
