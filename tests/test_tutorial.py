@@ -54,7 +54,7 @@ def test_every_command_is_run_or_it_is_said_why_not():
     for block in BLOCKS:
         if block.comment and not block.file:
             assert re.fullmatch(r"not run by the test: .{10,}|exit code \d", block.comment)
-    assert sum(len(block.commands) for block in BLOCKS if not block.comment) >= 10
+    assert sum(len(block.commands) for block in BLOCKS if not block.comment) >= 8
 
 
 @pytest.mark.parametrize("command", [words for block in BLOCKS for words in block.commands if words[0] == "study"])
