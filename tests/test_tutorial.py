@@ -83,6 +83,7 @@ def run(words: list[str], root: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.sweep
+@pytest.mark.slow
 def test_the_tutorial_runs_from_its_first_line_to_its_last(clone):
     said = {}
     for block in BLOCKS:
