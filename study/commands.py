@@ -28,6 +28,9 @@ def sync(directory: Path, name: str, tracking_uri: str | None) -> int:
             raise StudyError(f"The sweep {name!r} is running and keeps {uri} up to date itself.") from None
         count = tracking.sync(opened, uri, pictures.Pictures(), running=True)
     display.console.print(f"{name}: {count} trials are up to date in {uri}", soft_wrap=True)
+    from study import optuna_view
+
+    optuna_view.write(opened)
     return 0
 
 

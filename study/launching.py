@@ -165,6 +165,7 @@ def _launch(opened: SweepFolder, asked: Execution, resolved: Execution, loaded: 
                 done = outcome is not None and not outcome.fault
                 logged = tracker.close(hurried=lambda: interruption.requested or not done)
         overview.show_results(opened)
+        _write_optuna_view(opened)
         if logged and not outcome.interrupted:
             _export_best(opened, uri)
         if not logged:
@@ -180,6 +181,16 @@ def _launch(opened: SweepFolder, asked: Execution, resolved: Execution, loaded: 
         raise Interrupted(f"interrupted; {going_on}")
     overview.show_next_steps(opened, uri)
     return 1 if outcome.failed else 0
+
+
+def _write_optuna_view(opened: SweepFolder) -> None:
+    """Keeps Optuna's own storage up to date; says why when it cannot be written."""
+    from study import optuna_view
+
+    try:
+        optuna_view.write(opened)
+    except StudyError as error:
+        display.complain(f"note: {error}")
 
 
 def _export_best(opened: SweepFolder, uri: str) -> None:
