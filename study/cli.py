@@ -268,17 +268,30 @@ def best(
 
 
 @app.command(
-    epilog="Examples:\n\nstudy export quickstart --to winners\n\nstudy export paper_grid --trial class_pairs-sam-001"
+    epilog="Examples:\n\nstudy export quickstart --to winners\n\nstudy export paper_grid --trial class_pairs-sam-001\n\n"
+    "study export quickstart --model"
 )
 def export(
     name: Name,
     trial: Annotated[list[str], typer.Option(help="This trial instead of the best ones. Repeatable.")] = [],  # noqa: B006
     to: Annotated[Path | None, typer.Option(help="Folder for the files; default: one in the sweep's folder.")] = None,
+    model: Annotated[
+        bool,
+        typer.Option(
+            "--model", help="Register the network of each scenario's best confirmed configuration in MLflow instead."
+        ),
+    ] = False,
     directory: Directory = DEFAULT_DIRECTORY,
+    data_dir: DataDir = None,
 ) -> int:
     """Write the best configuration of each method as a YAML file that `study trial` runs."""
     from study import commands
+    from study.config import StudyError
 
+    if model and (trial or to):
+        raise StudyError("--model registers networks in MLflow and writes no files: leave out --trial and --to.")
+    if model:
+        return commands.export_models(directory, name, _data_dir(data_dir))
     return commands.export(directory, name, trial, to)
 
 

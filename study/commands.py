@@ -71,6 +71,24 @@ def export(directory: Path, name: str, keys: Sequence[str], target: Path | None)
     return 0
 
 
+def export_models(directory: Path, name: str, data_dir: Path) -> int:
+    """Registers the network of the best confirmed configuration of each scenario in MLflow. Returns the exit code."""
+    opened = SweepFolder.open(directory, name)
+    from analysis.store import check_reachable
+    from study import registry, results, store
+
+    results.check_selectable(opened)
+    found = registry.winners(opened)
+    uri = store.tracking_uri(directory, opened.execution)
+    check_reachable(uri)
+    for winner in found:
+        made = registry.register(opened, winner, uri, data_dir)
+        did = "registered" if made.is_new else "there already:"
+        where = f"models:/{made.name}/{made.version}"
+        display.console.print(f"{did} {where}  {winner.history.name} ({made.trial})", markup=False, soft_wrap=True)
+    return 0
+
+
 def read_trial(path: Path, overrides: Flat) -> tuple[TrialConfig, Mapping[str, Any]]:
     """The complete configuration of a trial file, and its provenance. Raises StudyError when it is none."""
     from study import experiment

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from study.config import Diagnostics
 from study.lanes import Tensors
@@ -183,6 +183,14 @@ class DirectModel(Model, Protocol):
 
     def put_features(self, params: Tensors, features: Tensor, taken: Tensors) -> Tensors:
         """What is in `taken`, and the rest of `params`: the inverse of `take_features`."""
+
+
+@runtime_checkable
+class Portable(DirectModel, Protocol):
+    """A model whose network can be written as layers of torch, for those who have nothing of this study. May be left out."""
+
+    def layers(self, params: Tensors, lane: int) -> list[nn.Module]:
+        """Layers that, one after the other, map inputs [image, feature] to the lane's logits [image, output]."""
 
 
 class Rule(Protocol):

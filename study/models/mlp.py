@@ -20,7 +20,7 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from study.config import Listed, StrictSettings
 from study.contracts import Evaluation, Gradient, HiddenLayer
@@ -98,6 +98,16 @@ class MLP:
             name: value.scatter(2, _columns(features, value), taken[name]) if name == "0/weight" else taken[name]
             for name, value in params.items()
         }
+
+    def layers(self, params: Tensors, lane: int) -> list[nn.Module]:
+        """Linear layers with ReLU between them."""
+        found: list[nn.Module] = []
+        for i in range(self.depth):
+            weight, bias = params[f"{i}/weight"][lane], params[f"{i}/bias"][lane]
+            linear = nn.Linear(weight.shape[1], weight.shape[0])
+            linear.load_state_dict({"weight": weight, "bias": bias})
+            found += [nn.ReLU(), linear] if i else [linear]
+        return found
 
 
 def _columns(features: Tensor, weight: Tensor) -> Tensor:
