@@ -2,7 +2,7 @@
 
 study-results/
   mlflow.db                 MLflow's default store, shared by the sweeps beside it
-  NAME/sweep.jsonl          append-only: the plan, then every start, change of budget and end
+  NAME/sweep.jsonl          append-only: the plan, then every start, change of budget, and how long MLflow's part took
   NAME/trials/KEY/          the record of each trial, and its traceback if it failed
   NAME/best/                exported configurations
   NAME/ray/                 checkpoints, one folder a session, unless `--storage` puts them elsewhere

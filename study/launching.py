@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,8 @@ def _launch(opened: SweepFolder, asked: Execution, resolved: Execution, loaded: 
             finally:
                 done = outcome is not None and not outcome.fault
                 logged = tracker.close(hurried=lambda: interruption.requested or not done)
+                with suppress(OSError):  # a full disk is said elsewhere
+                    opened.log("logged", complete=logged, seconds=round(tracker.seconds, 3))
         overview.show_results(opened)
         _write_optuna_view(opened)
         if logged and not outcome.interrupted:

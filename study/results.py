@@ -91,7 +91,7 @@ def provenance(folder: SweepFolder, history: TrialHistory, run_id: str | None, s
         "selected_by": selected_by,
         "objective": history.summary.get("summary/objective"),
         "accuracy_test": history.summary["summary/accuracy_test"],
-        **{name: history.facts[name] for name in PROVENANCE_FACTS},
+        **{name: history.facts[name] for name in PROVENANCE_FACTS if name in history.facts},
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from mlflow.exceptions import MlflowException
@@ -22,6 +23,10 @@ class Tracker:
     """Keeps a store up to date from a thread of its own, so that no trial ever waits for it.
 
     While the store is away it tries again and again; what it has not sent by the end is still in the records.
+
+    Attributes:
+        fault: why the store is away, in words; empty while it is not.
+        seconds: that the thread has spent on sending, what was refused not counted.
     """
 
     def __init__(self, view: SweepView, say: Callable[[str], None]) -> None:
@@ -32,6 +37,7 @@ class Tracker:
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._complete = False
         self.fault = ""
+        self.seconds = 0.0
         self._thread.start()
 
     def trial_changed(self, history: TrialHistory) -> None:
@@ -83,6 +89,7 @@ class Tracker:
 
     def _insist(self, send: Callable[[], None]) -> None:
         for pause in _pauses():
+            began = time.perf_counter()
             try:
                 send()
             except (MlflowException, OSError) as error:
@@ -93,6 +100,7 @@ class Tracker:
                 if self._closing.wait(pause) and pause == RETRY_SECONDS[-1]:
                     raise  # the records keep what is unsent
                 continue
+            self.seconds += time.perf_counter() - began
             self.fault = ""
             return
 

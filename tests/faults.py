@@ -199,19 +199,21 @@ def _free_port() -> int:
 class Server:
     """An MLflow server of its own, which can be away for a while."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, backend: str = "") -> None:
+        """`backend` is the address of its database; default: SQLite in the folder."""
         folder.mkdir()
         self.database = folder / "served.db"
         self._port = _free_port()
         self.uri = f"http://127.0.0.1:{self._port}"
         self._folder = folder
+        self._backend = backend
         self._stopped = False
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Starts it, or starts it again, and waits until it answers."""
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.database}"]
+        command += ["--workers", "1", "--backend-store-uri", self._backend or f"sqlite:///{self.database}"]
         command += ["--artifacts-destination", str(self._folder / "artifacts")]
         self._process = subprocess.Popen(
             command,
@@ -261,9 +263,9 @@ class Server:
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[Server]:
+def mlflow_server(folder: Path, backend: str = "") -> Iterator[Server]:
     """A server that has started and is gone at the end."""
-    server = Server(folder)
+    server = Server(folder, backend)
     try:
         server.start()
         yield server
@@ -326,6 +328,10 @@ class Site:
         """All that is repeatable of each trial: what was tried, and what came of each task."""
         return {key: (lines[0]["config"], tasks_of(lines)) for key, lines in self.records().items()}
 
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of the sweep's own log."""
+        return _whole_lines(self.sweep / "sweep.jsonl")
+
     def kinds(self, kind: str) -> list[dict[str, Any]]:
         """The lines of one kind, of all trials."""
         return [line for lines in self.records().values() for line in lines if line["kind"] == kind]
@@ -340,8 +346,7 @@ class Site:
 
     def _starts(self) -> int:
         """How often the sweep has begun to run."""
-        log = self.sweep / "sweep.jsonl"
-        return sum(line["kind"] == "start" for line in _whole_lines(log)) if log.is_file() else 0
+        return sum(line["kind"] == "start" for line in self.log()) if (self.sweep / "sweep.jsonl").is_file() else 0
 
     def wait_until_begun(self) -> None:
         """Waits until the driver has looked at all that it needs and begun."""

@@ -1,0 +1,115 @@
+"""What a team has: MLflow's server over PostgreSQL, and many trials at once that log to it."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+
+import mlflow
+import pytest
+from faults import Site, _free_port, mlflow_server
+from mlflow import MlflowClient
+
+pytestmark = [pytest.mark.sweep, pytest.mark.slow, pytest.mark.timeout(600)]
+
+TASKS = 5
+SWEEP = (
+    *("quickstart", "--trials", 4, "--seeds", 2, "--workers", 8, "--cpus-per-trial", 0.25),
+    *("--set", f"tasks/count={TASKS}", "--set", "tasks/images_per_task=320"),
+)
+"""24 trials, eight at once."""
+
+
+def binaries():
+    """PostgreSQL's folder of programs, None where it is not installed."""
+    found = shutil.which("initdb")
+    places = [Path(found).resolve().parent] if found else []
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((place for place in places if (place / "pg_ctl").exists()), None)
+
+
+def why_not():
+    """Why there can be no PostgreSQL here, None when there can."""
+    if binaries() is None:
+        return "PostgreSQL is not installed on this machine"
+    if importlib.util.find_spec("psycopg2") is None:
+        return "psycopg2 is not installed"
+    if os.geteuid() == 0 and not any(user.pw_name == "postgres" for user in pwd.getpwall()):
+        return "PostgreSQL does not run as root, and there is no user postgres"
+    return None
+
+
+needed = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+
+
+@pytest.fixture
+def database(tmp_path_factory):
+    """The address of an empty database in a cluster of its own."""
+    place = tmp_path_factory.mktemp("postgresql")
+    user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+    if user:
+        os.chown(place, user.pw_uid, user.pw_gid)
+        for parent in list(place.parents)[:3]:
+            if parent.stat().st_uid == 0 and parent != Path("/tmp"):
+                parent.chmod(parent.stat().st_mode | 0o011)
+    port, data = _free_port(), place / "data"
+
+    def run(program, *words):
+        command = [str(binaries() / program), *map(str, words)]
+        done = subprocess.run(
+            command,
+            cwd=place,
+            user=user and user.pw_uid,
+            group=user and user.pw_gid,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    run("initdb", "-D", data, "-A", "trust", "-U", "study", "-E", "UTF8", "--no-sync")
+    options = f"-h 127.0.0.1 -p {port} -k {place} -c fsync=off"
+    run("pg_ctl", "-D", data, "-w", "-l", place / "log", "-o", options, "start")
+    try:
+        run("createdb", "-h", "127.0.0.1", "-p", port, "-U", "study", "mlflow")
+        yield f"postgresql+psycopg2://study@127.0.0.1:{port}/mlflow"
+    finally:
+        run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+
+
+@needed
+def test_eight_trials_at_once_log_to_a_server_over_postgresql_and_no_step_is_lost_or_doubled(tmp_path, database):
+    alone = Site(tmp_path, "alone", *SWEEP)
+    alone.finish()
+    with mlflow_server(tmp_path / "mlflow", database) as server:
+        site = Site(tmp_path, "served", *SWEEP, "--tracking-uri", server.uri)
+        site.finish()
+        client = MlflowClient(server.uri)
+        mlflow.set_tracking_uri(server.uri)
+        runs = mlflow.search_runs(
+            experiment_names=["served"], filter_string="tags.role = 'trial'", output_format="list"
+        )
+        records = site.results()
+        assert {run.data.tags["trial"] for run in runs} == set(records)
+        assert len(runs) == len(records) == 24
+        for run in runs:
+            assert run.info.status == "FINISHED"
+            for lane in range(2):
+                history = client.get_metric_history(run.info.run_id, f"accuracy/test/lane_{lane}")
+                told = [task["lanes"]["accuracy/test"][lane] for task in records[run.data.tags["trial"]][1]]
+                assert [(metric.step, metric.value) for metric in history] == list(enumerate(told))
+    spent = {}
+    for one in (alone, site):
+        (logged,) = [line for line in one.log() if line["kind"] == "logged"]
+        assert logged["complete"]
+        (begun,) = [line["at"] for line in one.log() if line["kind"] == "start"]
+        ended = max(line["at"] for lines in one.records().values() for line in lines)
+        spent[one.name] = logged["seconds"], logged["at"] - begun, ended - begun
+        print(
+            f"{one.name}: logging took {logged['seconds']:.1f} s of a thread; trials {ended - begun:.1f} s, "
+            f"all logged after {logged['at'] - begun:.1f} s"
+        )
+    assert spent["served"][0] < 0.8 * spent["served"][1], "MLflow does not keep the driver busy all the time"
+    assert len(site.kinds("lost")) == 0
