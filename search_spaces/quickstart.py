@@ -34,7 +34,12 @@ SPACE = SearchSpace(
             },
         ),
     },
-    settings={"data/name": "mnist5k", "tasks/validation_fraction": 1 / 6},
+    settings={
+        "data/name": "mnist5k",
+        "tasks/validation_fraction": 1 / 6,
+        "diagnostics/images": 200,  # so that looking does not take longer than training on so few images
+        "diagnostics/curvature_every": 3,
+    },
     seeds=(0, 1, 2),
     trials=6,
 )

@@ -4,7 +4,7 @@ With L the mean cross-entropy of a fixed sample of images as a function of all w
 Hessian, a product H v is the gradient of g.v (Pearlmutter 1994), so that H itself, of millions of millions of numbers, need not
 exist. From such products come
 
-- the largest eigenvalue, by power iteration: v <- H v / |H v|, lambda = v.H v;
+- the largest eigenvalue, by power iteration that keeps its last step: lambda = v.H v / v.v;
 - the trace, by Hutchinson's estimate (1990): the mean of z.H z over random signs z.
 
 SAM's sharpness is max L(w + e) - L(w) over |e| <= rho, taken at e = rho g / |g| (Foret et al. 2021, arXiv 2010.01412).
@@ -25,12 +25,18 @@ Product = Callable[[Tensor], Tensor]
 """Maps v [lane, weight] to H v."""
 
 TOLERANCE = 1e-3
-"""Relative change of an eigenvalue at which its iteration ends."""
+"""Relative change of an eigenvalue from one step to the next at which its iteration ends."""
 
-LARGEST_RESIDUAL = 0.02
+LARGEST_RESIDUAL = 0.01
 """|H v - lambda v| / |lambda| up to which v counts as an eigenvector; lambda is as near to an eigenvalue then, or nearer."""
 
-LONGEST_ITERATION = 200
+NEGLIGIBLE = 1e-3
+"""The share of the largest |H v| met up to which |lambda| and the residual together end the iteration as well."""
+
+ROUNDING = 1e-5
+"""The share of it, or of a unit vector, below which a difference is taken for rounding."""
+
+LONGEST_ITERATION = 100
 
 
 def flattened(tensors: Tensors) -> Tensor:
@@ -66,7 +72,11 @@ class Landscape:
         """H v, [lane, weight]."""
         if not self._slope.requires_grad:  # the loss is linear in all weights
             return torch.zeros_like(vector)
-        (product,) = torch.autograd.grad(self._slope, self._weights, vector, retain_graph=True, materialize_grads=True)
+        with torch.enable_grad():
+            along = torch.linalg.vecdot(
+                self._slope, vector
+            ).sum()  # given as grad_outputs, torch would load sympy first
+        (product,) = torch.autograd.grad(along, self._weights, retain_graph=True, materialize_grads=True)
         return product
 
     def _loss(self, weights: Tensor) -> Tensor:
@@ -84,41 +94,66 @@ def sam_sharpness(landscape: Landscape, rho: float) -> Tensor:
 
 
 def largest_eigenvalue(product: Product, start: Tensor) -> Tensor:
-    """The largest eigenvalue of a symmetric matrix, [lane]; NaN in a lane where the iteration has come to no end.
+    """The largest eigenvalue of a symmetric matrix, float64 [lane]; NaN in a lane where the iteration has come to no end.
 
-    Power iteration finds the eigenvalue of the largest magnitude. Where that is negative, the matrix minus it has none below
-    0, and is iterated on as well.
+    Power iteration goes from v to H v; here each step goes to the vector of the largest v.H v / v.v among all combinations of
+    v, H v and the step before it, which needs no more products, finds the largest eigenvalue whatever the sign of the one of
+    the largest magnitude, and gets on where the largest ones are close together (Knyazev 2001, LOBPCG of one vector). Each
+    lane ends by itself, whatever the others do.
 
     Args:
         product: of the matrix with vectors.
         start: random, [lane, weight]; which one changes the result within the tolerance only.
     """
-    extreme = _extreme_eigenvalue(product, start)
-    if not bool((extreme < 0).any()):
-        return extreme
-    shift = extreme.clamp(max=0).nan_to_num(0.0)
-    span = _extreme_eigenvalue(lambda v: product(v) - (shift.unsqueeze(1) * v).to(v.dtype), start)
-    return torch.where(extreme < 0, span + shift, extreme)
-
-
-def _extreme_eigenvalue(product: Product, start: Tensor) -> Tensor:
-    """The eigenvalue of the largest magnitude, float64 [lane]. Each lane ends by itself, whatever the others do."""
     value = torch.full(start.shape[:1], torch.nan, dtype=torch.float64, device=start.device)
+    scale = torch.zeros_like(value)
     ended = torch.zeros_like(value, dtype=torch.bool)
-    vector = start
+    # H v, less its part along v; v itself; the step before. Memory of this size is slow to get anew, so it is used again.
+    basis, images, spare = (start.new_zeros(len(start), 3, start.shape[1]) for _ in range(3))
+    rest, vector = 0, 1
+    basis[:, vector] = start * reciprocal(torch.linalg.vector_norm(start, dim=1)).unsqueeze(1)
+    images[:, vector] = product(basis[:, vector])
     for _ in range(LONGEST_ITERATION):
-        vector = vector * reciprocal(torch.linalg.vector_norm(vector, dim=1)).unsqueeze(1)
-        image = product(vector)
-        found = (vector.double() * image).sum(dim=1)
-        rest = torch.linalg.vector_norm(image - found.unsqueeze(1).to(image.dtype) * vector, dim=1)
-        steady = (found - value).abs() <= TOLERANCE * found.abs()
-        ends = steady & (rest <= LARGEST_RESIDUAL * found.abs())
+        found = torch.linalg.vecdot(basis[:, vector], images[:, vector])
+        torch.addcmul(images[:, vector], -found.unsqueeze(1), basis[:, vector], out=basis[:, rest])
+        size = torch.linalg.vector_norm(basis[:, rest], dim=1)
+        scale = torch.maximum(scale, found.abs() + size)
+        steady = ((found - value).abs() <= TOLERANCE * found.abs()) & (size <= LARGEST_RESIDUAL * found.abs())
         value = torch.where(ended, value, found)
-        ended |= ends | ~found.isfinite()
+        ended |= steady | (found.abs() + size <= NEGLIGIBLE * scale) | ~found.isfinite()
         if bool(ended.all()):
             break
-        vector = image
-    return value.where(ended, torch.nan)
+        seen = torch.where(size > ROUNDING * scale, reciprocal(size), 0)  # a smaller one points anywhere
+        basis[:, rest] *= seen.to(basis.dtype).unsqueeze(1)
+        images[:, rest] = product(basis[:, rest])
+        turn = _next_vectors(torch.bmm(basis, basis.mT), torch.bmm(basis, images.mT))
+        basis, spare = torch.bmm(turn, basis, out=spare), basis
+        images, spare = torch.bmm(turn, images, out=spare), images
+    return value.where(ended & value.isfinite(), torch.nan)
+
+
+def _next_vectors(gram: Tensor, small: Tensor) -> Tensor:
+    """What makes the next vector and the step to it out of basis vectors, [lane, vector, basis vector].
+
+    Args:
+        gram: b_i.b_j of the basis vectors, [lane, i, j].
+        small: b_i.H b_j.
+    """
+    on, dtype = small.device, small.dtype
+    gram, small = gram.cpu().double(), small.cpu().double()
+    sound = (gram.isfinite() & small.isfinite()).flatten(1).all(dim=1)[:, None, None]
+    gram, small = gram.where(sound, 0), ((small + small.mT) / 2).where(sound, 0)
+    squares, turn = torch.linalg.eigh(gram)
+    there = squares > ROUNDING  # the others are 0, or as good as a combination of those
+    turn = turn * torch.where(there, squares, torch.inf).rsqrt().unsqueeze(1)
+    within = turn.mT @ small @ turn
+    below_all = -1 - 2 * within.abs().sum(dim=(1, 2))
+    within = within + torch.diag_embed(torch.where(there, 0, below_all.unsqueeze(1)))
+    vector = (turn @ torch.linalg.eigh(within).eigenvectors[:, :, -1:]).squeeze(2)
+    step = vector.clone()
+    step[:, 1] = 0
+    step = step * reciprocal((step.unsqueeze(1) @ gram @ step.unsqueeze(2)).flatten().sqrt()).unsqueeze(1)
+    return torch.stack([torch.zeros_like(vector), vector, step], dim=1).to(on, dtype)
 
 
 def hutchinson_trace(product: Product, probes: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

@@ -123,8 +123,8 @@ DIAGNOSTICS: Final = (
     Quantity(
         HESSIAN_EIGENVALUE,
         "nats / weight^2",
-        "Largest eigenvalue of the Hessian H of the sample's loss, by power iteration until it changes by 0.1 % at most.",
-        source="PyHessian, Yao et al. 2020, arXiv 1912.07145",
+        "Largest eigenvalue of the Hessian H of the sample's loss: power iteration that keeps its last step, to a residual of 1 %.",
+        source="Knyazev 2001",
     ),
     Quantity(
         HESSIAN_TRACE,

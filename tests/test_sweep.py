@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from sweep_fixtures import clean_environment, lines_of, records_of, study, tasks_of
 
+from study import schema
 from study.config import read_yaml
 from study.folder import SweepFolder
 
@@ -117,7 +118,10 @@ def test_plain_mlflow_finds_a_run_for_each_trial_with_one_value_for_each_task(qu
             assert [metric.step for metric in history] == [0, 1, 2]
         values = [metric.value for metric in client.get_metric_history(run.info.run_id, "accuracy/test")]
         assert values == [line["metrics"]["accuracy/test"] for line in tasks]
-        known = re.compile(r"(accuracy|loss|seconds|lanes|summary)/.+|objective|decline|gradient_evaluations")
+        diagnosed = "|".join(quantity.name for quantity in schema.DIAGNOSTICS)
+        known = re.compile(
+            rf"(accuracy|loss|seconds|lanes|summary)/.+|objective|decline|gradient_evaluations|({diagnosed})(/layer_\w+)?"
+        )
         assert [name for name in run.data.metrics if not known.fullmatch(name)] == []
     frame = mlflow.search_runs(experiment_names=["quickstart"])
     assert len(frame) == 13
