@@ -73,9 +73,7 @@ class Landscape:
         if not self._slope.requires_grad:  # the loss is linear in all weights
             return torch.zeros_like(vector)
         with torch.enable_grad():
-            along = torch.linalg.vecdot(
-                self._slope, vector
-            ).sum()  # given as grad_outputs, torch would load sympy first
+            along = torch.linalg.vecdot(self._slope, vector).sum()  # with grad_outputs instead, torch would load sympy
         (product,) = torch.autograd.grad(along, self._weights, retain_graph=True, materialize_grads=True)
         return product
 
