@@ -106,20 +106,28 @@ def test_a_linear_classifier_of_one_image_has_the_eigenvalue_of_its_softmax():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(-1, 1), min_size=1, max_size=40), st.floats(1e-3, 1e3), st.integers(0, 2**31))
-def test_the_largest_eigenvalue_is_found_whatever_the_signs(values, scale, seed):
-    """To within the residual at which the iteration ends, and to rounding where all are below that."""
+@given(st.lists(st.integers(-1000, 1000), min_size=1, max_size=40), st.floats(1e-6, 1e3), st.integers(0, 2**31))
+def test_what_is_found_is_an_eigenvalue_whatever_the_signs(values, scale, seed):
     values = scale * np.array(values)
     draw = np.random.default_rng(seed)
     basis, _ = np.linalg.qr(draw.normal(size=(len(values), len(values))))
     matrix = torch.from_numpy(basis @ np.diag(values) @ basis.T).unsqueeze(0)
     start = torch.from_numpy(draw.normal(size=(1, len(values))))
     found = curvature.largest_eigenvalue(lambda v: torch.einsum("lij,lj->li", matrix, v), start).item()
-    largest = values.max()
     small = curvature.NEGLIGIBLE * np.abs(values).max()
-    assert found <= largest + 1e-9 * scale
+    assert found <= values.max() + 1e-9 * scale
     assert abs(found - values).min() <= curvature.LARGEST_RESIDUAL * abs(found) + small
-    assert found >= largest - 0.1 * abs(largest) - 2 * small
+
+
+@pytest.mark.parametrize("second", [9.5, 9.0, 8.0, 0.0, -9.0, -20.0])
+def test_it_is_the_largest_one_from_all_but_a_few_starts(second):
+    """A start that happens to have hardly any of the largest one's vector ends at the next."""
+    spectrum = torch.linspace(-1, 1, 1000)
+    spectrum[:2] = torch.tensor([10.0, second])
+    start = torch.randn(1500, 1000, generator=torch.Generator().manual_seed(11))
+    found = curvature.largest_eigenvalue(lambda v: v * spectrum, start)
+    assert (found > 9.99).double().mean() >= 0.99
+    assert ((found - 10).abs() < 1e-3).double().mean() >= 0.99
 
 
 @pytest.mark.parametrize(
@@ -142,8 +150,8 @@ def test_spectra_like_those_of_networks_are_solved_in_few_products_in_single_pre
 
     start = torch.randn(4, 5000, generator=torch.Generator().manual_seed(5))
     found = curvature.largest_eigenvalue(product, start)
-    assert found.tolist() == pytest.approx([largest] * 4, rel=0.01, abs=2e-3)
-    assert len(calls) <= 60
+    assert found.tolist() == pytest.approx([largest] * 4, rel=1e-3, abs=2e-3)
+    assert len(calls) <= 120
 
 
 def test_an_iteration_that_comes_to_no_end_has_no_value(monkeypatch):
@@ -152,6 +160,13 @@ def test_an_iteration_that_comes_to_no_end_has_no_value(monkeypatch):
     found = curvature.largest_eigenvalue(lambda v: v * values, torch.ones(2, 50))
     assert math.isnan(found[0])
     assert found[1].item() == pytest.approx(1)
+
+
+def test_a_curvature_too_large_for_single_precision_has_no_value():
+    values = torch.tensor([[1e25, 1e24, 0.0], [3.0, 1.0, 0.0]])
+    found = curvature.largest_eigenvalue(lambda v: v * values, torch.ones(2, 3))
+    assert math.isnan(found[0])
+    assert found[1].item() == pytest.approx(3, rel=1e-3)
 
 
 def test_a_product_that_is_not_finite_has_no_value_and_ends_at_once():
