@@ -16,6 +16,7 @@ import io
 import json
 import math
 import shutil
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -80,6 +81,8 @@ def read(folder: Path) -> Sweep:
         )
         known = runs.set_index("trial")[["run_id", "scenario", "method"]]
         lanes = lanes.join(known, on="trial")[[*LANE_COLUMNS, *QUANTITIES]]
+        if lanes["run_id"].isna().any():
+            raise ValueError(f"{LANES} has trials that {SWEEP} has not")
         looks = []
         if (folder / DIAGNOSTICS).is_file():
             looks.append(pd.read_csv(folder / DIAGNOSTICS, dtype=str).join(known, on="trial"))
@@ -93,7 +96,7 @@ def read(folder: Path) -> Sweep:
         )
     except FileNotFoundError:
         raise StudyError(f"There is no archived sweep in {str(folder)!r}; `study archive` makes one.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise StudyError(f"The archived sweep in {str(folder)!r} cannot be read: {error}.") from None
 
 

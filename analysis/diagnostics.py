@@ -69,6 +69,12 @@ def in_order(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def of_networks(table: pd.DataFrame) -> pd.DataFrame:
     """The same with one number for all layers: the norm over all weights, the mean share over the hidden layers."""
+    runs = [_of_networks(run.dropna(axis=1, how="all")) for _, run in table.groupby("run_id", sort=False)]
+    return in_order(runs)
+
+
+def _of_networks(table: pd.DataFrame) -> pd.DataFrame:
+    """Of networks of one depth."""
     found = table[list(LANE_COLUMNS)].copy()
     for quantity in schema.DIAGNOSTICS:
         layers = table[[name for name in table if str(name).startswith(f"{quantity.name}/layer_")]]
@@ -95,18 +101,22 @@ def associations(looks: pd.DataFrame) -> dict[str, dict[str, Correlation]]:
         looks: of one run, see `with_next`.
 
     Returns:
-        By property: `alone`; `given` weight norm and rank, where it is neither; and `in_time`, given these and the number of the
-        task as well. A correlation that is not known is NaN.
+        By property: `alone`; `given` weight norm and rank, unless it is one of them or the distance, which is the norm by another
+        name; and `in_time`, given these and the number of the task as well. All are of the same pairs. A correlation that is
+        not known is NaN.
     """
     found = {}
     for name in PROPERTIES:
         if name not in looks or not looks[name].notna().any():
             continue
         seen = looks[looks[name].notna()]
+        both = seen.dropna(subset=list(CONTROLS)) if set(CONTROLS) <= set(seen) else seen[:0]
+        controlled = name not in (*CONTROLS, schema.WEIGHT_DISTANCE) and len(both) > 0
+        seen = both if controlled else seen
         pair = seen[name], seen[NEXT], seen["lane"]
-        controls = tuple(seen[control] for control in CONTROLS if control in seen)
         rows = {"alone": within_lanes(*pair)}
-        if name not in (*CONTROLS, schema.WEIGHT_DISTANCE) and len(controls) == len(CONTROLS):
+        if controlled:
+            controls = tuple(seen[control] for control in CONTROLS)
             rows["given"] = within_lanes(*pair, controls)
             rows["in_time"] = within_lanes(*pair, (*controls, seen["task"]))
         found[name] = rows

@@ -91,6 +91,38 @@ def test_layers_become_one_number_of_the_network():
     assert found["sharpness/sam"].tolist() == [0.5, 0.6]
 
 
+def test_a_deeper_network_beside_takes_nothing_from_a_shallow_one():
+    place = {**dict.fromkeys(("trial", "scenario", "method"), "x"), "lane": [0, 1], "seed": [0, 1], "task": [0, 0]}
+    shallow = pd.DataFrame({"run_id": "shallow", **place, "units/dead/layer_0": [0.1, 0.3]})
+    deep = pd.DataFrame({"run_id": "deep", **place, "units/dead/layer_0": 0.5, "units/dead/layer_1": [0.7, math.nan]})
+    found = diagnostics.of_networks(diagnostics.in_order([shallow, deep])).set_index("run_id")
+    assert found.loc["shallow", "units/dead"].tolist() == [0.1, 0.3]
+    assert found.loc["deep", "units/dead"].tolist() == pytest.approx([0.6, math.nan], nan_ok=True)
+
+
+def drawn_looks(curved, counted):
+    """Of five lanes after 40 tasks: sharpness at some of them, norm and rank at some."""
+    draw = np.random.default_rng(0)
+    table = pd.DataFrame([(lane, task) for lane in range(5) for task in range(40)], columns=["lane", "task"])
+    for name, tasks in {
+        schema.SAM_SHARPNESS: curved,
+        schema.WEIGHT_NORM: counted,
+        schema.EFFECTIVE_RANK: counted,
+    }.items():
+        table[name] = np.where(table["task"].isin(tasks), draw.normal(size=len(table)), math.nan)
+    return table.assign(**{diagnostics.NEXT: draw.normal(size=len(table))})
+
+
+@pytest.mark.parametrize(
+    ("counted", "pairs"),
+    [(range(40), {14 * 5}), (range(0, 40, 7), {2 * 5}), (range(1, 40, 3), {14 * 5}), ((), {14 * 5})],
+)
+def test_a_correlation_and_what_is_left_of_it_are_of_the_same_pairs(counted, pairs):
+    found = diagnostics.associations(drawn_looks(range(0, 40, 3), counted))[schema.SAM_SHARPNESS]
+    assert {known.pairs for known in found.values()} == pairs
+    assert ("given" in found) == bool(set(counted) & set(range(0, 40, 3)))
+
+
 def test_each_look_stands_beside_the_accuracy_of_the_same_seed_on_the_next_task(sweep):
     beside = diagnostics.with_next(sweep.diagnostics, sweep.lanes)
     assert len(beside) == len(sweep.finished) * (TASKS - 1) * 6

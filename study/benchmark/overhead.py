@@ -12,8 +12,8 @@ from study.contracts import Dataset
 from study.diagnosis import due
 from study.trainer import train
 
-IMAGES = 1000
-"""Training images of a task before it is looked into."""
+LARGE = 20_000
+"""Training images of a data set from which on its tasks are cut down to as many as a look takes."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Overhead:
     Attributes:
         sequence: "permuted_pixels" or "class_pairs".
         lanes: seeds looked into together.
+        images: of each lane that a look took: fewer than were asked for where a task has no more.
         units_seconds, curvature_seconds: of one look.
         earlier_seconds: of asking for one earlier task.
         seconds: all looks of the sequence together.
@@ -47,6 +48,7 @@ class Overhead:
 
     sequence: str
     lanes: int
+    images: int
     units_seconds: float
     curvature_seconds: float
     earlier_seconds: float
@@ -65,11 +67,11 @@ def overhead(dataset: Dataset, sequence: str, lanes: int, device: str, speeds: M
         speeds: images a second over all lanes, by method.
     """
     off = Diagnostics(units_every=0, curvature_every=0, forgetting_every=0)
-    units, curvature, earlier = (
-        _seconds(dataset, sequence, lanes, device, off.model_copy(update={name: 1}))
+    (units, images), (curvature, _), (earlier, _) = (
+        _look(dataset, sequence, lanes, device, off.model_copy(update={name: 1}))
         for name in ("units_every", "curvature_every", "forgetting_every")
     )
-    earlier /= 2  # the second task is asked for, and the first
+    earlier /= 2  # the first task is asked for by itself, and again as one of those before
     plan = PAPER[sequence]
     asked = plan.diagnostics
     total = (
@@ -78,15 +80,18 @@ def overhead(dataset: Dataset, sequence: str, lanes: int, device: str, speeds: M
         + earlier * sum(index + 1 for index in due(plan.tasks, asked.forgetting_every))
     )
     training = {method: plan.tasks * plan.images * lanes / speed for method, speed in speeds.items()}
-    return Overhead(sequence, lanes, units, curvature, earlier, total, training)
+    return Overhead(sequence, lanes, images, units, curvature, earlier, total, training)
 
 
-def _seconds(dataset: Dataset, sequence: str, lanes: int, device: str, asked: Diagnostics) -> float:
-    """Of the looks after a second task; the first one pays for what is made once."""
+def _look(dataset: Dataset, sequence: str, lanes: int, device: str, asked: Diagnostics) -> tuple[float, int]:
+    """Seconds of the looks after a second task, the first one having paid for what is made once; and images of a lane."""
+    tasks: dict[str, str | int] = {"name": sequence, "count": 3}
+    if len(dataset.train_labels) >= LARGE:
+        tasks["images_per_task"] = asked.images
     config = TrialConfig.from_plain(
         {
             "data": {"name": dataset.name},
-            "tasks": {"name": sequence, "count": 3, "images_per_task": min(IMAGES, len(dataset.train_labels) // 20)},
+            "tasks": tasks,
             "model": {"name": "mlp", "widths": [100, 100]},
             "optimizer": OPTIMIZERS["sgd"] | {"lr": 0.1},
             "training": {"device": device},
@@ -94,5 +99,7 @@ def _seconds(dataset: Dataset, sequence: str, lanes: int, device: str, asked: Di
             "seeds": list(range(lanes)),
         }
     )
-    results = train(experiment.build(config, dataset))
-    return [next(results).diagnostics_seconds for _ in range(2)][1]
+    plan = experiment.build(config, dataset)
+    results = train(plan)
+    seconds = [next(results).diagnostics_seconds for _ in range(2)][1]
+    return seconds, min(asked.images, plan.tasks.task(1).train.shape[1])

@@ -100,6 +100,7 @@ def show_overheads(looked: Sequence[Overhead]) -> None:
     rows = [
         [
             one.sequence,
+            f"{one.images:,}",
             f"{1000 * one.units_seconds:,.0f} ms",
             f"{1000 * one.curvature_seconds:,.0f} ms",
             f"{1000 * one.earlier_seconds:,.0f} ms",
@@ -109,9 +110,10 @@ def show_overheads(looked: Sequence[Overhead]) -> None:
     ]
     seconds = sum(one.seconds for one in looked)
     shares = [seconds / sum(one.training[method] for one in looked) for method in METHODS]
-    rows.append(["both sequences", "", "", "", *(f"{share:.1%}" for share in shares)])
+    rows.append(["both sequences", "", "", "", "", *(f"{share:.1%}" for share in shares)])
     columns = [
         "",
+        "images",
         "units, ranks, weights",
         "curvature",
         "an earlier task",
