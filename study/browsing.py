@@ -176,16 +176,17 @@ def _serve(uri: str, host: str, port: int, root: str, found: list[Link], browse:
 
 @contextmanager
 def _told_to_stop() -> Iterator[None]:
-    """SIGTERM stops as Ctrl-C does."""
+    """SIGTERM stops as Ctrl-C does, and Ctrl-C does so even where a shell in the background had it ignored."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _answers(root: str, server: subprocess.Popen[bytes]) -> bool:

@@ -126,17 +126,20 @@ class Diagnosis:
                 schema.SAM_SHARPNESS: curvature.sam_sharpness(landscape, self._settings.rho),
                 schema.GRADIENT_NORM: torch.linalg.vector_norm(landscape.gradient, dim=1),
             }
+            dtype = landscape.gradient.dtype
             if self._wants(schema.HESSIAN_EIGENVALUE):
-                (vector,) = self._random_vectors("eigenvalue", index, 1, feed, some)
+                (vector,) = self._random_vectors("eigenvalue", index, 1, feed, some, dtype)
                 piece[schema.HESSIAN_EIGENVALUE] = curvature.largest_eigenvalue(landscape.hessian_product, vector)
             if self._wants(schema.HESSIAN_TRACE, schema.HESSIAN_TRACE_ERROR):
-                probes = self._random_vectors("trace", index, self._settings.probes, feed, some)
+                probes = self._random_vectors("trace", index, self._settings.probes, feed, some, dtype)
                 trace, error = curvature.hutchinson_trace(landscape.hessian_product, probes)
                 piece |= {schema.HESSIAN_TRACE: trace, schema.HESSIAN_TRACE_ERROR: error}
             pieces.append(piece)
         return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
-    def _random_vectors(self, purpose: str, index: int, count: int, feed: Feed, some: slice) -> Iterator[Tensor]:
+    def _random_vectors(
+        self, purpose: str, index: int, count: int, feed: Feed, some: slice, dtype: torch.dtype
+    ) -> Iterator[Tensor]:
         """Vectors of random signs for some of the lanes, [lane, weight], the weights in the order of training."""
         draws = [generator(seed, purpose, index) for seed in self._plan.seeds[some]]
         for _ in range(count):
@@ -144,7 +147,7 @@ class Diagnosis:
                 name: torch.stack([torch.randint(0, 2, shape, generator=draw, dtype=torch.int8) for draw in draws])
                 for name, shape in self._shapes.items()
             }
-            vector = {name: value.to(self._plan.device, torch.float32) * 2 - 1 for name, value in signs.items()}
+            vector = {name: value.to(self._plan.device, dtype) * 2 - 1 for name, value in signs.items()}
             yield curvature.flattened(self._steps.training_on(vector, feed, some))
 
     def _forgetting(self, index: int, task: Task, params: Tensors) -> dict[str, Tensor]:
