@@ -444,7 +444,8 @@ def test_a_submitted_job_can_be_stopped_and_another_one_goes_on(job, tmp_path):
     wait_for(ended, 120)
     stopped = job("stop", "one")
     assert stopped.returncode == 0, stopped.stderr
-    assert lines_of(results / "quickstart" / "sweep.jsonl")[-1]["interrupted"] is True
+    endings = [line for line in lines_of(results / "quickstart" / "sweep.jsonl") if line["kind"] == "end"]
+    assert [line["interrupted"] for line in endings] == [True]
     assert len(ended()) < 24
     submit("two", "study resume quickstart")
     assert [end["outcome"] for end in ended()] == ["finished"] * 24
