@@ -20,7 +20,7 @@ from typing import NoReturn
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from analysis.store import SWEEP_TAG, check_reachable, connect, find_runs, is_missing, served
+from analysis.store import SWEEP_TAG, check_reachable, connect, find_runs, first_line, is_missing, served
 from study import display, links, store
 from study.config import StudyError
 from study.folder import SweepFolder
@@ -55,14 +55,18 @@ def ui(directory: Path, name: str | None, tracking_uri: str | None, host: str, p
     check_reachable(uri)
     if is_missing(uri):
         raise StudyError(f"There is no MLflow store {uri} yet; begin with `study run quickstart`.")
-    client = store.Store(uri, directory).client
     root = uri.rstrip("/") if served(uri) else f"http://{_in_address(host)}:{port}"
-    found = _links(client, opened, root) if opened else [("sweeps", links.sweeps_link(root))]
+    try:
+        client = store.Store(uri).client
+        found = _links(client, opened, root, tracking_uri) if opened else [("sweeps", links.sweeps_link(root))]
+    except (MlflowException, OSError) as error:
+        raise StudyError(f"MLflow at {uri} refuses: {first_line(error)}.") from None
     if served(uri):
         _show(found, browse)
         return 0
+    _reach_directly(_in_address(host))
     if _is_taken(host, port):
-        if not _serves_the_same(client, root):
+        if not _serves_the_same(client, root, name):
             raise StudyError(f"Port {port} of {host} is taken by something else; choose another one with --port.")
         display.console.print(f"A server of this store runs at {root} already.", markup=False, soft_wrap=True)
         _show(found, browse)
@@ -70,14 +74,17 @@ def ui(directory: Path, name: str | None, tracking_uri: str | None, host: str, p
     return _serve(uri, host, port, root, found, browse)
 
 
-def _links(client: MlflowClient, folder: SweepFolder, root: str) -> list[Link]:
-    """What there is to see of a sweep."""
+def _links(client: MlflowClient, folder: SweepFolder, root: str, tracking_uri: str | None) -> list[Link]:
+    """What there is to see of a sweep. Raises StudyError when the store, perhaps one asked for by its address, has none of it."""
     experiment = client.get_experiment_by_name(folder.plan.name)
     number = "" if experiment is None else str(experiment.experiment_id)
     own = find_runs(client, number, "tags.role = 'sweep'") if number else []
     if experiment is None or not own or experiment.tags.get(SWEEP_TAG) != folder.identity:
+        sync = f"study sync {folder.plan.name}{folder.option}" + (
+            f" --tracking-uri {tracking_uri}" if tracking_uri else ""
+        )
         raise StudyError(
-            f"MLflow has nothing of the sweep {folder.plan.name!r} yet; bring it up to date with `study sync {folder.plan.name}`."
+            f"MLflow has nothing of the sweep {folder.plan.name!r} yet; bring it up to date with `{sync}`."
         )
     for tag, value in links.views(folder.plan).items():
         if experiment.tags.get(tag) != value:
@@ -131,15 +138,36 @@ def _is_taken(host: str, port: int) -> bool:
     return False
 
 
-def _serves_the_same(client: MlflowClient, root: str) -> bool:
-    """Whether MLflow's server there has a sweep of this store, or neither has any."""
+def _serves_the_same(client: MlflowClient, root: str, name: str | None) -> bool:
+    """Whether MLflow's server there serves this very store, with this sweep's experiment: the links bear its numbers.
+
+    A sweep that has been sent to two stores has an experiment in each, which is not made at the same moment.
+    """
     try:
         urllib.request.urlopen(f"{root}/health", timeout=5).read()  # noqa: S310  # an address made here
-        there = {experiment.tags.get(SWEEP_TAG) for experiment in connect(root).search_experiments()} - {None}
+        there = _experiments(connect(root))
     except (OSError, MlflowException):
         return False
-    here = {experiment.tags.get(SWEEP_TAG) for experiment in client.search_experiments()} - {None}
-    return bool(here & there) or here == there
+    here = _experiments(client)
+    return there.get(name) == here.get(name) if name else bool(here.items() & there.items())
+
+
+def _experiments(client: MlflowClient) -> dict[str, tuple[str, int | None]]:
+    """Number and time of creation of each experiment, by its name; in milliseconds since 1970."""
+    found: dict[str, tuple[str, int | None]] = {}
+    token = None
+    while True:
+        page = client.search_experiments(page_token=token)
+        found |= {one.name: (str(one.experiment_id), one.creation_time) for one in page}
+        token = page.token
+        if not token:
+            return found
+
+
+def _reach_directly(host: str) -> None:
+    """No proxy leads to a server of this machine: this process and the ones it starts ask none for it."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [known, host.strip("[]")]))
 
 
 def _serve(uri: str, host: str, port: int, root: str, found: list[Link], browse: bool) -> int:
@@ -149,8 +177,6 @@ def _serve(uri: str, host: str, port: int, root: str, found: list[Link], browse:
         "-m",
         "mlflow",
         "server",
-        "--backend-store-uri",
-        uri,
         "--host",
         host,
         "--port",
@@ -158,6 +184,7 @@ def _serve(uri: str, host: str, port: int, root: str, found: list[Link], browse:
     ]
     command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    environment["MLFLOW_BACKEND_STORE_URI"] = uri  # a database's password is not for everybody who lists processes
     with _told_to_stop(), subprocess.Popen(command, env=environment, start_new_session=True) as server:
         try:
             if not _answers(root, server):
@@ -176,12 +203,15 @@ def _serve(uri: str, host: str, port: int, root: str, found: list[Link], browse:
 
 @contextmanager
 def _told_to_stop() -> Iterator[None]:
-    """SIGTERM stops as Ctrl-C does, and Ctrl-C does so even where a shell in the background had it ignored."""
+    """SIGTERM and the end of the terminal stop as Ctrl-C does, which does so even where a shell had it ignored."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup has it ignored
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:

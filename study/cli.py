@@ -291,7 +291,7 @@ def export(
     if model and (trial or to):
         raise StudyError("--model registers networks in MLflow and writes no files: leave out --trial and --to.")
     if model:
-        return commands.export_models(directory, name, _data_dir(data_dir))
+        return commands.export_models(directory, name, _data_dir(data_dir) if data_dir else None)
     return commands.export(directory, name, trial, to)
 
 

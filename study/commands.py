@@ -50,14 +50,19 @@ def best(directory: Path, name: str, top: int) -> int:
 def export(directory: Path, name: str, keys: Sequence[str], target: Path | None) -> int:
     """Writes configurations as files: the trials of these keys, or the best of each method and scenario."""
     opened = SweepFolder.open(directory, name)
-    from analysis.store import check_reachable
+    from mlflow.exceptions import MlflowException
+
+    from analysis.store import check_reachable, first_line
     from study import results, store
 
     if not keys:
         results.check_selectable(opened)
     uri = store.tracking_uri(directory, opened.execution)
     check_reachable(uri)
-    run_ids = store.run_ids(uri, opened)
+    try:
+        run_ids = store.run_ids(uri, opened)
+    except (MlflowException, OSError) as error:
+        raise StudyError(f"MLflow at {uri} refuses: {first_line(error)}.") from None
     if keys:
         paths = results.export_named(opened, keys, target or opened.root / "named", run_ids)
     else:
@@ -71,8 +76,11 @@ def export(directory: Path, name: str, keys: Sequence[str], target: Path | None)
     return 0
 
 
-def export_models(directory: Path, name: str, data_dir: Path) -> int:
-    """Registers the network of the best confirmed configuration of each scenario in MLflow. Returns the exit code."""
+def export_models(directory: Path, name: str, data_dir: Path | None) -> int:
+    """Registers the network of the best confirmed configuration of each scenario in MLflow. Returns the exit code.
+
+    The data sets are where the confirmation had them, unless `data_dir` says where they are now.
+    """
     opened = SweepFolder.open(directory, name)
     from analysis.store import check_reachable
     from study import registry, results, store
@@ -82,10 +90,13 @@ def export_models(directory: Path, name: str, data_dir: Path) -> int:
     uri = store.tracking_uri(directory, opened.execution)
     check_reachable(uri)
     for winner in found:
-        made = registry.register(opened, winner, uri, data_dir)
+        place = data_dir or Path(winner.folder.execution.data_dir)
+        made = registry.register(opened, winner, uri, place, lambda text: display.complain(f"note: {text}"))
         did = "registered" if made.is_new else "there already:"
         where = f"models:/{made.name}/{made.version}"
         display.console.print(f"{did} {where}  {winner.history.name} ({made.trial})", markup=False, soft_wrap=True)
+        if made.note:
+            display.complain(f"note: {made.name} {made.version}: {made.note}")
     return 0
 
 

@@ -120,7 +120,7 @@ def _store(directory: Path, execution: Execution) -> Iterator[Finding]:
         if is_missing(uri):
             yield Finding("MLflow", "store", f"{uri}, made by the first sweep")
             return
-        client = store.Store(uri, directory).client
+        client = store.Store(uri).client
         count = len(client.search_experiments())
     except (StudyError, MlflowException, OSError) as error:
         yield Finding("MLflow", "store", uri, f"MLflow at {uri} cannot be used: {first_line(error).rstrip('.')}.")

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 from study.config import Flat, TrialConfig
 from study.folder import Execution
 from study.plan import Group, Plan
-from study.planning import ends
+from study.planning import completed, ends
 from study.speed import Timing
 
 SECONDS_PER_HOUR = 3600
@@ -129,26 +129,34 @@ def _without_numbers(value: Any) -> Any:
     return value != 0 if isinstance(value, float) else value
 
 
-def listed(plan: Plan, group: Group) -> list[TrialConfig]:
-    """The configurations of a group's points that the budget reaches."""
-    return [plan.trial_config(group, point) for point in group.points[: group.trials]]
+def listed(plan: Plan, group: Group) -> list[list[TrialConfig]]:
+    """Of each point that the budget reaches, the configurations of each kind that it may become: one if nothing is left open."""
+    return [_kinds_of(plan, group, point) for point in group.points[: group.trials]]
 
 
 def corners(plan: Plan, group: Group) -> list[TrialConfig]:
     """Configurations of each kind that the sampler may draw, at the ends of all ranges; none when it draws nothing."""
     if group.trials <= len(group.points) or not group.distributions:
         return []
+    return _kinds_of(plan, group, {})
+
+
+def _kinds_of(plan: Plan, group: Group, point: Flat) -> list[TrialConfig]:
+    """Configurations of each kind with the settings of a point, the others at the ends of what they are drawn from."""
+    if group.drawn().keys() <= point.keys():
+        return [plan.trial_config(group, point)]
     values: dict[str, list[Any]] = {}
     for end in ends(group):
         for name, value in end.items():
             values.setdefault(name, [])
-            if value not in values[name]:
+            if name not in point and value not in values[name]:
                 values[name].append(value)
-    lowest = {name: found[0] for name, found in values.items()}
+    values = {name: found for name, found in values.items() if found}
+    lowest = {**point, **{name: found[0] for name, found in values.items()}}
     alone = {name: {kind(plan.trial_config(group, lowest | {name: v})) for v in values[name]} for name in values}
     deciding = {name: values[name] for name in values if len(alone[name]) > 1}
     crossed: list[Flat] = [dict(zip(deciding, choice, strict=True)) for choice in product(*deciding.values())]
-    drawn = [lowest | choice for choice in crossed] if len(crossed) <= MOST_CORNERS else ends(group)
+    drawn = [lowest | choice for choice in crossed] if len(crossed) <= MOST_CORNERS else completed(group, point)
     return list({kind(config): config for config in (plan.trial_config(group, draw) for draw in drawn)}.values())
 
 
@@ -156,7 +164,7 @@ def kinds(plan: Plan) -> dict[str, TrialConfig]:
     """A configuration of each kind that the plan tries."""
     found: dict[str, TrialConfig] = {}
     for group in plan.groups:
-        for config in [*listed(plan, group), *corners(plan, group)]:
+        for config in chain(*listed(plan, group), corners(plan, group)):
             found.setdefault(kind(config), config)
     return found
 
@@ -179,18 +187,20 @@ def estimate(
 
 def _row(plan: Plan, group: Group, timing_of: Callable[[TrialConfig], Timing]) -> Row:
     points, drawn = listed(plan, group), corners(plan, group)
-    exact = sum(timing_of(config).trial for config in points)
-    total = Range(exact, exact)
+    total = Range(0.0, 0.0)
+    for variants in points:
+        total += Range.of([timing_of(config).trial for config in variants])
     if drawn:
         total += Range.of([timing_of(config).trial for config in drawn]) * (group.trials - len(points))
-    timings = [timing_of(config) for config in (*points, *drawn)]
+    configs = [*chain(*points), *drawn]
+    timings = [timing_of(config) for config in configs]
     return Row(
         scenario=group.scenario,
         method=group.method,
         trials=group.trials,
         tasks=timings[0].tasks,
         images=Range.of([timing.images for timing in timings]),
-        passes=Range.of([config.training.passes for config in (*points, *drawn)]),
+        passes=Range.of([config.training.passes for config in configs]),
         trial=Range.of([timing.trial for timing in timings]),
         total=total,
     )

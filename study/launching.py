@@ -109,7 +109,7 @@ def prepared(
     uri = store.tracking_uri(directory, execution)
     if uri != store.default_uri(directory):
         execution = execution.model_copy(update={"tracking_uri": uri})  # it may come from the environment of today
-    store.check_new_experiment(uri, directory, made.name)
+    store.check_new_experiment(uri, made.name)
     return execution, loaded, uri
 
 

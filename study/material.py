@@ -11,7 +11,7 @@ from study import experiment, parts
 from study.config import StudyError, TrialConfig
 from study.contracts import Dataset
 from study.plan import Plan
-from study.planning import ends
+from study.planning import extremes
 
 DatasetSource = Callable[[TrialConfig, Path], Dataset]
 """Where the data set of a trial comes from, given the folder of downloaded ones."""
@@ -50,7 +50,7 @@ def load(plan: Plan, data_dir: Path, dataset_of: DatasetSource = experiment.load
     material = Material({}, {})
     seen: dict[str, int] = {}
     for group in plan.groups:
-        for point in [*group.points, *(ends(group) if group.distributions else [])]:
+        for point in extremes(group):
             config = plan.trial_config(group, point)
             dataset = dataset_of(config, data_dir)
             material.datasets[data_key(config)] = dataset

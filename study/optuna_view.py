@@ -68,7 +68,7 @@ def write(folder: SweepFolder) -> Path:
         storage.remove_session()
         storage.engine.dispose()
         draft.replace(path)
-    except (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except (OSError, ValueError, TypeError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = str(error).strip().splitlines()[0]
         raise StudyError(f"The storage for Optuna's dashboard {str(path)!r} cannot be written: {reason}.") from None
     finally:
@@ -119,8 +119,15 @@ def _distributions(group: Group, histories: Sequence[TrialHistory]) -> dict[str,
     for name in dict.fromkeys(name for history in histories for name in history.tried):
         values = [history.tried[name] for history in histories if name in history.tried]
         fits = name in drawn and all(_contains(drawn[name], value) for value in values)
-        found[name] = drawn[name] if fits else _spanning(values)
+        found[name] = _kept(drawn[name]) if fits else _spanning(values)
     return found
+
+
+def _kept(distribution: BaseDistribution) -> BaseDistribution:
+    """A distribution with its choices as Optuna keeps them."""
+    if isinstance(distribution, CategoricalDistribution):
+        return CategoricalDistribution([_text(choice) for choice in distribution.choices])
+    return distribution
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:

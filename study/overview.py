@@ -10,7 +10,7 @@ from typing import Any
 
 import search_spaces
 from study import display, folder, planning, results
-from study.config import StudyError, TrialConfig
+from study.config import StudyError
 from study.folder import SweepFolder
 from study.plan import Group, Plan
 from study.record import TrialHistory, short
@@ -61,7 +61,7 @@ def _show_confirmed(opened: SweepFolder, finished: Sequence[TrialHistory]) -> No
             before = difference = None
             if origin.trial in tuned:
                 before = tuned[origin.trial].summary.get("summary/objective")
-                changed = _changed(tuned[origin.trial], history)
+                changed = results.changed_settings(tuned[origin.trial], history)
                 changes |= changed
                 if before is not None and after is not None and not changed:
                     difference = before - after
@@ -96,13 +96,6 @@ def _show_confirmed(opened: SweepFolder, finished: Sequence[TrialHistory]) -> No
         display.remark(
             f"{text}; a positive difference of a selected trial is the luck that it was selected by, give or take chance."
         )
-
-
-def _changed(tuned: TrialHistory, confirmed: TrialHistory) -> dict[str, Any]:
-    """The settings of a confirmed trial, by slash name, that are not those of the tuning; where it is computed does not count."""
-    before, after = (TrialConfig.from_plain(history.config).flat() for history in (tuned, confirmed))
-    names = {**before, **after}.keys() - {"training/device"}
-    return {name: after.get(name) for name in sorted(names) if before.get(name) != after.get(name)}
 
 
 def _tuned(confirmation: SweepFolder) -> dict[str, TrialHistory]:
@@ -168,9 +161,13 @@ def show_all(directory: Path) -> None:
     """The search spaces and the sweeps there are."""
     spaces = [(name, search_spaces.load(name).description) for name in search_spaces.names()]
     display.show_table("Search spaces", ["space", "what it tries"], spaces)
-    rows = []
+    rows, faults = [], []
     for name in folder.names(directory):
-        opened = SweepFolder.open(directory, name)
+        try:
+            opened = SweepFolder.open(directory, name)
+        except StudyError as error:  # such as a copy in a folder that no sweep can have the name of
+            faults.append(str(error))
+            continue
         outcomes = [history.outcome for history in opened.histories()]
         planned = opened.plan.trial_count
         done = outcomes.count("finished") + outcomes.count("stopped")
@@ -180,6 +177,8 @@ def show_all(directory: Path) -> None:
         display.show_table(f"Sweeps in {directory}", ["sweep", "space", "trials", "outcomes"], rows)
     else:
         display.console.print(f"\nNo sweeps in {directory} yet; begin with: study run quickstart", soft_wrap=True)
+    for fault in faults:
+        display.complain(f"note: {fault}")
 
 
 def show_plan(made: Plan) -> None:
@@ -205,7 +204,9 @@ def show_plan(made: Plan) -> None:
 def _fixed(made: Plan, groups: Sequence[Group]) -> dict[str, str]:
     """The settings that have one value in all trials of these groups."""
     configs = [
-        made.trial_config(group, point).flat() for group in groups for point in [*group.points, *planning.ends(group)]
+        made.trial_config(group, point).flat()
+        for group in groups
+        for point in [*planning.extremes(group), *planning.ends(group)]
     ]
     first = configs[0]
     return {
@@ -221,11 +222,15 @@ FEW_POINTS = 6
 
 def _points_words(points: Sequence[Mapping[str, Any]]) -> str:
     """Points for a table: each of them, or the values that a large full grid combines."""
-    values = {name: list(dict.fromkeys(point.get(name) for point in points)) for name in points[0]} if points else {}
-    full = math.prod(map(len, values.values())) == len({tuple(point.items()) for point in points})
+    values = (
+        {name: {json.dumps(point.get(name)): point.get(name) for point in points} for name in points[0]}
+        if points
+        else {}
+    )
+    full = math.prod(map(len, values.values())) == len({json.dumps(point, sort_keys=True) for point in points})
     if len(points) <= FEW_POINTS or not full:
         return "; ".join(display.settings_words(point) for point in points)
-    sets = [f"{display.last(name)} in {{{', '.join(map(short, found))}}}" for name, found in values.items()]
+    sets = [f"{display.last(name)} in {{{', '.join(map(short, found.values()))}}}" for name, found in values.items()]
     return f"all {len(points)} of {', '.join(sets)}"
 
 

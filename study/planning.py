@@ -109,6 +109,21 @@ def ends(group: Group) -> list[Flat]:
     return [lowest | {name: value} for name, choices in values.items() for value in choices] or [lowest]
 
 
+def completed(group: Group, point: Flat) -> list[Flat]:
+    """A point, with what it leaves open at the ends of what that is drawn from: alone when it leaves nothing open."""
+    drawn = group.drawn()
+    if drawn.keys() <= point.keys():
+        return [point]
+    found = [{**end, **point} for end in ends(group)]
+    return [one for place, one in enumerate(found) if one not in found[:place]]
+
+
+def extremes(group: Group) -> list[Flat]:
+    """All points, completed, and the ends of all distributions: what must be valid for every trial to be."""
+    listed = [one for point in group.points for one in completed(group, point)]
+    return [*listed, *(ends(group) if group.distributions else [])]
+
+
 def _extremes(distribution: BaseDistribution) -> list[Any]:
     if isinstance(distribution, FloatDistribution | IntDistribution):
         return [distribution.low, distribution.high]
@@ -157,7 +172,7 @@ def check_trials(plan: Plan) -> None:
     """Refuses any trial that could not run, before the first one does. Raises StudyError."""
     for group in plan.groups:
         drawn = group.drawn()
-        for point in [*group.points, *(ends(group) if drawn else [])]:
+        for point in extremes(group):
             try:
                 config = plan.trial_config(group, point)
             except StudyError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from study import cluster, display, estimate, facts, folder, launching, material, overview, planning, speed
+from study import cluster, display, estimate, facts, folder, launching, material, nodes, overview, planning, speed
 from study.config import StudyError
 from study.estimate import Estimate, Range
 from study.folder import Execution
@@ -54,7 +54,12 @@ def dry_run(
     place = execution.storage or folder.own_checkpoint_place(directory, made.name)
     resolved, at_once, notes = cluster.foreseen(execution, made, place)
     overview.show_plan(made)
-    _show_estimate(made, resolved, at_once, loaded, price_per_hour)
+    try:
+        _show_estimate(made, resolved, at_once, loaded, price_per_hour)
+    except StudyError as error:
+        if resolved.is_local:
+            raise
+        display.complain(f"no estimate: {error}")  # the cluster may have what this machine lacks
     for note in notes:
         display.complain(f"note: {note}")
     display.console.print(
@@ -69,6 +74,9 @@ def _show_estimate(
     made: Plan, resolved: Execution, at_once: int, loaded: Material, price_per_hour: float | None
 ) -> None:
     """Measures, and shows what the plan takes. Raises StudyError when it cannot be measured here."""
+    if resolved.gpus_per_trial and not torch.cuda.is_available():
+        raise StudyError("the trials get GPUs, and this machine has none to measure on.")
+    fitting = nodes.this_machine().fits(resolved.cpus_per_trial, resolved.gpus_per_trial or 0)
     kinds = estimate.kinds(made)
     configs = list(kinds.values())
     if display.console.is_terminal:
@@ -77,7 +85,7 @@ def _show_estimate(
         configs,
         [material.data_key(config) for config in configs],
         loaded.datasets,
-        trials_at_once=min(at_once, made.trial_count),
+        trials_at_once=min(at_once, made.trial_count, max(1, fitting)),
         threads=max(1, int(resolved.cpus_per_trial)),
         seconds=SECONDS,
     )

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import export, selection
-from study.config import StudyError, nearest
+from study.config import StudyError, TrialConfig, nearest
 from study.folder import SweepFolder
 from study.record import TrialHistory
 
@@ -21,6 +21,13 @@ NO_OBJECTIVE = (
     "has no objective: no images were held out for validation, and choosing by test accuracy would be choosing by the exam; "
     "run it with --set tasks/validation_fraction=0.1667."
 )
+
+
+def changed_settings(tuned: TrialHistory, confirmed: TrialHistory) -> dict[str, Any]:
+    """The settings of a confirmed trial, by slash name, that are not those of the tuning; where it is computed does not count."""
+    before, after = (TrialConfig.from_plain(history.config).flat() for history in (tuned, confirmed))
+    names = {**before, **after}.keys() - {"training/device"}
+    return {name: after.get(name) for name in sorted(names) if before.get(name) != after.get(name)}
 
 
 def trials_table(histories: Sequence[TrialHistory]) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from analysis.store import (
     first_line,
     is_missing,
     served,
+    sqlite_file,
 )
 from study import links
 from study.config import StudyError
@@ -37,13 +38,13 @@ def tracking_uri(directory: Path, execution: Execution) -> str:
     return execution.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(directory)
 
 
-def check_new_experiment(uri: str, directory: Path, name: str) -> None:
+def check_new_experiment(uri: str, name: str) -> None:
     """Refuses a store that cannot be used, or that holds the runs of another sweep of this name. Raises StudyError."""
     check_reachable(uri)
     if is_missing(uri):
         return
     try:
-        taken = Store(uri, directory).experiment_id(name)
+        taken = Store(uri).experiment_id(name)
     except (MlflowException, OSError) as error:
         raise StudyError(f"MLflow at {uri} refuses: {first_line(error)}.") from None
     if taken is not None:
@@ -55,9 +56,9 @@ def check_new_experiment(uri: str, directory: Path, name: str) -> None:
 class Store:
     """An MLflow store, made if it is a database that does not exist yet."""
 
-    def __init__(self, uri: str, directory: Path) -> None:
+    def __init__(self, uri: str) -> None:
         self.uri = uri
-        with _alone(directory) if uri.startswith("sqlite") else nullcontext():
+        with _alone(file.parent) if (file := sqlite_file(uri)) else nullcontext():
             self.client = connect(uri)
             self.client.search_experiments(max_results=1)
 
@@ -84,7 +85,7 @@ class Store:
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Keeps other processes out: two that make the same database break it."""
+    """Keeps other processes out of a database's folder: two that make the same database break it."""
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / ".mlflow.lock"):
         yield
@@ -94,7 +95,7 @@ def run_ids(uri: str, folder: SweepFolder) -> dict[str, str]:
     """MLflow's run of each trial that has one, by the trial's key."""
     if is_missing(uri):
         return {}
-    runs = runs_of(Store(uri, folder.directory).client, folder.plan.name, folder.identity)
+    runs = runs_of(Store(uri).client, folder.plan.name, folder.identity)
     return {trial: run for trial, run in runs.items() if trial}
 
 

@@ -18,6 +18,9 @@ from study.view import Drawings, SweepView
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Pauses between tries while the store is away; the last one is repeated."""
 
+LAST_SECONDS = 2.0
+"""Longest pause once all that is left is to send."""
+
 
 class Tracker:
     """Keeps a store up to date from a thread of its own, so that no trial ever waits for it.
@@ -34,6 +37,7 @@ class Tracker:
         self._say = say
         self._changed: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._closing = threading.Event()
+        self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._complete = False
         self.fault = ""
@@ -52,7 +56,7 @@ class Tracker:
         """Waits until all is sent; whether it is.
 
         Args:
-            patience: seconds to wait at most once the store is away.
+            patience: seconds to wait at most while the store is away.
             hurried: whether somebody waits for the end; then a store that is away gets no patience.
         """
         self._closing.set()
@@ -61,6 +65,7 @@ class Tracker:
         while self._thread.is_alive() and not (self.fault and (waited >= patience or hurried())):
             self._thread.join(0.2)
             waited += 0.2 if self.fault else 0.0
+        self._given_up.set()
         return self._complete
 
     def _work(self) -> None:
@@ -97,7 +102,9 @@ class Tracker:
                 if not self.fault:
                     self._say(f"MLflow is away, trying again: {reason}")
                 self.fault = reason
-                if self._closing.wait(pause) and pause == RETRY_SECONDS[-1]:
+                if not self._closing.is_set():
+                    self._closing.wait(pause)
+                elif self._given_up.wait(min(pause, LAST_SECONDS)):
                     raise  # the records keep what is unsent
                 continue
             self.seconds += time.perf_counter() - began

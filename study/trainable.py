@@ -93,7 +93,7 @@ def _last_sound_state(places: list[str], done: int, identity: str, device: str) 
     state = None
     for place in places:
         try:
-            found = _load(place, identity, device)
+            found = load_state(place, identity, device)
         except (StudyError, FileNotFoundError) as error:
             faults.append(str(error).rstrip("."))
             continue
@@ -106,7 +106,13 @@ def _last_sound_state(places: list[str], done: int, identity: str, device: str) 
     return state
 
 
-def _load(place: str, identity: str, device: str) -> State:
+def load_state(place: str, identity: str, device: str) -> State:
+    """The state in a checkpoint of Tune's, at a path or an address.
+
+    Raises:
+        StudyError: it is damaged, or of another trial.
+        OSError: it is not there, or out of reach.
+    """
     from ray import tune
 
     from study import checkpoint

@@ -69,7 +69,7 @@ class SweepView:
 
     def _connect(self) -> MlflowClient:
         if self._store is None:
-            store = Store(self._uri, self._folder.directory)
+            store = Store(self._uri)
             self._experiment = store.experiment(self._folder)
             if tuning := self._folder.plan.confirms:
                 self._tuned = runs_of(store.client, tuning.sweep, tuning.identity)

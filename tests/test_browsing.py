@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from report_fixtures import confirmed, play, sent, tuned
-from sweep_fixtures import clean_environment, plan_of, study
+from sweep_fixtures import assert_one_sentence, clean_environment, plan_of, study
 
 from analysis.store import find_runs
 from study import browsing, links
@@ -213,6 +214,41 @@ def test_a_port_of_something_else_is_refused(directory):
     assert "taken by something else; choose another one with --port" in done.stderr
 
 
+def test_a_server_of_another_store_is_no_server_of_this_one_even_if_it_has_the_sweep(page, directory, tmp_path):
+    """Its numbers of experiments and runs are others, to which no link may lead."""
+    elsewhere = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    MlflowClient(elsewhere).create_experiment("before")
+    sent = study("sync", "played", "--tracking-uri", elsewhere, "--dir", directory, cwd=tmp_path)
+    assert sent.returncode == 0, sent.stderr
+    words = ("--tracking-uri", elsewhere, "--port", page.port, "--dir", directory)
+    for name in (["played"], []):
+        done = study("ui", *name, *words, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "taken by something else; choose another one with --port" in done.stderr
+
+
+def test_no_proxy_stands_before_a_server_of_this_machine(page, directory, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody answers there
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    done = study("ui", "played", "--port", page.port, "--dir", directory, cwd=directory.parent)
+    assert done.returncode == 0, done.stderr
+    assert "A server of this store runs" in done.stdout
+
+
+@pytest.mark.parametrize("words", [("ui", "played"), ("export", "played"), ("export", "played", "--model")])
+def test_a_store_that_refuses_is_told_in_a_sentence(words, directory, tmp_path):
+    copy = tmp_path / "study-results"
+    shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("mlflow-artifacts"))
+    with sqlite3.connect(copy / "mlflow.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = 'of_another_mlflow'")
+    done = study(*words, "--dir", copy, cwd=tmp_path)
+    assert_one_sentence(done.returncode, done.stdout, done.stderr)
+    assert "MLflow at sqlite:///" in done.stderr
+    assert " refuses: " in done.stderr
+
+
 def test_a_host_of_another_machine_is_refused(directory):
     done = study("ui", "--host", "192.0.2.1", "--dir", directory, cwd=directory.parent)
     assert (done.returncode, done.stdout) == (2, "")
@@ -226,12 +262,13 @@ def test_a_sweep_of_which_mlflow_knows_nothing_is_refused(directory, tmp_path):
     assert "study sync unsent" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_stops_cleanly(directory, number):
     running = Page(directory)
     assert list(running.wait()) == ["sweeps"]
     children = [path for path in Path("/proc").glob("[0-9]*") if _parent(path) == running.process.pid]
     assert children
+    assert not any(str(directory) in (child / "cmdline").read_text() for child in children), "nor a database's password"
     assert running.end(number) == browsing.STOPPED
     assert not [child for child in children if child.exists()]
     with socket.socket() as again:

@@ -360,7 +360,7 @@ def study_store(here):
     """Makes the default store, so that a refusal has nothing to leave behind."""
     from study.store import Store, default_uri
 
-    Store(default_uri(here / "study-results"), here / "study-results")
+    Store(default_uri(here / "study-results"))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "ray://127.0.0.1:1", "127.0.0.1:99999", ":6379"])

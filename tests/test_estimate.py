@@ -24,13 +24,13 @@ def timing(config: TrialConfig) -> Timing:
     return Timing(3, 160, steps, setup=1.0, step={"sgd": 0.2, "sam": 0.4}[config.optimizer.name], evaluation=1.0)
 
 
-def searched(**drawn) -> SearchSpace:
+def searched(points=({"optimizer/lr": 0.01}, {"optimizer/lr": 0.1}), **drawn) -> SearchSpace:
     """One method with two points and some distributions, three trials of it."""
     return SearchSpace(
         name="searched",
         description="",
         scenarios={"class_pairs": {"tasks/name": "class_pairs", "tasks/count": 3}},
-        methods={"sgd": Method(points=({"optimizer/lr": 0.01}, {"optimizer/lr": 0.1}), distributions=drawn)},
+        methods={"sgd": Method(points=points, distributions=drawn)},
         settings={"data/name": "mnist5k", "tasks/validation_fraction": 0.2},
         trials=5,
     )
@@ -60,16 +60,29 @@ def test_no_sweep_is_shorter_than_its_longest_trial():
     assert known.duration.low == pytest.approx(18)
 
 
+BATCHES = {"training/batch_size": CategoricalDistribution([8, 32])}
+USUAL = tuple({"optimizer/lr": lr, "training/batch_size": 16} for lr in (0.01, 0.1))
+
+
 def test_what_a_sampler_draws_makes_a_range_and_what_is_listed_does_not():
-    (row,) = rows_of(searched(**{"training/batch_size": CategoricalDistribution([8, 32])}))
+    drawn = {"training/batch_size": CategoricalDistribution([8, 16, 32])}
+    (row,) = rows_of(searched(points=USUAL, **drawn))
     small, usual, large = 3 * (2 + 20 * 0.2), 3 * (2 + 10 * 0.2), 3 * (2 + 5 * 0.2)
     assert (row.trial.low, row.trial.high) == pytest.approx((large, small))
     assert (row.total.low, row.total.high) == pytest.approx((2 * usual + 3 * large, 2 * usual + 3 * small))
     assert row.passes == Range(1, 1)
 
 
+def test_what_a_point_leaves_open_is_drawn_for_it_too():
+    (row,) = rows_of(searched(**BATCHES, **{"training/passes": IntDistribution(20, 50)}))
+    small, large = 3 * (2 + 20 * 0.2), 3 * (2 + 5 * 0.2)
+    assert (row.total.low, row.total.high) == pytest.approx((5 * large, 5 * small))
+    assert row.passes == Range(20, 50)
+
+
 def test_a_budget_that_does_not_reach_the_draws_is_told_exactly():
-    plan = make_plan(searched(**{"training/batch_size": CategoricalDistribution([8, 32])}), name="x", trials=1)
+    drawn = {"training/batch_size": CategoricalDistribution([8, 16, 32])}
+    plan = make_plan(searched(points=USUAL, **drawn), name="x", trials=1)
     (row,) = estimate.estimate(plan, EXECUTION, 1, timing).rows
     assert row.total.low == row.total.high == pytest.approx(12)
 
@@ -84,7 +97,7 @@ def test_learning_rates_are_all_of_one_kind():
     [
         ({"optimizer/momentum": FloatDistribution(0.0, 0.9)}, 2),  # none, and some
         ({"training/passes": IntDistribution(1, 4)}, 2),
-        ({"model/widths": CategoricalDistribution([[10], [20], [30]])}, 4),  # and the points' own
+        ({"model/widths": CategoricalDistribution([[10], [20], [30]])}, 3),
         ({"training/passes": IntDistribution(1, 4), "training/batch_size": IntDistribution(8, 16)}, 4),
     ],
 )

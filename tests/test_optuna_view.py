@@ -5,13 +5,16 @@ import json
 import optuna
 import pytest
 from analysis_fixtures import sent_sweep
+from optuna.distributions import CategoricalDistribution
 from report_fixtures import play, tuned
 from sweep_fixtures import folder_of, plan_of, study
 
+from search_spaces import Method, SearchSpace
 from study import optuna_view
 from study.conductor import Conductor
 from study.config import StudyError
-from study.folder import SweepFolder
+from study.folder import Execution, SweepFolder
+from study.planning import make_plan
 from study.store import default_uri
 
 STATES = {"finished": "COMPLETE", "failed": "FAIL", "running": "RUNNING", "waiting": "RUNNING", "stopped": "PRUNED"}
@@ -114,6 +117,26 @@ def test_settings_that_are_no_numbers_are_kept_as_text(tmp_path):
     path.write_text(json.dumps(line) + "\n")
     (trial, *_) = studies(optuna_view.write(folder))[f"words/{history.group}"].trials
     assert trial.params["model/widths"] == "[10, 10]"
+
+
+def test_settings_that_are_drawn_from_lists_are_kept_as_text(tmp_path):
+    space = SearchSpace(
+        name="wide",
+        description="",
+        scenarios={"class_pairs": {"tasks/name": "class_pairs", "tasks/count": 3}},
+        methods={"sgd": Method(distributions={"model/widths": CategoricalDistribution([[10], [20, 20]])})},
+        settings={"data/name": "mnist5k", "tasks/validation_fraction": 0.2},
+        trials=6,
+    )
+    folder = SweepFolder.create(
+        tmp_path / "study-results", make_plan(space, name="wide"), Execution(data_dir="data"), {"class_pairs": 3}
+    )
+    play(folder)
+    trials = studies(optuna_view.write(folder))["wide/class_pairs-sgd"].trials
+    assert [trial.params["model/widths"] for trial in trials] == [
+        str(history.tried["model/widths"]) for history in folder.histories()
+    ]
+    assert {trial.distributions["model/widths"].choices for trial in trials} == {("[10]", "[20, 20]")}
 
 
 def test_what_cannot_be_written_is_refused_and_the_one_before_stays(folder, monkeypatch):

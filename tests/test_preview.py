@@ -4,9 +4,10 @@ import re
 import urllib.request
 
 import pytest
+import torch
 from sweep_fixtures import folder_of, plan_of
 
-from study import preview, speed
+from study import nodes, preview, speed
 
 DRY = ("run", "quickstart", "--dry-run")
 
@@ -109,6 +110,44 @@ def test_data_that_is_not_here_is_stood_in_for_and_not_downloaded(here, run, sho
     assert re.search(r"^pairs +sgd +1 +2 +12,000 ", out, re.MULTILINE)
     assert "mnist is not here yet and would be downloaded; noise of its shape stood in for it." in out
     assert not (here / "empty").exists()
+
+
+def test_points_that_are_lists_are_shown(here, run, unmeasured):
+    points = "points=({'model/widths': [10]}, {'model/widths': [20, 20]})"
+    (here / "mine.py").write_text(
+        TINY.replace("points=({'optimizer/lr': 0.1},)", points)
+        .replace('points=({"optimizer/lr": 0.1},)', points)
+        .replace("{SETTINGS}", "{}")
+    )
+    code, out, err = run("show", "./mine.py", "--no-estimate")
+    assert (code, err) == (0, "")
+    assert "widths=[10]; widths=[20, 20]" in " ".join(out.split())
+
+
+def test_a_cluster_whose_trials_get_gpus_is_not_estimated_where_there_are_none(here, run, unmeasured, monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    monkeypatch.setattr(preview.cluster, "foreseen", lambda execution, *_: (execution, 4, []))
+    code, out, err = run(*DRY, "--address", "auto", "--gpus-per-trial", "1")
+    assert code == 0
+    assert "What is tried" in out
+    assert "nothing was started" in out
+    assert err == "no estimate: the trials get GPUs, and this machine has none to measure on.\n"
+
+
+def test_no_more_processes_measure_than_this_machine_runs_trials(here, run, monkeypatch):
+    asked = []
+
+    def measured(configs, *_, trials_at_once, **__):
+        asked.append(trials_at_once)
+        return [speed.Timing(10, 1, 1, 1.0, 1.0, 1.0) for _ in configs]
+
+    monkeypatch.setattr(speed, "measured", measured)
+    monkeypatch.setattr(preview.cluster, "foreseen", lambda execution, *_: (execution, 600, []))
+    code, out, _ = run(*DRY, "--address", "auto")
+    assert code == 0
+    assert asked == [min(nodes.this_machine().fits(1, 0), 36)]
+    assert "36 at once" in out
 
 
 def test_show_says_why_where_it_cannot_estimate(here, run, unmeasured):
