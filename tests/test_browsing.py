@@ -54,12 +54,17 @@ def free_port():
 class Page:
     """A running `study ui`."""
 
-    def __init__(self, directory, *words, port=None):
+    def __init__(self, directory, *words, port=None, hangup=signal.SIG_DFL):
         self.port = port or free_port()
         self.root = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "study", "ui", *words, "--port", str(self.port), "--dir", str(directory)]
         self.process = subprocess.Popen(
-            command, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command,
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, hangup),  # noqa: PLW1509  # not as the tests were started
         )
         self.lines = []
         self._reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)
@@ -274,6 +279,16 @@ def test_it_stops_cleanly(directory, number):
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         again.bind(("127.0.0.1", running.port))
+
+
+def test_under_nohup_it_outlives_its_terminal(directory):
+    running = Page(directory, hangup=signal.SIG_IGN)
+    running.wait()
+    running.process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.process.wait(1)
+    assert urllib.request.urlopen(f"{running.root}/health").read() == b"OK"
+    assert running.end(signal.SIGTERM) == browsing.STOPPED
 
 
 def _parent(process):
