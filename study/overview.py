@@ -203,11 +203,7 @@ def show_plan(made: Plan) -> None:
 
 def _fixed(made: Plan, groups: Sequence[Group]) -> dict[str, str]:
     """The settings that have one value in all trials of these groups."""
-    configs = [
-        made.trial_config(group, point).flat()
-        for group in groups
-        for point in [*planning.extremes(group), *planning.ends(group)]
-    ]
+    configs = [made.trial_config(group, point).flat() for group in groups for point in planning.extremes(group)]
     first = configs[0]
     return {
         name: f"{value:.4g}" if isinstance(value, float) else json.dumps(value)

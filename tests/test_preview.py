@@ -114,11 +114,7 @@ def test_data_that_is_not_here_is_stood_in_for_and_not_downloaded(here, run, sho
 
 def test_points_that_are_lists_are_shown(here, run, unmeasured):
     points = "points=({'model/widths': [10]}, {'model/widths': [20, 20]})"
-    (here / "mine.py").write_text(
-        TINY.replace("points=({'optimizer/lr': 0.1},)", points)
-        .replace('points=({"optimizer/lr": 0.1},)', points)
-        .replace("{SETTINGS}", "{}")
-    )
+    (here / "mine.py").write_text(TINY.replace('points=({"optimizer/lr": 0.1},)', points).replace("{SETTINGS}", "{}"))
     code, out, err = run("show", "./mine.py", "--no-estimate")
     assert (code, err) == (0, "")
     assert "widths=[10]; widths=[20, 20]" in " ".join(out.split())

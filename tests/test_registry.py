@@ -1,5 +1,6 @@
 """Confirmed networks in MLflow's registry predict what was measured, without anything of the study."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -96,7 +97,7 @@ def test_it_predicts_with_the_accuracy_that_was_measured_of_its_seed_on_the_last
     images = parts.dataset.test_images[task.test].numpy().astype(np.float32) / 255
     labels = parts.dataset.test_labels[task.test].numpy()
     predicted = mlflow.pyfunc.load_model(f"models:/small-{scenario}/1").predict(images)
-    classes = np.array(eval(version.tags["classes"]))
+    classes = np.array(json.loads(version.tags["classes"]))
     assert predicted.shape == (len(images), len(classes))
     assert np.allclose(predicted.sum(axis=1), 1, atol=1e-5)
     accuracy = (classes[predicted.argmax(axis=1)] == labels).mean()
@@ -189,7 +190,7 @@ def right_of(directory, lane):
     test = parts.tasks.task(1).test
     images = parts.dataset.test_images[test].numpy().astype(np.float32) / 255
     predicted = mlflow.pyfunc.load_model("models:/small-class_pairs/1").predict(images).argmax(axis=1)
-    right = (np.array(eval(version.tags["classes"]))[predicted] == parts.dataset.test_labels[test].numpy()).mean()
+    right = (np.array(json.loads(version.tags["classes"]))[predicted] == parts.dataset.test_labels[test].numpy()).mean()
     return right, history.tasks[1]["lanes"]["accuracy/test"][lane]
 
 
