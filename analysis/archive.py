@@ -27,7 +27,7 @@ from analysis import claims, diagnostics, evidence, load, tables
 from analysis.load import Sweep
 from analysis.trial import LANE_COLUMNS
 from study import schema
-from study.config import StudyError
+from study.errors import StudyError
 
 SWEEP, LANES, DIAGNOSTICS, VERDICTS = "sweep.json", "lanes.csv.gz", "diagnostics.csv.gz", "verdicts.csv"
 

@@ -26,10 +26,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from analysis import diagnostics, trial
-from analysis.store import CONFIRMS_TAG, SWEEP_TAG, check_reachable, connect, find_runs, first_line, is_missing
 from analysis.trial import LANE_COLUMNS
 from study import schema
-from study.config import StudyError, nearest
+from study.errors import StudyError, nearest
+from study.tracking.client import CONFIRMS_TAG, SWEEP_TAG, check_reachable, connect, find_runs, first_line, is_missing
 
 RUN_COLUMNS: Final = (
     "run_id",

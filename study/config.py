@@ -6,7 +6,6 @@ part of that name exists and what its settings may be is known to the part itsel
 
 from __future__ import annotations
 
-import difflib
 import io
 import json
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from study import schema
+from study.errors import StudyError, nearest
 
 Flat = dict[str, Any]
 """Settings by slash name, for example `{"optimizer/rho": 0.05}`."""
@@ -28,24 +28,12 @@ DEFAULT_PARTS = {"data": "mnist5k", "tasks": "permuted_pixels", "model": "mlp", 
 """The part of a section that names none."""
 
 
-class StudyError(Exception):
-    """Something the user asked for cannot be done; the message is one sentence that says what would be right."""
-
-
 def _tuple_of_list(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
 Listed = BeforeValidator(_tuple_of_list)
 """Lets a list, the only sequence that YAML and JSON know, stand where a tuple is declared."""
-
-
-class Interrupted(StudyError):  # noqa: N818  # not a fault
-    """The user stopped the work; the message says how to go on."""
-
-
-class Halted(StudyError):  # noqa: N818  # not the user's
-    """Something outside of the study stopped the work, such as a full disk; the message says how to go on."""
 
 
 class StrictSettings(BaseModel):
@@ -199,14 +187,6 @@ def flattened(tree: Mapping[str, Any], prefix: str = "") -> Flat:
         else:
             flat[prefix + name] = value
     return flat
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A clause that lists the known words, with the nearest one first when one is near."""
-    known = sorted(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}known: {', '.join(known)}" if known else f"{hint}none are known"
 
 
 def sentence(error: ValidationError, known: Iterable[str], prefix: str = "") -> str:

@@ -11,27 +11,10 @@ from typing import Any
 import torch
 
 from study import parts
-from study.config import StudyError, TrialConfig
+from study.config import TrialConfig
 from study.contracts import Dataset, Experiment, TaskSequence
-
-SECTIONS = {"data": "data", "tasks": "tasks", "model": "models", "optimizer": "optimizers"}
-"""Which kind of part each section of a configuration chooses."""
-
-
-def complete(config: TrialConfig) -> TrialConfig:
-    """The same configuration with every default of every part written out, so that it says all that decides a result.
-
-    Raises:
-        StudyError: a part or a setting is unknown, or a value is out of range.
-    """
-    plain: dict[str, Any] = config.plain()
-    for section, kind in SECTIONS.items():
-        choice = getattr(config, section)
-        settings = parts.settings(kind, choice.name, choice.settings, f"{section}/")
-        plain[section] = {"name": choice.name} | settings.plain()
-    for name, given in config.interventions.items():
-        plain["interventions"][name] = parts.settings("interventions", name, given, f"interventions/{name}/").plain()
-    return TrialConfig.from_plain(plain)
+from study.errors import StudyError
+from study.parts import SECTIONS
 
 
 def build(config: TrialConfig, dataset: Dataset) -> Experiment:

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from study.config import StrictSettings, StudyError, nearest, sentence
+from study.config import StrictSettings, TrialConfig, sentence
+from study.errors import StudyError, nearest
 
 KINDS = {
     "data": "data set",
@@ -23,9 +24,10 @@ KINDS = {
 
 
 def names(kind: str) -> list[str]:
-    """The parts of a kind, in alphabetical order."""
+    """The parts of a kind, in alphabetical order; a file with a leading underscore is none."""
     package = importlib.import_module(f"study.{kind}")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    modules = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(name for name in modules if not name.startswith("_"))
 
 
 def find(kind: str, name: str) -> ModuleType:
@@ -65,3 +67,23 @@ def settings(kind: str, name: str, given: Mapping[str, Any], prefix: str) -> Str
         raise StudyError(sentence(error, public_names(declared), prefix)) from None
     except StudyError as error:
         raise StudyError(f"{prefix.rstrip('/')}: {error}") from None
+
+
+SECTIONS = {"data": "data", "tasks": "tasks", "model": "models", "optimizer": "optimizers"}
+"""Which kind of part each section of a configuration chooses."""
+
+
+def complete(config: TrialConfig) -> TrialConfig:
+    """The same configuration with every default of every part written out, so that it says all that decides a result.
+
+    Raises:
+        StudyError: a part or a setting is unknown, or a value is out of range.
+    """
+    plain: dict[str, Any] = config.plain()
+    for section, kind in SECTIONS.items():
+        choice = getattr(config, section)
+        filled = settings(kind, choice.name, choice.settings, f"{section}/")
+        plain[section] = {"name": choice.name} | filled.plain()
+    for name, given in config.interventions.items():
+        plain["interventions"][name] = settings("interventions", name, given, f"interventions/{name}/").plain()
+    return TrialConfig.from_plain(plain)

@@ -8,8 +8,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from study import experiment
-from study.config import SEED_LIMIT, StudyError, TrialConfig, flattened, nested, read_yaml, yaml_text
+from study import parts
+from study.config import SEED_LIMIT, TrialConfig, flattened, nested, read_yaml, yaml_text
+from study.errors import StudyError
 
 NAMES = st.text(string.ascii_letters + string.digits + "_-. ", min_size=1, max_size=8)
 TEXT = st.text(string.printable.translate({ord(c): None for c in "\r\x0b\x0c?"}), max_size=12)
@@ -71,7 +72,7 @@ def test_nested_is_the_inverse_of_flattened(tree):
 @given(configurations(), st.booleans())
 def test_a_configuration_survives_its_flat_form(plain, completed):
     config = TrialConfig.from_plain(plain)
-    config = experiment.complete(config) if completed else config
+    config = parts.complete(config) if completed else config
     assert all("/" in name for name in config.flat())
     assert TrialConfig.from_flat(config.flat() | {"seeds": list(config.seeds)}) == config
 
@@ -79,14 +80,14 @@ def test_a_configuration_survives_its_flat_form(plain, completed):
 @given(configurations(), st.booleans())
 def test_a_configuration_survives_yaml(plain, completed):
     config = TrialConfig.from_plain(plain)
-    config = experiment.complete(config) if completed else config
+    config = parts.complete(config) if completed else config
     assert TrialConfig.from_plain(parsed(yaml_text(config.plain()))) == config
 
 
 @given(configurations())
 def test_completing_twice_changes_nothing_more(plain):
-    once = experiment.complete(TrialConfig.from_plain(plain))
-    assert experiment.complete(once) == once
+    once = parts.complete(TrialConfig.from_plain(plain))
+    assert parts.complete(once) == once
     assert {"optimizer/lr", "optimizer/momentum", "tasks/validation_fraction", "model/widths"} <= once.flat().keys()
 
 
@@ -117,7 +118,7 @@ def test_yaml_numbers_are_those_of_yaml_1_2(text, value):
 
 def test_a_learning_rate_of_1e_3_in_a_file_is_a_number():
     config = TrialConfig.from_plain(parsed("optimizer: {name: sgd, lr: 1e-3}\n"))
-    assert experiment.complete(config).flat()["optimizer/lr"] == 0.001
+    assert parts.complete(config).flat()["optimizer/lr"] == 0.001
 
 
 def test_the_keys_of_a_written_file_stand_in_the_order_of_the_configuration():
@@ -135,7 +136,7 @@ def test_the_seeds_are_no_part_of_the_flat_form():
 def refusal(plain: object) -> str:
     """The one sentence with which a configuration is refused."""
     with pytest.raises(StudyError) as error:
-        experiment.complete(TrialConfig.from_plain(plain))
+        parts.complete(TrialConfig.from_plain(plain))
     message = str(error.value)
     assert message.endswith("."), message
     assert "\n" not in message
@@ -205,7 +206,7 @@ def test_a_value_of_the_wrong_type_or_out_of_range_is_refused_under_its_name(fla
 
 
 def test_a_whole_number_may_stand_for_a_real_one():
-    config = experiment.complete(TrialConfig.from_flat({"optimizer/name": "sgd", "optimizer/lr": 1}))
+    config = parts.complete(TrialConfig.from_flat({"optimizer/name": "sgd", "optimizer/lr": 1}))
     assert config.flat()["optimizer/lr"] == 1.0
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from study import parts, schema
-from study.config import StrictSettings, StudyError
+from study.config import StrictSettings
 from study.contracts import Dataset, DirectModel, Intervention
+from study.errors import StudyError
 from study.gradients import MinibatchGradient
 from study.lanes import Tensors, per_lane
 

@@ -4,8 +4,9 @@ import pytest
 import tiny
 import torch
 
-from study import experiment
-from study.config import StudyError, TrialConfig
+from study import experiment, parts
+from study.config import TrialConfig
+from study.errors import StudyError
 
 FLAT = {
     "tasks/name": "class_pairs",
@@ -39,7 +40,7 @@ def test_a_configuration_becomes_the_experiment_that_it_describes():
 
 def test_a_complete_configuration_trains_to_the_same_bits_as_the_short_one():
     short = TrialConfig.from_flat(FLAT)
-    one, other = (tiny.results(tiny.built(config)) for config in (short, experiment.complete(short)))
+    one, other = (tiny.results(tiny.built(config)) for config in (short, parts.complete(short)))
     for name, value in one[-1].state.params.items():
         assert torch.equal(value, other[-1].state.params[name])
 

@@ -13,20 +13,14 @@ from pathlib import Path
 
 from analysis import load, tables
 from analysis.load import Sweep
-from analysis.report.accounts import (
-    section_budget,
-    section_limits,
-    section_question,
-    section_sources,
-    section_summary,
-)
+from analysis.report.accounts import section_budget, section_limits, section_question, section_sources, section_summary
 from analysis.report.confirmed import section_compute, section_winners
 from analysis.report.diagnosed import section_diagnostics
 from analysis.report.page import Page
 from analysis.report.paper import judged, section_claims, section_settings
 from analysis.report.searched import section_search
-from analysis.store import served
-from study.config import StudyError
+from study.errors import StudyError
+from study.tracking.client import served
 
 PAGE = "report.html"
 

@@ -20,7 +20,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from analysis.figures import Size
-from study.config import StudyError
+from study.errors import StudyError
 
 Draw = Callable[[Path, Size], None]
 """Draws a figure into a PNG file, for wide or for narrow screens."""

@@ -9,11 +9,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis import load, selection, statistics
+from analysis import load, statistics
 from analysis.evidence import Evidence
 from analysis.load import Sweep
 from analysis.tables.frames import frame
-from study import schema
+from study import schema, selection
 
 QUANTITIES: Final[Mapping[str, Callable[[Any], Any]]] = {
     "mean accuracy": statistics.mean_accuracy,

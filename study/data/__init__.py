@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from study.config import StudyError
 from study.contracts import Dataset
+from study.errors import StudyError
 
 
 def dataset(name: str, train_images: Tensor, train_labels: Tensor, test_images: Tensor, test_labels: Tensor) -> Dataset:

@@ -7,7 +7,7 @@ what leaves it, p the softmax of the last z and y the label as a unit vector, th
 
     d_last = (p - y) / batch size,      d_(i-1) = W_i^T d_i where h_i > 0, and 0 elsewhere,
 
-and the gradient of layer i is the outer product of d_i and h_i: see `study.outer_products`. Inside, the image is the last
+and the gradient of layer i is the outer product of d_i and h_i: see `study.models._outer_products`. Inside, the image is the last
 axis, [lane, unit, batch]: with weights [lane, out, in] this is the order in which the matrix products are fastest.
 """
 
@@ -26,7 +26,7 @@ from study.config import Listed, StrictSettings
 from study.contracts import Evaluation, Gradient, HiddenLayer
 from study.gradients import DenseGradient, MinibatchGradient
 from study.lanes import Tensors, generator
-from study.outer_products import OuterProduct, OuterProducts, Signal
+from study.models._outer_products import OuterProduct, OuterProducts, Signal
 
 WIDEST_FACTORED_BATCH = 128
 """Images up to which a gradient stays an outer product; a wider minibatch has it written out, which is cheaper then."""

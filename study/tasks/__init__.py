@@ -11,8 +11,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from study.config import StrictSettings, StudyError
+from study.config import StrictSettings
 from study.contracts import Dataset
+from study.errors import StudyError
 from study.lanes import generator
 
 

@@ -11,8 +11,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from study.config import StudyError
 from study.contracts import Dataset, Task
+from study.errors import StudyError
 from study.tasks import TaskSettings, check_sizes, split, subset, test_images
 
 

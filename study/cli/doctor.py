@@ -1,0 +1,169 @@
+"""`study doctor`: what the study sees here, each thing tried and not assumed, and what to do about what does not work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from study import experiment, parts, provenance
+from study.cli import terminal
+from study.cluster import connection
+from study.config import TrialConfig
+from study.errors import StudyError
+from study.sweep import folder, storage
+from study.sweep.execution import Execution
+
+GIB = 2**30
+LEAST_FREE_BYTES = GIB
+"""Less free disk than this is a problem: a sweep of the whole paper with its checkpoints takes about as much."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        topic, name: what.
+        seen: what was found.
+        problem: what is wrong with it and what to do, as a sentence; "" when it is well.
+    """
+
+    topic: str
+    name: str
+    seen: str
+    problem: str = ""
+
+
+def examine(directory: Path, execution: Execution) -> Iterator[Finding]:
+    """Looks at versions, this machine, data sets, results, MLflow's store and Ray, in this order.
+
+    Args:
+        directory: folder of all sweeps; it need not be there.
+        execution: where and with what a sweep would run.
+    """
+    yield from _versions()
+    yield from _machine()
+    yield from _datasets(Path(execution.data_dir))
+    yield from _results(directory)
+    yield from _store(directory, execution)
+    yield from _ray(directory, execution)
+
+
+def _versions() -> Iterator[Finding]:
+    for package, version in provenance.versions().items():
+        yield Finding("versions", package, version)
+    yield Finding("versions", "commit", provenance.git_commit() or "not known: neither a clone nor installed from one")
+
+
+def _machine() -> Iterator[Finding]:
+    import torch
+
+    yield Finding("machine", "host", provenance.host())
+    yield Finding("machine", "CPUs", f"{os.cpu_count()}, of which this process may use {len(os.sched_getaffinity(0))}")
+    built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+    if not torch.cuda.is_available():
+        yield Finding(
+            "machine", "GPUs", f"none that torch can use (torch is built with {built}); trials train on the CPU"
+        )
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        yield Finding(
+            "machine", f"GPU {index}", f"{properties.name}, {properties.total_memory / GIB:.0f} GiB ({built})"
+        )
+
+
+def _datasets(data_dir: Path) -> Iterator[Finding]:
+    for name in parts.names("data"):
+        module = parts.find("data", name)
+        files = getattr(module, "files", None)  # of data sets that are downloaded
+        if files is not None and not files(data_dir).is_dir():
+            yield Finding("data sets", name, f"not in {files(data_dir)}; downloaded there on first use")
+            continue
+        try:
+            dataset = experiment.load_dataset(TrialConfig.from_plain({"data": {"name": name}}), data_dir)
+        except StudyError as error:
+            yield Finding("data sets", name, "damaged", str(error))
+            continue
+        sizes = (
+            f"{len(dataset.train_images):,} + {len(dataset.test_images):,} images, fingerprint {dataset.fingerprint}"
+        )
+        yield Finding("data sets", name, f"{sizes}, {'in ' + str(files(data_dir)) if files else 'inside a package'}")
+
+
+def _results(directory: Path) -> Iterator[Finding]:
+    try:
+        folder.check_writable(directory)
+    except StudyError as error:
+        yield Finding("results", "folder", str(directory), str(error))
+        return
+    names = folder.names(directory)
+    yield Finding("results", "folder", f"{directory.resolve()}, {len(names)} sweeps")
+    usage = shutil.disk_usage(folder.first_existing(directory))
+    free = f"{usage.free / GIB:.1f} GiB free of {usage.total / GIB:.0f}"
+    few = usage.free < LEAST_FREE_BYTES
+    yield Finding(
+        "results",
+        "disk",
+        free,
+        f"Less than {LEAST_FREE_BYTES / GIB:g} GiB is free for results; make room." if few else "",
+    )
+
+
+def _store(directory: Path, execution: Execution) -> Iterator[Finding]:
+    from study.tracking import store
+    from study.tracking.client import check_reachable, is_missing, refusals, server_version
+
+    uri = store.tracking_uri(directory, execution)
+    try:
+        check_reachable(uri)
+        if is_missing(uri):
+            yield Finding("MLflow", "store", f"{uri}, made by the first sweep")
+            return
+        with refusals(uri):
+            count = len(store.Store(uri).client.search_experiments())
+    except StudyError as error:
+        yield Finding("MLflow", "store", uri, str(error))
+        return
+    yield Finding("MLflow", "store", f"{uri}, {count} experiments")
+    version = server_version(uri)
+    if version:
+        yield Finding("MLflow", "server", f"version {version}")
+
+
+def _ray(directory: Path, execution: Execution) -> Iterator[Finding]:
+    where = "of this machine alone" if execution.is_local else f"cluster at {execution.address}"
+    try:
+        place = storage.check(execution.storage or str(directory))
+        with connection.joined(execution) as there:
+            from study.cluster import nodes
+
+            for report in nodes.examine(there, place, connection.STORAGE_ADVICE):
+                has = report.node.resources
+                seen = f"{has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs, {has.get('memory', 0) / GIB:.1f} GiB memory"
+                reached = "" if report.problem else f"; runs this code and reaches {place}"
+                name = f"node {report.node.address}" + (f" ({report.host})" if report.host else "")
+                yield Finding("Ray", name, seen + reached, report.problem)
+                for note in report.notes:
+                    yield Finding("Ray", "note", note)
+    except StudyError as error:
+        yield Finding("Ray", where, "not to be used", str(error))
+
+
+def doctor(directory: Path, execution: Execution) -> int:
+    """Shows what the study sees here, and what to do about what does not work. Returns the exit code."""
+    found: list[Finding] = []
+    for finding in examine(directory, execution):
+        if finding.topic not in [earlier.topic for earlier in found]:
+            terminal.console.print(f"\n{finding.topic}", style="bold", markup=False)
+        terminal.console.print(f"  {finding.name:20}  {finding.seen}", markup=False, soft_wrap=True)
+        found.append(finding)
+    problems = [finding.problem for finding in found if finding.problem]
+    terminal.console.print()
+    for problem in problems:
+        terminal.complain(f"problem: {problem}")
+    if not problems:
+        terminal.console.print("No problem found.")
+    return 1 if problems else 0

@@ -1,0 +1,45 @@
+"""Draws what a sweep logs, out of its records, with the figures of `analysis`."""
+
+from pathlib import Path
+
+from analysis.figures import curves
+from study import schema
+from study.sweep.record import TrialHistory
+
+MEASURED_ON = {
+    schema.TEST_ACCURACY: "test images",
+    schema.VALIDATION_ACCURACY: "validation images (held out)",
+    schema.ONLINE_ACCURACY: "training images, before the update",
+}
+
+MOST_CURVES = 12
+"""More lines than this in one picture say nothing."""
+
+
+class Pictures:
+    """The pictures of trials and sweeps, as PNG files."""
+
+    def learning_curve(self, path: Path, history: TrialHistory) -> None:
+        """Accuracy of each task of one trial, every lane and their mean."""
+        lanes = {
+            label: [line["lanes"][name] for line in history.tasks]
+            for name, label in MEASURED_ON.items()
+            if name in history.tasks[0]["lanes"]
+        }
+        seeds = f"{len(history.seeds)} seeds" if len(history.seeds) > 1 else "1 seed"
+        curves.learning_curve(path, f"{history.name} on {history.scenario}, {seeds}", lanes)
+
+    def comparison(self, path: Path, scenario: str, histories: list[TrialHistory]) -> None:
+        """Test accuracy of each task: the trials with the best objective of each method, or all of a grid or a confirmation."""
+        shown = histories
+        if any("summary/objective" in history.summary for history in histories if history.phase != "confirm"):
+            ranked = sorted(histories, key=lambda history: -history.summary.get("summary/objective", -1.0))
+            shown = [
+                next(h for h in ranked if h.method == method) for method in dict.fromkeys(h.method for h in histories)
+            ]
+        lines = [
+            curves.Curve(history.name, history.method, [line["lanes"][schema.TEST_ACCURACY] for line in history.tasks])
+            for history in shown[:MOST_CURVES]
+        ]
+        chosen = "best of each method by objective" if len(shown) < len(histories) else "all settings"
+        curves.comparison(path, f"{scenario}: test accuracy of each task, {chosen}", lines)

@@ -1,0 +1,133 @@
+"""How a running sweep is shown: a live display, or plain lines."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from study import schema
+from study.cli.terminal import clock, console
+from study.sweep.folder import SweepFolder
+from study.sweep.record import TrialHistory
+
+PLAIN_LINE_SECONDS = 10.0
+"""Least time between two lines of progress where the output is not a terminal."""
+
+
+LEAST_TASKS_FOR_ESTIMATE = 5
+"""Tasks of each worker before the time left can be told from them."""
+
+
+class Progress:
+    """How a sweep goes: a calm live display in a terminal, plain lines elsewhere."""
+
+    def __init__(self, folder: SweepFolder, workers: int | None) -> None:
+        """`workers` is how many trials run at once; None: as many as fit."""
+        plan = folder.plan
+        self._name = plan.name
+        self._workers = workers
+        self._planned_trials = plan.trial_count
+        self._planned_tasks = sum(group.trials * folder.task_counts[group.scenario] for group in plan.groups)
+        self._groups = [group.label for group in plan.groups]
+        self._histories = {history.key: history for history in folder.histories()}
+        self._began: float | None = None
+        self._tasks_before = self._tasks_done()
+        self._said = 0.0
+        self._live: Live | None = None
+
+    def __enter__(self) -> Progress:
+        """Starts to show."""
+        if console.is_terminal:
+            self._live = Live(console=console, refresh_per_second=2, transient=True, get_renderable=self._picture)
+            self._live.start()
+        else:
+            at_once = f"{self._workers} at a time" if self._workers else "as many at a time as fit"
+            self.say(f"{self._name}: {self._planned_trials} trials, {self._planned_tasks} tasks, {at_once}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Takes the live display away."""
+        if self._live:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """A line for people, above the live display."""
+        console.print(text, markup=False, soft_wrap=True)
+
+    def trial_changed(self, history: TrialHistory) -> None:
+        """A trial was started, reported a task, or ended."""
+        self._histories[history.key] = history
+        self._began = self._began or time.monotonic()
+        if self._live and history.outcome != "waiting":
+            return
+        if history.outcome == "waiting":
+            next_ = "goes on from its last checkpoint" if history.checkpoints else "starts again"
+            self.say(f"{self._status()}; its worker has died: {history.key} {next_}")
+        elif history.is_over:
+            self.say(f"{self._status()}; {history.outcome}: {history.key}, {describe(history)}")
+        elif time.monotonic() - self._said < PLAIN_LINE_SECONDS or not history.tasks:
+            return
+        else:
+            self.say(self._status())
+        self._said = time.monotonic()
+
+    def trial_noted(self, history: TrialHistory, text: str) -> None:  # noqa: ARG002  # the record has it
+        """Something happened to a trial that a reader of its numbers should know."""
+        self.say(f"note: {history.key}: {text}")
+
+    def _tasks_done(self) -> int:
+        """Tasks that need no more work; those that a stopped trial was spared count as done."""
+        return sum(
+            history.task_count if history.is_over else len(history.tasks) for history in list(self._histories.values())
+        )
+
+    def _status(self) -> str:
+        histories = list(self._histories.values())
+        ended = sum(h.is_over for h in histories)
+        running = sum(1 for h in histories if h.outcome == "running")
+        done = self._tasks_done()
+        return (
+            f"trials {ended}/{self._planned_trials} done, {running} running; tasks {done}/{self._planned_tasks}; "
+            f"{self._time_left(done)}"
+        )
+
+    def _time_left(self, done: int) -> str:
+        elapsed = time.monotonic() - (self._began or time.monotonic())
+        fresh = done - self._tasks_before
+        running = sum(history.outcome == "running" for history in list(self._histories.values()))
+        if fresh < LEAST_TASKS_FOR_ESTIMATE * (self._workers or max(1, running)):
+            return f"{clock(elapsed)} so far"
+        left = elapsed / fresh * max(0, self._planned_tasks - done)
+        return f"{clock(elapsed)} so far, about {clock(left)} left"
+
+    def _picture(self) -> RenderableType:
+        bar = Table.grid()
+        bar.add_row(ProgressBar(total=max(1, self._planned_tasks), completed=self._tasks_done(), width=40))
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for label in self._groups:
+            found = [h for h in list(self._histories.values()) if h.group == label]
+            scored = [h for h in found if h.outcome == "finished" and schema.OBJECTIVE in h.metrics]
+            top = max(scored, key=lambda h: h.metrics[schema.OBJECTIVE], default=None)
+            ended = sum(h.is_over for h in found)
+            best = f"best {top.metrics[schema.OBJECTIVE]:.4f}  {top.name}" if top else ""
+            table.add_row(label, f"{ended} done", best)
+        return Group(Text(f"{self._name}  ", style="bold"), Text(self._status()), bar, table)
+
+
+def describe(history: TrialHistory) -> str:
+    """One trial's last numbers, for a line."""
+    if history.outcome == "failed":
+        return f"{history.name}: {history.reason}"
+    parts = [history.name]
+    if schema.OBJECTIVE in history.metrics:
+        parts.append(f"objective {history.metrics[schema.OBJECTIVE]:.4f}")
+    elif schema.TEST_ACCURACY in history.metrics:
+        parts.append(f"test accuracy of the last task {history.metrics[schema.TEST_ACCURACY]:.4f}")
+    if history.outcome == "stopped":
+        parts.append(f"after {len(history.tasks)} of {history.task_count} tasks")
+    return ", ".join(parts)

@@ -1,0 +1,129 @@
+"""What a person sees in the terminal: progress while a sweep runs, tables after it."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from study.sweep.record import short
+
+GAP = 2
+"""Blanks between two columns of a table."""
+
+
+IN_NOTEBOOK = "JPY_PARENT_PID" in os.environ or "backend_inline" in os.environ.get("MPLBACKEND", "")
+"""Whether a notebook's cell has called: it says that it is a terminal, but keeps all that is to be written over."""
+
+
+def _console(stream: TextIO, *, stderr: bool) -> Console:
+    """Plain text where nobody sits before a terminal, even where FORCE_COLOR is set, as in notebooks and on build servers."""
+    return Console(
+        stderr=stderr, highlight=False, force_terminal=None if stream.isatty() and not IN_NOTEBOOK else False
+    )
+
+
+console = _console(sys.stdout, stderr=False)
+errors = _console(sys.stderr, stderr=True)
+
+
+def remark(text: str) -> None:
+    """A paragraph that explains; wrapped in a terminal, one line elsewhere."""
+    console.print(text, style="dim", markup=False, soft_wrap=not console.is_terminal)
+
+
+def headline(text: str) -> None:
+    """A paragraph that begins what is shown; wrapped between words in a terminal, one line elsewhere."""
+    console.print(text, markup=False, soft_wrap=not console.is_terminal)
+
+
+def complain(text: str) -> None:
+    """A line on standard error, wrapped between words in a terminal."""
+    errors.print(text, markup=False, soft_wrap=not errors.is_terminal)
+
+
+def clock(seconds: float) -> str:
+    """A duration for people: 45 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def number(value: object) -> str:
+    """A share for a table: four decimals, and a dash for what there is not."""
+    return f"{value:.4f}" if isinstance(value, float) else "-"
+
+
+def show_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 0, *, commands: bool = False
+) -> None:
+    """Prints an empty line, a title and a plain table, its last `numeric` columns aligned to the right.
+
+    In a terminal the table fits its width, and no word is broken: where there is not even room for the longest words, each row
+    becomes a few lines. Elsewhere it is as wide as it needs to be. `commands` in the first column are never wrapped.
+    """
+    shown = [tuple(row) for row in rows]
+    widths = _widths([tuple(columns), *shown], console.width if console.is_terminal else None, whole=commands)
+    console.print(f"\n{title}", style="bold", markup=False, soft_wrap=not console.is_terminal)
+    if widths is None:
+        _show_stacked(columns, shown)
+        return
+    made = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
+    for place, column in enumerate(columns):
+        right = place >= len(columns) - numeric
+        made.add_column(Text(column), justify="right" if right else "left", overflow="fold", width=widths[place])
+    for row in shown:
+        made.add_row(*map(Text, row))
+    if console.is_terminal:
+        console.print(made)
+        return
+    wide = Console(highlight=False, width=sum(widths) + GAP * len(widths), file=io.StringIO(), force_terminal=False)
+    wide.print(made)
+    for line in wide.file.getvalue().splitlines():  # type: ignore[attr-defined]
+        console.print(line.rstrip(), markup=False, soft_wrap=True)
+
+
+def _widths(rows: Sequence[Sequence[str]], most: int | None, *, whole: bool) -> list[int] | None:
+    """How wide each column is, so that a row has at most so many characters; None when words would have to be broken.
+
+    What is too wide is taken, character by character, from the widest column that can do with less; `whole`: not the first.
+    """
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, cells)) for cells in columns]
+    least = [max(len(word) for cell in cells for word in cell.split() or [""]) for cells in columns]
+    if whole:
+        least[0] = widths[0]
+    while most is not None and sum(widths) + GAP * (len(widths) - 1) > most:
+        spare = [width if width > enough else 0 for width, enough in zip(widths, least, strict=True)]
+        if not any(spare):
+            return None
+        widths[spare.index(max(spare))] -= 1
+    return widths
+
+
+def _show_stacked(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table without columns: of each row the first cell, and the others in lines below it."""
+    for first, *others in rows:
+        console.print(first, markup=False, soft_wrap=True)
+        for column, cell in zip(columns[1:], others, strict=True):
+            console.print(Padding(Text(cell if len(columns) == 2 else f"{column}: {cell}"), (0, 0, 0, 2 * GAP)))
+
+
+def settings_words(tried: Mapping[str, Any]) -> str:
+    """Settings for a table: `lr=0.01 rho=0.05`."""
+    return " ".join(f"{last(name)}={short(value)}" for name, value in tried.items())
+
+
+def last(name: str) -> str:
+    """The last word of a slash name."""
+    return name.rsplit("/", 1)[-1]

@@ -1,0 +1,83 @@
+"""`study trial`: one configuration in this process, without Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from study.cli import terminal
+from study.config import Flat, TrialConfig, nested, read_yaml
+from study.errors import StudyError
+
+
+def read_trial(path: Path, overrides: Flat) -> tuple[TrialConfig, Mapping[str, Any]]:
+    """The complete configuration of a trial file, and its provenance. Raises StudyError when it is none."""
+    from study import parts
+
+    plain = read_yaml(path)
+    if not isinstance(plain, Mapping):
+        raise StudyError(f"{str(path)!r} is not a trial: it must be a mapping with keys like 'optimizer' and 'tasks'.")
+    provenance = plain.get("provenance") or {}
+    if not isinstance(provenance, Mapping):
+        raise StudyError(f"{str(path)!r}: provenance must be a mapping, not {provenance!r}.")
+    settings = {key: value for key, value in plain.items() if key != "provenance"}
+    given = TrialConfig.from_plain(settings, repr(str(path)))
+    flat = {**given.flat(), **overrides}
+    seeds = list(given.seeds)
+    return parts.complete(TrialConfig.from_plain({**nested(flat), "seeds": seeds}, repr(str(path)))), provenance
+
+
+def trial(path: Path, overrides: Flat, threads: int | None, data_dir: Path, as_json: bool) -> int:
+    """Runs one trial in this process, without Ray, and prints each task."""
+    config, provenance = read_trial(path, overrides)
+    import torch
+
+    from study.experiment import build, load_dataset
+    from study.sweep import record
+    from study.training import task_log, trainer
+
+    recorded = provenance.get("threads")
+    if not isinstance(recorded, int) or not 1 <= recorded <= (os.cpu_count() or 1):
+        recorded = 1
+    torch.set_num_threads(threads or recorded)
+    experiment = build(config, load_dataset(config, data_dir))
+    here = {
+        "data_fingerprint": experiment.dataset.fingerprint,
+        "device": experiment.device,
+        "threads": torch.get_num_threads(),
+    }
+    _warn_of_differences(provenance, here)
+    flat = config.flat()
+    name = record.trial_name(config.optimizer.name, {n: flat[n] for n in record.SHORT_NAMES if n in flat})
+    if not as_json:
+        terminal.console.print(
+            f"{name} on {config.tasks.name}, {config.data.name}: {experiment.tasks.count} tasks, seeds {list(config.seeds)}, "
+            f"{experiment.device}, {torch.get_num_threads()} threads",
+            markup=False,
+            soft_wrap=True,
+        )
+    line: dict[str, Any] = {}
+    for result in trainer.train(experiment):
+        line = task_log.task_line(result, experiment.tasks.count)
+        if as_json:
+            print(json.dumps(line), flush=True)
+            continue
+        lanes = " ".join(f"{value:.4f}" for value in line["lanes"]["accuracy/test"])
+        terminal.console.print(
+            f"task {result.task:3d}  {result.name:15s}  test accuracy {line['metrics']['accuracy/test']:.4f}  by seed {lanes}",
+            soft_wrap=True,
+        )
+    if not as_json:
+        rows = [(quantity, f"{value:.6g}") for quantity, value in line["summary"].items()]
+        terminal.show_table("Over all tasks", ["quantity", "value"], rows, numeric=1)
+    return 0
+
+
+def _warn_of_differences(provenance: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Says when the numbers of an exported trial cannot be expected again."""
+    for what, value in here.items():
+        if provenance.get(what) not in (None, value):
+            terminal.complain(f"note: {what} is {value} here and was {provenance[what]}; the numbers may differ.")

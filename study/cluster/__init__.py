@@ -1,0 +1,1 @@
+"""Ray: where trials run, and how they get there and back."""

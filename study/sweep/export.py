@@ -1,0 +1,103 @@
+"""What a sweep has found: the table of its trials, the best of each method, their exported files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from study.config import yaml_text
+from study.errors import StudyError, nearest
+from study.sweep.folder import SweepFolder
+from study.sweep.record import TrialHistory
+from study.sweep.winners import best_keys, check_selectable
+
+PROVENANCE_FACTS = ("data_fingerprint", "device", "device_name", "threads", "versions", "git_commit")
+
+HIGHEST = "the highest objective of its method and scenario"
+
+
+def provenance(folder: SweepFolder, history: TrialHistory, run_id: str | None, selected_by: str) -> dict[str, Any]:
+    """Where an exported configuration comes from."""
+    return {
+        "sweep": folder.plan.name,
+        "space": folder.plan.space,
+        "phase": history.phase,
+        "scenario": history.scenario,
+        "method": history.method,
+        "trial": history.key,
+        "mlflow_run_id": run_id,
+        "selected_by": selected_by,
+        "objective": history.summary.get("summary/objective"),
+        "accuracy_test": history.summary["summary/accuracy_test"],
+        **{name: history.facts[name] for name in PROVENANCE_FACTS if name in history.facts},
+    }
+
+
+def export_best(folder: SweepFolder, target: Path, run_ids: Mapping[str, str]) -> list[Path]:
+    """Writes the best configuration of each scenario and method, `SCENARIO-METHOD-NUMBER.yaml`.
+
+    Raises:
+        StudyError: there is nothing to choose from, or another file stands in the place of one of them.
+    """
+    check_selectable(folder)
+    histories = folder.histories()
+    best = best_keys(histories)
+    chosen = {history: HIGHEST for history in histories if history.key in best}
+    return _export(folder, target, run_ids, chosen)
+
+
+def export_named(folder: SweepFolder, keys: Sequence[str], target: Path, run_ids: Mapping[str, str]) -> list[Path]:
+    """Writes the configurations of the trials that the user names.
+
+    Raises:
+        StudyError: there is no such trial or it has not finished, or another file stands in the place of one of them.
+    """
+    histories = {history.key: history for history in folder.histories()}
+    for key in keys:
+        if key not in histories:
+            raise StudyError(f"The sweep {folder.plan.name!r} has no trial {key!r}; {nearest(key, histories)}.")
+        if histories[key].outcome != "finished":
+            raise StudyError(
+                f"The trial {key!r} is {histories[key].outcome}, not finished; only finished ones are exported."
+            )
+    return _export(folder, target, run_ids, {histories[key]: "named by the user" for key in keys})
+
+
+def _export(
+    folder: SweepFolder, target: Path, run_ids: Mapping[str, str], chosen: Mapping[TrialHistory, str]
+) -> list[Path]:
+    written = []
+    for history, selected_by in chosen.items():
+        path = target / f"{history.key}.yaml"
+        write(path, history.config, provenance(folder, history, run_ids.get(history.key), selected_by))
+        written.append(path)
+    return written
+
+
+def write(path: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> bool:
+    """Writes one configuration with its provenance, whole or not at all.
+
+    Returns:
+        Whether it was written; False when the file is there already with the same content.
+
+    Raises:
+        StudyError: another file stands there, or the folder cannot be written.
+    """
+    text = yaml_text({**config, "provenance": dict(provenance)})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            if path.read_bytes() == text.encode():
+                return False
+            raise StudyError(f"{str(path)!r} exists and differs; move it away, or export to another folder with --to.")
+        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            draft.write_text(text, encoding="utf-8")
+            os.link(draft, path)  # unlike a rename it never replaces a file that has come up meanwhile
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise StudyError(f"{str(path)!r} cannot be written: {error.strerror}.") from None
+    return True

@@ -1,0 +1,190 @@
+"""From a search space and the user's words to a plan, every setting of it checked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    distribution_to_json,
+)
+
+import search_spaces
+from search_spaces import SearchSpace
+from study.config import Flat
+from study.errors import StudyError, nearest
+from study.sweep.plan import Group, Phase, Plan, _extremes, check_name, extremes
+
+SAMPLERS = ("tpe", "random", "gp", "cmaes", "nsga2")
+SCHEDULERS = ("none", "asha")
+
+
+def load_space(name: str) -> SearchSpace:
+    """The search space of that name or path. Raises StudyError when there is none."""
+    try:
+        return search_spaces.load(name)
+    except ValueError as error:
+        raise StudyError(str(error)) from None
+
+
+def make_plan(
+    space: SearchSpace,
+    *,
+    name: str,
+    scenarios: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    trials: int | None = None,
+    seeds: int | None = None,
+    overrides: Flat | None = None,
+    sampler: str = "tpe",
+    scheduler: str = "none",
+    search_seed: int | None = None,
+) -> Plan:
+    """The plan of a sweep over a space.
+
+    Args:
+        space: what is tried.
+        name: of the sweep.
+        scenarios, methods: only these; empty: all of the space.
+        trials: budget for each method in each scenario; default: the space's.
+        seeds: how many; default: the space's. The space's own seeds come first, then the integers after the largest.
+        overrides: settings by slash name that overrule everything; what was drawn or listed under that name is fixed.
+        sampler, scheduler: see SAMPLERS and SCHEDULERS.
+        search_seed: what the samplers' draws depend on; default: the space's.
+
+    Raises:
+        StudyError: anything of it is unknown or impossible. Every point, and both ends of every distribution, is checked.
+    """
+    check_name(name)
+    _check_word("sampler", sampler, SAMPLERS)
+    _check_word("scheduler", scheduler, SCHEDULERS)
+    if trials is not None and trials < 1:
+        raise StudyError(f"--trials must be at least 1, not {trials}.")
+    overrides = dict(overrides or {})
+    check_overrides(overrides)
+    for label in (*space.scenarios, *space.methods):
+        check_name(label)
+    groups = []
+    for scenario in chosen("scenario", scenarios, space.scenarios):
+        for method in chosen("method", methods, space.methods):
+            groups.append(_group(space, scenario, method, overrides))
+    labels = [group.label for group in groups]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise StudyError(f"Two pairs of scenario and method would both be called {label!r}; rename one of them.")
+    phase: Phase = "tune" if any(group.distributions for group in groups) else "grid"
+    plan = Plan(
+        name=name,
+        space=space.name,
+        description=space.description,
+        citation=space.citation,
+        phase=phase,
+        seeds=_seeds(space, seeds),
+        sampler=sampler,  # type: ignore[arg-type]
+        scheduler=scheduler,  # type: ignore[arg-type]
+        search_seed=space.search_seed if search_seed is None else search_seed,
+        groups=tuple(groups),
+    )
+    if trials is not None:
+        plan = plan.with_trials(trials)
+    check_trials(plan)
+    return plan
+
+
+def check_overrides(overrides: Flat) -> None:
+    """Refuses to overrule what tells the groups of a sweep apart. Raises StudyError."""
+    for setting, option in (("optimizer/name", "--method"), ("tasks/name", "--scenario")):
+        if setting in overrides:
+            raise StudyError(f"{setting} is what tells the parts of a sweep apart; choose among them with {option}.")
+
+
+def _within(distribution: BaseDistribution, value: Any) -> bool:
+    values = _extremes(distribution)
+    return value in values if isinstance(distribution, CategoricalDistribution) else values[0] <= value <= values[-1]
+
+
+def _group(space: SearchSpace, scenario: str, method: str, overrides: Flat) -> Group:
+    tried = space.methods[method]
+    settings = {
+        **space.settings,
+        **space.scenarios[scenario],
+        "optimizer/name": method,
+        **tried.settings,
+        **overrides,
+    }
+    points: list[Flat] = []
+    for point in tried.points:
+        kept = {name: value for name, value in point.items() if name not in overrides}
+        if kept not in points:
+            points.append(kept)
+    distributions = {
+        name: distribution_to_json(drawn) for name, drawn in tried.distributions.items() if name not in overrides
+    }
+    budget = space.trials or len(points)
+    if not distributions:
+        budget = min(budget, len(points) or 1)
+        points = points or [{}]
+    return Group(
+        scenario=scenario,
+        method=method,
+        settings=settings,
+        points=tuple(points),
+        distributions=distributions,
+        trials=budget,
+    )
+
+
+def check_trials(plan: Plan) -> None:
+    """Refuses any trial that could not run, before the first one does. Raises StudyError."""
+    for group in plan.groups:
+        drawn = group.drawn()
+        for point in extremes(group):
+            try:
+                config = plan.trial_config(group, point)
+            except StudyError as error:
+                hint = f" (in method {group.method!r}; choose methods with --method)" if len(plan.groups) > 1 else ""
+                raise StudyError(str(error).removesuffix(".") + hint + ".") from None
+        for point in group.points:
+            for name, distribution in drawn.items():
+                if name in point and not _within(distribution, point[name]):
+                    raise StudyError(
+                        f"The point {name}={point[name]} of method {group.method!r} lies outside of its distribution "
+                        f"{distribution}."
+                    )
+        if not config.tasks.settings.get("validation_fraction"):
+            if drawn:
+                raise StudyError(
+                    "A search needs held-out images to score its trials; set tasks/validation_fraction above 0, "
+                    "for example --set tasks/validation_fraction=0.1667."
+                )
+            if plan.scheduler != "none":
+                raise StudyError(
+                    f"--scheduler {plan.scheduler} needs held-out images to judge trials by; set "
+                    f"tasks/validation_fraction above 0, or use --scheduler none."
+                )
+    if plan.sampler == "nsga2" and plan.scheduler != "none":
+        raise StudyError("--sampler nsga2 has two objectives and cannot stop trials early; use --scheduler none.")
+
+
+def chosen(what: str, words: Sequence[str], known: Collection[str]) -> list[str]:
+    """The known words that are asked for, in their own order; all when none is. Raises StudyError for an unknown one."""
+    for word in words:
+        if word not in known:
+            raise StudyError(f"Unknown {what} {word!r} here; {nearest(word, known)}.")
+    return [word for word in known if word in words] if words else list(known)
+
+
+def _check_word(what: str, word: str, known: Sequence[str]) -> None:
+    if word not in known:
+        raise StudyError(f"Unknown {what} {word!r}; {nearest(word, known)}.")
+
+
+def _seeds(space: SearchSpace, count: int | None) -> tuple[int, ...]:
+    if count is None:
+        return space.seeds
+    if count < 1:
+        raise StudyError(f"--seeds must be at least 1, not {count}.")
+    after = max(space.seeds) + 1
+    return (space.seeds + tuple(range(after, after + count)))[:count]

@@ -1,0 +1,174 @@
+"""`study bench`: images a second of the study's lanes beside the same training written the usual way, on this machine.
+
+Every way is timed in turn, round after round in one process, and the best round counts: other work on the machine only ever
+takes time. Images are counted once a seed and step, whatever a method does with them. What comes once a task is not counted.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from study.contracts import Dataset
+from study.timing import plain_torch, speed
+
+ROUNDS = 3
+METHODS = {
+    "sgd": plain_torch.Method("sgd", 0.0, 0.0),
+    "sam": plain_torch.Method("sam", 1.0, 0.05),
+    "gnp": plain_torch.Method("gnp", 2.0, 0.05),
+}
+GRADIENTS = {"sgd": 1, "sam": 2, "gnp": 2}
+LOADER, MEMORY, LANES = "DataLoader", "in memory", "lanes"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is timed: the network's hidden widths and the batch size."""
+
+    widths: tuple[int, ...]
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One way of training, timed.
+
+    Attributes:
+        setting: network and batch size.
+        way: "DataLoader" and "in memory" are the usual ways with one seed, "lanes" is the study's.
+        lanes: seeds trained at once.
+        method: "sgd", "sam" or "gnp".
+        images_per_second: over all lanes.
+        ratio: to the DataLoader's images a second with the same method and setting.
+        share: of the device's rate of matrix products, by the count of `study.timing.bench`.
+    """
+
+    setting: Setting
+    way: str
+    lanes: int
+    method: str
+    images_per_second: float
+    ratio: float
+    share: float
+
+
+def measured(
+    dataset: Dataset, settings: list[Setting], lane_counts: list[int], device: str, seconds: float, rate: float
+) -> Iterator[list[Speed]]:
+    """The speeds of one setting after the other, by way and method.
+
+    Args:
+        dataset: on the CPU.
+        settings: networks and batch sizes.
+        lane_counts: how many seeds to train at once.
+        device: "cpu" or "cuda".
+        seconds: time for each way, method and round, about.
+        rate: of matrix products, see `operations.product_rate`.
+    """
+    here = dataset if device == "cpu" else dataset.to(device)
+    order = torch.randperm(dataset.train_images.shape[1], generator=torch.Generator().manual_seed(0))
+    for setting in settings:
+        sizes = (dataset.train_images.shape[1], *setting.widths, dataset.class_count)
+        timed: dict[tuple[str, int, str], Callable[[int], float]] = {}
+        for name, method in METHODS.items():
+            timed[LOADER, 1, name] = _usual(
+                sizes, method, plain_torch.loader(dataset, setting.batch_size, order), device
+            )
+            draw = torch.Generator().manual_seed(0)
+            timed[MEMORY, 1, name] = _usual(
+                sizes, method, plain_torch.in_memory(here, setting.batch_size, order, draw), device
+            )
+            for count in lane_counts:
+                timed[LANES, count, name] = _lanes(dataset, name, count, setting, device)
+        best = _best_rates(timed, seconds)
+        found = {key: per_second * key[1] * setting.batch_size for key, per_second in best.items()}
+        yield [
+            Speed(
+                setting,
+                way,
+                count,
+                name,
+                images,
+                images / found[LOADER, 1, name],
+                images * per_image(sizes, GRADIENTS[name]) / rate,
+            )
+            for (way, count, name), images in found.items()
+        ]
+
+
+def _usual(
+    sizes: tuple[int, ...], method: plain_torch.Method, minibatches: Iterator[tuple[Tensor, Tensor]], device: str
+) -> Callable[[int], float]:
+    net = plain_torch.network(sizes[0], sizes[1:-1], sizes[-1]).to(device)
+    return lambda steps: plain_torch.seconds(net, method, minibatches, steps, device)
+
+
+def _lanes(dataset: Dataset, method: str, count: int, setting: Setting, device: str) -> Callable[[int], float]:
+    return speed.Lanes(dataset, method, count, setting.widths, setting.batch_size, device).seconds
+
+
+def _best_rates(
+    timed: dict[tuple[str, int, str], Callable[[int], float]], seconds: float
+) -> dict[tuple[str, int, str], float]:
+    """Steps a second of each, the best of some rounds in which each takes its turn."""
+    steps = {key: _steps_in(seconds, time_of) for key, time_of in timed.items()}
+    rates = dict.fromkeys(timed, 0.0)
+    for _ in range(ROUNDS):
+        for key, time_of in timed.items():
+            rates[key] = max(rates[key], steps[key] / time_of(steps[key]))
+    return rates
+
+
+def _steps_in(seconds: float, time_of: Callable[[int], float]) -> int:
+    """How many steps take about so long."""
+    time_of(1)
+    steps = 4
+    while (taken := time_of(steps)) < seconds / 4:
+        steps = max(2 * steps, min(10 * steps, int(steps * seconds / 2 / max(taken, 1e-9))))
+    return max(1, round(steps * seconds / taken))
+
+
+def peak_bytes(device: str) -> int:
+    """Most memory that this process has held so far on `device`; on the CPU, of the whole process with its libraries."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+SQUARE = 1024
+"""Rows and columns of the matrices whose product is timed."""
+
+
+def per_image(sizes: tuple[int, ...], gradients: int) -> int:
+    """Floating-point operations of one training image in one step; `sizes` are units from input to output."""
+    layers = [2 * fan_in * fan_out for fan_in, fan_out in pairwise(sizes)]
+    return gradients * (3 * sum(layers) - layers[0])
+
+
+def product_rate(device: str, seconds: float) -> float:
+    """Floating-point operations a second of float32 products of two 1024 x 1024 matrices, the best of some, on `device`."""
+    left, right = (torch.randn(SQUARE, SQUARE, device=device) for _ in range(2))
+    out = torch.empty_like(left)
+
+    def waits() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    count, best, until = 1, 0.0, time.perf_counter() + seconds
+    while not best or time.perf_counter() < until:
+        waits()
+        began = time.perf_counter()
+        for _ in range(count):
+            torch.mm(left, right, out=out)
+        waits()
+        taken = time.perf_counter() - began
+        best = max(best, 2 * SQUARE**3 * count / taken)
+        count = max(1, round(count * 0.02 / taken))
+    return best

@@ -1,0 +1,205 @@
+"""How long a plan takes and what it costs, from how long a trial of each kind takes here.
+
+An upper bound for the trials themselves: a trial that `asha` stops early costs less. Settings that only change numbers, such as a
+learning rate, make no other kind of trial; settings that change the work, such as a batch size, do, and where a sampler draws
+them the estimate is a range.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, product
+from typing import Any
+
+from study.config import Flat, TrialConfig
+from study.sweep.execution import Execution
+from study.sweep.plan import Group, Plan, completed, ends
+from study.timing.speed import Timing
+
+SECONDS_PER_HOUR = 3600
+
+MOST_CORNERS = 16
+"""Of the values that a group's settings are drawn from; beyond, each setting is varied alone."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """From the least to the most."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Range:
+        """The range of some values."""
+        return cls(min(values), max(values))
+
+    def __add__(self, other: Range) -> Range:
+        return Range(self.low + other.low, self.high + other.high)
+
+    def __mul__(self, factor: float) -> Range:
+        return Range(self.low * factor, self.high * factor)
+
+
+@dataclass(frozen=True)
+class Row:
+    """The trials of one method in one scenario.
+
+    Attributes:
+        scenario, method: their names.
+        trials: how many.
+        tasks: of each trial.
+        images: training images of a task, in one lane.
+        passes: over them.
+        trial: seconds of training and evaluation of one trial, all lanes together.
+        total: seconds of all of its trials, one after the other.
+    """
+
+    scenario: str
+    method: str
+    trials: int
+    tasks: int
+    images: Range
+    passes: Range
+    trial: Range
+    total: Range
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep takes.
+
+    Attributes:
+        rows: one for each method in each scenario.
+        trials_at_once: how many run side by side.
+        cpus, gpus: of each trial.
+    """
+
+    rows: tuple[Row, ...]
+    trials_at_once: int
+    cpus: float
+    gpus: float
+
+    @property
+    def work(self) -> Range:
+        """Seconds of all trials, one after the other."""
+        return sum((row.total for row in self.rows), Range(0.0, 0.0))
+
+    @property
+    def duration(self) -> Range:
+        """Seconds of all trials, so many at once: never less than the longest of them."""
+        shared = self.work * (1 / self.trials_at_once)
+        return Range(
+            max(shared.low, *(row.trial.low for row in self.rows)),
+            max(shared.high, *(row.trial.high for row in self.rows)),
+        )
+
+    @property
+    def cpu_hours(self) -> Range:
+        """Hours of CPUs that the trials hold."""
+        return self.work * (self.cpus / SECONDS_PER_HOUR)
+
+    @property
+    def gpu_hours(self) -> Range:
+        """Hours of GPUs that the trials hold."""
+        return self.work * (self.gpus / SECONDS_PER_HOUR)
+
+    def price(self, per_hour: float) -> Range:
+        """What it costs when an hour of all that it runs on costs so much."""
+        return self.duration * (per_hour / SECONDS_PER_HOUR)
+
+
+def kind(config: TrialConfig) -> str:
+    """What decides how long a trial takes: equal for configurations that take equally long.
+
+    The numbers of optimizers and interventions count as 0 or not 0, which is what switches parts of a step on.
+    """
+    plain = config.plain()
+    for section in ("optimizer", "interventions"):
+        plain[section] = _without_numbers(plain[section])
+    return json.dumps(plain, sort_keys=True)
+
+
+def _without_numbers(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_numbers(inner) for name, inner in value.items()}
+    return value != 0 if isinstance(value, float) else value
+
+
+def listed(plan: Plan, group: Group) -> list[list[TrialConfig]]:
+    """Of each point that the budget reaches, the configurations of each kind that it may become: one if nothing is left open."""
+    return [_kinds_of(plan, group, point) for point in group.points[: group.trials]]
+
+
+def corners(plan: Plan, group: Group) -> list[TrialConfig]:
+    """Configurations of each kind that the sampler may draw, at the ends of all ranges; none when it draws nothing."""
+    if group.trials <= len(group.points) or not group.distributions:
+        return []
+    return _kinds_of(plan, group, {})
+
+
+def _kinds_of(plan: Plan, group: Group, point: Flat) -> list[TrialConfig]:
+    """Configurations of each kind with the settings of a point, the others at the ends of what they are drawn from."""
+    if group.drawn().keys() <= point.keys():
+        return [plan.trial_config(group, point)]
+    values: dict[str, list[Any]] = {}
+    for end in ends(group):
+        for name, value in end.items():
+            values.setdefault(name, [])
+            if name not in point and value not in values[name]:
+                values[name].append(value)
+    values = {name: found for name, found in values.items() if found}
+    lowest = {**point, **{name: found[0] for name, found in values.items()}}
+    alone = {name: {kind(plan.trial_config(group, lowest | {name: v})) for v in values[name]} for name in values}
+    deciding = {name: values[name] for name in values if len(alone[name]) > 1}
+    crossed: list[Flat] = [dict(zip(deciding, choice, strict=True)) for choice in product(*deciding.values())]
+    drawn = [lowest | choice for choice in crossed] if len(crossed) <= MOST_CORNERS else completed(group, point)
+    return list({kind(config): config for config in (plan.trial_config(group, draw) for draw in drawn)}.values())
+
+
+def kinds(plan: Plan) -> dict[str, TrialConfig]:
+    """A configuration of each kind that the plan tries."""
+    found: dict[str, TrialConfig] = {}
+    for group in plan.groups:
+        for config in chain(*listed(plan, group), corners(plan, group)):
+            found.setdefault(kind(config), config)
+    return found
+
+
+def estimate(
+    plan: Plan, execution: Execution, trials_at_once: int, timing_of: Callable[[TrialConfig], Timing]
+) -> Estimate:
+    """What the plan takes.
+
+    Args:
+        plan: what is tried.
+        execution: with the GPUs of each trial chosen.
+        trials_at_once: that fit where it runs.
+        timing_of: how long a trial of a configuration's `kind` takes.
+    """
+    rows = tuple(_row(plan, group, timing_of) for group in plan.groups)
+    at_once = min(trials_at_once, plan.trial_count)
+    return Estimate(rows, at_once, execution.cpus_per_trial, execution.gpus_per_trial or 0.0)
+
+
+def _row(plan: Plan, group: Group, timing_of: Callable[[TrialConfig], Timing]) -> Row:
+    points, drawn = listed(plan, group), corners(plan, group)
+    total = Range(0.0, 0.0)
+    for variants in points:
+        total += Range.of([timing_of(config).trial for config in variants])
+    if drawn:
+        total += Range.of([timing_of(config).trial for config in drawn]) * (group.trials - len(points))
+    configs = [*chain(*points), *drawn]
+    timings = [timing_of(config) for config in configs]
+    return Row(
+        scenario=group.scenario,
+        method=group.method,
+        trials=group.trials,
+        tasks=timings[0].tasks,
+        images=Range.of([timing.images for timing in timings]),
+        passes=Range.of([config.training.passes for config in configs]),
+        trial=Range.of([timing.trial for timing in timings]),
+        total=total,
+    )

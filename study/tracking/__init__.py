@@ -1,0 +1,1 @@
+"""MLflow: a view of the records, for people and for reports."""

@@ -1,0 +1,289 @@
+"""The network of a confirmed configuration as a model in MLflow's registry, which predicts without this package.
+
+Of each scenario it is the confirmed configuration that had the highest objective in the tuning: a confirmation measures, and to
+choose by it would spoil its numbers. The network is that of the confirmation's first seed that has not
+diverged, after the last task.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import torch
+from mlflow import MlflowClient
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from study.config import TrialConfig
+from study.contracts import Experiment, Portable
+from study.errors import StudyError
+from study.experiment import build, load_dataset
+from study.sweep import folder, storage, winners
+from study.sweep.folder import SweepFolder
+from study.sweep.record import TrialHistory
+from study.tracking import store
+from study.tracking.client import refusals
+from study.training import checkpoint
+from study.training.trainer import State, train
+
+EXAMPLES = 5
+"""Images of the input example."""
+
+ROUNDING = 1e-3
+"""Of a test accuracy, for pixels that are put in order inside the network, and so are added in another one."""
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A confirmed configuration.
+
+    Attributes:
+        folder: of the confirmation.
+        history: the confirmation's trial.
+        tuned: objective of the trial in the tuning.
+        as_tuned: whether it was confirmed with all settings of the tuning, its data set among them.
+    """
+
+    folder: SweepFolder
+    history: TrialHistory
+    tuned: float
+    as_tuned: bool
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a registered model.
+
+    Attributes:
+        name, version: of the model.
+        is_new: whether it was made just now.
+        trial: key of the confirmation's trial.
+        note: what its user should know of it, or "".
+    """
+
+    name: str
+    version: str
+    is_new: bool
+    trial: str
+    note: str = ""
+
+
+def confirmed_winners(tuning: SweepFolder) -> list[Winner]:
+    """The confirmed configuration of each scenario that had the highest objective in the tuning.
+
+    One that was confirmed with other settings, such as another data set, counts only where none was confirmed with the same. Of
+    several confirmations of a configuration the newest counts.
+
+    Raises:
+        StudyError: none has been confirmed yet.
+    """
+    histories = {history.key: history for history in tuning.histories()}
+    chosen: dict[str, Winner] = {}
+    worth: dict[str, tuple[bool, float, int, int]] = {}
+    for age, confirmation in enumerate(_confirmations(tuning)):
+        for history in confirmation.histories():
+            origin = confirmation.plan.origin(history.group, history.number)
+            if history.outcome != "finished" or not origin.rank or origin.trial not in histories:
+                continue
+            trial = histories[origin.trial]
+            tuned, as_tuned = trial.summary["summary/objective"], not winners.changed_settings(trial, history)
+            found = (as_tuned, tuned, age, -origin.rank)
+            if history.scenario not in worth or found > worth[history.scenario]:
+                worth[history.scenario] = found
+                chosen[history.scenario] = Winner(confirmation, history, tuned, as_tuned)
+    if not chosen:
+        name = tuning.plan.name
+        raise StudyError(
+            f"No configuration of {name!r} has been confirmed yet; begin with `study confirm {name}{tuning.option}`."
+        )
+    return list(chosen.values())
+
+
+def _confirmations(tuning: SweepFolder) -> Iterator[SweepFolder]:
+    """The sweeps in the same folder that confirm this one, oldest first."""
+    found = []
+    for name in folder.names(tuning.directory):
+        try:
+            opened = SweepFolder.open(tuning.directory, name)
+        except StudyError:
+            continue
+        if opened.plan.confirms and opened.plan.confirms.identity == tuning.identity:
+            started = [history.started for history in opened.histories() if history.started]
+            found.append((min(started, default=0.0), name, opened))
+    yield from (opened for _, _, opened in sorted(found, key=lambda entry: entry[:2]))
+
+
+def register(tuning: SweepFolder, winner: Winner, uri: str, data_dir: Path, say: Callable[[str], None]) -> Registered:
+    """Registers a winner's network as `SWEEP-SCENARIO`, with signature and example; a version that is there already serves.
+
+    Args:
+        tuning: the sweep whose name the model bears.
+        winner: one of its `confirmed_winners`.
+        uri: of MLflow's store, which has the confirmation's runs.
+        data_dir: folder of the data sets.
+        say: told when the network has to be trained again, which takes a while.
+
+    Raises:
+        StudyError: MLflow refuses or lacks the run, the data is not to be had, all seeds have diverged, or the network is none
+            of plain layers.
+    """
+    history = winner.history
+    name = f"{tuning.plan.name}-{history.scenario}"
+    with refusals(uri):
+        client = store.Store(uri).client  # makes the database's tables where they are missing
+        runs = store.runs_of(client, winner.folder.plan.name, winner.folder.identity)
+        if history.key not in runs:
+            again = f"study sync {winner.folder.plan.name}{winner.folder.option} --tracking-uri {shlex.quote(uri)}"
+            raise StudyError(
+                f"MLflow at {uri} has no run of {history.key!r} of {winner.folder.plan.name!r}; bring it there: {again}."
+            )
+        with _tracking(uri):
+            return _found_or_made(name, runs[history.key], winner, data_dir, say)
+
+
+def _found_or_made(name: str, run_id: str, winner: Winner, data_dir: Path, say: Callable[[str], None]) -> Registered:
+    """The version that there is, or a new one, in the registry that MLflow is told of, which mostly is its store."""
+    history, client = winner.history, MlflowClient()
+    for version in client.search_model_versions(f"name = '{name}'"):
+        if version.run_id == run_id and version.tags.get("accuracy_test"):  # its last tag: an interrupted one lacks it
+            return Registered(name, str(version.version), False, history.key)
+    config = TrialConfig.from_plain(history.config)
+    experiment = build(config, load_dataset(config, data_dir))
+    return _logged(client, name, run_id, winner, experiment, _last_state(winner, config, experiment, say))
+
+
+def _last_state(winner: Winner, config: TrialConfig, experiment: Experiment, say: Callable[[str], None]) -> State:
+    """The state after the last task: out of the trial's last checkpoint, or trained again where that is gone."""
+    identity = checkpoint.identity(config, experiment.dataset.fingerprint)
+    for place in reversed(winner.history.checkpoints):
+        try:
+            data = storage.read(place, checkpoint.FILE)
+            state = checkpoint.load(data, identity, experiment.device, place)
+        except (StudyError, OSError):
+            continue
+        if state.next_task == experiment.tasks.count:
+            return state
+    say(
+        f"{winner.history.key} of {winner.folder.plan.name} has no checkpoint of its last task any more: training it again"
+    )
+    torch.set_num_threads(int(winner.history.facts.get("threads", 1)))
+    *_, last = train(experiment)
+    return last.state
+
+
+def _logged(
+    client: MlflowClient, name: str, run_id: str, winner: Winner, experiment: Experiment, state: State
+) -> Registered:
+    history, last = winner.history, experiment.tasks.count - 1
+    task = experiment.tasks.task(last)
+    sound = (~state.diverged).nonzero()
+    if not len(sound):
+        raise StudyError(f"All seeds of {history.key!r} have diverged; there is no network to register.")
+    lane = int(sound[0])
+    if not isinstance(experiment.model, Portable):
+        raise StudyError(
+            f"The model of {history.key!r} cannot be written as layers of torch; give it a method `layers`."
+        )
+    params = {key: value[lane : lane + 1].cpu() for key, value in state.params.items()}
+    if task.pixel_order is not None:  # pixels stay where they are: W x[p] = W[:, argsort(p)] x
+        params = experiment.model.take_features(params, task.pixel_order[lane : lane + 1].cpu().argsort(dim=1))
+    network = torch.nn.Sequential(*experiment.model.layers(params, 0), torch.nn.Softmax(dim=1)).eval()
+    classes = [int((task.outputs == output).nonzero()[0]) for output in range(experiment.tasks.output_count)]
+    test = task.test.cpu()
+    images = experiment.dataset.test_images.cpu()[test].numpy().astype(np.float32) / 255
+    labels = experiment.dataset.test_labels.cpu()[test].numpy()
+    accuracy = float((np.array(classes)[_predicted(network, images)] == labels).mean())
+    recorded = float(history.tasks[last]["lanes"]["accuracy/test"][lane])
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, images.shape[1]))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(classes)))]),
+    )
+    tags: dict[str, Any] = {
+        "sweep": winner.folder.plan.name,
+        "trial": history.key,
+        "configuration": history.name,
+        "scenario": history.scenario,
+        "task": task.name,
+        "data": history.config["data"]["name"],
+        "classes": str(classes),
+        "seed": history.seeds[lane],
+        "objective_tuned": winner.tuned,
+        "objective_confirmed": history.summary.get("summary/objective"),
+        "accuracy_test_recorded": recorded,
+        "accuracy_test": accuracy,
+    }
+    tags = {key: str(value) for key, value in tags.items() if value is not None}
+    with warnings.catch_warnings(), _ended_as_before(client, run_id):
+        warnings.simplefilter("ignore")
+        with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+            info = mlflow.pytorch.log_model(
+                network,
+                name="network",
+                signature=signature,
+                input_example=images[:EXAMPLES],
+                registered_model_name=name,
+                pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}", "numpy"],
+                metadata=tags,
+            )
+    version = str(info.registered_model_version)
+    client.update_model_version(name, version, description=_described(winner, tags))
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version, key, value)
+    notes = []
+    if abs(accuracy - recorded) > ROUNDING:
+        notes.append(
+            f"its test accuracy is {accuracy:.4f}, where that of the trial, trained elsewhere, was {recorded:.4f}"
+        )
+    if not winner.as_tuned:
+        notes.append("it was confirmed with other settings than it was tuned with, and nothing was with the same")
+    return Registered(name, version, True, history.key, "; ".join(notes))
+
+
+def _predicted(network: torch.nn.Module, images: np.ndarray) -> np.ndarray:
+    """The most probable output of each image."""
+    with torch.no_grad():
+        output: torch.Tensor = network(torch.from_numpy(images))
+    return np.asarray(output.argmax(dim=1))
+
+
+@contextmanager
+def _ended_as_before(client: MlflowClient, run_id: str) -> Iterator[None]:
+    """Whatever is done to a run inside, it ended when and as it did: that is how long the trial took."""
+    before = client.get_run(run_id).info
+    try:
+        yield
+    finally:
+        if before.end_time is not None:
+            client.set_terminated(run_id, before.status, end_time=before.end_time)
+
+
+def _described(winner: Winner, tags: Mapping[str, str]) -> str:
+    return (
+        f"**{winner.history.name}**, confirmed in `{winner.folder.plan.name}` on {tags['data']}: the network of seed "
+        f"{tags['seed']} after the last task, `{tags['task']}`, of whose test images it classifies "
+        f"{float(tags['accuracy_test']):.2%} correctly. Input: images as rows of grey values from 0 to 1, float32. Output: the "
+        f"probability of the classes {tags['classes']}."
+    )
+
+
+@contextmanager
+def _tracking(uri: str) -> Iterator[None]:
+    """MLflow's functions without a client go to this store inside, and say nothing."""
+    before, log = mlflow.get_tracking_uri(), logging.getLogger("mlflow")
+    mlflow.set_tracking_uri(uri)
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+        log.setLevel(level)

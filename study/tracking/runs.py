@@ -1,0 +1,318 @@
+"""A sweep's runs in MLflow, as a view of its records: what is there is found, what is missing is sent.
+
+All runs of a sweep lie flat in one experiment of its name, told apart by the tag `role`: one `sweep`, and a `trial` for each
+trial, which the tag `trial` names. Every method can be called again at any time and does no harm.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+
+from study import provenance, schema
+from study.config import TrialConfig, yaml_text
+from study.sweep import export, winners
+from study.sweep.folder import SweepFolder
+from study.sweep.record import TrialHistory, TrialRecord
+from study.tracking import views
+from study.tracking.client import find_runs
+from study.tracking.run_content import (
+    diagnostics_csv,
+    lanes_csv,
+    sweep_description,
+    sweep_metrics,
+    task_metrics,
+    trial_description,
+    trials_csv,
+)
+from study.tracking.store import Store, runs_of
+
+BATCH = 1000
+"""Metrics in one call: MLflow's documented limit."""
+
+STATUS = {
+    "waiting": "KILLED",
+    "running": "KILLED",
+    "finished": "FINISHED",
+    "stopped": "KILLED",
+    "failed": "FAILED",
+}
+"""MLflow's status of a run once its sweep has ended, by the trial's outcome: a trial left unfinished counts as killed."""
+
+
+class Drawings(Protocol):
+    """Who draws the pictures; numbers in, PNG files out."""
+
+    def learning_curve(self, path: Path, history: TrialHistory) -> None:
+        """Draws the accuracy of each task of one trial."""
+
+    def comparison(self, path: Path, scenario: str, histories: list[TrialHistory]) -> None:
+        """Draws the accuracy of each task of several trials of one scenario."""
+
+
+class SweepView:
+    """One sweep's runs in a store; each method sends what is missing and can be called again."""
+
+    def __init__(self, folder: SweepFolder, uri: str, drawings: Drawings) -> None:
+        self._folder = folder
+        self._uri = uri
+        self._drawings = drawings
+        self._trials: dict[str, _TrialView] = {}
+        self._store: Store | None = None
+        self._experiment = ""
+        self._tuned: dict[str, str] = {}
+
+    def _connect(self) -> MlflowClient:
+        if self._store is None:
+            store = Store(self._uri)
+            self._experiment = store.experiment(self._folder)
+            if tuning := self._folder.plan.confirms:
+                self._tuned = runs_of(store.client, tuning.sweep, tuning.identity)
+            self._store = store
+        return self._store.client
+
+    def _run(self, role: str, trial: str, name: str, started: float | None = None) -> str:
+        """The run of that role and trial, found or made."""
+        client = self._connect()
+        query = f"tags.role = '{role}'" + (f" and tags.trial = '{trial}'" if trial else "")
+        for run in find_runs(client, self._experiment, query):
+            return str(run.info.run_id)
+        tags = {"role": role, "sweep": self._folder.plan.name, "mlflow.source.name": "study"}
+        tags |= {"trial": trial} if trial else {}
+        begun = _now() if started is None else int(started * 1000)
+        return str(client.create_run(self._experiment, run_name=name, tags=tags, start_time=begun).info.run_id)
+
+    def begin(self) -> None:
+        """The sweep's own run: its parameters and plan."""
+        plan, client = self._folder.plan, self._connect()
+        run = self._run("sweep", "", plan.name)
+        client.update_run(run, status="RUNNING")
+        commit = provenance.git_commit()
+        tags = {
+            "space": plan.space,
+            "phase": plan.phase,
+            "mlflow.note.content": self._description(run),
+            **{f"version/{package}": version for package, version in provenance.versions().items()},
+            **({"git_commit": commit} if commit else {}),
+            **({"confirms": plan.confirms.sweep} if plan.confirms else {}),
+            **({"confirms_run_id": self._tuned[""]} if "" in self._tuned else {}),
+        }
+        params = {
+            "space": plan.space,
+            "scenarios": ", ".join(dict.fromkeys(group.scenario for group in plan.groups)),
+            "methods": ", ".join(dict.fromkeys(group.method for group in plan.groups)),
+            "seeds": json.dumps(list(plan.seeds)),
+            "sampler": plan.sampler,
+            "scheduler": plan.scheduler,
+            "search_seed": plan.search_seed,
+        }
+        _log(client, run, params=params, tags=tags)
+        client.log_text(run, yaml_text(plan.plain()), "plan.yaml")
+
+    def _description(self, run: str) -> str:
+        """Of the sweep's run. Addresses within the page begin with a hash, wherever its server is."""
+        shown = views.experiment_links("", self._experiment, self._folder.plan, run)[:-1]
+        artifacts = views.artifacts_link("", self._experiment, run).lstrip("/")
+        return sweep_description(self._folder, [(what, link.lstrip("/")) for what, link in shown], artifacts)
+
+    def update(self, key: str) -> None:
+        """One trial's run, as far as its record goes."""
+        if key not in self._trials:
+            self._trials[key] = self._found(key)
+        self._trials[key].update()
+
+    def _found(self, key: str) -> _TrialView:
+        """The view of one trial, whose run is found or made."""
+        record = TrialRecord(self._folder.root / "trials" / key / "record.jsonl")
+        run = self._run("trial", key, record.history.name, record.history.started)
+        sweep = views.run_link("", self._experiment, self._run("sweep", "", self._folder.plan.name)).lstrip("/")
+        origin = self._origin(record.history)
+        return _TrialView(self._connect(), run, record, self._folder, self._drawings, origin, sweep)
+
+    def _origin(self, history: TrialHistory) -> dict[str, Any]:
+        """Tags that say which trial of the tuning a trial confirms, and how it was selected; none outside of a confirmation."""
+        origin = self._folder.plan.origin(history.group, history.number)
+        tags: dict[str, Any] = {}
+        if origin.trial:
+            tags["confirms_trial"] = origin.trial
+        if origin.trial in self._tuned:
+            tags["confirms_run_id"] = self._tuned[origin.trial]
+        if origin.rank:
+            tags["selected_rank"] = origin.rank
+        return tags
+
+    def end(self) -> None:
+        """Closes all runs: unfinished trials as killed, the sweep with what came out of it."""
+        client = self._connect()
+        histories = self._folder.histories()
+        for history in histories:
+            self.update(history.key)
+            self._trials[history.key].close()
+        self._mark_the_best(histories)
+        run = self._run("sweep", "", self._folder.plan.name)
+        for name, value in sweep_metrics(histories).items():
+            known = client.get_metric_history(run, name)
+            if not known or known[-1].value != value:
+                _send(client, run, [Metric(name, value, _now(), len(known))])
+        client.log_text(run, trials_csv(histories), "tables/trials.csv")
+        with tempfile.TemporaryDirectory() as draft:
+            for scenario in dict.fromkeys(history.scenario for history in histories):
+                shown = [history for history in histories if history.scenario == scenario and history.tasks]
+                if shown:
+                    path = Path(draft) / f"{scenario}.png"
+                    self._drawings.comparison(path, scenario, shown)
+                    client.log_artifact(run, str(path), "figures")
+        planned, done = self._folder.plan.trial_count, sum(history.is_done for history in histories)
+        failed = any(history.outcome == "failed" for history in histories)
+        client.set_terminated(run, "FINISHED" if done >= planned else "FAILED" if failed else "KILLED")
+
+    def _mark_the_best(self, histories: list[TrialHistory]) -> None:
+        """Tags the best trial of each method and scenario by the objective, with its file for `study trial`; no other."""
+        client, best = self._connect(), winners.best_keys(histories)
+        for run in find_runs(client, self._experiment, f"tags.role = 'trial' and tags.{views.BEST} LIKE '%'"):
+            if run.data.tags["trial"] not in best:
+                client.delete_tag(run.info.run_id, views.BEST)
+        for history in (history for history in histories if history.key in best):
+            self._trials[history.key].mark_as_best()
+
+
+class _TrialView:
+    """One trial's run."""
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        run: str,
+        record: TrialRecord,
+        folder: SweepFolder,
+        drawings: Drawings,
+        origin: Mapping[str, Any],
+        sweep: str,
+    ) -> None:
+        self._client = client
+        self._sweep = sweep
+        self._run = run
+        self._record = record
+        self._folder = folder
+        self._drawings = drawings
+        self._sent: set[int] = set()
+        self._summarised = False
+        self._certain = False
+        self._facts: dict[str, Any] = {}
+        self._shown = ""
+        self._describe(folder, origin)
+
+    def _describe(self, folder: SweepFolder, origin: Mapping[str, Any]) -> None:
+        history = self._record.history
+        flat = TrialConfig.from_plain(history.config).flat()
+        params = {"optimizer/rho": 0, "optimizer/lambda": 0, **flat, "seeds": json.dumps(history.seeds)}
+        tags = {
+            "scenario": history.scenario,
+            "method": history.method,
+            "phase": history.phase,
+            "dataset": str(flat["data/name"]),
+            "space": folder.plan.space,
+            **origin,
+        }
+        _log(self._client, self._run, params=params, tags=tags)
+        self._client.log_text(self._run, yaml_text(history.config), "configuration/trial.yaml")
+
+    def update(self) -> None:
+        """Sends the tasks that are not there yet, and the end if there is one."""
+        self._ascertain()
+        self._certain = False
+        self._send_all()
+        self._certain = True
+
+    def _ascertain(self) -> None:
+        """Asks what has arrived so far, at first and after a failure: an answer may be lost and not the request."""
+        if self._certain:
+            return
+        arrived = self._client.get_metric_history(self._run, schema.TEST_ACCURACY)
+        self._sent = {metric.step for metric in arrived}
+        self._summarised = bool(self._client.get_metric_history(self._run, "summary/accuracy_test"))
+
+    def _send_all(self) -> None:
+        self._record.refresh()
+        history = self._record.history
+        if history.facts != self._facts:
+            tags = {name: value for name, value in history.facts.items() if isinstance(value, str | int)}
+            tags |= {f"version/{package}": version for package, version in history.facts["versions"].items()}
+            _log(self._client, self._run, params=history.facts["rule"], tags=tags)
+            self._facts = history.facts
+        self._send_tasks([line for line in history.tasks if line["task"] not in self._sent])
+        if history.outcome in (self._shown, "waiting"):
+            return
+        if history.outcome == "running":
+            self._client.update_run(self._run, status="RUNNING")
+            _log(self._client, self._run, tags={"outcome": "running"})
+        else:
+            self.close()
+        self._shown = history.outcome
+
+    def close(self) -> None:
+        """The summary, the tables and pictures, and the final status."""
+        history = self._record.history
+        if history.outcome == self._shown and history.outcome != "running":
+            return
+        if history.summary and not self._summarised:
+            _send(self._client, self._run, [Metric(k, v, _now(), 0) for k, v in history.summary.items()])
+            self._summarised = True
+        if history.tasks:
+            self._client.log_text(self._run, lanes_csv(history), "tables/lanes.csv")
+            if diagnosed := diagnostics_csv(history):
+                self._client.log_text(self._run, diagnosed, "tables/diagnostics.csv")
+            with tempfile.TemporaryDirectory() as draft:
+                path = Path(draft) / "learning_curve.png"
+                self._drawings.learning_curve(path, history)
+                self._client.log_artifact(self._run, str(path), "figures")
+        outcome = "interrupted" if history.outcome in ("running", "waiting") else history.outcome
+        tags = {"outcome": outcome, "mlflow.note.content": trial_description(history, self._sweep)}
+        _log(self._client, self._run, tags={**tags, **({"reason": history.reason} if history.reason else {})})
+        ended = _now() if history.ended is None else int(history.ended * 1000)
+        self._client.set_terminated(self._run, STATUS[history.outcome], end_time=ended)
+
+    def mark_as_best(self) -> None:
+        """Tags the trial, and attaches what `study export` would write."""
+        history = self._record.history
+        where = export.provenance(self._folder, history, self._run, export.HIGHEST)
+        _log(self._client, self._run, tags={views.BEST: f"{history.method} on {history.scenario}"})
+        self._client.log_text(self._run, yaml_text({**history.config, "provenance": where}), f"best/{history.key}.yaml")
+
+    def _send_tasks(self, lines: list[Mapping[str, Any]]) -> None:
+        pending: list[Metric] = []
+        for line in lines:
+            step = task_metrics(line)
+            if pending and len(pending) + len(step) > BATCH:
+                _send(self._client, self._run, pending)
+                self._sent |= {metric.step for metric in pending}
+                pending = []
+            pending += step
+        _send(self._client, self._run, pending)
+        self._sent |= {metric.step for metric in pending}
+
+
+def _log(
+    client: MlflowClient, run: str, params: Mapping[str, Any] | None = None, tags: Mapping[str, Any] | None = None
+) -> None:
+    client.log_batch(
+        run,
+        params=[Param(name, str(value)) for name, value in (params or {}).items()],
+        tags=[RunTag(name, str(value)) for name, value in (tags or {}).items()],
+    )
+
+
+def _send(client: MlflowClient, run: str, metrics: list[Metric]) -> None:
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(run, metrics=metrics[start : start + BATCH])
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,88 @@
+"""One task's result as logged numbers: flat names of the schema, and the values of each lane."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from study import schema
+from study.training import metrics
+from study.training.trainer import TaskResult
+
+
+def measures(result: TaskResult) -> dict[str, float]:
+    """What is logged of a task by schema name: means over the lanes, and counts. Always finite."""
+    state = result.state
+    values = {
+        **{name: float(lanes.mean()) for name, lanes in _by_lane(result).items()},
+        schema.GRADIENT_EVALUATIONS: float(state.gradient_evaluations),
+        schema.TRAINING_SECONDS: result.training_seconds,
+        schema.EVALUATION_SECONDS: result.evaluation_seconds,
+        schema.DIAGNOSTICS_SECONDS: result.diagnostics_seconds,
+        schema.DIVERGED_LANES: float(state.diverged.sum()),
+    }
+    if len(state.validation):
+        values[schema.OBJECTIVE] = float(state.validation.mean())
+        values[schema.DECLINE] = float(metrics.decline(state.validation).mean())
+    return values
+
+
+def lane_measures(result: TaskResult) -> dict[str, list[float]]:
+    """The values of each lane by schema name, in the order of the seeds."""
+    return {name: lanes.tolist() for name, lanes in _by_lane(result).items()}
+
+
+def diagnostics(result: TaskResult) -> dict[str, list[float | None]]:
+    """The diagnostics of each lane by name, in the order of the seeds; None where one is not known."""
+    return {
+        name: [None if math.isnan(value) else value for value in lanes.tolist()]
+        for name, lanes in result.diagnostics.items()
+    }
+
+
+def summary(result: TaskResult) -> dict[str, float]:
+    """What is logged once of a finished trial, computed from the result of its last task; its seconds excepted."""
+    state = result.state
+    values: dict[str, Tensor | int] = {
+        "summary/accuracy_test": state.test.mean(),
+        "summary/accuracy_test_first_tenth": metrics.first_tenth(state.test).mean(),
+        "summary/accuracy_test_last_tenth": metrics.last_tenth(state.test).mean(),
+        "summary/decline_test": metrics.decline(state.test).mean(),
+        "summary/gradient_evaluations": state.gradient_evaluations,
+        "summary/lanes_diverged": state.diverged.sum(),
+    }
+    if len(state.validation):
+        values |= {
+            "summary/objective": state.validation.mean(),
+            "summary/accuracy_validation_first_tenth": metrics.first_tenth(state.validation).mean(),
+            "summary/accuracy_validation_last_tenth": metrics.last_tenth(state.validation).mean(),
+        }
+    return {name: float(value) for name, value in values.items()}
+
+
+def task_line(result: TaskResult, task_count: int) -> dict[str, Any]:
+    """The line of a trial's record that tells of one task; the last task's line carries the summary."""
+    line: dict[str, Any] = {
+        "task": result.task,
+        "name": result.name,
+        "metrics": measures(result),
+        "lanes": lane_measures(result),
+    }
+    if result.diagnostics:
+        line["diagnostics"] = diagnostics(result)
+    if result.task + 1 == task_count:
+        line["summary"] = summary(result)
+    return line
+
+
+def _by_lane(result: TaskResult) -> dict[str, Tensor]:
+    values = {
+        schema.TEST_ACCURACY: result.test_accuracy,
+        schema.ONLINE_ACCURACY: result.online_accuracy,
+        schema.ONLINE_LOSS: result.online_loss,
+    }
+    if result.validation_accuracy is not None:
+        values[schema.VALIDATION_ACCURACY] = result.validation_accuracy
+    return values

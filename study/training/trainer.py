@@ -1,0 +1,180 @@
+"""The loop: a task sequence, lane by lane at once, one result a task.
+
+`train` is a generator. It knows no Ray, no MLflow and no part by name. Everything that the next task depends on is in the
+`State` that comes with each result, so that a run can be cut after any task and continued to the same last bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from study.contracts import Experiment
+from study.lanes import Tensors, select
+from study.training import metrics
+from study.training.diagnostics import Diagnosis
+from study.training.metrics import evaluate
+from study.training.steps import Steps, Weights
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a trial stands between two tasks.
+
+    Attributes:
+        next_task: index of the first task that has not been trained on.
+        params: [lane, ...].
+        memory: of the rule, [lane, ...].
+        intervention_states: one for each intervention.
+        diverged: bool [lane].
+        test: float64 [task, lane], test accuracy of the tasks so far.
+        validation: float64 [task, lane], validation accuracy of the tasks so far; no rows when none is held out.
+        gradient_evaluations: so far, in one lane.
+    """
+
+    next_task: int
+    params: Tensors
+    memory: Tensors
+    intervention_states: tuple[Tensors, ...]
+    diverged: Tensor
+    test: Tensor
+    validation: Tensor
+    gradient_evaluations: int
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What was measured on one task, and the state after it.
+
+    Attributes:
+        task: index of the task.
+        name: its name.
+        test_accuracy, validation_accuracy, online_accuracy: share, float64 [lane]; validation None when none is held out.
+        online_loss: nats, float64 [lane].
+        diagnostics: what was looked at, by name, float64 [lane]; NaN where it is not known, as in lanes that have diverged.
+        training_seconds, evaluation_seconds, diagnostics_seconds: wall time, all lanes together.
+        state: after the task.
+    """
+
+    task: int
+    name: str
+    test_accuracy: Tensor
+    validation_accuracy: Tensor | None
+    online_accuracy: Tensor
+    online_loss: Tensor
+    diagnostics: dict[str, Tensor]
+    training_seconds: float
+    evaluation_seconds: float
+    diagnostics_seconds: float
+    state: State
+
+
+def initial_state(experiment: Experiment) -> State:
+    """The state before the first task."""
+    params = {name: value.to(experiment.device) for name, value in experiment.model.initial(experiment.seeds).items()}
+    lanes = len(experiment.seeds)
+    return State(
+        next_task=0,
+        params=params,
+        memory=experiment.rule.initial_memory(params),
+        intervention_states=tuple(part.initial_state(params) for part in experiment.interventions),
+        diverged=torch.zeros(lanes, dtype=torch.bool),
+        test=torch.empty(0, lanes, dtype=torch.float64),
+        validation=torch.empty(0, lanes, dtype=torch.float64),
+        gradient_evaluations=0,
+    )
+
+
+def train(experiment: Experiment, start: State | None = None) -> Iterator[TaskResult]:
+    """Trains on the tasks from `start` on (default: from the first), and yields a result after each.
+
+    A lane whose loss or weights become non-finite during a task has diverged from that task on: its weights go back to
+    where the task began and stay there, its accuracies count as chance and its loss as that of a uniform guess. A lane
+    whose weights are finite after a task, but so large that its logits are not, counts as chance on those images.
+    """
+    state = start or initial_state(experiment)
+    steps = Steps(experiment, state.params, state.memory)
+    diagnosis = Diagnosis(experiment, steps)
+    for index in range(state.next_task, experiment.tasks.count):
+        result = _train_on_task(experiment, steps, diagnosis, state, index)
+        state = result.state
+        yield result
+
+
+def _train_on_task(experiment: Experiment, steps: Steps, diagnosis: Diagnosis, state: State, index: int) -> TaskResult:
+    """Boundary, training, evaluation and diagnostics of one task. Lanes that have diverged are computed along and thrown away."""
+    began = time.perf_counter()
+    task = experiment.tasks.task(index)
+    feed = steps.feed(task)
+    params, states = state.params, state.intervention_states
+    if index > 0:
+        params, states = _bounded(experiment, index, params, states)
+    trained = steps.train(feed, index, Weights(params, state.memory, states))
+    diverged = state.diverged | ~trained.sound.cpu()
+    healthy = ~diverged.to(experiment.device)
+    after = replace(
+        state,
+        next_task=index + 1,
+        params=select(healthy, trained.weights.params, state.params),
+        memory=select(healthy, trained.weights.memory, state.memory),
+        intervention_states=tuple(
+            select(healthy, new, old)
+            for new, old in zip(trained.weights.states, state.intervention_states, strict=True)
+        ),
+        diverged=diverged,
+        gradient_evaluations=state.gradient_evaluations + trained.steps * experiment.rule.evaluations_per_step,
+    )
+    training_seconds = time.perf_counter() - began
+
+    began = time.perf_counter()
+    outputs = experiment.tasks.output_count
+    chance = torch.full((len(experiment.seeds),), metrics.chance_accuracy(outputs), dtype=torch.float64)
+
+    def counted(values: Tensor, otherwise: Tensor) -> Tensor:
+        values = values.to("cpu", torch.float64)
+        return torch.where(after.diverged | values.isnan(), otherwise, values)
+
+    params = steps.seeing(after.params, feed.features)
+    test = counted(evaluate(experiment.model, params, feed.test()), chance)
+    validation = None
+    if experiment.tasks.has_validation:
+        validation = counted(evaluate(experiment.model, params, feed.validation()), chance)
+    evaluation_seconds = time.perf_counter() - began
+
+    began = time.perf_counter()
+    diagnostics = {
+        name: values.where(~after.diverged & values.isfinite(), torch.nan)
+        for name, values in diagnosis.after(index, task, feed, after.params).items()
+    }
+    return TaskResult(
+        task=index,
+        name=task.name,
+        test_accuracy=test,
+        validation_accuracy=validation,
+        online_accuracy=counted(trained.online_accuracy, chance),
+        online_loss=counted(trained.online_loss, torch.full_like(chance, metrics.chance_loss(outputs))),
+        diagnostics=diagnostics,
+        training_seconds=training_seconds,
+        evaluation_seconds=evaluation_seconds,
+        diagnostics_seconds=time.perf_counter() - began,
+        state=replace(after, test=_with_row(state.test, test), validation=_with_row(state.validation, validation)),
+    )
+
+
+def _with_row(rows: Tensor, row: Tensor | None) -> Tensor:
+    return rows if row is None else torch.cat([rows, row.unsqueeze(0)])
+
+
+def _bounded(
+    experiment: Experiment, index: int, params: Tensors, states: tuple[Tensors, ...]
+) -> tuple[Tensors, tuple[Tensors, ...]]:
+    """What every intervention does in turn before task `index`; each gets the parameters that the one before it left."""
+    acted = []
+    for intervention, before in zip(experiment.interventions, states, strict=True):
+        params, after = intervention.before_task(index, params, before)
+        acted.append(after)
+    return params, tuple(acted)

@@ -1,0 +1,165 @@
+"""An archived sweep is the sweep: the same frames to the last digit, the same report, the same verdicts."""
+
+import gzip
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from report_fixtures import play, sent, tuned
+from sweep_fixtures import study
+
+from analysis import archive, diagnostics, evidence, load, report
+from analysis.evidence import PAIRS, PIXELS
+from study.errors import StudyError
+from study.tracking.store import default_uri
+
+RESULTS = sorted(path.parent for path in (Path(__file__).parents[2] / "analysis" / "results").glob("*/sweep.json"))
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """A folder with one sweep in which trials finished, failed, and were left running."""
+    place = tmp_path_factory.mktemp("sweeps")
+    folder = tuned(place, "played")
+    fates = {"permuted_pixels-sgd-001": "failed", "class_pairs-gnp-003": "running", "class_pairs-gnp-002": "waiting"}
+    play(folder, fate=lambda history: fates.get(history.key, "finished"))
+    sent(folder)
+    return place
+
+
+@pytest.fixture(scope="module")
+def sweep(directory):
+    return load.sweep("played", default_uri(directory), archive.QUANTITIES, diagnosed=True)
+
+
+@pytest.fixture(scope="module")
+def kept(sweep, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kept") / "played"
+    archive.save(sweep, folder)
+    return folder
+
+
+def test_what_is_read_is_what_was_saved(sweep, kept):
+    found = archive.read(kept)
+    pd.testing.assert_frame_equal(found.runs, sweep.runs)
+    pd.testing.assert_frame_equal(found.lanes, sweep.lanes[found.lanes.columns], check_dtype=False, check_exact=True)
+    pd.testing.assert_frame_equal(found.diagnostics, sweep.diagnostics, check_exact=True)
+    assert len(found.diagnostics) == len(sweep.finished) * 10 * 3
+    assert set(sweep.runs["outcome"]) > {"finished", "failed"}
+    for name in ("name", "identity", "experiment_id", "run_id", "status", "notes", "phase"):
+        assert getattr(found, name) == getattr(sweep, name), name
+    assert dict(found.plan) == dict(sweep.plan)
+    assert found.tags == {name: value for name, value in sweep.tags.items() if not name.startswith("mlflow.")}
+
+
+def test_the_report_of_an_archive_is_that_of_the_store(sweep, kept, tmp_path):
+    stored, _ = report.write(report.make(sweep, []), tmp_path / "stored")
+    again, _ = report.write(report.make(archive.read(kept), []), tmp_path / "again")
+    tables = sorted(path.name for path in stored.rglob("*.csv"))
+    assert tables
+    for name in tables:
+        (one,), (other,) = stored.rglob(name), again.rglob(name)
+        assert one.read_bytes() == other.read_bytes(), name
+
+
+def test_an_archive_says_nothing_of_where_its_store_was(directory, kept):
+    text = (kept / archive.SWEEP).read_text() + gzip.decompress((kept / archive.LANES).read_bytes()).decode()
+    assert str(directory) not in text
+    assert "mlflow" not in (kept / archive.SWEEP).read_text().replace("version/mlflow", "")
+
+
+def test_the_same_sweep_gives_the_same_bytes_and_nothing_is_overwritten(sweep, kept, tmp_path):
+    archive.save(sweep, tmp_path / "twin")
+    for name in (archive.SWEEP, archive.LANES, archive.DIAGNOSTICS, archive.VERDICTS):
+        assert (tmp_path / "twin" / name).read_bytes() == (kept / name).read_bytes()
+    with pytest.raises(StudyError, match="exists already and is left as it is"):
+        archive.save(sweep, tmp_path / "twin")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StudyError, match="cannot be written"):
+        archive.save(sweep, tmp_path / "file" / "below")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "twin"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (archive.SWEEP, b"{"),
+        (archive.SWEEP, b'{"format": 0}'),
+        (archive.SWEEP, b"[]"),
+        (archive.LANES, b"trial,lane\n"),
+        (archive.LANES, b"\x1f\x8b damaged"),
+        (archive.DIAGNOSTICS, b"\x1f\x8b damaged"),
+        (archive.DIAGNOSTICS, gzip.compress(b"trial,lane,task\nx,one,0\n")),
+        (archive.LANES, gzip.compress(b"trial,lane,seed,task\nunheard-of,0,0,0\n")),
+        (archive.LANES, gzip.compress(b"trial,lane,seed,task\n" + b"x,0,0,0\n" * 9)[:-12]),
+        (archive.DIAGNOSTICS, gzip.compress(b"trial,lane,seed,task\n" + b"x,0,0,0\n" * 9)[:-12]),
+    ],
+)
+def test_a_damaged_archive_is_refused(name, content, kept, tmp_path):
+    for path in kept.iterdir():
+        (tmp_path / path.name).write_bytes(content if path.name == name else path.read_bytes())
+    with pytest.raises(StudyError, match=r"cannot be read: .*\.$"):
+        archive.read(tmp_path)
+
+
+def test_an_archive_of_networks_that_were_not_looked_into_has_no_file_of_it(sweep, tmp_path):
+    archive.save(replace(sweep, diagnostics=diagnostics.empty()), tmp_path / "plain")
+    assert not (tmp_path / "plain" / archive.DIAGNOSTICS).exists()
+    assert not len(archive.read(tmp_path / "plain").diagnostics)
+
+
+def test_an_archive_that_is_older_than_a_quantity_is_read(kept, tmp_path):
+    for path in kept.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    words = pd.read_csv(kept / archive.LANES, dtype=str).drop(columns="seconds/training")
+    (tmp_path / archive.LANES).write_bytes(gzip.compress(words.to_csv(index=False).encode()))
+    found = archive.read(tmp_path).lanes
+    assert found["seconds/training"].isna().all()
+    assert found["accuracy/test"].notna().all()
+
+
+def test_there_is_no_archive_where_there_is_none(tmp_path):
+    with pytest.raises(StudyError, match="There is no archived sweep"):
+        archive.read(tmp_path)
+
+
+def test_the_commands_write_an_archive_and_make_a_report_of_it(directory, sweep):
+    done = study("archive", "played", "--dir", ".", "--to", "archived", cwd=directory)
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(archive.read(directory / "archived").runs, sweep.runs)
+    again = study("archive", "played", "--dir", ".", "--to", "archived", cwd=directory)
+    assert (again.returncode, again.stdout) == (2, "")
+    made = study("report", "archived", "--to", "page", cwd=directory)
+    assert made.returncode == 0, made.stderr
+    assert (directory / "page" / "report.html").is_file()
+    nowhere = study("report", "archived", cwd=directory)
+    assert (nowhere.returncode, nowhere.stdout) == (2, "")
+    assert "--to" in nowhere.stderr
+
+
+# --- what is committed -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
+def test_the_verdicts_that_are_committed_follow_from_the_numbers_beside_them(folder):
+    told = pd.read_csv(folder / archive.VERDICTS)
+    found = archive.verdicts(archive.read(folder))
+    pd.testing.assert_frame_equal(found, told, check_dtype=False)
+    assert told["claim"].tolist() == [f"C{number}" for number in range(1, 8)]
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
+def test_what_is_committed_is_the_papers_experiment_in_full_and_small(folder):
+    sweep = archive.read(folder)
+    found = evidence.gather(sweep)
+    assert found.stated == found.assumed == ()
+    assert len(found.accuracy) == 12
+    for setting, accuracy in found.accuracy.items():
+        assert accuracy.shape == ({PIXELS: 100, PAIRS: 45}[setting.tasks], 10), setting
+        assert accuracy.notna().all(axis=None)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 2_000_000
+
+
+def test_there_are_results():
+    assert RESULTS

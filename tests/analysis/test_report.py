@@ -1,0 +1,494 @@
+"""The report: its numbers are MLflow's, it says what it cannot say, it is whole or not there."""
+
+import dataclasses
+import html
+import re
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from mlflow import MlflowClient
+from report_fixtures import Tables, accuracy, confirmed, play, sent, tuned
+from sweep_fixtures import study
+
+from analysis import report
+from analysis.report import page as pages
+from study.errors import StudyError
+from study.tracking.store import attach, default_uri
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """One folder of sweeps for all tests of this file, for a new database takes seconds. Every sweep has its own name."""
+    return tmp_path_factory.mktemp("sweeps")
+
+
+@pytest.fixture(scope="module")
+def uri(directory):
+    return default_uri(directory)
+
+
+@pytest.fixture(scope="module")
+def written(directory, uri):
+    """The report of a whole study, tuned and confirmed."""
+    folder = tuned(directory, "whole")
+    play(folder)
+    sent(folder)
+    confirmation = confirmed(folder)
+    play(confirmation)
+    sent(confirmation)
+    place, new = report.write(report.make(*report.load_all("whole", uri)), directory / "whole" / "report")
+    assert new
+    return place
+
+
+@pytest.fixture(scope="module")
+def tables(written):
+    return Tables((written / "report.html").read_text(encoding="utf-8"))
+
+
+def runs_of(uri, name):
+    """The trials of a sweep as plain MLflow gives them, by run id."""
+    mlflow.set_tracking_uri(uri)
+    found = mlflow.search_runs(experiment_names=[name], filter_string="tags.role = 'trial'", output_format="list")
+    return {run.info.run_id: run for run in found}
+
+
+def lanes_of(uri, run):
+    """Test accuracy of each lane and task of a run, as plain MLflow gives it, [task, lane]."""
+    client = MlflowClient(uri)
+    count = sum(1 for name in run.data.metrics if re.fullmatch(r"accuracy/test/lane_\d+", name))
+    histories = [client.get_metric_history(run.info.run_id, f"accuracy/test/lane_{lane}") for lane in range(count)]
+    return np.array([[metric.value for metric in sorted(h, key=lambda metric: metric.step)] for h in histories]).T
+
+
+def page_of(directory, uri, name):
+    """The text of a sweep's report, and its tables."""
+    place, _ = report.write(report.make(*report.load_all(name, uri)), directory / name / "report")
+    text = (place / "report.html").read_text(encoding="utf-8")
+    words = html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text.split("</style>")[1])))
+    return words, Tables(text)
+
+
+def test_the_numbers_of_settings_are_those_of_search_runs_to_the_last_digit(tables, uri):
+    runs = runs_of(uri, "whole-confirm")
+    compared = 0
+    for table in ("paper_settings", "winners-whole-confirm"):
+        for row in tables.rows(table):
+            metrics = runs[row["run"]["runs"][0]].data.metrics
+            assert row["mean test accuracy"]["values"][0] == metrics["summary/accuracy_test"]
+            assert row["first tenth"]["values"] == [metrics["summary/accuracy_test_first_tenth"]]
+            assert row["last tenth"]["values"] == [metrics["summary/accuracy_test_last_tenth"]]
+            assert row["decline"]["values"][0] == metrics["summary/decline_test"]
+            compared += 4
+    assert compared == 4 * (12 + 6)
+
+
+def test_tuned_and_confirmed_are_those_of_search_runs_to_the_last_digit(tables, uri):
+    before, after = runs_of(uri, "whole"), runs_of(uri, "whole-confirm")
+    rows = list(tables.rows("tuned_confirmed-whole-confirm"))
+    assert len(rows) >= 12
+    for row in rows:
+        old = before[row["runs: tuned, confirmed"]["runs"][0]].data.metrics
+        new = after[row["runs: tuned, confirmed"]["runs"][1]].data.metrics
+        assert row["objective tuned"]["values"] == [old["summary/objective"]]
+        assert row["objective confirmed"]["values"] == [new["summary/objective"]]
+        assert row["test accuracy tuned"]["values"] == [old["summary/accuracy_test"]]
+        assert row["test accuracy confirmed"]["values"][0] == new["summary/accuracy_test"]
+        assert row["test accuracy, tuned minus confirmed"]["values"] == [
+            old["summary/accuracy_test"] - new["summary/accuracy_test"]
+        ]
+        assert row["objective, tuned minus confirmed"]["values"] == [
+            old["summary/objective"] - new["summary/objective"]
+        ]
+
+
+def test_intervals_are_students_over_seeds(tables, uri):
+    runs = runs_of(uri, "whole-confirm")
+    for row in tables.rows("winners-whole-confirm"):
+        values = lanes_of(uri, runs[row["run"]["runs"][0]])
+        assert values.shape == (10, 7)
+        for heading, lanes in (("mean test accuracy", values.mean(axis=0)), ("decline", values[0] - values[-1])):
+            expected = scipy.stats.ttest_1samp(lanes, 0).confidence_interval(0.95)
+            assert row[heading]["values"][1:] == pytest.approx(list(expected), abs=1e-12)
+
+
+def test_differences_are_paired_tested_exactly_and_corrected(tables, uri):
+    runs = runs_of(uri, "whole-confirm")
+    rows = list(tables.rows("winners_differences-whole-confirm"))
+    assert len(rows) == 2 * 3 * 2
+    p_values = []
+    for row in rows:
+        first, second = (lanes_of(uri, runs[row[f"run of {which}"]["runs"][0]]) for which in ("first", "second"))
+        lanes = (
+            first - second if row["quantity"]["text"] == "mean accuracy" else (first - second)[[0, -1]] * [[1], [-1]]
+        )
+        differences = lanes.mean(axis=0) if row["quantity"]["text"] == "mean accuracy" else lanes.sum(axis=0)
+        assert row["first minus second"]["values"][0] == pytest.approx(differences.mean(), abs=1e-12)
+        exact = scipy.stats.permutation_test(
+            (differences,), np.mean, permutation_type="samples", n_resamples=np.inf, vectorized=True
+        )
+        assert row["p (sign flip)"]["values"][0] == pytest.approx(exact.pvalue, abs=1e-12)
+        p_values.append(row["p (sign flip)"]["values"][0])
+    order = np.argsort(p_values)
+    holm = np.minimum(1, np.maximum.accumulate(np.array(p_values)[order] * np.arange(len(rows), 0, -1)))
+    assert [rows[place]["p (Holm)"]["values"][0] for place in order] == pytest.approx(list(holm), abs=1e-12)
+
+
+def test_every_row_and_every_figure_names_runs_that_mlflow_has(written, tables, uri):
+    known = set(runs_of(uri, "whole")) | set(runs_of(uri, "whole-confirm"))
+    client = MlflowClient(uri)
+    for name in ("whole", "whole-confirm"):
+        experiment = client.get_experiment_by_name(name)
+        known |= {run.info.run_id for run in client.search_runs([experiment.experiment_id], "tags.role = 'sweep'")}
+    for name, rows in tables.tables.items():
+        if name == "claims":
+            continue  # its effects stand in a table of their own
+        for row in rows:
+            named = [run for cell in row.values() for run in cell["runs"]]
+            assert named, name
+            assert set(named) <= known
+    text = (written / "report.html").read_text(encoding="utf-8")
+    figures = re.findall(r"<figure.*?</figure>", text, re.DOTALL)
+    assert len(figures) >= 16
+    for figure in figures:
+        assert set(re.findall(r'data-run="(\w+)"', figure)) <= known
+        assert re.search(r'data-run="\w+"', figure)
+
+
+def test_the_page_needs_nothing_but_itself(tables):
+    assert tables.addresses
+    assert all(address.startswith(("#", "data:image/png;base64,")) for address in tables.addresses)
+
+
+def test_on_a_server_every_run_is_linked_to_its_page_in_its_own_experiment(written, uri):
+    there = "http://host:5000/"
+    whole, confirmations = report.load_all("whole", uri)
+    sweeps = [dataclasses.replace(sweep, uri=there) for sweep in (whole, *confirmations)]
+    made = report.make(sweeps[0], sweeps[1:])
+    experiment = {run: sweep.experiment_id for sweep in sweeps for run in (sweep.run_id, *sweep.runs["run_id"])}
+    rows = {table.name: list(table.cells(made.addresses)) for table in made.tables}
+    links = re.findall(
+        r'href="http://host:5000/#/experiments/(\d+)/runs/(\w+)"',
+        "".join(str(c) for r in rows.values() for row in r for _, c in row),
+    )
+    assert {run for _, run in links} == set(experiment)
+    assert all(experiment[run] == number for number, run in links)
+    assert len({number for number, _ in links}) == 2
+
+
+def test_figures_and_tables_stand_beside_the_page_as_files(written, tables):
+    assert {path.stem for path in (written / "tables").glob("*.csv")} == set(tables.tables)
+    figures = re.findall(r'id="figure-([^"]+)"', (written / "report.html").read_text(encoding="utf-8"))
+    assert sorted(figures) == sorted(path.stem for path in (written / "figures").glob("*.png"))
+    assert len(set(figures)) == len(figures)
+    assert not [path for path in written.iterdir() if path.name not in ("report.html", "figures", "tables")]
+
+
+def test_the_same_results_give_the_very_same_report_and_write_nothing(written, directory, uri):
+    before = {path: path.stat().st_mtime_ns for path in written.rglob("*")}
+    place, new = report.write(report.make(*report.load_all("whole", uri)), written)
+    assert (place, new) == (written, False)
+    assert {path: path.stat().st_mtime_ns for path in written.rglob("*")} == before
+    assert not list((directory / "whole").glob(".report*"))
+
+
+def test_another_report_stands_beside_the_old_one(tmp_path):
+    def page(title):
+        return pages.Page(title, "", (pages.Section("a", "A", ("words",)),))
+
+    first, _ = report.write(page("one"), tmp_path / "report")
+    second, _ = report.write(page("two"), tmp_path / "report")
+    again, new = report.write(page("two"), tmp_path / "report")
+    assert (first.name, second.name, again.name, new) == ("report", "report-2", "report-2", False)
+    assert "<h1>one</h1>" in (first / "report.html").read_text()
+
+
+def test_a_report_that_cannot_be_drawn_leaves_nothing_behind(tmp_path):
+    def fail(path, size):
+        raise ValueError("no")
+
+    broken = pages.Page("x", "", (pages.Section("a", "A", (), (pages.Picture("p", "p", fail),)),))
+    with pytest.raises(ValueError, match="no"):
+        report.write(broken, tmp_path / "report")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StudyError, match="cannot be written"):
+        report.write(pages.Page("x", "", ()), tmp_path / "file" / "report")
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/elsewhere", "a/b"])
+def test_a_name_out_of_mlflow_cannot_lead_out_of_the_report(tmp_path, name):
+    blocks = {
+        "picture": pages.Picture(name, "p", lambda path, size: path.write_bytes(b"")),
+        "table": pages.Table(name, "t", pd.DataFrame({"a": [1]}), (pages.Column("a", "A"),)),
+    }
+    for block in blocks.values():
+        page = pages.Page("x", "", (pages.Section("a", "A", (), (block,)),))
+        with pytest.raises(StudyError, match="cannot name a file of the report"):
+            report.write(page, tmp_path / "there" / "report")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_claims_are_undecided_on_other_data_than_the_papers(tables):
+    verdicts = [row["verdict"]["text"] for row in tables.rows("claims")]
+    assert verdicts == ["undecided"] * 7
+    assert {row["here"]["text"] for row in tables.rows("claims")} > {"undecided"}
+
+
+def test_a_confirmation_is_part_of_the_report_of_what_it_confirms(written, uri):
+    with pytest.raises(StudyError, match="run `study report whole`"):
+        report.load_all("whole-confirm", uri)
+
+
+def test_without_confirmation_the_report_says_so_and_compares_no_winners(directory, uri):
+    folder = tuned(directory, "unconfirmed")
+    play(folder)
+    sent(folder)
+    words, tables = page_of(directory, uri, "unconfirmed")
+    assert "Not confirmed yet." in words
+    assert "study confirm unconfirmed" in words
+    assert not [name for name in tables.tables if name.startswith("winners")]
+    assert [row["verdict"]["text"] for row in tables.rows("claims")] == ["undecided"] * 7
+    assert "3 seeds cannot bear a verdict; at least 6 are needed" in words
+
+
+def test_a_confirmation_on_other_data_is_not_taken_for_luck(directory, uri):
+    folder = tuned(directory, "moved", scenarios=["class_pairs"], methods=["sgd", "sam"])
+    play(folder)
+    sent(folder)
+    for name, overrides in (("moved-confirm", {}), ("moved-fashion", {"data/name": "fashion_mnist"})):
+        confirmation = confirmed(folder, name, overrides=overrides)
+        play(confirmation)
+        sent(confirmation)
+    words, tables = page_of(directory, uri, "moved")
+    assert (
+        "moved-fashion (fashion_mnist, 7 fresh seeds 1000 to 1006). Tuning and confirmation differ in data/name"
+        in words
+    )
+    assert "moved-confirm (mnist5k, 7 fresh seeds 1000 to 1006). A positive difference" in words
+    assert {"winners-moved-confirm", "winners-moved-fashion"} <= set(tables.tables)
+
+
+def test_failed_running_and_waiting_trials_are_told(directory, uri):
+    fates = {"class_pairs-sgd-001": "failed", "class_pairs-gnp-003": "running"}
+    folder = tuned(directory, "partial", scenarios=["class_pairs"])
+    play(folder, fate=lambda history: fates.get(history.key, "finished"))
+    sent(folder)
+    words, tables = page_of(directory, uri, "partial")
+    assert "`" not in words
+    assert "partial is not complete: 12 trials were planned, there are 10 finished, 1 failed, 1 interrupted." in words
+    assert "class_pairs-sgd-001 (sgd lr=0.001) failed: RuntimeError: out of luck" in words
+    outcomes = {row["trial"]["text"]: row["outcome"]["text"] for row in tables.rows("all_trials")}
+    assert outcomes["class_pairs-sgd-001"] == "failed"
+    assert outcomes["class_pairs-gnp-003"] == "interrupted"
+    assert "no finished trial of sgd lr=0.001 on class_pairs" in words
+    budget = {row["method"]["text"]: row for row in tables.rows("budget")}
+    assert budget["sgd"]["failed"]["values"] == [1]
+    assert budget["gnp"]["not done"]["values"] == [1]
+
+
+def test_one_seed_has_no_interval_and_no_test(directory, uri):
+    folder = tuned(directory, "lonely", seeds=1, scenarios=["class_pairs"])
+    play(folder)
+    sent(folder)
+    confirmation = confirmed(folder, seeds=1)
+    play(confirmation)
+    sent(confirmation)
+    words, tables = page_of(directory, uri, "lonely")
+    row = next(tables.rows("winners-lonely-confirm"))
+    assert len(row["mean test accuracy"]["values"]) == 1
+    assert "interval not known" in row["mean test accuracy"]["text"]
+    assert "with one seed no interval is known" in words
+    for row in tables.rows("winners_differences-lonely-confirm"):
+        assert row["p (Holm)"]["values"] == [1]
+    assert "1 seed cannot bear a verdict" in words
+
+
+def test_an_absent_method_is_told(directory, uri):
+    folder = tuned(directory, "two-methods", methods=["sgd", "sam"], scenarios=["class_pairs"])
+    play(folder)
+    sent(folder)
+    confirmation = confirmed(folder)
+    play(confirmation)
+    sent(confirmation)
+    words, tables = page_of(directory, uri, "two-methods")
+    assert "Nothing about gnp: not part of this sweep." in words
+    assert "no finished trial of gnp lr=0.01 on class_pairs" in words
+    assert len(list(tables.rows("winners_differences-two-methods-confirm"))) == 2
+
+
+def test_a_method_without_a_finished_trial_is_told(directory, uri):
+    folder = tuned(directory, "no-gnp", scenarios=["class_pairs"])
+    play(folder, fate=lambda history: "failed" if history.method == "gnp" else "finished")
+    sent(folder)
+    confirmation = confirmed(folder)
+    play(confirmation, fate=lambda history: "failed" if history.method == "sam" else "finished")
+    sent(confirmation)
+    words, _ = page_of(directory, uri, "no-gnp")
+    assert "Nothing about gnp on class_pairs from no-gnp: no trial has finished." in words
+    assert "Nothing about sam on class_pairs from no-gnp-confirm: no trial has finished." in words
+
+
+def test_a_sweep_without_any_result_gives_a_report_that_says_so(directory, uri):
+    folder = tuned(directory, "hopeless", scenarios=["class_pairs"])
+    play(folder, fate=lambda history: "failed")
+    sent(folder)
+    words, _ = page_of(directory, uri, "hopeless")
+    assert "None of the paper's settings has finished" in words
+    untouched = tuned(directory, "untouched", scenarios=["class_pairs"])
+    sent(untouched)
+    words, _ = page_of(directory, uri, "untouched")
+    assert "untouched is not complete: 12 trials were planned, there are none begun." in words
+
+
+def test_a_grid_without_objective_is_judged_and_selects_nothing(directory, uri):
+    overrides = {"data/name": "mnist", "tasks/count": 10}
+    folder = tuned(directory, "grid", space="paper_grid", trials=None, seeds=8, overrides=overrides)
+    play(folder)
+    sent(folder)
+    words, tables = page_of(directory, uri, "grid")
+    assert "No images were held out for validation, so nothing was selected" in words
+    assert len(list(tables.rows("paper_settings"))) == 12
+    assert "10 tasks of permuted_pixels instead of 100" in words
+
+
+def test_the_papers_own_experiment_gets_verdicts(directory, uri):
+    folder = tuned(
+        directory, "pairs", space="paper_grid", trials=None, seeds=8, overrides={}, tasks=45, scenarios=["class_pairs"]
+    )
+
+    def lanes(history, seed):
+        values = np.full(45, 0.9)
+        if history.method == "sam":
+            values[-5:] -= 0.05
+        return values + 0.001 * (seed % 3)
+
+    play(folder, lanes)
+    sent(folder)
+    _, tables = page_of(directory, uri, "pairs")
+    verdicts = {row["claim"]["text"]: row["verdict"]["text"] for row in tables.rows("claims")}
+    assert (verdicts["C5"], verdicts["C6"]) == ("reproduced", "reproduced")
+    assert verdicts["C2"] == "undecided"
+    assert "here" not in next(tables.rows("claims"))
+
+
+def test_heat_maps_show_a_grid_and_nothing_else(directory, uri):
+    folder = tuned(directory, "sharp", space="sharpness_grid", scenarios=["class_pairs"], trials=None, seeds=2, tasks=3)
+    play(folder)
+    sent(folder)
+    words, _ = page_of(directory, uri, "sharp")
+    figures = {path.stem for path in (directory / "sharp" / "report" / "figures").glob("heat_maps-*.png")}
+    assert figures == {"heat_maps-class_pairs-sam", "heat_maps-class_pairs-gnp"}
+    assert not list((directory / "whole" / "report" / "figures").glob("heat_maps*"))
+    assert "rho = 0 is SGD" in words
+
+
+def test_a_report_is_kept_with_the_run_once_and_beside_others(written, directory, uri):
+    folder = tuned(directory, "attached", scenarios=["class_pairs"], methods=["sgd"])
+    play(folder)
+    sent(folder)
+    run = report.load_all("attached", uri)[0].run_id
+    client = MlflowClient(uri)
+    assert attach(uri, run, written, "report.html") == "report"
+    assert attach(uri, run, written, "report.html") == "report"
+    other = Path(directory / "other")
+    (other / "figures").mkdir(parents=True)
+    (other / "report.html").write_text("another")
+    assert attach(uri, run, other, "report.html") == "report-2"
+    names = {file.path for file in client.list_artifacts(run)}
+    assert {"report", "report-2"} <= names
+    assert "report-3" not in names
+    assert {file.path for file in client.list_artifacts(run, "report")} == {
+        "report/report.html",
+        "report/figures",
+        "report/tables",
+    }
+
+
+def test_a_report_that_cannot_be_made_is_refused_in_one_sentence(here, refused):
+    assert "There is no MLflow store" in refused("report", "nothing", "--to", "there")
+    folder = tuned(here / "study-results", "first", scenarios=["class_pairs"], methods=["sgd"])
+    play(folder)
+    sent(folder)
+    confirmation = confirmed(folder)
+    sent(confirmation)
+    (here / "file").write_text("")
+    assert "known: first, first-confirm, or name a folder for the report with --to" in refused("report", "frist")
+    assert "has no sweep 'frist'; did you mean 'first'?" in refused("report", "frist", "--to", "there")
+    assert "run `study report first`" in refused("report", "first-confirm")
+    assert "'file' is a file; name a folder" in refused("report", "first", "--to", "file")
+    assert "cannot be written" in refused("report", "first", "--to", "file/there")
+    assert "No MLflow server answers" in refused("report", "first", "--tracking-uri", "http://127.0.0.1:1")
+    assert "is no MLflow store that the study can use" in refused("report", "first", "--tracking-uri", "foo:bar")
+
+
+def test_a_report_says_when_mlflow_lacks_what_the_records_have(here, run):
+    folder = tuned(here / "study-results", "first", scenarios=["class_pairs"], methods=["sgd"])
+    sent(folder)
+    play(folder)
+    code, out, err = run("report", "first")
+    assert code == 0
+    assert "4 trials of 'first' have finished, but MLflow has the numbers of 0" in err
+    assert "study sync first" in err
+    sent(folder)
+    code, out, err = run("report", "first")
+    assert (code, err) == (0, "")
+    assert "wrote study-results/first/report-2/report.html" in out
+    assert re.search(r"attached to the sweep's run \w+ in MLflow as report-2", out)
+
+
+def test_text_from_outside_is_text_on_the_page():
+    section = pages.Section("a", "<script>", ("<b>`<i>`*<u>*",))
+    frame = pages.pd.DataFrame([{"reason": "<img src=x>", "low": 1.0}])
+    table = pages.Table("t", "<caption>", frame, (pages.Column("reason", "why"),))
+    for text in (str(pages.marked(section.paragraphs[0])), *(str(c) for row in table.cells({}) for _, c in row)):
+        assert "<script>" not in text
+        assert "<img" not in text
+        assert "<b>" not in text
+    assert str(pages.marked("<b>`<i>`*<u>*")) == "&lt;b&gt;<code>&lt;i&gt;</code><em>&lt;u&gt;</em>"
+
+
+def test_accuracies_of_the_fixture_differ_by_setting_and_seed():
+    class History:
+        method, scenario, task_count, config = "sgd", "class_pairs", 5, {"optimizer": {"lr": 0.1}}
+
+    assert (accuracy(History, 1) != accuracy(History, 2)).any()
+
+
+@pytest.mark.sweep
+def test_run_confirm_and_report_from_an_empty_folder_agree_with_search_runs(tmp_path):
+    steps = (
+        ("run", "quickstart", "--scenario", "class_pairs", "--trials", 3, "--set", "tasks/count=3"),
+        ("confirm", "quickstart", "--seeds", 6),
+        ("report", "quickstart"),
+    )
+    for words in steps:
+        done = study(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    place = tmp_path / "study-results" / "quickstart" / "report"
+    assert f"wrote {place.relative_to(tmp_path) / 'report.html'}" in done.stdout
+    tables = Tables((place / "report.html").read_text(encoding="utf-8"))
+    uri = default_uri(tmp_path / "study-results")
+    before, after = runs_of(uri, "quickstart"), runs_of(uri, "quickstart-confirm")
+    compared = 0
+    for row in tables.rows("tuned_confirmed-quickstart-confirm"):
+        old, new = before[row["runs: tuned, confirmed"]["runs"][0]], after[row["runs: tuned, confirmed"]["runs"][1]]
+        assert row["objective tuned"]["values"] == [old.data.metrics["summary/objective"]]
+        assert row["test accuracy confirmed"]["values"][0] == new.data.metrics["summary/accuracy_test"]
+        lanes = lanes_of(uri, new).mean(axis=0)
+        assert row["test accuracy confirmed"]["values"][0] == pytest.approx(lanes.mean(), abs=1e-15)
+        compared += 3
+    for row in tables.rows("paper_settings"):
+        metrics = after[row["run"]["runs"][0]].data.metrics
+        assert row["decline"]["values"][0] == metrics["summary/decline_test"]
+        compared += 1
+    assert compared >= 10
+    again = study("report", "quickstart", cwd=tmp_path)
+    assert (again.returncode, "unchanged:" in again.stdout) == (0, True)
+    client = MlflowClient(uri)
+    sweep_run = re.search(r"sweep's run (\w+)", done.stdout).group(1)
+    assert {file.path for file in client.list_artifacts(sweep_run)} >= {"report"}

@@ -1,0 +1,53 @@
+"""Ctrl-C and SIGTERM: once asks, twice ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from study.cli.interruption import INTERRUPTED, Interruption
+
+SLEEPER = """
+import time
+from study.cli.interruption import Interruption
+try:
+    with Interruption("go on with: study resume x") as interruption:
+        print("ready", flush=True)
+        while not interruption.requested:
+            time.sleep(0.01)
+        print("requested", flush=True)
+        time.sleep(60)
+finally:
+    print("never said when it ends at once", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_raises_nothing(number, capfd):
+    before = signal.getsignal(number)
+    with Interruption("parting") as interruption:
+        assert not interruption.requested
+        os.kill(os.getpid(), number)
+        assert interruption.requested
+    assert signal.getsignal(number) == before
+    assert "once more" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_ends_the_process_at_once_and_says_how_to_go_on(second):
+    with subprocess.Popen(
+        [sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "requested\n"
+        asked = time.monotonic()
+        process.send_signal(second)
+        out, err = process.communicate(timeout=10)
+    assert time.monotonic() - asked < 5
+    assert process.returncode == INTERRUPTED
+    assert err.splitlines()[-1] == "study: go on with: study resume x"
+    assert out == ""

@@ -1,0 +1,156 @@
+"""What is told of a sweep before it runs; nothing is started or written."""
+
+import re
+import urllib.request
+
+import pytest
+import torch
+from sweep_fixtures import folder_of, plan_of
+
+from study.cli import show
+from study.cluster import nodes
+from study.timing import speed
+
+DRY = ("run", "quickstart", "--dry-run")
+
+TINY = """
+from search_spaces import Method, SearchSpace
+SPACE = SearchSpace(
+    name="mine", description="Two tasks.", scenarios={"pairs": {"tasks/name": "class_pairs", "tasks/count": 2}},
+    methods={"sgd": Method(points=({"optimizer/lr": 0.1},))}, settings={SETTINGS}, seeds=(0,),
+)
+"""
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Measures for a moment only."""
+    monkeypatch.setattr(show, "SECONDS", 0.2)
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """Nothing may be measured."""
+
+    def measured(*_, **__):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(speed, "measured", measured)
+
+
+def test_a_dry_run_shows_the_plan_with_what_is_overruled_and_leaves_nothing_behind(here, run, short):
+    words = (
+        "--scenario",
+        "class_pairs",
+        "--method",
+        "sam",
+        "--set",
+        "training/batch_size=50",
+        "--seeds",
+        2,
+        "--trials",
+        4,
+    )
+    code, out, err = run(*DRY, *words, "--workers", 1, "--price-per-hour", 3600, "--name", "mine")
+    assert (code, err) == (0, "")
+    assert list(here.iterdir()) == []
+    assert re.search(r"^training/batch_size +50$", out, re.MULTILINE)
+    assert re.search(r"^class_pairs +sam +4 +10 +666 +[0-9.]+ s +[0-9.]+ s$", out, re.MULTILINE)
+    assert "1 at once, 1 thread each, seeds: 2" in out
+    assert re.search(r"Altogether about .* CPU-hours, [0-9]+\.[0-9]{2} at 3600 an hour\.$", out, re.MULTILINE)
+    assert "'mine' would be kept in study-results/mine" in out
+
+
+def test_what_a_sampler_draws_is_told_as_a_range(here, run, short):
+    (here / "mine.py").write_text(
+        "from optuna.distributions import CategoricalDistribution\n"
+        + TINY.replace(
+            'points=({"optimizer/lr": 0.1},)', "distributions={'training/passes': CategoricalDistribution([1, 99])}"
+        ).replace("{SETTINGS}", "{'tasks/validation_fraction': 0.5, 'diagnostics/curvature_every': 0}, trials=3")
+    )
+    code, out, _ = run("show", "./mine.py")
+    assert code == 0
+    assert re.search(r"^pairs +sgd +3 +2 +400 x 1 to 99 +[0-9.]+ s to [0-9.]+ s ", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--address", "127.0.0.1:1"),
+        ("--cpus-per-trial", 10_000),
+        ("--gpus-per-trial", 10_000),
+        ("--set", "training/device=cuda", "--gpus-per-trial", 0),
+        ("--storage", "ftp://somewhere"),
+        ("--storage", "/proc/nowhere"),
+        ("--price-per-hour", -1),
+    ],
+)
+def test_a_dry_run_refuses_what_cannot_run_here(refused, unmeasured, words):
+    assert words[0] in refused(*DRY, *words) or "training/device=cuda" in words
+
+
+def test_a_dry_run_refuses_a_name_that_exists(refused, here, unmeasured):
+    folder_of(here / "study-results", plan_of("first"))
+    assert "study resume first" in refused(*DRY, "--name", "first")
+
+
+def test_a_price_without_an_estimate_is_refused(refused):
+    assert "--dry-run" in refused("run", "quickstart", "--price-per-hour", 2)
+
+
+def test_show_measures_nothing_when_it_is_not_to(here, run, unmeasured):
+    code, out, err = run("show", "quickstart", "--no-estimate")
+    assert (code, err) == (0, "")
+    assert "Estimate" not in out
+
+
+def test_data_that_is_not_here_is_stood_in_for_and_not_downloaded(here, run, short, monkeypatch):
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("downloads"))
+    (here / "mine.py").write_text(TINY.replace("{SETTINGS}", "{'data/name': 'mnist', 'model/widths': [5]}"))
+    code, out, _ = run("show", "./mine.py", "--data-dir", "empty")
+    assert code == 0
+    assert re.search(r"^pairs +sgd +1 +2 +12,000 ", out, re.MULTILINE)
+    assert "mnist is not here yet and would be downloaded; noise of its shape stood in for it." in out
+    assert not (here / "empty").exists()
+
+
+def test_points_that_are_lists_are_shown(here, run, unmeasured):
+    points = "points=({'model/widths': [10]}, {'model/widths': [20, 20]})"
+    (here / "mine.py").write_text(TINY.replace('points=({"optimizer/lr": 0.1},)', points).replace("{SETTINGS}", "{}"))
+    code, out, err = run("show", "./mine.py", "--no-estimate")
+    assert (code, err) == (0, "")
+    assert "widths=[10]; widths=[20, 20]" in " ".join(out.split())
+
+
+def test_a_cluster_whose_trials_get_gpus_is_not_estimated_where_there_are_none(here, run, unmeasured, monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    monkeypatch.setattr(show.cluster, "foreseen", lambda execution, *_: (execution, 4, []))
+    code, out, err = run(*DRY, "--address", "auto", "--gpus-per-trial", "1")
+    assert code == 0
+    assert "What is tried" in out
+    assert "nothing was started" in out
+    assert err == "no estimate: the trials get GPUs, and this machine has none to measure on.\n"
+
+
+def test_no_more_processes_measure_than_this_machine_runs_trials(here, run, monkeypatch):
+    asked = []
+
+    def measured(configs, *_, trials_at_once, **__):
+        asked.append(trials_at_once)
+        return [speed.Timing(10, 1, 1, 1.0, 1.0, 1.0) for _ in configs]
+
+    monkeypatch.setattr(speed, "measured", measured)
+    monkeypatch.setattr(show.cluster, "foreseen", lambda execution, *_: (execution, 600, []))
+    code, out, _ = run(*DRY, "--address", "auto")
+    assert code == 0
+    assert asked == [min(nodes.this_machine().fits(1, 0), 36)]
+    assert "36 at once" in out
+
+
+def test_show_says_why_where_it_cannot_estimate(here, run, unmeasured):
+    (here / "mine.py").write_text(TINY.replace("{SETTINGS}", "{'tasks/images_per_task': 4000}"))
+    code, out, err = run("show", "./mine.py")
+    assert code == 0
+    assert "What is tried" in out
+    assert err.startswith("no estimate: tasks/images_per_task=4000 is too many")

@@ -1,0 +1,391 @@
+"""`study ui`: the server and its links, and what MLflow's page shows through them in a real browser."""
+
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from report_fixtures import confirmed, play, sent, tuned
+from sweep_fixtures import assert_one_sentence, clean_environment, plan_of, study
+
+from study.cli import ui
+from study.sweep.execution import Execution
+from study.sweep.folder import SweepFolder
+from study.tracking import server, views
+from study.tracking.client import find_runs
+from study.tracking.store import default_uri
+
+PATIENCE = 60
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """The folder of a sweep that has been played and sent, and of its confirmation."""
+    place = tmp_path_factory.mktemp("place") / "study-results"
+    folder = tuned(place, "played")
+    play(folder)
+    sent(folder)
+    confirmation = confirmed(folder)
+    play(confirmation)
+    sent(confirmation)
+    return place
+
+
+@pytest.fixture(scope="module")
+def client(directory):
+    return MlflowClient(default_uri(directory))
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+class Page:
+    """A running `study ui`."""
+
+    def __init__(self, directory, *words, port=None, hangup=signal.SIG_DFL):
+        self.port = port or free_port()
+        self.root = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", "study", "ui", *words, "--port", str(self.port), "--dir", str(directory)]
+        self.process = subprocess.Popen(
+            command,
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, hangup),  # noqa: PLW1509  # not as the tests were started
+        )
+        self.lines = []
+        self._reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)
+        self._reader.start()
+
+    def wait(self):
+        """Until it serves; the links by what they lead to."""
+        deadline = time.monotonic() + PATIENCE
+        while not any("Ctrl-C" in line for line in list(self.lines)):
+            assert time.monotonic() < deadline, self.lines
+            assert self.process.poll() is None, self.lines
+            time.sleep(0.05)
+        return self.links()
+
+    def links(self):
+        return dict(line.rstrip("\n").rsplit(": ", 1) for line in list(self.lines) if ": http" in line)
+
+    def end(self, number):
+        """Sends a signal; the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def page(directory):
+    running = Page(directory, "played")
+    try:
+        running.wait()
+        yield running
+    finally:
+        running.end(signal.SIGTERM)
+
+
+# --- the views -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("space", ["quickstart", "paper_grid", "beyond_grid", "sharpness_grid"])
+def test_every_view_of_every_space_fits_into_a_tag(space):
+    plan = plan_of("some", space=space, scenarios=[], methods=[], trials=None, overrides={})
+    tags = views.views(plan)
+    assert set(tags) == {
+        "mlflow.experimentKind",
+        *(f"{views.VIEW_TAG}{key}" for key in ("trials", "trials-permuted_pixels", "trials-class_pairs")),
+    }
+    assert max(len(text) for text in tags.values()) < views.LARGEST_TAG
+
+
+def test_a_sweep_of_one_scenario_has_one_view(client):
+    plan = plan_of("some", scenarios=["class_pairs"])
+    assert [name for name in views.views(plan) if name.startswith(views.VIEW_TAG)] == [f"{views.VIEW_TAG}trials"]
+
+
+def test_nothing_is_ranked_by_test_accuracy_where_there_is_an_objective():
+    validated, plain = plan_of("some"), plan_of("some", space="paper_grid")
+    assert views.ranking(validated) == "objective"
+    assert views.ranking(plain) == "summary/accuracy_test"
+    assert '"orderByKey":"metrics.`objective`"' in views.views(validated)[f"{views.VIEW_TAG}trials"]
+
+
+# --- the best --------------------------------------------------------------------------------------------------------
+
+
+def best_of(client, name):
+    experiment = client.get_experiment_by_name(name).experiment_id
+    return {run.data.tags["trial"]: run for run in find_runs(client, experiment, "tags.best LIKE '%'")}
+
+
+def test_the_best_of_each_method_and_scenario_is_tagged_with_its_file(client, directory):
+    folder = SweepFolder.open(directory, "played")
+    found = best_of(client, "played")
+    assert len(found) == 6
+    objective = {history.key: history.summary["summary/objective"] for history in folder.histories()}
+    for key, run in found.items():
+        group = key.rpartition("-")[0]
+        assert objective[key] == max(value for other, value in objective.items() if other.startswith(f"{group}-"))
+        assert run.data.tags["best"] == "{1} on {0}".format(*group.split("-"))
+        (file,) = client.list_artifacts(run.info.run_id, "best")
+        assert file.path == f"best/{key}.yaml"
+    done = study("export", "played", "--dir", directory, "--to", "winners", cwd=directory.parent)
+    assert done.returncode == 0, done.stderr
+    for key, run in found.items():
+        there = client.download_artifacts(run.info.run_id, f"best/{key}.yaml", str(directory.parent))
+        assert Path(there).read_text() == (directory.parent / "winners" / f"{key}.yaml").read_text()
+
+
+def test_a_confirmation_chooses_no_best(client):
+    assert best_of(client, "played-confirm") == {}
+
+
+def test_a_longer_search_takes_the_tag_from_the_one_it_beats_and_a_user_s_tags_stay(tmp_path):
+    folder = tuned(tmp_path / "study-results", "grown", methods=["sgd"], trials=2)
+
+    def rising(history, seed):
+        return np.full(history.task_count, 0.5 + 0.01 * history.number)
+
+    play(folder, rising)
+    sent(folder)
+    client = MlflowClient(default_uri(folder.directory))
+    first = best_of(client, "grown")
+    assert set(first) == {"permuted_pixels-sgd-001", "class_pairs-sgd-001"}
+    for run in first.values():
+        client.set_tag(run.info.run_id, "mine", "kept")
+    with folder.locked():
+        folder.log("budget", trials=4)
+    folder = SweepFolder.open(folder.directory, "grown")
+    play(folder, rising)
+    sent(folder)
+    assert set(best_of(client, "grown")) == {"permuted_pixels-sgd-003", "class_pairs-sgd-003"}
+    assert client.get_run(first["class_pairs-sgd-001"].info.run_id).data.tags["mine"] == "kept"
+
+
+# --- the server ------------------------------------------------------------------------------------------------------
+
+
+def test_links_lead_to_trials_charts_comparisons_and_the_sweep(page, client):
+    found = page.links()
+    assert set(found) == {
+        *(
+            f"{part}: {view}"
+            for part in ("all trials", "permuted_pixels", "class_pairs")
+            for view in ("table", "charts")
+        ),
+        "the sweep's run",
+        "permuted_pixels: the best 10 compared",
+        "class_pairs: the best 10 compared",
+    }
+    assert all(link.startswith(page.root) for link in found.values())
+    ids = re.findall(r'"([0-9a-f]{32})"', unquote(found["class_pairs: the best 10 compared"]))
+    objectives = [client.get_run(run_id).data.metrics["objective"] for run_id in ids]
+    assert objectives == sorted(objectives, reverse=True)
+    experiment = client.get_experiment_by_name("played").experiment_id
+    others = [
+        run for run in find_runs(client, experiment, "tags.scenario = 'class_pairs'") if run.info.run_id not in ids
+    ]
+    assert min(objectives) >= max(run.data.metrics["objective"] for run in others)
+
+
+def test_a_server_of_the_same_store_is_used(page, directory):
+    done = study("ui", "played", "--port", page.port, "--dir", directory, cwd=directory.parent)
+    assert done.returncode == 0, done.stderr
+    assert f"A server of this store runs at {page.root} already." in done.stdout
+    assert done.stdout.count("http") == len(page.links()) + 1
+    assert urllib.request.urlopen(f"{page.root}/health").status == 200
+
+
+def test_a_port_of_something_else_is_refused(directory):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        done = study("ui", "--port", other.getsockname()[1], "--dir", directory, cwd=directory.parent)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "taken by something else; choose another one with --port" in done.stderr
+
+
+def test_a_server_of_another_store_is_no_server_of_this_one_even_if_it_has_the_sweep(page, directory, tmp_path):
+    """Its numbers of experiments and runs are others, to which no link may lead."""
+    elsewhere = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    MlflowClient(elsewhere).create_experiment("before")
+    sent = study("sync", "played", "--tracking-uri", elsewhere, "--dir", directory, cwd=tmp_path)
+    assert sent.returncode == 0, sent.stderr
+    words = ("--tracking-uri", elsewhere, "--port", page.port, "--dir", directory)
+    for name in (["played"], []):
+        done = study("ui", *name, *words, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "taken by something else; choose another one with --port" in done.stderr
+
+
+def test_no_proxy_stands_before_a_server_of_this_machine(page, directory, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody answers there
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    done = study("ui", "played", "--port", page.port, "--dir", directory, cwd=directory.parent)
+    assert done.returncode == 0, done.stderr
+    assert "A server of this store runs" in done.stdout
+
+
+@pytest.mark.parametrize("words", [("ui", "played"), ("export", "played"), ("export", "played", "--model")])
+def test_a_store_that_refuses_is_told_in_a_sentence(words, directory, tmp_path):
+    copy = tmp_path / "study-results"
+    shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("mlflow-artifacts"))
+    with sqlite3.connect(copy / "mlflow.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = 'of_another_mlflow'")
+    done = study(*words, "--dir", copy, cwd=tmp_path)
+    assert_one_sentence(done.returncode, done.stdout, done.stderr)
+    assert "MLflow at sqlite:///" in done.stderr
+    assert " refuses: " in done.stderr
+
+
+def test_a_host_of_another_machine_is_refused(directory):
+    done = study("ui", "--host", "192.0.2.1", "--dir", directory, cwd=directory.parent)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no address of this machine" in done.stderr
+
+
+def test_a_sweep_of_which_mlflow_knows_nothing_is_refused(directory, tmp_path):
+    SweepFolder.create(tmp_path, plan_of("unsent"), Execution(data_dir="data"), {"class_pairs": 3})
+    done = study("ui", "unsent", "--dir", ".", "--tracking-uri", default_uri(directory), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "study sync unsent" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_it_stops_cleanly(directory, number):
+    running = Page(directory)
+    assert list(running.wait()) == ["sweeps"]
+    children = [path for path in Path("/proc").glob("[0-9]*") if _parent(path) == running.process.pid]
+    assert children
+    assert not any(str(directory) in (child / "cmdline").read_text() for child in children), "nor a database's password"
+    assert running.end(number) == server.STOPPED
+    assert not [child for child in children if child.exists()]
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", running.port))
+
+
+def test_under_nohup_it_outlives_its_terminal(directory):
+    running = Page(directory, hangup=signal.SIG_IGN)
+    running.wait()
+    running.process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.process.wait(1)
+    assert urllib.request.urlopen(f"{running.root}/health").read() == b"OK"
+    assert running.end(signal.SIGTERM) == server.STOPPED
+
+
+def _parent(process):
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+def test_a_browser_is_opened_only_where_somebody_sits(monkeypatch):
+    opened = []
+    monkeypatch.setattr(ui.webbrowser, "open", opened.append)
+    monkeypatch.setattr(ui.sys.stdout, "isatty", lambda: True, raising=False)
+    for screen, wanted, expected in (("", True, []), (":0", False, []), (":0", True, ["http://here"])):
+        monkeypatch.setenv("DISPLAY", screen)
+        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+        monkeypatch.setattr(ui.sys, "platform", "linux")
+        opened.clear()
+        ui._show([("first", "http://here"), ("second", "http://there")], wanted)
+        assert opened == expected
+    monkeypatch.setattr(ui.sys.stdout, "isatty", lambda: False, raising=False)
+    ui._show([("first", "http://here")], True)
+    assert opened == ["http://here"], "not into a pipe"
+
+
+# --- what the page shows ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tab():
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("there is no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield launched.new_page(viewport={"width": 1900, "height": 900})
+        launched.close()
+
+
+HEADERS = """() => [...document.querySelectorAll('.ag-header-cell')]
+    .filter(cell => cell.getBoundingClientRect().right < innerWidth)
+    .sort((one, other) => one.getBoundingClientRect().left - other.getBoundingClientRect().left)
+    .map(cell => cell.getAttribute('col-id'))"""
+"""The columns that can be seen, from left to right."""
+
+
+def shows(tab, link, *texts):
+    """Opens a link and waits until all the texts can be seen."""
+    tab.goto("about:blank")
+    tab.goto(link)
+    for text in texts:
+        tab.get_by_text(text, exact=True).first.wait_for(state="visible", timeout=PATIENCE * 1000)
+
+
+def test_the_table_shows_at_once_what_was_tried_and_what_came_of_it_the_best_first(tab, page, client):
+    shows(tab, page.links()["permuted_pixels: table"], "objective")
+    tab.wait_for_selector("[col-id='metrics.`objective`'] >> nth=3")
+    settings = [f"params.`optimizer/{name}`" for name in ("lr", "rho", "lambda")]
+    results = [f"metrics.`{name}`" for name in ("objective", "summary/accuracy_test", "summary/decline_test")]
+    wanted = ["tags.`method`", *settings, *results]
+    deadline = time.monotonic() + PATIENCE
+    while (seen := [name for name in tab.evaluate(HEADERS) if name in wanted]) != wanted:
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.1)
+    shown = tab.eval_on_selector_all(
+        ".ag-row [col-id='metrics.`objective`']", "cells => cells.map(cell => parseFloat(cell.textContent))"
+    )
+    experiment = client.get_experiment_by_name("played").experiment_id
+    runs = find_runs(client, experiment, "tags.role = 'trial' and tags.scenario = 'permuted_pixels'")
+    told = sorted((run.data.metrics["objective"] for run in runs), reverse=True)
+    assert shown == pytest.approx(told[: len(shown)], abs=1e-6)
+    assert len(shown) == len(told) == 12
+
+
+def test_the_charts_are_parallel_coordinates_and_accuracy_by_task(tab, page):
+    shows(tab, page.links()["class_pairs: charts"], "Parallel Coordinates", "accuracy/test", "accuracy/validation")
+    tab.wait_for_selector(".js-plotly-plot .scatterlayer .trace >> nth=2", timeout=PATIENCE * 1000, state="attached")
+
+
+def test_the_comparison_has_all_its_runs_with_parallel_coordinates(tab, page):
+    shows(tab, page.links()["class_pairs: the best 10 compared"], "Comparing 10 Runs from 1 Experiment")
+    tab.get_by_text("optimizer/lr").first.wait_for(timeout=PATIENCE * 1000)
+
+
+def test_the_sweeps_page_leads_to_its_trials_and_a_trials_page_to_the_sweep(tab, page, client):
+    shows(tab, page.links()["the sweep's run"], "permuted_pixels: table")
+    with tab.context.expect_page() as opened:
+        tab.get_by_role("link", name="permuted_pixels: table").click()
+    opened.value.wait_for_selector("[col-id='metrics.`objective`'] >> nth=3", timeout=PATIENCE * 1000)
+    opened.value.close()
+    experiment = client.get_experiment_by_name("played").experiment_id
+    best = next(iter(best_of(client, "played").values()))
+    shows(tab, views.run_link(page.root, experiment, best.info.run_id), "The whole sweep", best.info.run_name)
+    shows(
+        tab, views.artifacts_link(page.root, experiment, best.info.run_id), "best", "configuration", "figures", "tables"
+    )

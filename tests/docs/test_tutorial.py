@@ -1,0 +1,170 @@
+"""The tutorial is true: its files are written where it says, its commands run in its order, and its links lead somewhere."""
+
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import pytorch_optimizer
+import tiny
+import torch
+from sweep_fixtures import REPOSITORY, clean_environment
+from test_readme import COMMANDS
+from twins import EQUAL_BUT_FOR_A_NORM_IN_FLOAT32, assert_twins, with_closure
+
+import search_spaces
+from study.sweep import search_plan
+
+DOCS = REPOSITORY / "study" / "docs"
+TUTORIAL = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+
+STUDY = "import sys; from study import cli, preview; preview.SECONDS = 0.2; sys.argv[0] = 'study'; cli.main()"
+"""The command line, which measures for a moment only."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: what the comment above it says, its language, and its text."""
+
+    comment: str
+    language: str
+    text: str
+
+    @property
+    def file(self) -> str | None:
+        """Where it is to be written."""
+        return self.comment.removeprefix("file: ") if self.comment.startswith("file: ") else None
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """Those that it shows."""
+        return [shlex.split(line) for line in self.text.splitlines()] if self.language == "bash" else []
+
+
+BLOCKS = [Block(*found) for found in re.findall(r"(?:<!-- ([^\n]*) -->\n)?```(\w+)\n(.*?)```", TUTORIAL, re.DOTALL)]
+FILES = {block.file: block.text for block in BLOCKS if block.file}
+
+
+def test_every_command_is_run_or_it_is_said_why_not():
+    for block in BLOCKS:
+        if block.comment and not block.file:
+            assert re.fullmatch(r"not run by the test: .{10,}|exit code \d", block.comment)
+    assert sum(len(block.commands) for block in BLOCKS if not block.comment) >= 8
+
+
+@pytest.mark.parametrize("command", [words for block in BLOCKS for words in block.commands if words[0] == "study"])
+def test_every_command_exists_with_its_options(command):
+    known = {option for parameter in COMMANDS[command[1]].params for option in parameter.opts}
+    assert {word for word in command[2:] if word.startswith("--")} <= known
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A copy of the package, as a clone is, for files to be added to."""
+    root = tmp_path_factory.mktemp("clone")
+    for folder in ("study", "search_spaces", "analysis", "tests"):
+        shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "pyproject.toml", root)
+    return root
+
+
+def run(words: list[str], root: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a command of the tutorial in the clone."""
+    program, *rest = words
+    command = [sys.executable, *(["-c", STUDY] if program == "study" else []), *rest]
+    assert program in ("study", "python")
+    environment = clean_environment(PYTHONPATH=str(root))
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.mark.sweep
+@pytest.mark.slow
+def test_the_tutorial_runs_from_its_first_line_to_its_last(clone):
+    said = {}
+    for block in BLOCKS:
+        if block.file:
+            path = clone / block.file
+            assert not path.exists(), "the tutorial overwrites a file of the study"
+            path.write_text(block.text, encoding="utf-8")
+        if block.comment.startswith("not run"):
+            continue
+        for words in block.commands:
+            done = run(words, clone)
+            expected = int(block.comment[-1]) if block.comment.startswith("exit code") else 0
+            assert done.returncode == expected, (words, done.stdout, done.stderr)
+            said[" ".join(words)] = done
+    assert re.search(
+        r"^class_pairs +sam .* s to [0-9.]+ s", said[next(w for w in said if "widths.py" in w)].stdout, re.M
+    )
+    assert said["study trial mine.yaml"].stdout.count("test accuracy") == 3
+    assert "no setting 'optimizer/rho'" in said["study trial mine.yaml --set optimizer/name=sgd"].stderr
+    assert re.search(r"^asam +lr=", said["study run ./scales.py"].stdout, re.M)
+    assert "confirmed on fresh seeds" in said["study confirm scales --seeds 6"].stdout
+    page = (clone / "study-results" / "scales" / "report" / "report.html").read_text(encoding="utf-8")
+    headings = {" ".join(re.sub("<[^>]+>", "", found).split()) for found in re.findall(r"<h2.*?</h2>", page, re.DOTALL)}
+    told = re.findall(r"^- \*\*(.+?)\*\*", TUTORIAL, re.M)
+    assert len(told) >= 6
+    assert [words for words in told if words.replace("'", "&#39;") not in headings] == []
+    assert "| `optimizer/eta` | `0.01` |" in said["python -m study.reference"].stdout
+
+
+def test_the_search_space_without_new_parts_can_be_planned(tmp_path):
+    path = tmp_path / "widths.py"
+    path.write_text(FILES["widths.py"], encoding="utf-8")
+    made = search_plan.make_plan(search_spaces.load(str(path)), name="widths")
+    assert [group.method for group in made.groups] == ["sgd", "sam", "sgd_l2_init"]
+    config = made.trial_config(made.groups[2], {"optimizer/lr": 0.1, "training/batch_size": 8})
+    assert config.interventions == {"l2_init": {"strength": 1e-3}}
+
+
+@pytest.fixture(scope="module")
+def asam(tmp_path_factory):
+    """The tutorial's method as a module."""
+    path = tmp_path_factory.mktemp("method") / "asam.py"
+    path.write_text(FILES["study/optimizers/asam.py"], encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("asam", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["asam"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["asam"]
+
+
+@pytest.mark.parametrize("rho", [0.05, 0.5])
+@pytest.mark.parametrize("more", [{}, {"momentum": 0.9, "weight_decay": 0.01}])
+@tiny.float64()
+def test_the_tutorials_method_equals_pytorch_optimizers_adaptive_sam(asam, rho, more):
+    """Which has eta = 0."""
+    chosen = {"lr": 0.1, **more}
+    plan = tiny.experiment("sam", {}, task_settings={"count": 2})
+    plan = replace(plan, rule=asam.build(asam.Settings(rho=rho, eta=0.0, **chosen), len(plan.seeds), "cpu"))
+
+    def make_step(net):
+        other = pytorch_optimizer.SAM(net.parameters(), torch.optim.SGD, rho=rho, adaptive=True, **chosen)
+        return with_closure(net, other, gradient_first=True)
+
+    assert_twins(plan, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
+
+
+@pytest.mark.parametrize("page", ["tutorial.md", "faq.md"])
+def test_every_link_of_the_documents_leads_somewhere(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\((?!https?://)([^)]+)\)", text):
+        path, _, anchor = link.partition("#")
+        target = (DOCS / path).resolve()
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.M)
+            assert anchor in {heading.lower().replace(",", "").replace(" ", "-") for heading in headings}
+
+
+def test_what_the_documents_name_exists():
+    for page in ("tutorial.md", "faq.md"):
+        text = (DOCS / page).read_text(encoding="utf-8")
+        for name in set(re.findall(r"`((?:study|tests|analysis)/[\w./]+)`", text)) - FILES.keys():
+            assert (REPOSITORY / name).exists(), name

@@ -1,0 +1,138 @@
+"""The rules at the edges of their equation: zero gradients, number of gradients, exact blends, settings by lane."""
+
+import dataclasses
+
+import pytest
+import tiny
+import torch
+
+from study.contracts import Evaluation
+from study.errors import StudyError
+from study.gradients import MinibatchGradient
+from study.lanes import add, norm
+
+
+class Counting:
+    """A gradient function that remembers where it was asked."""
+
+    def __init__(self, gradient_at):
+        self.gradient_at = gradient_at
+        self.asked = []
+        self.products = 0
+
+    def __call__(self, params) -> Evaluation:
+        self.asked.append({name: value.clone() for name, value in params.items()})
+        return self.gradient_at(params)
+
+    def displaced(self, params, seen, scale) -> Evaluation:
+        return self(add(params, seen.gradient.tensors(), scale))
+
+    def with_hessian_product(self, params):
+        self.products += 1
+        return self.gradient_at.with_hessian_product(params)
+
+
+def minibatch(lanes: int = 2, widths: tuple[int, ...] = (6,), outputs: int = 3):
+    """A counting gradient function on random data, and parameters."""
+    draw = torch.Generator().manual_seed(1)
+    model = tiny.mlp(tiny.FEATURES, outputs, list(widths))
+    inputs = torch.rand(lanes, 8, tiny.FEATURES, generator=draw)
+    labels = torch.randint(0, outputs, (lanes, 8), generator=draw)
+    return Counting(MinibatchGradient(model, inputs, labels)), model.initial(tuple(range(lanes)))
+
+
+def flat_spot():
+    """Three lanes of a linear classifier; the first and the last see no input and balanced labels, so stand still."""
+    model = tiny.mlp(tiny.FEATURES, 2, [])
+    params = {name: torch.zeros_like(value) for name, value in model.initial((0, 1, 2)).items()}
+    inputs = torch.zeros(3, 4, tiny.FEATURES)
+    inputs[1] = torch.rand(4, tiny.FEATURES, generator=torch.Generator().manual_seed(0))
+    return Counting(MinibatchGradient(model, inputs, torch.tensor([[0, 1, 0, 1]] * 3))), params
+
+
+@pytest.mark.parametrize("name", tiny.OPTIMIZERS)
+def test_a_zero_gradient_makes_no_step_uphill_and_never_a_nan(name):
+    gradient_at, params = flat_spot()
+    optimizer = tiny.rule(name, 3, **tiny.OPTIMIZERS[name])
+    moved, memory = params, optimizer.initial_memory(params)
+    for _ in range(3):
+        moved, memory, seen = tiny.step(optimizer, moved, memory, gradient_at)
+    assert all(not seen.gradient.tensors()[key][lane].any() for key in params for lane in (0, 2))
+    for tensors in (moved, memory):
+        for value in tensors.values():
+            assert value.isfinite().all()
+            assert not value[[0, 2]].any()
+    assert moved["0/weight"][1].any(), "the lane between them has a gradient and moves"
+    for asked in gradient_at.asked:
+        assert not any(asked[key][lane].any() for key in asked for lane in (0, 2)), "asked uphill of a flat spot"
+
+
+@pytest.mark.parametrize("name", tiny.OPTIMIZERS)
+def test_sgd_asks_for_one_gradient_and_the_others_for_two(name):
+    gradient_at, params = minibatch()
+    optimizer = tiny.rule(name, 2, **tiny.OPTIMIZERS[name])
+    tiny.step(optimizer, params, optimizer.initial_memory(params), gradient_at)
+    if name == "gnp exact":
+        assert (len(gradient_at.asked), gradient_at.products) == (0, 1)
+        assert optimizer.evaluations_per_step == 2
+    else:
+        assert (len(gradient_at.asked), gradient_at.products) == (1 if name.startswith("sgd") else 2, 0)
+        assert optimizer.evaluations_per_step == len(gradient_at.asked)
+
+
+@pytest.mark.parametrize("name", ["sam", "gnp"])
+def test_the_second_gradient_is_asked_r_uphill_along_the_first(name):
+    r = 0.3
+    gradient_at, params = minibatch()
+    optimizer = tiny.rule(name, 2, **({"rho": r} if name == "sam" else {"lambda": 0.1, "r": r}))
+    _, _, seen = tiny.step(optimizer, params, {}, gradient_at)
+    here, uphill = gradient_at.asked
+    assert all(torch.equal(here[key], params[key]) for key in params)
+    way = {key: uphill[key] - params[key] for key in params}
+    torch.testing.assert_close(norm(way), torch.full((2,), r), rtol=1e-5, atol=0)
+    along = sum((way[key] * seen.gradient.tensors()[key]).flatten(1).sum(1) for key in params)
+    torch.testing.assert_close(along, r * seen.gradient.norm(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", tiny.OPTIMIZERS)
+def test_a_rule_whose_lanes_differ_in_their_settings_equals_one_rule_for_each(name):
+    gradient_at, params = minibatch()
+    given = {key: value for key, value in tiny.OPTIMIZERS[name].items() if value}
+    slow, fast = (
+        tiny.rule(
+            name, 2, **(tiny.OPTIMIZERS[name] | {key: value * scale for key, value in given.items()} | {"lr": lr})
+        )
+        for scale, lr in ((0.5, 0.01), (1.0, 0.2))
+    )
+    mixed = {}
+    for field in dataclasses.fields(slow):
+        one, other = getattr(slow, field.name), getattr(fast, field.name)
+        mixed[field.name] = torch.stack([one[0], other[1]]) if isinstance(one, torch.Tensor) else one
+    ours, theirs = [], []
+    for rules, found in (((dataclasses.replace(slow, **mixed),), ours), ((slow, fast), theirs)):
+        for optimizer in rules:
+            moved, memory = params, optimizer.initial_memory(params)
+            for _ in range(3):
+                moved, memory, _ = tiny.step(optimizer, moved, memory, gradient_at)
+            found.append(moved)
+    for key in params:
+        assert torch.equal(ours[0][key][0], theirs[0][key][0]), key
+        assert torch.equal(ours[0][key][1], theirs[1][key][1]), key
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("sgd", {"lr": 0.0}),
+        ("sgd", {"lr": -0.1}),
+        ("sgd", {"momentum": 1.0}),
+        ("sgd", {"weight_decay": -1e-9}),
+        ("sgd", {"lr": float("inf")}),
+        ("sam", {"rho": 0.0}),
+        ("gnp", {"lambda": 0.0}),
+        ("gnp", {"r": -0.1}),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_by_its_name(name, given):
+    with pytest.raises(StudyError, match=f"^{next(iter(given))}=.* is not possible: .*[.]$"):
+        tiny.rule(name, 1, **given)

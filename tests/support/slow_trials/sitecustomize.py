@@ -1,0 +1,55 @@
+"""Imported by each Python process of a fault test, so that faults meet trials that are under way and checkpoints to damage,
+however fast the machine: a task takes half a second at least, and leaves a checkpoint."""
+
+import importlib.machinery
+import sys
+import time
+
+TASK_SECONDS = 0.5
+
+
+def a_checkpoint_after_each_task(trainable):
+    """Takes the pause between the checkpoints of a trial away."""
+    if not trainable.CHECKPOINT_SECONDS > 0:
+        raise AssertionError("CHECKPOINT_SECONDS is not what it was")
+    trainable.CHECKPOINT_SECONDS = 0.0
+
+
+def slowly(trainer):
+    """Waits before each task."""
+    train = trainer.train
+
+    def train_slowly(*args):
+        results = train(*args)
+        while True:
+            time.sleep(TASK_SECONDS)
+            try:
+                yield next(results)
+            except StopIteration:
+                return
+
+    trainer.train = train_slowly
+
+
+CHANGES = {"study.cluster.worker": a_checkpoint_after_each_task, "study.training.trainer": slowly}
+
+
+class Changed(importlib.machinery.PathFinder):
+    """Finds the modules of the study that these tests change a little."""
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        change = CHANGES.get(name)
+        if change is None or (spec := super().find_spec(name, path, target)) is None:
+            return None
+        load = spec.loader.exec_module
+
+        def exec_module(module):
+            load(module)
+            change(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+sys.meta_path.insert(0, Changed)

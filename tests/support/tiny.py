@@ -1,0 +1,204 @@
+"""Experiments small enough to train in milliseconds: synthetic pictures of 3 x 3 pixels and narrow networks."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from study import data, parts
+from study import experiment as experiment_of
+from study.config import Diagnostics, TrialConfig
+from study.contracts import Dataset, Experiment, Model
+from study.lanes import Tensors
+from study.training import checkpoint
+from study.training.minibatches import Feed
+from study.training.trainer import State, TaskResult, train
+
+FEATURES = 9
+
+OPTIMIZERS = {
+    "sgd": {},
+    "sgd with momentum and weight decay": {"momentum": 0.9, "weight_decay": 0.01},
+    "sam": {"rho": 0.1},
+    "sam with momentum and weight decay": {"rho": 0.1, "momentum": 0.9, "weight_decay": 0.01},
+    "gnp": {"lambda": 0.1, "r": 0.05},
+    "gnp with momentum": {"lambda": 0.1, "r": 0.05, "momentum": 0.9},
+    "gnp exact": {"lambda": 0.1, "r": 0.0},
+}
+"""Settings of each optimizer to be tried; the first word is its name."""
+
+
+def dataset(classes: int = 4, train_per_class: int = 12, test_per_class: int = 6, seed: int = 0) -> Dataset:
+    """Noisy copies of one random picture a class, classes taking turns."""
+    draw = torch.Generator().manual_seed(seed)
+    prototypes = torch.randint(0, 180, (classes, FEATURES), generator=draw)
+
+    def pictures(per_class: int) -> tuple[Tensor, Tensor]:
+        labels = torch.arange(classes).repeat(per_class)
+        noise = torch.randint(0, 76, (len(labels), FEATURES), generator=draw)
+        return (prototypes[labels] + noise).to(torch.uint8), labels
+
+    return data.dataset("tiny", *pictures(train_per_class), *pictures(test_per_class))
+
+
+def part(kind: str, name: str, given: dict | None = None):
+    """The module of a part and its settings."""
+    return parts.find(kind, name), parts.settings(kind, name, given or {}, "")
+
+
+def rule(name: str, lanes: int, device: str = "cpu", **given):
+    """An optimizer by the first word of its name."""
+    module, settings = part("optimizers", name.split(maxsplit=1)[0], given)
+    return module.build(settings, lanes, device)
+
+
+def mlp(features: int, outputs: int, widths: list[int]) -> Model:
+    """A fully connected network."""
+    module, settings = part("models", "mlp", {"widths": widths})
+    return module.build(settings, features, outputs)
+
+
+def experiment(
+    optimizer: str = "sgd",
+    optimizer_settings: dict | None = None,
+    *,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    tasks: str = "permuted_pixels",
+    task_settings: dict | None = None,
+    widths: tuple[int, ...] = (7, 5),
+    interventions: dict[str, dict] | None = None,
+    images: Dataset | None = None,
+    batch_size: int = 5,
+    passes: int = 1,
+    diagnostics: Diagnostics | None = None,
+) -> Experiment:
+    """The parts of a tiny trial put together; by default 3 tasks with a quarter of the images held out."""
+    images = images or dataset()
+    if optimizer_settings is None:
+        optimizer_settings = OPTIMIZERS[optimizer]
+    module, settings = part("tasks", tasks, {"count": 3, "validation_fraction": 0.25} | (task_settings or {}))
+    sequence = module.build(settings, images, seeds)
+    acting = []
+    for name, given in (interventions or {}).items():
+        module, settings = part("interventions", name, given)
+        acting.append(module.build(settings, seeds, "cpu"))
+    return Experiment(
+        dataset=images,
+        tasks=sequence,
+        model=mlp(images.train_images.shape[1], sequence.output_count, list(widths)),
+        rule=rule(optimizer, len(seeds), **{"lr": 0.1, **optimizer_settings}),
+        interventions=tuple(acting),
+        seeds=seeds,
+        batch_size=batch_size,
+        passes=passes,
+        diagnostics=diagnostics or Diagnostics(),
+        device="cpu",
+    )
+
+
+def minibatches(plan: Experiment, index: int, *, size: int | None = None, passes: int | None = None):
+    """Inputs and labels of each step of a task, the pixels moved."""
+    feed = Feed(plan.dataset, plan.tasks.task(index), plan.device)
+    choices = feed.choices(plan.seeds, index, size or plan.batch_size, passes or plan.passes)
+    return [feed.minibatch(chosen) for chosen in choices]
+
+
+def load_checkpoint(path: Path, identity: str) -> State:
+    """The state in a checkpoint's file."""
+    return checkpoint.load(path.read_bytes(), identity, "cpu", str(path))
+
+
+def built(config: TrialConfig) -> Experiment:
+    """The parts of a trial on a data set that is always there."""
+    return experiment_of.build(config, experiment_of.load_dataset(config, Path("nowhere")))
+
+
+@contextlib.contextmanager
+def float64() -> Iterator[None]:
+    """New floating-point tensors are float64 inside, so that a wrong equation stands out from rounding."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@dataclass(frozen=True)
+class PlainModel:
+    """A model that does not know its own gradient, and cannot take pixels in another order."""
+
+    model: Model
+
+    @property
+    def hidden_layers(self):
+        return self.model.hidden_layers
+
+    def initial(self, seeds: tuple[int, ...]) -> Tensors:
+        return self.model.initial(seeds)
+
+    def forward(self, params: Tensors, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return self.model.forward(params, inputs)
+
+
+@dataclass(frozen=True)
+class PlainFloat64Model(PlainModel):
+    """The same with inputs cast to float64; its parameters are, when they are made within `float64()`."""
+
+    def forward(self, params: Tensors, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return self.model.forward(params, inputs.to(torch.float64))
+
+
+@dataclass(frozen=True)
+class Float64Model(PlainFloat64Model):
+    """The same, and it knows all that the model knows."""
+
+    def gradient_function(self, inputs: Tensor, labels: Tensor):
+        return self.model.gradient_function(inputs.to(torch.float64), labels)
+
+    def take_features(self, params: Tensors, features: Tensor) -> Tensors:
+        return self.model.take_features(params, features)
+
+    def put_features(self, params: Tensors, features: Tensor, taken: Tensors) -> Tensors:
+        return self.model.put_features(params, features, taken)
+
+
+def plainly(plan: Experiment) -> Experiment:
+    """The same experiment by autograd and with the pixels moved."""
+    return replace(plan, model=PlainModel(plan.model))
+
+
+def in_float64(plan: Experiment, *, plain: bool = False) -> Experiment:
+    """The same experiment with a network that computes in float64."""
+    return replace(plan, model=(PlainFloat64Model if plain else Float64Model)(plan.model))
+
+
+def step(rule, params: Tensors, memory: Tensors, gradient_at):
+    """A step of a rule that leaves what it is given as it is."""
+    params, memory = ({name: value.clone() for name, value in tensors.items()} for tensors in (params, memory))
+    return rule.step(params, memory, gradient_at)
+
+
+def results(plan: Experiment, start=None) -> list[TaskResult]:
+    """All results of an experiment."""
+    return list(train(plan, start))
+
+
+def state_tensors(state) -> Tensors:
+    """Every tensor of a state by a name of its own; axis 0 is the lane, but in those of `BY_TASK`."""
+    found = {f"params {name}": value for name, value in state.params.items()}
+    found |= {f"memory {name}": value for name, value in state.memory.items()}
+    for i, tensors in enumerate(state.intervention_states):
+        found |= {f"intervention {i} {name}": value for name, value in tensors.items()}
+    return found | {"diverged": state.diverged, "test": state.test, "validation": state.validation}
+
+
+BY_TASK = ("test", "validation")
+"""The tensors of a state with axes [task, lane]."""
+
+
+MEASURES = ("test_accuracy", "validation_accuracy", "online_accuracy", "online_loss")
+"""The fields of a result that hold one number a lane."""

@@ -1,0 +1,109 @@
+"""The same training as a plain loop over seeds with torch.nn and torch.optim: what the stack of lanes is held to."""
+
+import tiny
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from study.contracts import Experiment, Task
+from study.lanes import generator
+
+EQUAL_BUT_FOR_ROUNDING = {"rtol": 1e-9, "atol": 1e-11}
+"""In float64."""
+
+EQUAL_BUT_FOR_A_NORM_IN_FLOAT32 = {"rtol": 1e-5, "atol": 1e-6}
+"""In float64 too, but pytorch_optimizer rounds the gradient's norm to float32, and adds 1e-12 to it."""
+
+
+def network(params: dict[str, Tensor], lane: int) -> nn.Sequential:
+    """The same network as torch.nn modules, with the weights of one lane."""
+    layers: list[nn.Module] = []
+    for i in range(len(params) // 2):
+        weight, bias = params[f"{i}/weight"][lane], params[f"{i}/bias"][lane]
+        linear = nn.Linear(*weight.T.shape)
+        with torch.no_grad():
+            linear.weight.copy_(weight)
+            linear.bias.copy_(bias)
+        layers += [linear, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def weights(net: nn.Sequential) -> dict[str, Tensor]:
+    """The weights of a network under the names of the stack."""
+    linears = [layer for layer in net if isinstance(layer, nn.Linear)]
+    return {f"{i}/weight": layer.weight.detach() for i, layer in enumerate(linears)} | {
+        f"{i}/bias": layer.bias.detach() for i, layer in enumerate(linears)
+    }
+
+
+def pictures(images: Tensor, chosen: Tensor, task: Task, lane: int) -> Tensor:
+    """The chosen images as the network of a lane is to see them, the plain way."""
+    x = images[chosen].float() * (1 / 255)
+    return (x if task.pixel_order is None else x[:, task.pixel_order[lane]]).to(torch.get_default_dtype())
+
+
+def plain_run(plan: Experiment, make_step) -> list[dict]:
+    """Trains seed after seed, image by image of the same order, with `make_step(net) -> step(x, y) -> logits`."""
+    runs = []
+    start = plan.model.initial(plan.seeds)
+    for lane, seed in enumerate(plan.seeds):
+        net = network(start, lane)
+        step = make_step(net)
+        run = {"test_accuracy": [], "validation_accuracy": [], "online_accuracy": [], "online_loss": []}
+        for index in range(plan.tasks.count):
+            task = plan.tasks.task(index)
+            chosen, draw = task.train[lane], generator(seed, "order", index)
+            hits, losses = 0, 0.0
+            for _ in range(plan.passes):
+                order = chosen[torch.randperm(len(chosen), generator=draw)]
+                for first in range(0, len(order), plan.batch_size):
+                    batch = order[first : first + plan.batch_size]
+                    y = task.outputs[plan.dataset.train_labels[batch]]
+                    logits = step(pictures(plan.dataset.train_images, batch, task, lane), y)
+                    hits += int((logits.argmax(1) == y).sum())
+                    losses += float(cross_entropy(logits, y, reduction="sum"))
+            run["online_accuracy"].append(hits / (len(chosen) * plan.passes))
+            run["online_loss"].append(losses / (len(chosen) * plan.passes))
+            for measure, images, labels, kept in (
+                ("test_accuracy", plan.dataset.test_images, plan.dataset.test_labels, task.test),
+                ("validation_accuracy", plan.dataset.train_images, plan.dataset.train_labels, task.validation[lane]),
+            ):
+                with torch.no_grad():
+                    guess = net(pictures(images, kept, task, lane)).argmax(1)
+                run[measure].append(float((guess == task.outputs[labels[kept]]).double().mean()))
+        runs.append(run | {"weights": weights(net)})
+    return runs
+
+
+def assert_twins(plan: Experiment, make_step, tolerance: dict[str, float] = EQUAL_BUT_FOR_ROUNDING) -> None:
+    """The experiment equals the plain loop, in every measure of every task and in the last weights."""
+    runs = plain_run(tiny.in_float64(plan), make_step)
+    for plain in (True, False):
+        stack = tiny.results(tiny.in_float64(plan, plain=plain))
+        for lane, run in enumerate(runs):
+            for name, value in run["weights"].items():
+                torch.testing.assert_close(stack[-1].state.params[name][lane], value, **tolerance)
+            for measure in tiny.MEASURES:
+                ours = torch.stack([getattr(result, measure)[lane] for result in stack])
+                torch.testing.assert_close(ours, torch.tensor(run[measure]), **tolerance)
+
+
+def with_closure(net: nn.Module, optimizer, *, gradient_first: bool, extra_loss=lambda: 0.0):
+    """A step of an optimizer that asks for the gradient itself."""
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits = net(x)
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = cross_entropy(net(x), y) + extra_loss()
+            loss.backward()
+            return loss
+
+        if gradient_first:
+            closure()
+        optimizer.step(closure)
+        return logits
+
+    return step

@@ -1,0 +1,216 @@
+"""Task sequences: which images, in which order, and that a task is a function of the seed and its index alone."""
+
+from itertools import combinations
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from torch import Tensor
+
+from study import parts
+from study.contracts import Dataset, Task, TaskSequence
+from study.errors import StudyError
+
+SEQUENCES = parts.names("tasks")
+SEEDS = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=4, unique=True)
+DIGITS = tiny.dataset(classes=10, train_per_class=8, test_per_class=3)
+
+
+def sequence(name: str, seeds=(0, 1, 2), images: Dataset = DIGITS, **given) -> TaskSequence:
+    module, chosen = tiny.part("tasks", name, given)
+    return module.build(chosen, images, tuple(seeds))
+
+
+def all_tasks(tasks: TaskSequence, count: int | None = None) -> list[Task]:
+    return [tasks.task(index) for index in range(count or tasks.count)]
+
+
+def same(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other if one is None or other is None else torch.equal(one, other)
+
+
+# --- class pairs -----------------------------------------------------------------------------------------------------
+
+
+def test_class_pairs_come_in_the_papers_order_and_are_45():
+    tasks = all_tasks(sequence("class_pairs"))
+    expected = [f"{a}-{b}" for a in range(10) for b in range(a + 1, 10)]
+    assert len(expected) == 45
+    assert [task.name for task in tasks] == expected
+    assert expected[:3] + expected[8:10] + expected[-1:] == ["0-1", "0-2", "0-3", "0-9", "1-2", "8-9"]
+
+
+def test_a_pair_has_its_images_all_of_them_and_no_others():
+    for pair, task in zip(combinations(range(10), 2), all_tasks(sequence("class_pairs")), strict=True):
+        for lane in task.train:
+            assert sorted(DIGITS.train_labels[lane].tolist()) == [pair[0]] * 8 + [pair[1]] * 8
+            assert len(lane.unique()) == 16
+        assert sorted(DIGITS.test_labels[task.test].tolist()) == [pair[0]] * 3 + [pair[1]] * 3
+        assert len(task.test.unique()) == 6
+
+
+def test_the_smaller_class_of_a_pair_is_output_0_and_the_classes_outside_it_have_none():
+    tasks = sequence("class_pairs")
+    assert tasks.output_count == 2
+    for (a, b), task in zip(combinations(range(10), 2), all_tasks(tasks), strict=True):
+        assert task.outputs.tolist() == [{a: 0, b: 1}.get(label, -1) for label in range(10)]
+        assert task.pixel_order is None
+
+
+def test_a_count_takes_the_first_pairs():
+    tasks = sequence("class_pairs", count=3)
+    assert [task.name for task in all_tasks(tasks)] == ["0-1", "0-2", "0-3"]
+
+
+# --- permuted pixels -------------------------------------------------------------------------------------------------
+
+
+def test_permuted_pixels_are_100_tasks_of_all_classes_and_any_number_on_demand():
+    assert sequence("permuted_pixels").count == 100
+    assert sequence("permuted_pixels", count=250).count == 250
+    task = sequence("permuted_pixels").task(7)
+    assert task.outputs.tolist() == list(range(10))
+    assert task.test.tolist() == list(range(30))
+    assert task.train.tolist() == [list(range(80))] * 3
+
+
+@given(SEEDS, st.integers(0, 99))
+def test_pixel_orders_are_permutations(seeds, index):
+    order = sequence("permuted_pixels", seeds).task(index).pixel_order
+    assert order.shape == (len(seeds), tiny.FEATURES)
+    assert order.sort(dim=1).values.tolist() == [list(range(tiny.FEATURES))] * len(seeds)
+
+
+def test_pixel_orders_differ_between_tasks_and_between_seeds():
+    wide = torch.randint(0, 256, (4, 100), dtype=torch.uint8)
+    labels = torch.tensor([0, 1, 0, 1])
+    images = Dataset("wide", wide, labels, wide, labels, 2, "0" * 16)
+    orders = {
+        tuple(lane.tolist())
+        for task in all_tasks(sequence("permuted_pixels", images=images, count=20))
+        for lane in task.pixel_order
+    }
+    assert len(orders) == 20 * 3
+    assert tuple(range(100)) not in orders, "the first task is permuted like all others"
+
+
+# --- every sequence --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_held_out_images_train_no_task_of_the_whole_sequence(name):
+    tasks = sequence(name, validation_fraction=0.25)
+    assert tasks.has_validation
+    for lane in range(3):
+        built = all_tasks(tasks, min(tasks.count, 50))
+        held_out = set(torch.cat([task.validation[lane] for task in built]).tolist())
+        trained = set(torch.cat([task.train[lane] for task in built]).tolist())
+        assert not held_out & trained
+        assert held_out | trained == set(range(80)), "every image does one or the other"
+        counts = torch.bincount(DIGITS.train_labels[torch.tensor(sorted(held_out))], minlength=10)
+        assert counts.tolist() == [2] * 10, "a quarter of each class"
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+@settings(max_examples=15)
+@given(seeds=SEEDS, fraction=st.floats(0.07, 0.9), count=st.integers(1, 4))
+def test_a_lane_of_a_task_depends_on_its_seed_and_not_on_the_others(name, seeds, fraction, count):
+    given = {"validation_fraction": fraction, "images_per_task": 1, "count": count}
+    together = sequence(name, seeds, **given)
+    for lane, seed in enumerate(seeds):
+        alone = sequence(name, (seed,), **given)
+        for one, many in zip(all_tasks(alone), all_tasks(together), strict=True):
+            assert same(one.train[0], many.train[lane])
+            assert same(one.validation[0], many.validation[lane])
+            assert many.pixel_order is None or same(one.pixel_order[0], many.pixel_order[lane])
+            assert same(one.test, many.test)
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_a_task_built_alone_equals_the_task_built_in_order(name):
+    given = {"validation_fraction": 0.25, "images_per_task": 5, "count": 12}
+    in_order = all_tasks(sequence(name, **given))
+    for index in (11, 0, 4):
+        alone = sequence(name, **given).task(index)
+        for field in ("train", "validation", "test", "outputs", "pixel_order"):
+            assert same(getattr(alone, field), getattr(in_order[index], field)), field
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_images_per_task_draws_so_many_training_images_anew_for_each_task(name):
+    given = {"validation_fraction": 0.25, "count": 6}
+    whole, drawn = all_tasks(sequence(name, **given)), all_tasks(sequence(name, images_per_task=7, **given))
+    subsets = set()
+    for task, full in zip(drawn, whole, strict=True):
+        assert task.train.shape == (3, 7)
+        for lane in range(3):
+            chosen = set(task.train[lane].tolist())
+            assert len(chosen) == 7
+            assert chosen <= set(full.train[lane].tolist())
+            subsets.add(tuple(sorted(chosen)))
+        assert same(task.validation, full.validation), "what validates is not drawn again"
+        assert same(task.test, full.test)
+    assert len(subsets) == 6 * 3
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_without_a_validation_fraction_nothing_is_held_out(name):
+    tasks = sequence(name)
+    assert not tasks.has_validation
+    assert tasks.task(0).validation.shape == (3, 0)
+
+
+def test_the_held_out_images_of_two_seeds_differ():
+    validation = sequence("permuted_pixels", validation_fraction=0.5).task(0).validation
+    assert len({tuple(lane.tolist()) for lane in validation}) == 3
+
+
+def test_both_sequences_hold_out_the_same_images_of_a_seed():
+    permuted = sequence("permuted_pixels", validation_fraction=0.25).task(0).validation
+    pairs = all_tasks(sequence("class_pairs", validation_fraction=0.25))
+    for lane in range(3):
+        together = torch.cat([task.validation[lane] for task in pairs]).unique()
+        assert same(together, permuted[lane])
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("class_pairs", {"count": 46}, ["tasks/count=46", "45 pairs"]),
+        ("class_pairs", {"images_per_task": 17}, ["tasks/images_per_task=17", "pair 0-1", "16"]),
+        ("permuted_pixels", {"images_per_task": 81}, ["tasks/images_per_task=81", "80"]),
+        ("permuted_pixels", {"images_per_task": 61, "validation_fraction": 0.25}, ["images_per_task=61", "60"]),
+        ("class_pairs", {"validation_fraction": 0.01}, ["tasks/validation_fraction=0.01", "holds out no image"]),
+        ("permuted_pixels", {"validation_fraction": 0.01}, ["tasks/validation_fraction=0.01", "holds out no image"]),
+        ("class_pairs", {"validation_fraction": 0.99}, ["tasks/validation_fraction=0.99", "no image to train on"]),
+        ("permuted_pixels", {"validation_fraction": 0.99}, ["validation_fraction=0.99", "no image to train on"]),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_before_the_first_task_in_one_sentence(name, given, words):
+    with pytest.raises(StudyError) as refusal:
+        sequence(name, **given)
+    message = str(refusal.value)
+    assert all(word in message for word in words), message
+    assert message.endswith(".")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize(
+    "given", [{"count": 0}, {"images_per_task": 0}, {"validation_fraction": 1.0}, {"validation_fraction": -0.1}]
+)
+def test_settings_out_of_range_are_refused_by_their_name(name, given):
+    with pytest.raises(StudyError, match=next(iter(given))):
+        sequence(name, **given)
+
+
+def test_the_random_draws_are_the_same_in_every_version_of_the_study():
+    """Results are comparable seed by seed only as long as these numbers, and torch.randperm under them, stay."""
+    images = parts.find("data", "mnist5k").build(parts.settings("data", "mnist5k", {}, ""), Path())
+    task = sequence("permuted_pixels", (0, 7), images, images_per_task=5, validation_fraction=0.1).task(3)
+    assert task.pixel_order[:, :4].tolist() == [[244, 306, 268, 111], [229, 214, 606, 250]]
+    assert task.train.tolist() == [[2232, 274, 2241, 856, 3233], [245, 2929, 2925, 3671, 1981]]
+    assert task.validation[:, :4].tolist() == [[8, 17, 46, 50], [2, 9, 10, 17]]

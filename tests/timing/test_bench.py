@@ -1,0 +1,170 @@
+"""`study bench` compares ways of training that compute the same, and counts what they compute."""
+
+import json
+import re
+import subprocess
+import sys
+from itertools import islice
+
+import pytest
+import tiny
+import torch
+from sweep_fixtures import study
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from twins import network, weights
+
+from search_spaces.paper_grid import SPACE
+from study.cli.bench import advice
+from study.config import Diagnostics
+from study.timing import bench, diagnostics_cost, plain_torch
+from study.timing.bench import GRADIENTS, METHODS, Setting, Speed
+from study.timing.side_by_side import Division
+
+SHORT = ("bench", "--seconds", 0.001, "--batch-size", 16, "--widths", "8", "--lanes", 2)
+GIB = 2**30
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_usual_way_and_the_lanes_compute_the_same(method):
+    given = {"sgd": {}, "sam": {"rho": 0.05}, "gnp": {"lambda": 0.1, "r": 0.05}}[method]
+    plan = tiny.experiment(method, {"lr": 0.1, **given}, task_settings={"count": 1}, passes=2)
+    (result,) = tiny.results(plan)
+    for lane in range(3):
+        net = network(plan.model.initial(plan.seeds), lane)
+        minibatches = [(inputs[lane], labels[lane]) for inputs, labels in tiny.minibatches(plan, 0)]
+        hits = plain_torch.trained(net, METHODS[method], 0.1, minibatches, "cpu")
+        assert int(hits) == round(float(result.online_accuracy[lane]) * 36 * 2)
+        for name, value in weights(net).items():
+            torch.testing.assert_close(result.state.params[name][lane], value, rtol=1e-4, atol=1e-6)
+
+
+def test_both_usual_feeds_show_all_pictures_once_a_pass_permuted_and_scaled():
+    images = tiny.dataset(train_per_class=8)
+    order = torch.randperm(tiny.FEATURES, generator=torch.Generator().manual_seed(1))
+    feeds = (
+        plain_torch.loader(images, 5, order),
+        plain_torch.in_memory(images, 5, order, torch.Generator().manual_seed(2)),
+    )
+    expected = sorted((images.train_images[:, order] / 255).tolist())
+    for feed in feeds:
+        for _ in range(2):
+            pictures, labels = (torch.cat(list(part)) for part in zip(*islice(feed, 7), strict=True))
+            assert len(pictures) == len(images.train_images)
+            torch.testing.assert_close(torch.tensor(sorted(pictures.tolist())), torch.tensor(expected))
+            assert labels.bincount().tolist() == [8] * 4
+
+
+@pytest.mark.parametrize("sizes", [(784, 100, 100, 10), (9, 4), (20, 7, 3)])
+def test_the_operations_of_an_image_are_those_that_torch_counts(sizes):
+    net = plain_torch.network(sizes[0], sizes[1:-1], sizes[-1])
+    with FlopCounterMode(display=False) as counter:
+        nn.functional.cross_entropy(net(torch.rand(1, sizes[0])), torch.tensor([0])).backward()
+    assert bench.per_image(sizes, 1) == counter.get_total_flops()
+    assert bench.per_image(sizes, 2) == 2 * counter.get_total_flops()
+
+
+def test_the_rate_of_products_is_operations_by_time(monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: float(next(clock)))
+    assert bench.product_rate("cpu", 0.5) == 2 * 1024**3
+
+
+def test_the_json_has_every_way_and_its_ratios_follow_from_its_rates(tmp_path):
+    done = study(*SHORT, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    rates = {(row["way"], row["lanes"], row["method"]): row for row in found["speeds"]}
+    ways = [("DataLoader", 1), ("in memory", 1), ("lanes", 2)]
+    assert set(rates) == {(*way, method) for way in ways for method in METHODS}
+    for (_, _, method), row in rates.items():
+        assert row["setting"] == {"widths": [8], "batch_size": 16}
+        assert row["images_per_second"] > 0
+        assert row["ratio"] == row["images_per_second"] / rates["DataLoader", 1, method]["images_per_second"]
+        work = bench.per_image((784, 8, 10), GRADIENTS[method])
+        share = row["images_per_second"] * work / found["machine"]["product_rate"]
+        assert row["share"] == pytest.approx(share, rel=1e-9)
+    assert found["diagnostics"] == [], "the paper's network was not timed"
+    for division in found["side_by_side"]:
+        assert division["total"] == sum(division["images_per_second"])
+        assert len(division["images_per_second"]) == division["trials"]
+    assert found["peak_bytes"] > 10**8
+    assert not list(tmp_path.iterdir()), "it leaves nothing behind"
+
+
+def test_the_tables_name_every_way_and_say_what_to_set(tmp_path):
+    done = study(*SHORT, "--lanes", 3, "--widths", "100,100", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for words in ("784-8-10, batch 16", "one seed, DataLoader", "one seed, tensors in memory", "2 lanes", "3 lanes"):
+        assert words in done.stdout
+    assert "GFLOP/s" in done.stdout
+    assert "Diagnostics: a look into 3 lanes" in done.stdout
+    for row in (*diagnostics_cost.PAPER, "both sequences"):
+        images = " +1,000" if row == "permuted_pixels" else ""
+        shares = re.search(rf"^{row}{images} .*?((?: +[\d.]+%){{3}})$", done.stdout, re.MULTILINE)
+        assert shares, row
+        assert all(float(share.rstrip("%")) > 0 for share in shares[1].split())
+    assert "--cpus-per-trial" in done.stdout
+    assert "MiB" in done.stdout
+
+
+def test_the_looks_of_a_sequence_are_those_that_its_settings_ask_for(monkeypatch):
+    monkeypatch.setattr(
+        diagnostics_cost,
+        "_look",
+        lambda *given: ({"units": 1.0, "curvature": 100.0, "forgetting": 20_000.0}[asked(given[-1])], 1000),
+    )
+    found = diagnostics_cost.overhead(None, "class_pairs", 10, "cpu", {"sgd": 60_000.0, "sam": 30_000.0})
+    forgetting = sum(task + 1 for task in (0, 10, 20, 30, 40, 44))
+    assert found.seconds == 45 * 1 + 10 * 100 + forgetting * 10_000
+    assert found.training == {"sgd": 45 * 12_000 * 10 / 60_000, "sam": 45 * 12_000 * 10 / 30_000}
+
+
+def asked(settings):
+    """The one group of diagnostics that settings ask for."""
+    (name,) = (name for name in ("units", "curvature", "forgetting") if getattr(settings, f"{name}_every"))
+    return name
+
+
+def test_what_the_overhead_is_measured_against_is_the_papers_grid():
+    for name, sequence in diagnostics_cost.PAPER.items():
+        settings = SPACE.scenarios[name]
+        assert sequence.tasks == settings["tasks/count"]
+        told = {
+            key.removeprefix("diagnostics/"): value for key, value in settings.items() if key.startswith("diagnostics/")
+        }
+        assert sequence.diagnostics == Diagnostics(**told)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--widths", "100,x"), ("--widths", "0"), ("--data", "mnits"), ("--device", "tpu"), ("--batch-size", "0")],
+)
+def test_what_cannot_be_timed_is_refused(words, refused):
+    assert words[0].lstrip("-") in refused("bench", *words)
+
+
+def speeds(rates: dict[int, float]) -> list[Speed]:
+    return [Speed(Setting((100, 100), 16), "lanes", lanes, "sgd", rate, 1.0, 0.1) for lanes, rate in rates.items()]
+
+
+def test_the_advice_takes_the_fewest_seeds_and_threads_that_are_nearly_the_best():
+    divisions = [Division(1, 1, (100.0,)), Division(1, 2, (180.0,)), Division(2, 1, (95.0, 93.0))]
+    seeds, trials = advice(speeds({1: 50.0, 10: 95.0, 60: 100.0}), divisions, "cpu")
+    assert "10 or more, 95%" in seeds
+    assert "2, 1 thread each (--cpus-per-trial 1)" in trials
+    _, shared = advice(speeds({1: 99.0, 10: 95.0}), [Division(1, 1, (100.0,)), Division(2, 1, (80.0, 80.0))], "cuda")
+    assert "2 (--gpus-per-trial 0.5)" in shared
+
+
+@pytest.mark.slow
+def test_60_lanes_on_all_of_mnist_stay_below_2_gib(data_dir):
+    """The whole process, torch included; at least SAM, which takes the most."""
+    train = (
+        "import resource, sys; from pathlib import Path; from study import experiment; from study.timing.bench import lanes;"
+        "from study.config import TrialConfig; config = TrialConfig.from_plain({'data': {'name': 'mnist'}});"
+        "lanes.Lanes(experiment.load_dataset(config, Path(sys.argv[1])), 'sam', 60, (100, 100), 16, 'cpu').seconds(400);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", train, str(data_dir)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2 * GIB

@@ -1,0 +1,81 @@
+"""What Ray, reports, checkpoints and MLflow cost: a sweep against the same trials run by `study trial` in a loop."""
+
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import pytest
+from sweep_fixtures import records_of, study
+
+import search_spaces
+from study.cli.options import parse_setting
+from study.config import yaml_text
+from study.sweep.search_plan import make_plan
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+TASKS = int(os.environ.get("STUDY_OVERHEAD_TASKS", "3"))
+SETTINGS = (f"tasks/count={TASKS}", "tasks/images_per_task=800", "training/passes=60", "data/name=mnist5k")
+"""Tasks of about a second on one CPU: so short that all that is not training shows."""
+
+SEEDS, WORKERS = 2, 2
+MOST = 1.05
+
+
+def loop(place):
+    """Wall time of the trials as processes of `study trial`, so many at a time, and what they printed."""
+    overrides = dict(parse_setting(text) for text in SETTINGS)
+    plan = make_plan(search_spaces.load("paper_grid"), name="loop", seeds=SEEDS, overrides=overrides)
+    files = []
+    for group in plan.groups:
+        for number, point in enumerate(group.points):
+            files.append(place / f"{group.label}-{number:03d}.yaml")
+            files[-1].write_text(yaml_text(plan.trial_config(group, point).plain()))
+    began = time.monotonic()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        done = list(pool.map(lambda file: study("trial", file, "--json", cwd=place, timeout=900), files))
+    seconds = time.monotonic() - began
+    assert {process.returncode for process in done} == {0}
+    printed = {file.stem: process.stdout for file, process in zip(files, done, strict=True)}
+    return seconds, {key: [json.loads(line)["lanes"] for line in text.splitlines()] for key, text in printed.items()}
+
+
+def sweep(place):
+    """Wall time of the sweep, its records, and the share of the workers' time in which they trained."""
+    settings = [word for text in SETTINGS for word in ("--set", text)]
+    began = time.monotonic()
+    done = study(
+        *("run", "paper_grid", "--name", "swept", "--seeds", SEEDS, "--workers", WORKERS, *settings),
+        cwd=place,
+        timeout=900,
+    )
+    seconds = time.monotonic() - began
+    assert done.returncode == 0, done.stderr
+    return seconds, records_of(place / "study-results" / "swept")
+
+
+def between_tasks(records):
+    """Seconds from the end of one task to the end of the next in the same trial, and those of them that were work."""
+    passed = worked = 0.0
+    for lines in records.values():
+        tasks = [line for line in lines if line["kind"] == "task"]
+        for before, after in pairwise(tasks):
+            passed += after["at"] - before["at"]
+            worked += after["metrics"]["seconds/training"] + after["metrics"]["seconds/evaluation"]
+    return passed, worked
+
+
+def test_a_sweep_takes_at_most_5_percent_longer_than_the_same_trials_in_a_loop(tmp_path):
+    looped, printed = loop(tmp_path)
+    swept, records = sweep(tmp_path)
+    passed, worked = between_tasks(records)
+    count = sum(len(lanes) for lanes in printed.values())
+    print(
+        f"{len(records)} trials, {count} tasks of {worked / (count - len(records)):.2f} s, {WORKERS} at a time: loop "
+        f"{looped:.1f} s, sweep {swept:.1f} s, ratio {swept / looped:.3f}; {1 - worked / passed:.1%} between tasks is not work"
+    )
+    recorded = {key: [line["lanes"] for line in lines if line["kind"] == "task"] for key, lines in records.items()}
+    assert recorded == printed  # the same work, to the last bit
+    assert swept <= MOST * looped

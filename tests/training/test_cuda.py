@@ -1,0 +1,49 @@
+"""On a CUDA GPU: the recorded steps, and agreement with the CPU. Skipped where there is none."""
+
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+
+from study.training.steps import Steps
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA GPU on this machine")
+
+
+def on_gpu(plan, optimizer: str):
+    """The same experiment on the GPU."""
+    rule = tiny.rule(optimizer, len(plan.seeds), device="cuda", **{"lr": 0.1, **tiny.OPTIMIZERS[optimizer]})
+    return replace(plan, device="cuda", dataset=plan.dataset.to("cuda"), rule=rule)
+
+
+def assert_alike(some, others, tolerance: float) -> None:
+    for ours, theirs in zip(some, others, strict=True):
+        torch.testing.assert_close(ours.online_loss, theirs.online_loss, rtol=0, atol=tolerance)
+        expected = tiny.state_tensors(theirs.state)
+        for name, value in tiny.state_tensors(ours.state).items():
+            torch.testing.assert_close(
+                value.cpu(), expected[name].cpu(), rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+@pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
+@pytest.mark.parametrize("interventions", [{}, {"l2_init": {"strength": 0.01}}])
+def test_the_gpu_agrees_with_the_cpu(optimizer, interventions):
+    plan = tiny.experiment(optimizer, interventions=interventions, passes=2)
+    assert_alike(tiny.results(on_gpu(plan, optimizer)), tiny.results(plan), 1e-4)
+
+
+@pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
+@pytest.mark.parametrize("interventions", [{}, {"l2_init": {"strength": 0.01}}])
+def test_recorded_steps_equal_steps_taken_anew(optimizer, interventions, monkeypatch):
+    plan = on_gpu(tiny.experiment(optimizer, interventions=interventions, passes=2, batch_size=7), optimizer)
+    recorded = tiny.results(plan)
+
+    class Anew(Steps):
+        def __init__(self, *words) -> None:
+            super().__init__(*words)
+            self._step = self._take
+
+    monkeypatch.setattr("study.training.trainer.Steps", Anew)
+    assert_alike(recorded, tiny.results(plan), 1e-6)

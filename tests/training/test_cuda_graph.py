@@ -1,0 +1,86 @@
+"""What is recorded once and replayed: on a CPU the recording is a traced graph of tensor operations in place of CUDA's.
+
+A traced graph has the same blind spots as a CUDA graph: it knows no Python, no values, and only the tensors of its recording.
+"""
+
+import pytest
+import tiny
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from study.training.cuda_graph import Captured, Recording
+from study.training.steps import Steps
+from study.training.trainer import train
+
+
+def traced(function, arguments) -> Recording:
+    """Records a call as a graph of tensor operations, after a call that has its effects, as CUDA's warm-up has."""
+    function(*arguments)
+    graph = make_fx(lambda *words: function(*words))(*arguments)  # noqa: PLW0108  # a method counts its self otherwise
+    results = tuple(result.clone() for result in function(*arguments))
+
+    def replay() -> None:
+        for place, value in zip(results, graph(*arguments), strict=True):
+            place.copy_(value)
+
+    return Recording(arguments, results, replay)
+
+
+def test_a_captured_function_gives_what_the_function_gives_and_changes_what_it_changes():
+    total = torch.zeros(2)
+
+    def accumulate(x):
+        total.add_(x)
+        return (total * 2,)
+
+    captured = Captured(accumulate, lambda: [total], traced)
+    (first,) = captured(torch.tensor([1.0, 2.0]))
+    (second,) = captured(torch.tensor([10.0, 20.0]))
+    assert first.tolist() == [2.0, 4.0], "a result stays as it is when the next comes"
+    assert second.tolist() == [22.0, 44.0]
+    assert total.tolist() == [11.0, 22.0], "the calls before the recording left nothing behind"
+
+
+def test_each_shape_has_a_recording_of_its_own():
+    recorded = []
+
+    def counting(function, arguments):
+        recorded.append(tuple(argument.shape for argument in arguments))
+        return traced(function, arguments)
+
+    captured = Captured(lambda x: (x + 1,), list, counting)
+    for size in (3, 3, 2, 3, 2):
+        (found,) = captured(torch.arange(size))
+        assert found.tolist() == list(range(1, size + 1))
+    assert recorded == [((3,),), ((2,),)]
+
+
+@pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
+@pytest.mark.parametrize("tasks", ["permuted_pixels", "class_pairs"])
+@pytest.mark.parametrize("plain", [False, True])
+def test_steps_that_were_recorded_once_train_as_steps_that_are_taken_anew(optimizer, tasks, plain, monkeypatch):
+    """So nothing in a step hangs on a value, and every tensor it changes stays where it is, over tasks and passes."""
+    interventions = {"l2_init": {"strength": 0.01}} if plain else {}
+    plan = tiny.experiment(optimizer, tasks=tasks, interventions=interventions, batch_size=7, passes=2)
+    expected = tiny.results(plan)
+    calls = []
+
+    class Recorded(Steps):
+        def __init__(self, *words) -> None:
+            super().__init__(*words)
+            self._leaves_out = False  # as on a GPU
+            self._step = Captured(self._take, self._tensors, self.record)
+
+        def record(self, function, arguments) -> Recording:
+            calls.append(arguments)
+            return traced(function, arguments)
+
+    monkeypatch.setattr("study.training.trainer.Steps", Recorded)
+    found = list(train(plan))
+    assert len(calls) == 2, "one for whole minibatches and one for the last of a pass"
+    for ours, theirs in zip(found, expected, strict=True):
+        for measure in tiny.MEASURES:
+            torch.testing.assert_close(getattr(ours, measure), getattr(theirs, measure), rtol=0, atol=1e-6)
+        others = tiny.state_tensors(theirs.state)
+        for name, value in tiny.state_tensors(ours.state).items():
+            torch.testing.assert_close(value, others[name], rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")

@@ -1,0 +1,233 @@
+"""What is looked at after a task: when, of what, and that looking changes nothing."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+from torch.nn.functional import cross_entropy
+
+from study import schema
+from study.config import Diagnostics, TrialConfig
+from study.contracts import Experiment
+from study.errors import StudyError
+from study.lanes import generator
+from study.training import checkpoint, task_log
+from study.training.metrics import evaluate
+from study.training.minibatches import Feed
+from study.training.trainer import TaskResult
+
+ALWAYS = Diagnostics(curvature_every=1, forgetting_every=1)
+NOTHING = Diagnostics(units_every=0, curvature_every=0, forgetting_every=0)
+SEQUENCES = ("permuted_pixels", "class_pairs")
+HESSIAN = {schema.HESSIAN_EIGENVALUE, schema.HESSIAN_TRACE, schema.HESSIAN_TRACE_ERROR}
+CURVATURE = {*HESSIAN, schema.SAM_SHARPNESS, schema.GRADIENT_NORM}
+RANKS = {schema.EFFECTIVE_RANK, schema.STABLE_RANK, schema.SRANK}
+FORGETTING = {schema.FIRST_TASK_ACCURACY, schema.EARLIER_TASKS_ACCURACY}
+
+
+def quantities(result: TaskResult) -> set[str]:
+    """The quantities that were looked at, of whatever layers."""
+    return {name.split("/layer_")[0] for name in result.diagnostics}
+
+
+def sample(plan: Experiment, index: int, size: int):
+    """The sample of a task with its pixels moved, made the plain way: inputs and labels of each lane."""
+    task = plan.tasks.task(index)
+    for lane, seed in enumerate(plan.seeds):
+        order = torch.randperm(task.train.shape[1], generator=generator(seed, "sample"))[:size]
+        chosen = task.train[lane, order]
+        pixels = plan.dataset.train_images[chosen]
+        if task.pixel_order is not None:
+            pixels = pixels[:, task.pixel_order[lane]]
+        yield pixels.float() / 255, task.outputs[plan.dataset.train_labels[chosen]]
+
+
+def loss_of(weights, shapes, inputs, labels):
+    """The mean cross-entropy of a fully connected network, written out again."""
+    signal, start = inputs, 0
+    for i, (weight, bias) in enumerate(zip(shapes[::2], shapes[1::2], strict=True)):
+        middle, end = start + math.prod(weight), start + math.prod(weight) + math.prod(bias)
+        signal = (torch.relu(signal) if i else signal) @ weights[start:middle].view(weight).T + weights[middle:end]
+        start = end
+    return cross_entropy(signal, labels)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "sam", "sgd with momentum and weight decay"])
+@pytest.mark.parametrize("tasks", SEQUENCES)
+def test_curvature_and_sharpness_are_those_of_the_plain_network_on_the_plain_sample(optimizer, tasks):
+    """Whichever way training orders weights and pixels, and whichever it leaves out."""
+    plan = tiny.experiment(
+        optimizer, tasks=tasks, widths=(6, 5), diagnostics=Diagnostics(curvature_every=1, images=15, probes=300)
+    )
+    for result in tiny.results(plan):
+        for lane, (inputs, labels) in enumerate(sample(plan, result.task, 15)):
+            params = [value[lane].double() for value in result.state.params.values()]
+            shapes = [value.shape for value in params]
+            weights = torch.cat([value.flatten() for value in params])
+            given = shapes, inputs.double(), labels
+            gradient, hessian = torch.func.grad(loss_of)(weights, *given), torch.func.hessian(loss_of)(weights, *given)
+            rise = loss_of(weights + 0.05 * gradient / gradient.norm(), *given) - loss_of(weights, *given)
+            found = {name: result.diagnostics[name][lane].item() for name in CURVATURE}
+            assert found[schema.GRADIENT_NORM] == pytest.approx(gradient.norm().item(), rel=1e-4)
+            assert found[schema.SAM_SHARPNESS] == pytest.approx(rise.item(), rel=1e-3, abs=1e-6)
+            assert found[schema.HESSIAN_EIGENVALUE] == pytest.approx(
+                torch.linalg.eigvalsh(hessian)[-1].item(), rel=0.02
+            )
+            assert abs(found[schema.HESSIAN_TRACE] - hessian.trace()) < 5 * found[schema.HESSIAN_TRACE_ERROR]
+
+
+@pytest.mark.parametrize("tasks", SEQUENCES)
+def test_units_and_ranks_are_those_of_the_activations_on_the_sample(tasks):
+    plan = tiny.experiment(tasks=tasks, diagnostics=Diagnostics(images=15))
+    for result in tiny.results(plan):
+        for lane, (inputs, _) in enumerate(sample(plan, result.task, 15)):
+            params = {name: value[[lane]] for name, value in result.state.params.items()}
+            _, hidden = plan.model.forward(params, inputs.unsqueeze(0))
+            for i, layer in enumerate(hidden):
+                dead = (layer[0] > 0).sum(dim=0) == 0
+                assert result.diagnostics[f"units/dead/layer_{i}"][lane].item() == dead.double().mean().item()
+            squares = torch.linalg.svdvals(hidden[-1][0].double()).square()
+            stable = (squares.sum() / squares.max()).item() if squares.max() > 0 else 0
+            assert result.diagnostics[schema.STABLE_RANK][lane].item() == pytest.approx(stable, rel=1e-5)
+
+
+def test_weights_are_measured_layer_by_layer_against_those_that_training_began_with():
+    plan = tiny.experiment()
+    result = tiny.results(plan)[-1]
+    began, now = plan.model.initial(plan.seeds), result.state.params
+    for layer, i in {"0": 0, "1": 1, "output": 2}.items():
+        for lane in range(3):
+            here = torch.cat([now[f"{i}/{part}"][lane].flatten() for part in ("weight", "bias")])
+            there = torch.cat([began[f"{i}/{part}"][lane].flatten() for part in ("weight", "bias")])
+            assert result.diagnostics[f"weights/norm/layer_{layer}"][lane].item() == pytest.approx(here.norm().item())
+            distance = result.diagnostics[f"weights/distance/layer_{layer}"][lane].item()
+            assert distance == pytest.approx((here - there).norm().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("plainly", [False, True])
+@pytest.mark.parametrize("tasks", SEQUENCES)
+def test_forgetting_is_the_accuracy_of_now_on_the_earlier_tasks(tasks, plainly):
+    plan = tiny.experiment(tasks=tasks, diagnostics=ALWAYS)
+    plan = tiny.plainly(plan) if plainly else plan
+    for result in tiny.results(plan):
+        now = torch.stack(
+            [
+                evaluate(plan.model, result.state.params, Feed(plan.dataset, plan.tasks.task(i), "cpu").test())
+                for i in range(result.task + 1)
+            ]
+        )
+        assert torch.equal(result.diagnostics[schema.FIRST_TASK_ACCURACY], now[0])
+        if result.task == 0:
+            assert schema.EARLIER_TASKS_ACCURACY not in result.diagnostics
+        else:
+            assert torch.equal(result.diagnostics[schema.EARLIER_TASKS_ACCURACY], now[:-1].mean(dim=0))
+
+
+def test_a_large_test_set_is_asked_in_images_that_are_evenly_spaced():
+    plan = tiny.experiment(diagnostics=Diagnostics(forgetting_every=1, images=5))
+    task = plan.tasks.task(0)
+    (result, *_) = tiny.results(plan)
+    some = replace(task, test=task.test[[0, 4, 9, 14, 19]])
+    expected = evaluate(plan.model, result.state.params, Feed(plan.dataset, some, "cpu").test())
+    assert torch.equal(result.diagnostics[schema.FIRST_TASK_ACCURACY], expected)
+
+
+def test_each_look_is_due_after_the_first_task_every_so_many_and_after_the_last():
+    settings = Diagnostics(units_every=2, curvature_every=3, forgetting_every=4)
+    plan = tiny.experiment(task_settings={"count": 6}, diagnostics=settings)
+    seen = [quantities(result) for result in tiny.results(plan)]
+    assert [schema.STABLE_RANK in names for names in seen] == [True, False, True, False, True, True]
+    assert [schema.SAM_SHARPNESS in names for names in seen] == [True, False, False, True, False, True]
+    assert [schema.FIRST_TASK_ACCURACY in names for names in seen] == [True, False, False, False, True, True]
+
+
+def test_together_they_are_all_diagnostics_of_the_schema():
+    assert quantities(tiny.results(tiny.experiment(diagnostics=ALWAYS))[-1]) == {
+        quantity.name for quantity in schema.DIAGNOSTICS
+    }
+
+
+@pytest.mark.parametrize("name", [quantity.name for quantity in schema.DIAGNOSTICS])
+def test_each_can_be_left_out(name):
+    plan = tiny.experiment(diagnostics=ALWAYS.model_copy(update={"leave_out": (name,)}))
+    everything = {quantity.name for quantity in schema.DIAGNOSTICS}
+    assert quantities(tiny.results(plan)[-1]) == everything - {name}
+
+
+def test_what_cannot_be_left_out_is_refused_with_the_nearest_name():
+    with pytest.raises(StudyError, match=r"'hessian/tracee' is no diagnostic; did you mean 'hessian/trace'\?"):
+        TrialConfig.from_plain({"diagnostics": {"leave_out": ["hessian/tracee"]}})
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "sam", "gnp", "sgd with momentum and weight decay"])
+@pytest.mark.parametrize("tasks", SEQUENCES)
+def test_looking_changes_nothing(optimizer, tasks):
+    looked, not_looked = (
+        tiny.results(tiny.experiment(optimizer, tasks=tasks, diagnostics=settings)) for settings in (ALWAYS, NOTHING)
+    )
+    for ours, theirs in zip(looked, not_looked, strict=True):
+        assert ours.diagnostics
+        assert not theirs.diagnostics
+        for measure in tiny.MEASURES:
+            assert torch.equal(getattr(ours, measure), getattr(theirs, measure))
+        after = tiny.state_tensors(theirs.state)
+        assert all(torch.equal(value, after[name]) for name, value in tiny.state_tensors(ours.state).items())
+
+
+@pytest.mark.parametrize("tasks", SEQUENCES)
+def test_interrupted_and_resumed_they_are_those_of_a_trial_straight_through(tasks, tmp_path):
+    plan = tiny.experiment("sam", tasks=tasks, task_settings={"count": 4}, diagnostics=ALWAYS)
+    straight = tiny.results(plan)
+    checkpoint.save(tmp_path / "state.pt", straight[1].state, "identity")
+    for ours, theirs in zip(
+        tiny.results(plan, tiny.load_checkpoint(tmp_path / "state.pt", "identity")), straight[2:], strict=True
+    ):
+        assert ours.diagnostics.keys() == theirs.diagnostics.keys()
+        assert all(torch.equal(value, theirs.diagnostics[name]) for name, value in ours.diagnostics.items())
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 20])
+def test_a_lane_alone_is_diagnosed_as_in_company(at_once, monkeypatch):
+    monkeypatch.setattr("study.training.diagnostics.LANES_AT_ONCE", at_once)
+    company = tiny.results(tiny.experiment("sam", seeds=(0, 1, 2), diagnostics=ALWAYS))
+    alone = tiny.results(tiny.experiment("sam", seeds=(1,), diagnostics=ALWAYS))
+    for ours, theirs in zip(alone, company, strict=True):
+        for name, value in ours.diagnostics.items():
+            torch.testing.assert_close(value[0], theirs.diagnostics[name][1], rtol=1e-5, atol=1e-7)
+
+
+def test_a_lane_that_has_diverged_has_no_diagnostics_and_its_record_is_json():
+    plan = tiny.experiment(diagnostics=ALWAYS)
+    plan = replace(plan, rule=replace(plan.rule, lr=torch.tensor([0.1, 1e30, 0.1])))
+    result = tiny.results(plan)[-1]
+    assert result.state.diverged.tolist() == [False, True, False]
+    line = task_log.task_line(result, plan.tasks.count)
+    assert json.loads(json.dumps(line, allow_nan=False)) == line
+    assert len(line["diagnostics"]) > 10
+    for values in line["diagnostics"].values():
+        assert values[1] is None
+        assert None not in (values[0], values[2])
+
+
+def test_weights_so_large_that_activations_overflow_have_no_diagnostics():
+    plan = tiny.experiment(diagnostics=ALWAYS, task_settings={"count": 1})
+
+    class Overflowing(tiny.PlainModel):
+        def forward(self, params, inputs):
+            logits, hidden = self.model.forward(params, inputs)
+            return logits, [layer * torch.tensor([1.0, torch.inf, 1.0]).view(-1, 1, 1) for layer in hidden]
+
+    (result,) = tiny.results(replace(plan, model=Overflowing(plan.model)))
+    ranks = result.diagnostics[schema.STABLE_RANK]
+    assert ranks[[0, 2]].isfinite().all()
+    assert ranks[1].isnan()
+
+
+def test_a_network_without_hidden_layers_has_no_units_to_look_at():
+    result = tiny.results(tiny.experiment(widths=(), diagnostics=ALWAYS))[-1]
+    hidden = {schema.DEAD_UNITS, schema.DORMANT_UNITS, *RANKS}
+    assert quantities(result) == {quantity.name for quantity in schema.DIAGNOSTICS} - hidden
+    assert result.diagnostics[schema.HESSIAN_EIGENVALUE].isfinite().all()

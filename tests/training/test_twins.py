@@ -1,0 +1,321 @@
+"""Each way to compute a result is held to a second, independent one."""
+
+from dataclasses import replace
+
+import hypothesis.strategies as st
+import pytest
+import pytorch_optimizer
+import tiny
+import torch
+from hypothesis import given
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from twins import (
+    EQUAL_BUT_FOR_A_NORM_IN_FLOAT32,
+    EQUAL_BUT_FOR_ROUNDING,
+    assert_twins,
+    pictures,
+    with_closure,
+)
+
+from study.contracts import Experiment
+from study.gradients import MinibatchGradient
+from study.lanes import generator
+from study.training import checkpoint
+from study.training.trainer import initial_state, train
+
+SEEDS = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=3, unique=True)
+WIDTHS = st.lists(st.integers(1, 9), max_size=3)
+RATES = st.floats(1e-3, 0.3)
+RADII = st.floats(0.01, 0.5)
+PENALTIES = st.floats(1e-3, 0.5)
+BLENDS = st.floats(0.05, 4)
+MOMENTA = st.sampled_from([0.0, 0.5, 0.9])
+DECAYS = st.sampled_from([0.0, 0.01, 0.1])
+
+
+@st.composite
+def shapes(draw, smallest_batch: int = 1) -> dict:
+    """Arguments of `tiny.experiment` that do not concern the optimizer."""
+    classes = draw(st.integers(2, 5))
+    return {
+        "seeds": tuple(draw(SEEDS)),
+        "widths": tuple(draw(WIDTHS)),
+        "images": tiny.dataset(classes, train_per_class=draw(st.integers(4, 9)), seed=draw(st.integers(0, 99))),
+        "batch_size": draw(st.integers(smallest_batch, 20)),
+        "passes": draw(st.integers(1, 2)),
+        "tasks": draw(st.sampled_from(["permuted_pixels", "class_pairs"])),
+        "task_settings": {"count": 1 if classes == 2 else 2},
+    }
+
+
+# --- a lane alone and in company -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
+@pytest.mark.parametrize("tasks", ["permuted_pixels", "class_pairs"])
+def test_a_lane_alone_equals_the_lane_in_company(optimizer, tasks):
+    """Within 1e-6 in float32: the tensor library may choose another order of summation for one lane than for many."""
+    seeds = (5, 0, 77, 123456789)
+    interventions = {"l2_init": {"strength": 0.01}, "shrink_and_perturb": {}}
+    company = tiny.results(tiny.experiment(optimizer, seeds=seeds, tasks=tasks, interventions=interventions))
+    for lane, seed in enumerate(seeds):
+        alone = tiny.results(tiny.experiment(optimizer, seeds=(seed,), tasks=tasks, interventions=interventions))
+        for ours, theirs in zip(alone, company, strict=True):
+            for measure in tiny.MEASURES:
+                torch.testing.assert_close(getattr(ours, measure)[0], getattr(theirs, measure)[lane], rtol=0, atol=1e-6)
+            tensors = tiny.state_tensors(theirs.state)
+            for name, value in tiny.state_tensors(ours.state).items():
+                one, other = (
+                    (value[:, 0], tensors[name][:, lane]) if name in tiny.BY_TASK else (value[0], tensors[name][lane])
+                )
+                torch.testing.assert_close(one, other, rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
+def test_the_order_of_the_lanes_changes_no_lane(optimizer):
+    forward = tiny.results(tiny.experiment(optimizer, seeds=(3, 1, 2)))
+    backward = tiny.results(tiny.experiment(optimizer, seeds=(2, 1, 3)))
+    for ours, theirs in zip(forward, backward, strict=True):
+        for name, value in ours.state.params.items():
+            assert torch.equal(value, theirs.state.params[name].flip(0)), name
+
+
+# --- the stack and a plain loop over seeds ---------------------------------------------------------------------------
+
+
+@given(shapes(), RATES, MOMENTA, DECAYS)
+@tiny.float64()
+def test_sgd_on_the_stack_equals_a_loop_over_seeds_with_torch_sgd(shape, lr, momentum, weight_decay):
+    chosen = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+
+    def make_step(net):
+        return with_closure(net, torch.optim.SGD(net.parameters(), **chosen), gradient_first=False)
+
+    assert_twins(tiny.experiment("sgd", chosen, **shape), make_step)
+
+
+@given(shapes(smallest_batch=4), RATES, RADII, MOMENTA, DECAYS)
+@tiny.float64()
+def test_sam_equals_pytorch_optimizers_sam(shape, lr, rho, momentum, weight_decay):
+    chosen = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+
+    def make_step(net):
+        other = pytorch_optimizer.SAM(net.parameters(), torch.optim.SGD, rho=rho, **chosen)
+        return with_closure(net, other, gradient_first=True)
+
+    assert_twins(tiny.experiment("sam", {"rho": rho, **chosen}, **shape), make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
+
+
+@given(shapes(smallest_batch=4), RATES, RADII, BLENDS, MOMENTA, DECAYS)
+@tiny.float64()
+def test_gnp_equals_pytorch_optimizers_wsam(shape, lr, r, blend, momentum, weight_decay):
+    """WSAM's mixing coefficient is gamma / (1 - gamma) = a; coupled, so that momentum and decay act on the blend."""
+    chosen = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+
+    def make_step(net):
+        gamma = blend / (1 + blend)
+        other = pytorch_optimizer.WSAM(
+            net, net.parameters(), torch.optim.SGD, rho=r, gamma=gamma, decouple=False, adaptive=False, **chosen
+        )
+        return with_closure(net, other, gradient_first=False)
+
+    plan = tiny.experiment("gnp", {"lambda": blend * r, "r": r, **chosen}, **shape)
+    assert_twins(plan, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
+
+
+@given(shapes(smallest_batch=4), RATES, RADII, BLENDS)
+@tiny.float64()
+def test_gnp_without_momentum_equals_decoupled_wsam(shape, lr, r, blend):
+    def make_step(net):
+        gamma = blend / (1 + blend)
+        other = pytorch_optimizer.WSAM(net, net.parameters(), torch.optim.SGD, rho=r, gamma=gamma, decouple=True, lr=lr)
+        return with_closure(net, other, gradient_first=False)
+
+    plan = tiny.experiment("gnp", {"lambda": blend * r, "r": r, "lr": lr}, **shape)
+    assert_twins(plan, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
+
+
+def double_backprop(net: nn.Module, penalty: float, chosen: dict[str, float]):
+    """torch.optim.SGD on loss + penalty |gradient|, the gradient's norm differentiated by autograd."""
+    optimizer = torch.optim.SGD(net.parameters(), **chosen)
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        logits = net(x)
+        gradient = torch.autograd.grad(cross_entropy(logits, y), list(net.parameters()), create_graph=True)
+        length = torch.cat([part.flatten() for part in gradient]).norm()
+        curved = torch.autograd.grad(length, list(net.parameters()), allow_unused=True)
+        for weight, slope, bend in zip(net.parameters(), gradient, curved, strict=True):
+            weight.grad = slope.detach() if bend is None else (slope + penalty * bend).detach()
+        optimizer.step()
+        return logits.detach()
+
+    return step
+
+
+@given(shapes(), RATES, PENALTIES, MOMENTA, DECAYS)
+@tiny.float64()
+def test_gnp_with_r_0_equals_double_backprop_one_lane_at_a_time(shape, lr, penalty, momentum, weight_decay):
+    chosen = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+    plan = tiny.experiment("gnp", {"lambda": penalty, "r": 0.0, **chosen}, **shape)
+    assert_twins(plan, lambda net: double_backprop(net, penalty, chosen))
+
+
+@given(shapes(smallest_batch=4), RATES, RADII, st.floats(0.001, 0.5))
+@tiny.float64()
+def test_both_gradients_of_sam_see_the_pull_of_l2_init(shape, lr, rho, strength):
+    def make_step(net):
+        began = [weight.detach().clone() for weight in net.parameters()]
+
+        def pull() -> Tensor:
+            return strength * sum(
+                (weight - start).square().sum() for weight, start in zip(net.parameters(), began, strict=True)
+            )
+
+        other = pytorch_optimizer.SAM(net.parameters(), torch.optim.SGD, rho=rho, lr=lr)
+        return with_closure(net, other, gradient_first=True, extra_loss=pull)
+
+    plan = tiny.experiment("sam", {"rho": rho, "lr": lr}, interventions={"l2_init": {"strength": strength}}, **shape)
+    assert_twins(plan, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
+
+
+# --- limits of the equation ------------------------------------------------------------------------------------------
+
+
+def minibatch(lanes: int, outputs: int, seed: int, widths: list[int]) -> tuple[MinibatchGradient, dict[str, Tensor]]:
+    """A gradient function and the parameters to ask it at."""
+    draw = torch.Generator().manual_seed(seed)
+    model = tiny.mlp(tiny.FEATURES, outputs, widths)
+    inputs = torch.rand(lanes, 6, tiny.FEATURES, generator=draw)
+    labels = torch.randint(0, outputs, (lanes, 6), generator=draw)
+    return MinibatchGradient(model, inputs, labels), model.initial(tuple(range(seed, seed + lanes)))
+
+
+@given(st.integers(0, 10**6), st.integers(2, 5), WIDTHS, PENALTIES)
+@tiny.float64()
+def test_gnp_tends_to_the_exact_penalty_as_r_tends_to_0(seed, outputs, widths, penalty):
+    gradient_at, params = minibatch(2, outputs, seed, widths)
+    exact, _, _ = tiny.step(tiny.rule("gnp", 2, **{"lambda": penalty, "r": 0.0}), params, {}, gradient_at)
+    near, _, _ = tiny.step(tiny.rule("gnp", 2, **{"lambda": penalty, "r": 1e-6}), params, {}, gradient_at)
+    plain, _, _ = tiny.step(tiny.rule("sgd", 2), params, {}, gradient_at)
+    gap = max(float((exact[name] - near[name]).abs().max()) for name in params)
+    effect = max(float((exact[name] - plain[name]).abs().max()) for name in params)
+    assert gap < 1e-3 * effect + 1e-9
+
+
+@given(shapes(), RATES, RADII, MOMENTA)
+def test_gnp_with_lambda_equal_to_r_is_sam_bit_by_bit(shape, lr, rho, momentum):
+    common = {"lr": lr, "momentum": momentum}
+    sam = tiny.results(tiny.experiment("sam", {"rho": rho, **common}, **shape))
+    gnp = tiny.results(tiny.experiment("gnp", {"lambda": rho, "r": rho, **common}, **shape))
+    for ours, theirs in zip(sam, gnp, strict=True):
+        others = tiny.state_tensors(theirs.state)
+        for name, value in tiny.state_tensors(ours.state).items():
+            assert torch.equal(value, others[name]), name
+
+
+def test_sharpness_changes_the_weights_by_more_than_any_tolerance_here():
+    """Guards the twins above: the terms that they compare are not zero."""
+    plain = tiny.results(tiny.experiment("sgd", {"lr": 0.1}))[-1].state.params
+    for name in ("sam", "gnp", "gnp exact"):
+        other = tiny.results(tiny.experiment(name, {"lr": 0.1, **tiny.OPTIMIZERS[name]}))[-1].state.params
+        assert max(float((plain[key] - other[key]).abs().max()) for key in plain) > 1e-4
+
+
+# --- cut and continued -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
+@pytest.mark.parametrize("tasks", ["permuted_pixels", "class_pairs"])
+def test_interrupted_after_any_task_and_resumed_equals_straight_through_bit_by_bit(optimizer, tasks, tmp_path):
+    def plan() -> Experiment:
+        return tiny.experiment(
+            optimizer,
+            tasks=tasks,
+            task_settings={"count": 4, "images_per_task": 11},
+            interventions={"l2_init": {"strength": 0.01}, "shrink_and_perturb": {"shrink": 0.8, "noise": 0.02}},
+            passes=2,
+        )
+
+    straight = tiny.results(plan())
+    for cut in range(4):
+        loop = train(plan())
+        for _ in range(cut):
+            result = next(loop)
+        state = result.state if cut else initial_state(plan())
+        checkpoint.save(tmp_path / "state.pt", state, "identity")
+        resumed = tiny.results(plan(), tiny.load_checkpoint(tmp_path / "state.pt", "identity"))
+        assert [result.task for result in resumed] == list(range(cut, 4))
+        for ours, theirs in zip(resumed, straight[cut:], strict=True):
+            for measure in tiny.MEASURES:
+                assert torch.equal(getattr(ours, measure), getattr(theirs, measure)), (cut, measure)
+            assert ours.state.next_task == theirs.state.next_task
+            assert ours.state.gradient_evaluations == theirs.state.gradient_evaluations
+            tensors, others = tiny.state_tensors(ours.state), tiny.state_tensors(theirs.state)
+            assert tensors.keys() == others.keys()
+            for name, value in tensors.items():
+                assert torch.equal(value, others[name]), (cut, name)
+
+
+def test_a_trial_with_a_diverged_lane_resumes_bit_by_bit(tmp_path):
+    def plan() -> Experiment:
+        whole = tiny.experiment("sgd", {"lr": 0.1, "momentum": 0.9}, task_settings={"count": 4})
+        return replace(whole, rule=replace(whole.rule, lr=torch.tensor([0.1, 1e30, 0.1])))
+
+    straight = tiny.results(plan())
+    assert straight[0].state.diverged.tolist() == [False, True, False]
+    for cut in (1, 3):
+        checkpoint.save(tmp_path / "state.pt", straight[cut - 1].state, "identity")
+        resumed = tiny.results(plan(), tiny.load_checkpoint(tmp_path / "state.pt", "identity"))
+        for ours, theirs in zip(resumed, straight[cut:], strict=True):
+            others = tiny.state_tensors(theirs.state)
+            for name, value in tiny.state_tensors(ours.state).items():
+                assert torch.equal(value, others[name]), (cut, name)
+
+
+# --- permuted pixels -------------------------------------------------------------------------------------------------
+
+
+def batches(plan: Experiment, index: int) -> list[tuple[Tensor, Tensor]]:
+    """The minibatches of a task."""
+    return tiny.minibatches(plan, index)
+
+
+def test_the_feed_permutes_pixels_the_plain_way():
+    plan = tiny.experiment(batch_size=7, passes=2)
+    for index in range(plan.tasks.count):
+        task = plan.tasks.task(index)
+        assert task.pixel_order is not None
+        fed = batches(plan, index)
+        for lane, seed in enumerate(plan.seeds):
+            draw = generator(seed, "order", index)
+            orders = [task.train[lane][torch.randperm(task.train.shape[1], generator=draw)] for _ in range(2)]
+            inputs = torch.cat([pictures(plan.dataset.train_images, order, task, lane) for order in orders])
+            labels = torch.cat([plan.dataset.train_labels[order] for order in orders])
+            assert torch.equal(torch.cat([x[lane] for x, _ in fed]), inputs)
+            assert torch.equal(torch.cat([y[lane] for _, y in fed]), labels)
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 10**6))
+@tiny.float64()
+def test_permuting_pixels_is_permuting_the_rows_of_the_first_layer(features, units, seed):
+    draw = torch.Generator().manual_seed(seed)
+    x, w = torch.rand(4, features, generator=draw), torch.randn(features, units, generator=draw)
+    p = torch.randperm(features, generator=draw)
+    torch.testing.assert_close(x[:, p] @ w, x @ w[torch.argsort(p)], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
+@pytest.mark.parametrize("tasks", ["permuted_pixels", "class_pairs"])
+@pytest.mark.parametrize("interventions", [{}, {"shrink_and_perturb": {}}, {"l2_init": {"strength": 0.01}}])
+@tiny.float64()
+def test_the_fast_way_equals_the_plain_way(optimizer, tasks, interventions):
+    """The model's own gradient on pixels as they come, and autograd on pixels that were moved."""
+    plan = tiny.experiment(optimizer, tasks=tasks, interventions=interventions, passes=2)
+    pairs = zip(tiny.results(tiny.in_float64(plan)), tiny.results(tiny.in_float64(plan, plain=True)), strict=True)
+    for ours, theirs in pairs:
+        for measure in tiny.MEASURES:
+            torch.testing.assert_close(getattr(ours, measure), getattr(theirs, measure), **EQUAL_BUT_FOR_ROUNDING)
+        expected = tiny.state_tensors(theirs.state)
+        for name, value in tiny.state_tensors(ours.state).items():
+            torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}")
