@@ -9,7 +9,7 @@ import torch
 from hypothesis import settings
 from sweep_fixtures import assert_one_sentence
 
-from study.cli import app
+from study.cli import main
 
 torch.set_num_threads(1)
 
@@ -50,7 +50,7 @@ def run(monkeypatch, capfd):
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["study", *map(str, words)])
         with pytest.raises(SystemExit) as exit_:
-            app.main()
+            main()
         out, err = capfd.readouterr()
         return exit_.value.code or 0, out, err
 

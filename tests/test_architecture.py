@@ -45,14 +45,15 @@ import sys
 for name in ("ray", "mlflow", "optuna"):
     sys.modules[name] = None
 from pathlib import Path
-from study import checkpoint, experiment, measures, trainer
+from study import experiment, parts
 from study.config import TrialConfig
-config = experiment.complete(TrialConfig.from_flat({
+from study.training import task_log, trainer
+config = parts.complete(TrialConfig.from_flat({
     "tasks/name": "class_pairs", "tasks/count": 2, "tasks/images_per_task": 16, "tasks/validation_fraction": 0.1,
     "optimizer/name": "sam", "model/name": "mlp", "model/widths": [4], "seeds": [0, 1],
 }))
 dataset = experiment.load_dataset(config, Path("nowhere"))
-lines = [measures.task_line(result, 2) for result in trainer.train(experiment.build(config, dataset))]
+lines = [task_log.task_line(result, 2) for result in trainer.train(experiment.build(config, dataset))]
 assert [line["task"] for line in lines] == [0, 1]
 print(len(lines[-1]["lanes"]["accuracy/test"]))
 """

@@ -76,7 +76,7 @@ class Progress:
             self.say(self._status())
         self._said = time.monotonic()
 
-    def trial_noted(self, history: TrialHistory, text: str) -> None:  # noqa: ARG002  # the record has it
+    def trial_noted(self, history: TrialHistory, text: str) -> None:  # the record has it
         """Something happened to a trial that a reader of its numbers should know."""
         self.say(f"note: {history.key}: {text}")
 

@@ -30,7 +30,7 @@ class Watcher(Protocol):
     def trial_changed(self, history: TrialHistory) -> None:
         """A trial was started, reported a task, lost its worker, or ended."""
 
-    def trial_noted(self, history: TrialHistory, text: str) -> None:  # noqa: ARG002  # the record has it
+    def trial_noted(self, history: TrialHistory, text: str) -> None:  # the record has it
         """Something happened to a trial that a reader of its numbers should know."""
 
 

@@ -8,7 +8,7 @@ import torch
 from sweep_fixtures import folder_of, plan_of
 
 from study.cli import show
-from study.cluster import nodes
+from study.cluster import connection, nodes
 from study.timing import speed
 
 DRY = ("run", "quickstart", "--dry-run")
@@ -125,7 +125,7 @@ def test_points_that_are_lists_are_shown(here, run, unmeasured):
 def test_a_cluster_whose_trials_get_gpus_is_not_estimated_where_there_are_none(here, run, unmeasured, monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    monkeypatch.setattr(show.cluster, "foreseen", lambda execution, *_: (execution, 4, []))
+    monkeypatch.setattr(connection, "foreseen", lambda execution, *_: (execution, 4, []))
     code, out, err = run(*DRY, "--address", "auto", "--gpus-per-trial", "1")
     assert code == 0
     assert "What is tried" in out
@@ -141,7 +141,7 @@ def test_no_more_processes_measure_than_this_machine_runs_trials(here, run, monk
         return [speed.Timing(10, 1, 1, 1.0, 1.0, 1.0) for _ in configs]
 
     monkeypatch.setattr(speed, "measured", measured)
-    monkeypatch.setattr(show.cluster, "foreseen", lambda execution, *_: (execution, 600, []))
+    monkeypatch.setattr(connection, "foreseen", lambda execution, *_: (execution, 600, []))
     code, out, _ = run(*DRY, "--address", "auto")
     assert code == 0
     assert asked == [min(nodes.this_machine().fits(1, 0), 36)]

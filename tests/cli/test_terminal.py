@@ -185,7 +185,7 @@ def said_in(columns, code, **environment):
     return said.decode().replace("\r\n", "\n")
 
 
-SHOW = "from study import display; display.show_table('A title', ['words'], [('w ' * 60,)]); display.remark('r ' * 60)"
+SHOW = "from study.cli import terminal; terminal.show_table('A title', ['words'], [('w ' * 60,)]); terminal.remark('r ' * 60)"
 
 
 def test_a_terminal_gets_styles_and_wrapped_tables():

@@ -23,7 +23,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
 from sweep_fixtures import REPOSITORY, clean_environment, lines_of, records_of
 
-from study.cli.app import app
+from study.cli import app
 
 FOLDER = REPOSITORY / "study" / "launchers"
 LAUNCHERS = sorted(path.name for path in FOLDER.iterdir())

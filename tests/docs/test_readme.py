@@ -5,15 +5,13 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
+from commands import COMMANDS
 
 from study import reference
 from study.cli import trial
-from study.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = typer.main.get_command(app).commands
 MENTIONED = sorted(set(re.findall(r"`study (\w+[^`]*)`", README)))
 
 

@@ -13,8 +13,8 @@ import pytest
 import pytorch_optimizer
 import tiny
 import torch
+from commands import COMMANDS
 from sweep_fixtures import REPOSITORY, clean_environment
-from test_readme import COMMANDS
 from twins import EQUAL_BUT_FOR_A_NORM_IN_FLOAT32, assert_twins, with_closure
 
 import search_spaces
@@ -23,7 +23,7 @@ from study.sweep import search_plan
 DOCS = REPOSITORY / "study" / "docs"
 TUTORIAL = (DOCS / "tutorial.md").read_text(encoding="utf-8")
 
-STUDY = "import sys; from study import cli, preview; preview.SECONDS = 0.2; sys.argv[0] = 'study'; cli.main()"
+STUDY = "import sys; from study import cli; from study.cli import show; show.SECONDS = 0.2; sys.argv[0] = 'study'; cli.main()"
 """The command line, which measures for a moment only."""
 
 

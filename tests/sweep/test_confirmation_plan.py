@@ -17,7 +17,8 @@ from sweep_fixtures import FACTS, folder_of, lines_of, plan_of, records_of, stud
 
 from search_spaces import Method, SearchSpace
 from search_spaces.paper_grid import POINTS
-from study.cli import app, launch, overview
+from study.cli import launch, overview
+from study.cli.app import confirm
 from study.cli.pictures import Pictures
 from study.cluster import connection
 from study.config import TrialConfig, read_yaml, yaml_text
@@ -277,7 +278,7 @@ def test_a_confirmation_is_a_sweep_of_points_in_a_phase_of_its_own(tmp_path):
 
 
 def test_the_command_line_promises_what_the_plan_does():
-    given = inspect.signature(app.confirm).parameters
+    given = inspect.signature(confirm).parameters
     assert given["seeds"].default == confirmation_plan.SEEDS
     assert given["first_seed"].default == confirmation_plan.FIRST_SEED
     assert given["top"].default == inspect.signature(make_confirmation).parameters["top"].default
