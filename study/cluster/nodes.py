@@ -63,7 +63,8 @@ def look(place: str, name: str) -> dict[str, Any]:
         name: of the file.
 
     Returns:
-        `host`, `source` (see `study.provenance.source_fingerprint`), `versions`, and `fault`, why the storage is out of reach, or "".
+        `host`, `source` (see `study.provenance.source_fingerprint`), `versions`, and `fault`, why the storage is
+        out of reach, or "".
     """
     node = ray.get_runtime_context().get_node_id()
     fault = ""

@@ -121,7 +121,7 @@ class SweepFolder:
         """
         places = {group.label: place for place, group in enumerate(self.plan.groups)}
         try:
-            records = read_records(self.root / "trials")
+            records = read_records(self.root / "trials", self.plan.labels)
             return sorted(records, key=lambda record: (places[record.history.group], record.history.number))
         except (KeyError, TypeError, ValueError) as error:  # of another version, or by another hand
             raise StudyError(f"{str(self.root / 'trials')!r} holds what is no record of this sweep: {error}") from None

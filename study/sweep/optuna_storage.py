@@ -1,7 +1,7 @@
 """A sweep's trials in a storage of Optuna's own, as a view of its records: for optuna-dashboard and Optuna's plots.
 
-The search itself keeps its studies in memory and builds them anew from the records, see `study.sweep.search`; nothing reads this file
-again. It is made whole beside the old one and then takes its place, so that at any time there is all of it or the one before.
+The search itself keeps its studies in memory and builds them anew from the records, see `study.sweep.search`; nothing reads
+this file again. It is made whole beside the old one and then takes its place, so that at any time there is all of it or the one before.
 """
 
 from __future__ import annotations
