@@ -28,8 +28,8 @@ from ruamel.yaml.error import YAMLError
 from analysis import diagnostics, trial
 from analysis.trial import LANE_COLUMNS
 from study import schema
-from study.errors import StudyError, nearest
-from study.tracking.client import CONFIRMS_TAG, SWEEP_TAG, check_reachable, connect, find_runs, first_line, is_missing
+from study.errors import StudyError, first_line, nearest
+from study.tracking.client import CONFIRMS_TAG, SWEEP_TAG, check_reachable, connect, find_runs, is_missing
 
 RUN_COLUMNS: Final = (
     "run_id",
