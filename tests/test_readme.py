@@ -207,7 +207,7 @@ def test_the_trial_of_the_settings_page_can_be_read(tmp_path):
 
 def test_the_search_space_of_the_readme_has_12_lines_and_can_be_planned(tmp_path):
     block = next(block for block in blocks_of("README.md") if block.file == "mine.py")
-    assert len(block.text.splitlines()) == 12
+    assert len([line for line in block.text.splitlines() if line]) == 12
     path = tmp_path / "mine.py"
     path.write_text(block.text, encoding="utf-8")
     plan = planning.make_plan(search_spaces.load(str(path)), name="mine")
@@ -229,7 +229,7 @@ def test_the_citation_file_can_be_cited():
     assert "2409.17300" in cited["references"][0]["url"]
 
 
-SHOWN = ("show", "best", "export", "list")
+SHOWN = ("best", "export", "list")
 """Commands in the README's running text that are run too, those that train nothing."""
 
 
