@@ -174,7 +174,7 @@ SHOWN = ("best", "export", "list")
 @pytest.mark.slow
 def test_the_blocks_of_all_pages_but_the_tutorial_run(here, run, monkeypatch):
     """In an empty folder with a sweep called `quickstart`, whose accuracies are made up."""
-    monkeypatch.setattr(preview, "SECONDS", 0.2)
+    monkeypatch.setattr(show, "SECONDS", 0.2)
     tuned = report_fixtures.tuned(here / "study-results", "quickstart")
     report_fixtures.play(tuned)
     report_fixtures.sent(tuned)
