@@ -1,99 +1,167 @@
-"""One trial's run in MLflow, as a row and as a table of its lanes, checked against `study.schema`.
+"""One trial's run in MLflow: its row and lanes.
 
-Whatever is missing or odd is told by a sentence in `notes`. A row says how the trial ended:
+Both are checked against `study.schema`; anything missing or odd is reported as a sentence in `notes`. A row says how the trial
+ended:
 
-    finished      with all its numbers there
-    incomplete    called finished, but MLflow lacks some of its numbers
+    finished      all its numbers are there
+    incomplete    marked finished, but MLflow lacks some of its numbers
     stopped       early, by the scheduler
     failed        with a reason
     interrupted   its sweep ended before it did
-    running       now, or it was cut off without a word
+    running       still running, or cut off without a trace
+
+The lanes' values come from the run's table of lanes, one file. Runs that lack it, or whose table does not fit their metrics, have
+theirs read from the metrics' histories, one call each. Both hold the same numbers to the last digit.
 """
 
 from __future__ import annotations
 
 import ast
+import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from study import schema
 
 LANE_COLUMNS: Final = ("run_id", "trial", "scenario", "method", "lane", "seed", "task")
-"""First columns of a table of lanes; then come the quantities, by slash name."""
+"""First columns of a table of lanes; the quantities follow, by slash name."""
+
+LANES_FILE: Final = "tables/lanes.csv"
+"""A run's artifact with its lanes' values, written when the trial ends."""
 
 SAME: Final = 1e-6
-"""Two means of accuracies, shares k / n, that are nearer to each other than this differ by rounding alone."""
+"""Two mean accuracies closer than this differ by rounding alone, since accuracies are shares k / n."""
 
 _LANE = re.compile(r"/lane_\d+$")
 _LAYER = re.compile(r"/layer_\w+$")
 
 
+def artifact_text(client: MlflowClient, run_id: str, path: str) -> str:
+    """The text of one artifact of a run."""
+    with TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, path, folder)).read_text(encoding="utf-8")
+
+
 def trials_of(runs: Sequence[Run], plan: Mapping[str, Any], notes: list[str]) -> list[tuple[Run, dict[str, Any]]]:
-    """The runs that are trials of a plan, in its order, each with its name, scenario, method and number."""
+    """The runs that are trials of the plan, in its order.
+
+    Each comes with its key: trial, scenario, method and number.
+    """
     labels = [f"{group['scenario']}-{group['method']}" for group in plan["groups"]]
-    found: dict[tuple[int, int], tuple[Run, dict[str, Any]]] = {}
+    trials: dict[tuple[int, int], tuple[Run, dict[str, Any]]] = {}
     for run in runs:
         name = run.data.tags.get("trial", "")
         label, _, number = name.rpartition("-")
         if label not in labels or not number.isdecimal():
-            notes.append(f"The run {run.info.run_id} is no trial of this sweep's plan; it is passed over.")
+            notes.append(f"The run {run.info.run_id} is not a trial of this sweep's plan; it is ignored.")
             continue
-        place = labels.index(label), int(number)
-        if place in found:
-            notes.append(f"{name} has a second run, {run.info.run_id}; it is passed over.")
+        position = labels.index(label), int(number)
+        if position in trials:
+            notes.append(f"{name} has a second run, {run.info.run_id}; it is ignored.")
             continue
-        group = plan["groups"][place[0]]
+        group = plan["groups"][position[0]]
         key = {"trial": name, "scenario": group["scenario"], "method": group["method"], "number": int(number)}
-        found[place] = run, key
-    return [found[place] for place in sorted(found)]
+        trials[position] = run, key
+    return [trials[position] for position in sorted(trials)]
 
 
 def lane_table(
     client: MlflowClient, run: Run, key: Mapping[str, Any], quantities: Sequence[str], notes: list[str]
 ) -> pd.DataFrame:
-    """One row for each lane and task of which every quantity that the run logs is there; the others are NaN."""
+    """One row per lane and task with every logged quantity present.
+
+    Quantities that the run does not log are NaN.
+    """
     by_lane = {quantity.name: quantity.by_lane for quantity in schema.PER_TASK}
     logged = {_LANE.sub("", name) for name in run.data.metrics} | {schema.TEST_ACCURACY}
-    there = [name for name in quantities if name in logged]
-    shared = {name: _history(client, run, name, notes) for name in there if not by_lane[name]}
+    names = [name for name in quantities if name in logged]
+    own_names = [name for name in names if by_lane[name]]
+    shared = {name: _history(client, run, name, notes) for name in names if not by_lane[name]}
+    lanes = _lanes_from_table(client, run, own_names)
+    if lanes is None:
+        lanes = _lanes_from_histories(client, run, own_names, notes)
     tables = [pd.DataFrame(columns=[*LANE_COLUMNS, *quantities])]
-    for lane, seed in enumerate(seeds_of(run)):
-        own = {name: _history(client, run, schema.lane_name(name, lane), notes) for name in there if by_lane[name]}
+    place = {name: key[name] for name in ("trial", "scenario", "method")}
+    for lane, (seed, own) in enumerate(zip(seeds_of(run), lanes, strict=True)):
+        # shared and own values are series by task; a task counts only where all of them have a value
         table = pd.DataFrame({**shared, **own}).sort_index().dropna()
         table = table.reindex(columns=list(quantities)).rename_axis("task").reset_index()
-        place = {name: key[name] for name in ("trial", "scenario", "method")}
         tables.append(table.assign(run_id=run.info.run_id, **place, lane=lane, seed=seed))
     return joined(tables)
 
 
+Lanes = list[dict[str, "pd.Series[float]"]]
+"""For each lane, its quantities by name: values by task."""
+
+
+def _lanes_from_table(client: MlflowClient, run: Run, names: Sequence[str]) -> Lanes | None:
+    """The lanes' values from the run's table, if it is trustworthy.
+
+    None if there is no table, if it is not one row per lane and task from the first task on, or if its last task does not
+    have the values that MLflow shows as each metric's latest: a table from before an interruption, or changed metrics.
+    """
+    if run.data.tags.get("outcome", "running") == "running":
+        return None
+    try:
+        # as text first: Python parses a float to the last digit, in every pandas
+        table = pd.read_csv(io.StringIO(artifact_text(client, run.info.run_id, LANES_FILE)), dtype=str)
+        whole = dict.fromkeys(("task", "lane", "seed"), "int64")
+        table = table.astype({**whole, **dict.fromkeys(names, "float64")}).sort_values(["lane", "task"])
+    except (MlflowException, OSError, ValueError, KeyError):
+        return None
+    seeds = seeds_of(run)
+    tasks = table["task"].nunique()
+    rows = [(lane, seed, task) for lane, seed in enumerate(seeds) for task in range(tasks)]
+    if not rows or list(zip(table["lane"], table["seed"], table["task"], strict=True)) != rows:
+        return None
+    lanes: Lanes = []
+    for lane in range(len(seeds)):
+        own = table[table["lane"] == lane].set_index("task")
+        if any(own[name].iloc[-1] != run.data.metrics.get(schema.lane_name(name, lane)) for name in names):
+            return None
+        lanes.append({name: own[name] for name in names})
+    return lanes
+
+
+def _lanes_from_histories(client: MlflowClient, run: Run, names: Sequence[str], notes: list[str]) -> Lanes:
+    """The lanes' values from the metrics, one history at a time."""
+    return [
+        {name: _history(client, run, schema.lane_name(name, lane), notes) for name in names}
+        for lane in range(len(seeds_of(run)))
+    ]
+
+
 def joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of all tables; the first one has the columns."""
-    whole = [table for table in tables if len(table)]
-    return pd.concat(whole, ignore_index=True)[list(tables[0].columns)] if whole else tables[0]
+    """The rows of all tables under the first one's columns."""
+    nonempty = [table for table in tables if len(table)]
+    return pd.concat(nonempty, ignore_index=True)[list(tables[0].columns)] if nonempty else tables[0]
 
 
 def _history(client: MlflowClient, run: Run, name: str, notes: list[str]) -> pd.Series[float]:
-    """The values of a metric by task; empty when it was not logged."""
+    """The values of a metric by task; empty if never logged."""
     history = client.get_metric_history(run.info.run_id, name) if name in run.data.metrics else []
     values = {metric.step: metric.value for metric in sorted(history, key=lambda metric: metric.timestamp)}
     if len({(metric.step, metric.value) for metric in history}) > len(values):
-        notes.append(f"{run.data.tags['trial']}: {name} has two values for one task; the later one is taken.")
+        notes.append(f"{run.data.tags['trial']}: {name} has two values for one task; the later one is used.")
     return pd.Series(values, dtype="float64", index=pd.Index(list(values), dtype="int64"))
 
 
 def seeds_of(run: Run) -> tuple[int, ...]:
-    """The seed of each lane; none before the trial's settings are there."""
+    """The seed of each lane; none before settings are logged."""
     return tuple(_value(run.data.params.get("seeds", "[]")))
 
 
 def task_count(run: Run, table: pd.DataFrame) -> int:
-    """Tasks that a trial has at least, as planned or as seen."""
+    """Tasks the trial has at least, as planned or logged."""
     planned = _value(run.data.params.get("tasks/count", "None")) or 0
     return max(planned, int(table["task"].max()) + 1 if len(table) else 0)
 
@@ -101,7 +169,19 @@ def task_count(run: Run, table: pd.DataFrame) -> int:
 def row(
     run: Run, key: Mapping[str, Any], table: pd.DataFrame, longest: int, phase: str, notes: list[str]
 ) -> dict[str, Any]:
-    """What is known of a trial whose sequence has `longest` tasks: columns of `load.RUN_COLUMNS`, settings and metrics."""
+    """One trial as a row of `Sweep.runs`.
+
+    Args:
+        run: the trial's run.
+        key: its trial, scenario, method and number.
+        table: its lanes, see `lane_table`.
+        longest: tasks of the longest trial of its scenario, which a finished trial must have too.
+        phase: of the sweep.
+        notes: receives a sentence about whatever is missing or odd.
+
+    Returns:
+        The columns of `load.RUN_COLUMNS`, then settings and metrics by slash name.
+    """
     tags = run.data.tags
     settings = {name: _value(text) for name, text in run.data.params.items() if name != "seeds"}
     tasks = _tasks_of_all_lanes(table, len(seeds_of(run)))
@@ -117,7 +197,7 @@ def row(
             _compare(run, table, notes)
     for name in run.data.metrics:
         if not _is_declared(name):
-            notes.append(f"{key['trial']}: the metric {name!r} is not one of the study's; it is passed over.")
+            notes.append(f"{key['trial']}: the metric {name!r} is not one of the study's; it is ignored.")
     return {
         **key,
         "run_id": run.info.run_id,
@@ -141,40 +221,40 @@ def row(
 def _tasks_of_all_lanes(table: pd.DataFrame, lanes: int) -> int:
     """How many tasks from the first on have every lane's values."""
     counts = table["task"].value_counts()
-    whole = set(counts.index[counts == lanes])
-    return next(task for task in range(len(whole) + 1) if task not in whole)
+    complete = set(counts.index[counts == lanes])
+    return next(task for task in range(len(complete) + 1) if task not in complete)
 
 
 def _missing(run: Run, tasks: int, longest: int) -> list[str]:
-    """What a finished trial should have in MLflow and has not."""
-    has = {name for name, value in run.data.metrics.items() if math.isfinite(value)}
-    validated = any(quantity.needs_validation and quantity.name in has for quantity in schema.PER_TASK)
+    """What MLflow lacks of a finished trial."""
+    logged = {name for name, value in run.data.metrics.items() if math.isfinite(value)}
+    validated = any(quantity.needs_validation and quantity.name in logged for quantity in schema.PER_TASK)
     due = [quantity for quantity in schema.SUMMARY if validated or not quantity.needs_validation]
-    missing = [quantity.name for quantity in due if quantity.name not in has]
+    missing = [quantity.name for quantity in due if quantity.name not in logged]
     return [f"{longest - tasks} of {longest} tasks", *missing] if tasks < longest or not tasks else missing
 
 
 def _compare(run: Run, table: pd.DataFrame, notes: list[str]) -> None:
-    """Notes a summary that its own lanes belie: a value was changed or logged twice."""
-    told, found = run.data.metrics["summary/accuracy_test"], table[schema.TEST_ACCURACY].mean()
-    if abs(told - found) > SAME:
+    """Notes a summary that its lanes contradict: a value was changed."""
+    logged, mean = run.data.metrics["summary/accuracy_test"], table[schema.TEST_ACCURACY].mean()
+    if abs(logged - mean) > SAME:
         notes.append(
-            f"{run.data.tags['trial']}: summary/accuracy_test is {told:.6g}, but its lanes have {found:.6g} on average; "
+            f"{run.data.tags['trial']}: summary/accuracy_test is {logged:.6g}, but the mean over its lanes is {mean:.6g}; "
             f"its numbers have been changed."
         )
 
 
 def _is_declared(name: str) -> bool:
-    """Whether the schema has the quantity: as it is or, where it says so, of one lane or one layer."""
-    whole = _LANE.sub("", name)
-    if (quantity := schema.QUANTITIES.get(whole)) is not None:
-        return quantity.by_lane or whole == name
+    """Whether the schema declares this metric, per lane or layer included."""
+    base = _LANE.sub("", name)
+    if (quantity := schema.QUANTITIES.get(base)) is not None:
+        return quantity.by_lane or base == name
     layered = schema.QUANTITIES.get(_LAYER.sub("", name))
     return layered is not None and layered.by_layer
 
 
 def _value(text: str) -> Any:
-    """A parameter as it was before MLflow made a text of it."""
+    """A parameter as it was before MLflow turned it into text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

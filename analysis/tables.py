@@ -1,36 +1,51 @@
-"""Settings beside each other: their accuracy, tuned and confirmed, paired differences, equal compute."""
+"""The tables of a report: sweeps in, data frames out.
+
+Every row names the MLflow runs its numbers come from. Accuracies, declines and differences are shares. A mean over lanes comes
+with the bounds of its 95 % t interval, `_low` and `_high`, NaN if unknown because there is one lane. A number that MLflow has is
+taken from there to the last digit. A table without rows still has all its columns.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from analysis import load, selection, statistics
-from analysis.evidence import Evidence
-from analysis.load import Sweep
-from analysis.tables.frames import frame
+from analysis import diagnostics, load, selection, statistics
+from analysis.correlation import Correlation
+from analysis.load import RUN_COLUMNS, Sweep
+from analysis.paper.evidence import Evidence
+from analysis.paper.verdicts import Effect, Finding
 from study import schema
 
 QUANTITIES: Final[Mapping[str, Callable[[Any], Any]]] = {
     "mean accuracy": statistics.mean_accuracy,
     "decline": statistics.decline,
 }
-"""What settings are compared by, one number a lane."""
+"""What settings are compared by: accuracies [task, lane] to [lane]."""
+
+KINDS: Final = ("alone", "given", "in_time")
+"""The correlations of `diagnostics.associations`."""
+
+
+# --- Settings compared --------------------------------------------------------------------------------------------------
 
 
 def best(sweep: Sweep, count: int = 1) -> pd.DataFrame:
-    """The finished runs with the highest objective of each scenario and method; none without an objective."""
+    """The best finished runs of each scenario and method.
+
+    Those with the highest objective; none without an objective, nor in a confirmation.
+    """
     if "summary/objective" not in sweep.runs or sweep.phase == "confirm":
         return sweep.runs.iloc[:0]
     return selection.best(sweep.runs.assign(objective=sweep.runs["summary/objective"]), count)
 
 
 def settings(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
-    """One row a run: test accuracy over its lanes with intervals, decline, slope, interquartile mean."""
+    """One row per run: accuracy, decline and slope with intervals."""
     rows = []
     for run in load.rows(runs):
         accuracy = sweep.accuracy(run["run_id"]).to_numpy(dtype=float)
@@ -64,7 +79,10 @@ def settings(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def per_task(sweep: Sweep, run_id: str) -> pd.DataFrame:
-    """Test accuracy of each task of one run over its lanes: columns task, accuracy, accuracy_low, accuracy_high."""
+    """Test accuracy of one run per task.
+
+    Columns task, accuracy, accuracy_low, accuracy_high.
+    """
     accuracy = sweep.accuracy(run_id)
     rows = [
         {"task": task, **_with_bounds("accuracy", row)}
@@ -74,7 +92,10 @@ def per_task(sweep: Sweep, run_id: str) -> pd.DataFrame:
 
 
 def tuned_and_confirmed(tuned: Sweep, confirmation: Sweep) -> pd.DataFrame:
-    """One row a confirmed run that the tuning has too: objective and test accuracy there and on fresh seeds."""
+    """One row per confirmed run: objective and accuracy, before and after.
+
+    Runs that the tuning does not have are left out.
+    """
     before = {run["trial"]: run for run in load.rows(tuned.finished)}
     rows = []
     for run in load.rows(confirmation.finished):
@@ -112,7 +133,7 @@ def tuned_and_confirmed(tuned: Sweep, confirmation: Sweep) -> pd.DataFrame:
 
 
 def winners_differences(confirmation: Sweep) -> pd.DataFrame:
-    """Paired differences between the confirmed winners of the methods, in each scenario; one family."""
+    """Paired differences between the confirmed winners, per scenario; one family."""
     winners = confirmation.finished[confirmation.finished["selected_rank"] == 1]
     pairs = [
         pair
@@ -123,7 +144,10 @@ def winners_differences(confirmation: Sweep) -> pd.DataFrame:
 
 
 def paper_differences(sweep: Sweep, evidence: Evidence) -> pd.DataFrame:
-    """Paired differences between the methods at the paper's settings and equal learning rate; one family."""
+    """Paired differences between methods at the paper's settings; one family.
+
+    Methods are compared at equal learning rate.
+    """
     by_id = {run["run_id"]: run for run in load.rows(sweep.finished)}
     pairs = [
         (by_id[evidence.run_ids[first]], by_id[evidence.run_ids[second]])
@@ -136,9 +160,10 @@ def paper_differences(sweep: Sweep, evidence: Evidence) -> pd.DataFrame:
 def _differences(
     family: str, sweep: Sweep, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
 ) -> pd.DataFrame:
-    """First minus second of each pair in each of `QUANTITIES`, over the seeds that both have; p-values with Holm's correction.
+    """First minus second of each pair, over their common seeds.
 
-    There is no p-value with more seeds than the exact test takes, `statistics.MOST_FLIPPED`; NaN, and not in the family.
+    One row per pair and quantity of `QUANTITIES`, with Holm's correction over all of them. With more seeds than the exact test
+    takes, `statistics.MOST_FLIPPED`, the p-value is NaN and not part of the family.
     """
     rows = []
     for first, second in pairs:
@@ -148,7 +173,7 @@ def _differences(
             continue
         for quantity, reduce in QUANTITIES.items():
             values = [reduce(table[seeds].to_numpy(dtype=float)) for table in tables]
-            found = _compared(*values)
+            result = _compared(*values)
             rows.append(
                 {
                     "family": family,
@@ -156,12 +181,12 @@ def _differences(
                     "quantity": quantity,
                     "first": first["name"],
                     "second": second["name"],
-                    "difference": found.interval.mean,
-                    "difference_low": found.interval.low,
-                    "difference_high": found.interval.high,
-                    "p": found.p,
-                    "effect_size": found.effect_size,
-                    "superiority": found.superiority,
+                    "difference": result.interval.mean,
+                    "difference_low": result.interval.low,
+                    "difference_high": result.interval.high,
+                    "p": result.p,
+                    "effect_size": result.effect_size,
+                    "superiority": result.superiority,
                     "lanes": len(seeds),
                     "run_id_first": first["run_id"],
                     "run_id_second": second["run_id"],
@@ -172,8 +197,8 @@ def _differences(
         "family scenario quantity first second difference difference_low difference_high p p_holm effect_size superiority "
         "lanes run_id_first run_id_second",
     )
-    known = table["p"].notna()
-    table.loc[known, "p_holm"] = statistics.holm(table.loc[known, "p"].to_numpy(dtype=float))
+    tested = table["p"].notna()
+    table.loc[tested, "p_holm"] = statistics.holm(table.loc[tested, "p"].to_numpy(dtype=float))
     return table
 
 
@@ -185,10 +210,11 @@ def _compared(first: Any, second: Any) -> statistics.Comparison:
 
 
 def compute(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
-    """One row a run: what it cost in gradient evaluations, and its accuracy within the budget of the cheapest of its scenario.
+    """One row per run: accuracy within the cheapest run's budget.
 
-    That is the mean over the tasks that it ended within this budget, `tasks_within_budget` of them from the first on: at two
-    gradients a step they are half of the tasks of the cheapest run, and not its later ones.
+    The budget is what the cheapest run of the scenario spends, in gradient evaluations. The accuracy is the mean over the tasks
+    that a run completes within it, `tasks_within_budget` of them from the first on: at two gradients per step, the first half
+    of the cheapest run's tasks.
     """
     rows = []
     for run in load.rows(runs):
@@ -220,6 +246,179 @@ def compute(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_bounds(name: str, lanes: Any, mean: float | None = None) -> dict[str, float]:
-    """The mean over lanes, or the one that MLflow has, with the bounds of its interval."""
+    """The mean over lanes, or MLflow's, with its bounds."""
     interval = statistics.t_interval(lanes)
     return {name: interval.mean if mean is None else mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+# --- What was tried, what it cost, what became of the claims -------------------------------------------------------------
+
+
+def trials(sweeps: Iterable[Sweep]) -> pd.DataFrame:
+    """Every trial of every sweep: outcome, settings, summary."""
+    first = ["sweep", "trial", "scenario", "method", "name", "outcome", "reason"]
+    tables = [sweep.runs.assign(sweep=sweep.name) for sweep in sweeps if len(sweep.runs)]
+    if not tables:
+        return pd.DataFrame(columns=[*first, *(name for name in RUN_COLUMNS if name not in first)])
+    together = pd.concat(tables, ignore_index=True)
+    return together[[*first, *(column for column in together.columns if column not in first)]]
+
+
+def budget(sweeps: Iterable[Sweep]) -> pd.DataFrame:
+    """What each method of each scenario was given and spent."""
+    rows = []
+    for sweep in sweeps:
+        for group in sweep.plan["groups"]:
+            runs = sweep.runs[(sweep.runs["scenario"] == group["scenario"]) & (sweep.runs["method"] == group["method"])]
+            last = runs.get(schema.GRADIENT_EVALUATIONS, pd.Series(dtype=float)).fillna(0)
+            seconds = (runs["ended"] - runs["started"]).dt.total_seconds()
+            rows.append(
+                {
+                    "sweep": sweep.name,
+                    "scenario": group["scenario"],
+                    "method": group["method"],
+                    "planned": group["trials"],
+                    **{word: int((runs["outcome"] == word).sum()) for word in ("finished", "stopped", "failed")},
+                    "other": int((~runs["outcome"].isin(["finished", "stopped", "failed"])).sum()),
+                    "lanes": len(sweep.plan["seeds"]),
+                    "tasks_trained": int(runs["tasks"].sum()),
+                    "gradient_evaluations": float(last.sum() * len(sweep.plan["seeds"])),
+                    "trial_hours": float(seconds.sum() / 3600),
+                    "trials_with_diverged_lanes": int(
+                        (runs.get(schema.DIVERGED_LANES, pd.Series(dtype=float)) > 0).sum()
+                    ),
+                    "run_id": sweep.run_id,
+                }
+            )
+    return frame(
+        rows,
+        "sweep scenario method planned finished stopped failed other lanes tasks_trained gradient_evaluations trial_hours "
+        "trials_with_diverged_lanes run_id",
+    )
+
+
+def diverged(sweeps: Iterable[Sweep]) -> pd.DataFrame:
+    """The trials with diverged lanes."""
+    rows = [
+        {
+            "sweep": sweep.name,
+            "scenario": run["scenario"],
+            "method": run["method"],
+            "name": run["name"],
+            "outcome": run["outcome"],
+            "lanes_diverged": run[schema.DIVERGED_LANES],
+            "lanes": len(run["seeds"]),
+            "run_id": run["run_id"],
+        }
+        for sweep in sweeps
+        for run in load.rows(sweep.runs)
+        if run.get(schema.DIVERGED_LANES, 0) > 0
+    ]
+    return frame(rows, "sweep scenario method name outcome lanes_diverged lanes run_id")
+
+
+def versions(sweeps: Iterable[Sweep]) -> pd.DataFrame:
+    """Versions, commit and device of each sweep."""
+    rows = []
+    for sweep in sweeps:
+        packages = {
+            name.removeprefix("version/"): text for name, text in sweep.tags.items() if name.startswith("version/")
+        }
+        devices = ", ".join(sorted(set(sweep.runs["device"]) - {""}))
+        facts = {**packages, "git commit": sweep.tags.get("git_commit", "unknown"), "devices": devices or "unknown"}
+        rows += [
+            {"sweep": sweep.name, "what": name, "version": text, "run_id": sweep.run_id} for name, text in facts.items()
+        ]
+    return frame(rows, "sweep what version run_id")
+
+
+def claims(findings: Sequence[Finding]) -> pd.DataFrame:
+    """One row per claim."""
+    columns = "claim statement criterion verdict here reason"
+    return frame([{name: getattr(finding, name) for name in columns.split()} for finding in findings], columns)
+
+
+def effects(findings: Sequence[Finding]) -> pd.DataFrame:
+    """One row per effect that a claim is judged by."""
+    rows = [
+        {
+            "claim": finding.claim,
+            "effect": effect.label,
+            "mean": effect.interval.mean,
+            "mean_low": effect.interval.low,
+            "mean_high": effect.interval.high,
+            "level": effect.interval.level,
+            "lanes": effect.interval.lanes,
+            "claimed_above": effect.low,
+            "claimed_below": effect.high,
+            **_proviso(effect),
+            "outcome": effect.outcome,
+            "lanes_needed": effect.lanes_needed,
+            "run_ids": " ".join(effect.run_ids),
+        }
+        for finding in findings
+        for effect in finding.effects
+    ]
+    return frame(
+        rows,
+        "claim effect mean mean_low mean_high level lanes claimed_above claimed_below proviso proviso_low proviso_high outcome "
+        "lanes_needed run_ids",
+    )
+
+
+def _proviso(effect: Effect) -> dict[str, float]:
+    """The effect's proviso, where it has one.
+
+    How much better the second setting learns the last tenth of the tasks.
+    """
+    if effect.proviso is None:
+        return {}
+    return {"proviso": effect.proviso.mean, "proviso_low": effect.proviso.low, "proviso_high": effect.proviso.high}
+
+
+# --- Inside the networks -------------------------------------------------------------------------------------------------
+
+
+def associations(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per run and diagnostic: correlation with accuracy next.
+
+    Within lanes, with test accuracy on the next task.
+    """
+    networks = diagnostics.with_next(sweep.diagnostics, sweep.lanes)
+    rows = []
+    for run in load.rows(runs):
+        for name, correlations in diagnostics.associations(networks[networks["run_id"] == run["run_id"]]).items():
+            rows.append(
+                {
+                    **{key: run[key] for key in ("scenario", "method", "name", "trial")},
+                    "sweep": sweep.name,
+                    "diagnostic": name,
+                    "lanes": correlations["alone"].lanes,
+                    "pairs": correlations["alone"].pairs,
+                    **{key: value for kind in KINDS for key, value in _bounded(kind, correlations).items()},
+                    "run_id": run["run_id"],
+                }
+            )
+    bounded = " ".join(f"{kind} {kind}_low {kind}_high" for kind in KINDS)
+    return frame(rows, f"sweep scenario method name trial diagnostic lanes pairs {bounded} run_id")
+
+
+def _bounded(kind: str, correlations: Mapping[str, Correlation]) -> dict[str, float]:
+    result = correlations.get(kind)
+    values = (result.value, result.low, result.high) if result else (np.nan, np.nan, np.nan)
+    return dict(zip((kind, f"{kind}_low", f"{kind}_high"), values, strict=True))
+
+
+def networks(sweep: Sweep, run_id: str) -> pd.DataFrame:
+    """Diagnostics of one run per task, means over lanes.
+
+    Columns task, then the diagnostics.
+    """
+    table = diagnostics.of_networks(sweep.diagnostics[sweep.diagnostics["run_id"] == run_id])
+    names = [name for name in diagnostics.PROPERTIES if name in table]
+    return table.groupby("task", as_index=False)[names].mean()
+
+
+def frame(rows: Sequence[Mapping[str, Any]], columns: str) -> pd.DataFrame:
+    """Rows as a frame with these columns, separated by spaces."""
+    return pd.DataFrame(rows, columns=columns.split())

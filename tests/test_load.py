@@ -317,7 +317,7 @@ def spoilt(directory, uri, client, request):
 def test_a_metric_that_the_schema_does_not_know_is_noted_and_passed_over(uri, client, spoilt, name):
     client.log_metric(spoilt[1], name, 0.5)
     sweep = load.sweep(spoilt[0], uri)
-    assert sweep.notes == (f"class_pairs-sgd-000: the metric {name!r} is not one of the study's; it is passed over.",)
+    assert sweep.notes == (f"class_pairs-sgd-000: the metric {name!r} is not one of the study's; it is ignored.",)
     assert name not in sweep.runs
     assert list(sweep.runs["outcome"]) == ["finished"]
 
@@ -332,14 +332,14 @@ def test_of_two_values_for_one_task_the_later_is_taken_and_the_belied_summary_no
     after = sweep.accuracy(run_id)
     assert after.loc[1, 1] == 0.125
     assert after.loc[2, 0] == before.loc[2, 0]
-    twice = "has two values for one task; the later one is taken."
+    twice = "has two values for one task; the later one is used."
     assert [note for note in sweep.notes if "two values" in note] == [
         f"class_pairs-sgd-000: accuracy/test/lane_0 {twice}",
         f"class_pairs-sgd-000: accuracy/test/lane_1 {twice}",
     ]
     (belied,) = (note for note in sweep.notes if "summary" in note)
     told, found = before.to_numpy().mean(), after.to_numpy().mean()
-    assert f"summary/accuracy_test is {told:.6g}, but its lanes have {found:.6g} on average" in belied
+    assert f"summary/accuracy_test is {told:.6g}, but the mean over its lanes is {found:.6g}" in belied
 
 
 def test_the_same_value_twice_is_no_trouble(uri, client, spoilt):
@@ -370,7 +370,7 @@ def test_runs_made_by_hand_are_left_alone_and_a_trial_out_of_plan_is_noted(uri, 
     ]
     sweep = load.sweep(name, uri)
     assert set(sweep.notes) == {
-        f"The run {run_id} is no trial of this sweep's plan; it is passed over." for run_id in stray
+        f"The run {run_id} is not a trial of this sweep's plan; it is ignored." for run_id in stray
     }
     assert outcomes(sweep) == {"class_pairs-sgd-000": "finished"}
 
@@ -382,7 +382,7 @@ def test_a_trial_with_two_runs_counts_once(uri, client, spoilt):
     other = client.create_run(sweep.experiment_id, tags=tags, start_time=1).info.run_id
     sweep = load.sweep(name, uri)
     assert list(sweep.runs["run_id"]) == [run_id]
-    assert sweep.notes == (f"class_pairs-sgd-000 has a second run, {other}; it is passed over.",)
+    assert sweep.notes == (f"class_pairs-sgd-000 has a second run, {other}; it is ignored.",)
 
 
 def test_deleted_runs_and_experiments_are_gone(uri, client, spoilt):

@@ -253,7 +253,7 @@ def test_without_confirmation_the_report_says_so_and_compares_no_winners(directo
     assert "study confirm unconfirmed" in words
     assert not [name for name in tables.tables if name.startswith("winners")]
     assert [row["verdict"]["text"] for row in tables.rows("claims")] == ["undecided"] * 7
-    assert "3 seeds cannot bear a verdict; at least 6 are needed" in words
+    assert "3 seeds cannot support a verdict; at least 6 are needed" in words
 
 
 def test_a_confirmation_on_other_data_is_not_taken_for_luck(directory, uri):
@@ -305,7 +305,7 @@ def test_one_seed_has_no_interval_and_no_test(directory, uri):
     assert "with one seed no interval is known" in words
     for row in tables.rows("winners_differences-lonely-confirm"):
         assert row["p (Holm)"]["values"] == [1]
-    assert "1 seed cannot bear a verdict" in words
+    assert "1 seed cannot support a verdict" in words
 
 
 def test_an_absent_method_is_told(directory, uri):

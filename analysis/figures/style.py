@@ -1,7 +1,7 @@
-"""Figures: numbers in, PNG out. Here is what they share: colours, markers, line styles, the two sizes, and saving.
+"""What all figures share: colours, markers, sizes, saving.
 
-A figure never relies on colour alone: a method has a marker beside its colour, and several settings of one method differ in
-line style. Nothing here is global state, for figures are drawn from threads: no pyplot, no rcParams.
+A figure never relies on colour alone: each method has a marker too, and several settings of one method differ in line style.
+There is no global state, no pyplot and no rcParams, because figures are drawn from threads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 METHOD_COLOURS = {"sgd": "#000000", "sam": "#0072B2", "gnp": "#D55E00"}
-"""From Okabe and Ito's palette, told apart in the common colour-blindnesses."""
+"""Okabe and Ito's palette, distinguishable with common colour blindness."""
 
 OTHER_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 METHOD_MARKERS = {"sgd": "o", "sam": "s", "gnp": "^"}
@@ -24,36 +24,36 @@ LineStyle = str | tuple[int, tuple[float, ...]]
 LINE_STYLES: tuple[LineStyle, ...] = ("-", "--", ":", "-.", (0, (7, 1.5, 1, 1.5, 1, 1.5)), (0, (3, 3)))
 
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#e3e3e3"
-"""Of text and axes; of what stands back, still readable on white; of grid lines."""
+"""Text and axes; secondary text, still readable on white; grid lines."""
 
 Size = Literal["wide", "narrow"]
-"""wide: a page of 1100 css px. narrow: a phone of 360 css px, with panels one above the other and legends below."""
+"""wide: a page of 1100 css px. narrow: a phone of 360 css px, with panels stacked and legends below."""
 
 INCHES: dict[Size, float] = {"wide": 9.5, "narrow": 3.6}
 DPI: dict[Size, int] = {"wide": 150, "narrow": 200}
 POINTS: dict[Size, float] = {"wide": 8.5, "narrow": 8.0}
-"""Height of the letters. Where the PNG fills its page, they are 13 css px on the wide and 11 on the narrow one."""
+"""Font size: 13 css px on the wide page, 11 on the narrow one, where the PNG fills its page."""
 
 SMALLEST_POINTS = 6.5
-"""No letter is smaller: 9 css px on the narrow page."""
+"""Smallest font size used: 9 css px on the narrow page."""
 
 
 def colours(methods: Iterable[str]) -> dict[str, str]:
     """The colour of each method, as hexadecimal RGB.
 
-    Known methods keep their own. The others get the next free one in alphabetical order, so that the same methods get the same
-    colours in whatever order they are given; beyond four they repeat, and the markers tell them apart.
+    Methods in `METHOD_COLOURS` keep their own. Others get the next free one in alphabetical order, so the same methods get the
+    same colours in any order; beyond four, colours repeat and the markers tell methods apart.
     """
     return _assigned(methods, METHOD_COLOURS, OTHER_COLOURS)
 
 
 def markers(methods: Iterable[str]) -> dict[str, str]:
-    """The marker of each method, in the way of `colours`."""
+    """The marker of each method, assigned as in `colours`."""
     return _assigned(methods, METHOD_MARKERS, OTHER_MARKERS)
 
 
 def new_figure(size: Size) -> Figure:
-    """An empty figure of the width of `size` and of a generous height, which `layout.fit_height` settles."""
+    """An empty figure; `layout.fit_height` sets its final height."""
     figure = Figure(figsize=(INCHES[size], 12.0), dpi=DPI[size], layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     if engine := figure.get_layout_engine():
@@ -62,11 +62,12 @@ def new_figure(size: Size) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG. The same figure gives the same bytes: no date and no version stand in it."""
+    """Writes a PNG; equal figures give equal bytes."""
+    # without metadata, which would hold matplotlib's version
     figure.savefig(path, format="png", metadata={"Software": None})
 
 
-def _assigned(methods: Iterable[str], known: dict[str, str], others: tuple[str, ...]) -> dict[str, str]:
+def _assigned(methods: Iterable[str], own: dict[str, str], others: tuple[str, ...]) -> dict[str, str]:
     names = list(dict.fromkeys(methods))
-    places = {name: place for place, name in enumerate(sorted(name for name in names if name not in known))}
-    return {name: known[name] if name in known else others[places[name] % len(others)] for name in names}
+    unassigned = sorted(name for name in names if name not in own)
+    return {name: own[name] if name in own else others[unassigned.index(name) % len(others)] for name in names}
