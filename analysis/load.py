@@ -52,7 +52,7 @@ RUN_COLUMNS: Final = (
 )
 """First columns of `Sweep.runs`; the settings and the metrics (latest values, summary) follow, by slash name.
 
-`outcome` is one of the words of `analysis.runs`. `tasks` counts the tasks, from the first on, whose values are there for every lane.
+`outcome` is one of the words of `analysis.runs`. `tasks` counts the tasks, from the first on, with values for every lane.
 """
 
 DEFAULT_QUANTITIES: Final = (schema.TEST_ACCURACY, schema.GRADIENT_EVALUATIONS)

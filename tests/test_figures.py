@@ -31,6 +31,7 @@ from analysis.figures.style import (
 NAN = math.nan
 SIZES = ("wide", "narrow")
 LONG = "a very long label with lr=0.0924, rho=0.0112 and permuted_pixels_with_an_unbreakable_name_that_never_ends $x_1$"
+LR, RHO, R = "learning rate lr (1)", "rho (length in weight space)", "r (length in weight space)"
 VALUE = "objective: mean accuracy on held-out images (share)"
 TITLE = "Permuted pixels: what 3 methods do with 100 tasks, 5 seeds a setting"
 
@@ -50,11 +51,11 @@ def spent_of(some):
 
 def trials(count=8):
     rng = np.random.default_rng(1)
-    names = {"sgd": ("lr",), "sam": ("lr", "rho"), "gnp": ("lr", "lambda", "r")}
+    names = {"sgd": (LR,), "sam": (LR, RHO), "gnp": (LR, "lambda (1)", R)}
     return [
         Tried(
             method,
-            {f"optimizer/{name}": 0.0 if name == "r" and n == 0 else float(10 ** rng.uniform(-4, 0)) for name in own},
+            {name: 0.0 if name == R and n == 0 else float(10 ** rng.uniform(-4, 0)) for name in own},
             float(rng.uniform(0.5, 0.95)),
             finished=n % 3 > 0,
         )
@@ -265,7 +266,9 @@ def test_a_figure_is_as_high_as_what_it_holds(size):
     for rows in (2, 7):
         axes = maps(TITLE, [heat_map(rows, 2)], size).axes[0]
         figure = axes.get_figure()
-        assert axes.get_position().height * figure.get_figheight() == pytest.approx(heat_maps.ROW_INCHES * rows, abs=0.03)
+        assert axes.get_position().height * figure.get_figheight() == pytest.approx(
+            heat_maps.ROW_INCHES * rows, abs=0.03
+        )
         assert figure.get_figheight() < heat_maps.ROW_INCHES * rows + 2.5
     heights = [dumbbells(TITLE, CONFIRMED * count, size).get_figheight() for count in (1, 2, 4)]
     assert (heights[2] - heights[1]) == pytest.approx(2 * (heights[1] - heights[0]), abs=0.03)
