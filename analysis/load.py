@@ -131,7 +131,7 @@ def sweep(name: str, uri: str, quantities: Sequence[str] = DEFAULT_QUANTITIES, *
     check_quantities(quantities)
     check_reachable(uri)
     if is_missing(uri):
-        raise StudyError(f"There is no MLflow store {uri}; start with `study run quickstart`.")
+        raise StudyError(f"There is no MLflow store {uri}; begin with `study run quickstart`.")
     with _refusals(uri):
         client = connect(uri)
         experiment = client.get_experiment_by_name(name)
