@@ -123,7 +123,7 @@ def _plain(sweep: Sweep) -> dict[str, Any]:
 
 
 def _run(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of `Sweep.runs`: times in milliseconds, missing values left out."""
+    """A row of `Sweep.runs` as JSON: milliseconds, no missing values."""
     return {
         name: round(value.timestamp() * 1000) if isinstance(value, pd.Timestamp) else value
         for name, value in run.items()

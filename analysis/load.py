@@ -147,7 +147,7 @@ def sweep(name: str, uri: str, quantities: Sequence[str] = DEFAULT_QUANTITIES, *
 def confirmations(
     tuned: Sweep, quantities: Sequence[str] = DEFAULT_QUANTITIES, *, diagnosed: bool = False
 ) -> list[Sweep]:
-    """The sweeps of this store that confirm this one, oldest first.
+    """The sweeps in this store confirming this one, oldest first.
 
     Raises StudyError as `sweep` does.
     """

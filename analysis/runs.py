@@ -52,7 +52,7 @@ def artifact_text(client: MlflowClient, run_id: str, path: str) -> str:
 
 
 def trials_of(runs: Sequence[Run], plan: Mapping[str, Any], notes: list[str]) -> list[tuple[Run, dict[str, Any]]]:
-    """The runs that are trials of the plan, in its order.
+    """The runs that are the plan's trials, in its order.
 
     Each comes with its key: trial, scenario, method and number.
     """
@@ -77,7 +77,7 @@ def trials_of(runs: Sequence[Run], plan: Mapping[str, Any], notes: list[str]) ->
 def lane_table(
     client: MlflowClient, run: Run, key: Mapping[str, Any], quantities: Sequence[str], notes: list[str]
 ) -> pd.DataFrame:
-    """One row per lane and task with every logged quantity present.
+    """One row per lane and task with all logged quantities.
 
     Quantities that the run does not log are NaN.
     """
@@ -104,7 +104,7 @@ Lanes = list[dict[str, "pd.Series[float]"]]
 
 
 def _lanes_from_table(client: MlflowClient, run: Run, names: Sequence[str]) -> Lanes | None:
-    """The lanes' values from the run's table, if it is trustworthy.
+    """The lanes' values from the run's table, if it fits.
 
     None if there is no table, if it is not one row per lane and task from the first task on, or if its last task does not
     have the values that MLflow shows as each metric's latest: a table from before an interruption, or changed metrics.
@@ -133,7 +133,7 @@ def _lanes_from_table(client: MlflowClient, run: Run, names: Sequence[str]) -> L
 
 
 def _lanes_from_histories(client: MlflowClient, run: Run, names: Sequence[str], notes: list[str]) -> Lanes:
-    """The lanes' values from the metrics, one history at a time."""
+    """The lanes' values from the metrics' histories."""
     return [
         {name: _history(client, run, schema.lane_name(name, lane), notes) for name in names}
         for lane in range(len(seeds_of(run)))
@@ -147,7 +147,7 @@ def joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _history(client: MlflowClient, run: Run, name: str, notes: list[str]) -> pd.Series[float]:
-    """The values of a metric by task; empty if never logged."""
+    """A metric's values by task; empty if never logged."""
     history = client.get_metric_history(run.info.run_id, name) if name in run.data.metrics else []
     values = {metric.step: metric.value for metric in sorted(history, key=lambda metric: metric.timestamp)}
     if len({(metric.step, metric.value) for metric in history}) > len(values):
@@ -219,7 +219,7 @@ def row(
 
 
 def _tasks_of_all_lanes(table: pd.DataFrame, lanes: int) -> int:
-    """How many tasks from the first on have every lane's values."""
+    """Tasks, from the first on, with every lane's values."""
     counts = table["task"].value_counts()
     complete = set(counts.index[counts == lanes])
     return next(task for task in range(len(complete) + 1) if task not in complete)
@@ -235,7 +235,7 @@ def _missing(run: Run, tasks: int, longest: int) -> list[str]:
 
 
 def _compare(run: Run, table: pd.DataFrame, notes: list[str]) -> None:
-    """Notes a summary that its lanes contradict: a value was changed."""
+    """Notes a summary that its lanes contradict."""
     logged, mean = run.data.metrics["summary/accuracy_test"], table[schema.TEST_ACCURACY].mean()
     if abs(logged - mean) > SAME:
         notes.append(
@@ -245,7 +245,7 @@ def _compare(run: Run, table: pd.DataFrame, notes: list[str]) -> None:
 
 
 def _is_declared(name: str) -> bool:
-    """Whether the schema declares this metric, per lane or layer included."""
+    """Whether the schema declares a metric, lanes and layers included."""
     base = _LANE.sub("", name)
     if (quantity := schema.QUANTITIES.get(base)) is not None:
         return quantity.by_lane or base == name
@@ -254,7 +254,7 @@ def _is_declared(name: str) -> bool:
 
 
 def _value(text: str) -> Any:
-    """A parameter as it was before MLflow turned it into text."""
+    """A parameter's value before MLflow turned it into text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

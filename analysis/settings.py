@@ -73,6 +73,6 @@ def short_names(names: Iterable[str], plan: Mapping[str, Any] | None = None) -> 
 
 
 def _distinct(texts: dict[str, str]) -> dict[str, str]:
-    """The texts, but the slash name where two are the same."""
+    """The texts, with slash names in place of duplicates."""
     every = list(texts.values())
     return {name: text if every.count(text) == 1 else name for name, text in texts.items()}

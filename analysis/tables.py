@@ -92,7 +92,7 @@ def per_task(sweep: Sweep, run_id: str) -> pd.DataFrame:
 
 
 def tuned_and_confirmed(tuned: Sweep, confirmation: Sweep) -> pd.DataFrame:
-    """One row per confirmed run: objective and accuracy, before and after.
+    """One row per confirmed run: tuned and confirmed scores.
 
     Runs that the tuning does not have are left out.
     """

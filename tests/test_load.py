@@ -586,7 +586,7 @@ def test_an_unknown_sweep_is_answered_with_the_known_ones(uri, client, finished)
 def test_an_unknown_quantity_is_refused(uri, finished, quantities):
     with pytest.raises(StudyError, match=r"is not logged per task; .*known: accuracy/online"):
         load.sweep("finished", uri, quantities)
-    with pytest.raises(StudyError, match="is not a quantity of each task"):
+    with pytest.raises(StudyError, match="is not logged per task"):
         load.confirmations(load.sweep("finished", uri), quantities)
 
 

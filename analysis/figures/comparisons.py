@@ -183,7 +183,7 @@ def _draw_differences(title: str, rows: Sequence[Difference], unit: str, margin:
 def _rows(
     figure: Figure, axes: Axes, labels: Sequence[str], notes: Sequence[str], size: Size
 ) -> tuple[list[tuple[float, float]], float]:
-    """Scales the y axis in inches, and writes labels and notes.
+    """Scales the y axis in inches and writes labels.
 
     On the wide page a row's label is on its left and its note on its right; on the narrow one both are above it.
 

@@ -75,7 +75,7 @@ def title(figure: Figure, text: str, size: Size) -> None:
 
 
 def plain(axes: Axes, size: Size, grid: str = "both") -> None:
-    """Styles axes: two spines, a faint grid, the right font size.
+    """Styles axes: two spines, a faint grid, the font size.
 
     `grid` is both, x, y or none.
     """
@@ -118,7 +118,7 @@ def share_limits(values: Sequence[float] | np.ndarray[Any, Any], least: float = 
 
 
 def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], size: Size, note: str = "") -> None:
-    """Draws the legend below all axes, in as many columns as fit.
+    """Draws the legend below all axes, in fitting columns.
 
     Args:
         figure: may have one legend.

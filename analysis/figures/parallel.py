@@ -23,7 +23,7 @@ Trials are spread there over this width in the order of their values, so that th
 
 
 def parallel_coordinates(path: Path, title: str, tried: Sequence[Tried], value_label: str, size: Size) -> None:
-    """Every trial as a line through its settings to its value.
+    """Draws every trial as a line through its settings.
 
     The better the trial, the darker its line. Axes are side by side on the wide page and stacked on the narrow one. A setting
     that a method does not have is at "none".

@@ -120,7 +120,7 @@ def _scale_axis(figure: Figure, axes: Axes, scale: Scale, inches: float, size: S
 
 
 def _scatter(axes: Axes, name: str, tried: Sequence[Tried]) -> None:
-    """Draws the trials with this setting: filled if finished, else hollow."""
+    """Draws the trials with this setting, hollow unless finished."""
     having = [trial for trial in tried if name in trial.settings and math.isfinite(trial.settings[name])]
     scale = Scale.of(trial.settings[name] for trial in having)
     valued = [trial for trial in having if math.isfinite(trial.value)]
@@ -208,7 +208,7 @@ def _draw_importance(title: str, shares: Mapping[str, Mapping[str, float]], size
 
 
 def settings_and_valued(tried: Sequence[Tried]) -> tuple[list[str], list[Tried]]:
-    """The names of all settings, and the trials with a value.
+    """The names of all settings and trials with values.
 
     Raises ValueError if no trial has a setting.
     """
@@ -219,7 +219,7 @@ def settings_and_valued(tried: Sequence[Tried]) -> tuple[list[str], list[Tried]]
 
 
 def without_value(tried: Sequence[Tried], valued: Sequence[Tried]) -> str:
-    """A sentence on the trials that cannot be drawn, if any."""
+    """A sentence about trials without a value, if any."""
     count = len(tried) - len(valued)
     return f"{count} {'trial has' if count == 1 else 'trials have'} no value and cannot be shown." if count else ""
 

@@ -114,7 +114,7 @@ def _conditions(run: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _distance(runs: Runs) -> tuple[int, int, int]:
-    """How far an experiment is from the paper's, smaller is closer.
+    """Distance of an experiment from the paper's; smaller is closer.
 
     Departures from the paper, minus the number of settings, departures from the assumptions.
     """

@@ -58,13 +58,13 @@ def make(tuned: Sweep, confirmations: list[Sweep]) -> Page:
 
 
 def _addresses(sweep: Sweep) -> Iterator[tuple[str, str]]:
-    """A served sweep's runs, each with the address of its page."""
+    """A served sweep's runs with their pages' addresses."""
     for run_id in (sweep.run_id, *sweep.runs["run_id"]):
         yield run_id, f"{sweep.uri.rstrip('/')}/#/experiments/{sweep.experiment_id}/runs/{run_id}"
 
 
 def write(page: Page, target: Path) -> tuple[Path, bool]:
-    """Writes a page into a folder, whole or not at all.
+    """Writes a page to a folder, all or nothing.
 
     Existing folders are left alone.
 

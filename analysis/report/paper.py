@@ -1,4 +1,4 @@
-"""The paper's claims and settings, as far as a sweep shows."""
+"""The paper's claims and settings, judged by a sweep."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ DIFFERENCE_COLUMNS: Final = (
 
 
 def judged(sweeps: Sequence[Sweep]) -> tuple[Sweep, Evidence]:
-    """The sweep that says most about the paper, with its evidence.
+    """The sweep that says most about the paper.
 
-    The paper's own experiment comes before others, then more settings, then more lanes.
+    With its evidence. The paper's own experiment comes before others, then more settings, then more lanes.
     """
 
     def weight(candidate: tuple[Sweep, Evidence]) -> tuple[bool, int, int]:
@@ -153,7 +153,7 @@ def section_settings(sweep: Sweep, evidence: Evidence) -> Section:
 
 
 def accuracy_pictures(name: str, sweep: Sweep, runs: pd.DataFrame) -> list[Picture]:
-    """One figure per scenario: test accuracy of the runs per task."""
+    """Test accuracy of the runs per task, by scenario."""
     pictures = []
     for scenario in dict.fromkeys(runs["scenario"]):
         chosen = load.rows(runs[runs["scenario"] == scenario])

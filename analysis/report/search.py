@@ -85,7 +85,7 @@ def _parallel(title: str, tried: Sequence[search.Tried], label: str) -> Draw:
 
 
 def _heat_maps(sweep: Sweep, scenario: str, scored: bool) -> list[Picture]:
-    """Heat maps over learning rate and sharpness, one picture per method.
+    """Heat maps over learning rate and sharpness, by method.
 
     They show accuracy and decline, where explicit points form a grid. The baseline is the row of sharpness 0, and any other
     setting of the method has maps of its own for each of its values.
