@@ -380,7 +380,7 @@ def _proviso(effect: Effect) -> dict[str, float]:
 
 
 def associations(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per run and diagnostic: correlation with accuracy next.
+    """One row per run and diagnostic: correlation with next accuracy.
 
     Within lanes, with test accuracy on the next task.
     """

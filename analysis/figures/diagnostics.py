@@ -47,7 +47,7 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Association:
-    """One setting's correlations of diagnostics with accuracy next.
+    """One setting's correlations of diagnostics with later accuracy.
 
     Attributes:
         label: of the setting, for the legend.

@@ -164,7 +164,7 @@ def c3(evidence: Evidence) -> Finding:
 
 
 def c4(evidence: Evidence) -> Finding:
-    """Domain-incremental: SAM and GNP decline at the higher rate."""
+    """Domain-incremental: SAM and GNP at the higher rate decline noticeably."""
     case = _Case(evidence)
     for method in ("sam", "gnp"):
         case.of(statistics.decline, Setting(PIXELS, method, HIGH), low=MARGIN)

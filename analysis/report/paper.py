@@ -211,8 +211,8 @@ def difference_blocks(name: str, what: str, differences: pd.DataFrame) -> list[T
         )
     caption = (
         f"Paired differences between {what}. p: exact two-sided sign-flip test over the seeds, also after Holm's "
-        f"correction for all {len(differences)} rows of this table. Effect size: mean difference divided by its standard "
-        "deviation over seeds, corrected for few seeds (Hedges' g)."
+        f"correction for all {len(differences)} rows of this table. Effect size: mean difference divided by the "
+        "differences' standard deviation over seeds, corrected for few seeds (Hedges' g)."
     )
     return [*blocks, Table(name, caption, differences, DIFFERENCE_COLUMNS, folded=True)]
 

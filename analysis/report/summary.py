@@ -39,7 +39,7 @@ def section_question(sweep: Sweep) -> Section:
                 f"`{name}`: {SCENARIOS.get(name, 'a task sequence of this search space')}" for name in scenarios
             )
             + ".",
-            "After each task the network is tested on images of that task that it has never seen. *Test accuracy* is "
+            "After each task the network is tested on images of that task that were never used for training. *Test accuracy* is "
             "the share it classifies correctly, from 0 to 1. *Decline* is the mean accuracy on the first tenth of the "
             "tasks minus that on the last tenth: above 0, later tasks were learnt worse. *Slope* is the slope of the "
             "straight line fitted to the accuracies of all tasks, per 100 tasks.",
