@@ -74,7 +74,7 @@ def test_the_same_sweep_gives_the_same_bytes_and_nothing_is_overwritten(sweep, k
     archive.save(sweep, tmp_path / "twin")
     for name in (archive.SWEEP, archive.LANES, archive.DIAGNOSTICS, archive.VERDICTS):
         assert (tmp_path / "twin" / name).read_bytes() == (kept / name).read_bytes()
-    with pytest.raises(StudyError, match="exists already and is left as it is"):
+    with pytest.raises(StudyError, match="already exists and is left as it is"):
         archive.save(sweep, tmp_path / "twin")
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyError, match="cannot be written"):
