@@ -466,7 +466,7 @@ def test_the_papers_settings_cannot_be_overruled_either(tmp_path):
 
 @pytest.mark.parametrize("setting", ["optimizer/name", "tasks/name"])
 def test_what_tells_the_groups_apart_cannot_be_overruled(tmp_path, setting):
-    with pytest.raises(StudyError, match=f"{setting} is what tells the parts of a sweep apart"):
+    with pytest.raises(StudyError, match=f"{setting} cannot be set, since the parts of a sweep differ in it"):
         confirmed(tuned(tmp_path), overrides={setting: "sgd"})
 
 
