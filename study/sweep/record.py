@@ -75,10 +75,9 @@ class LineReader:
                 yield line
 
 
-
 @dataclass(eq=False)
 class TrialHistory:
-    """The state of a trial after the lines of its record.
+    """The state of a trial according to its record.
 
     Attributes:
         key: its name within the sweep, such as "class_pairs-sam-007".

@@ -76,7 +76,9 @@ def make_plan(
     labels = [group.label for group in groups]
     for label in labels:
         if labels.count(label) > 1:
-            raise StudyError(f"Two pairs of scenario and method would both be called {label!r}; rename a scenario or method.")
+            raise StudyError(
+                f"Two pairs of scenario and method would both be called {label!r}; rename a scenario or method."
+            )
     phase: Phase = "tune" if any(group.distributions for group in groups) else "grid"
     plan = Plan(
         name=name,
@@ -105,7 +107,7 @@ def labelled(plan: Plan) -> Plan:
 
 
 def check_overrides(overrides: Flat) -> None:
-    """Raises StudyError if an override is a method's or scenario's name."""
+    """Raises StudyError if an override would change method or scenario."""
     for setting, option in (("optimizer/name", "--method"), ("tasks/name", "--scenario")):
         if setting in overrides:
             raise StudyError(f"{setting} cannot be set, since the parts of a sweep differ in it; choose with {option}.")

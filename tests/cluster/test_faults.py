@@ -103,7 +103,7 @@ def test_a_sweep_with_faults_equals_one_without(broken, undisturbed):
 def test_a_second_driver_is_refused(broken):
     code, out, err = broken[1]["second"]
     assert (code, out) == (2, "")
-    assert err == "study: The sweep 'broken' is running already, in another process.\n"
+    assert err == "study: The sweep 'broken' is already running in another process.\n"
 
 
 def test_instead_of_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(broken):

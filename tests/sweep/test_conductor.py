@@ -326,7 +326,7 @@ def test_what_is_no_record_of_the_sweep_is_refused_in_a_sentence(tmp_path):
     history = Conductor(folder).propose()
     trials = folder.root / "trials"
     shutil.copytree(trials / history.key, trials / "a copy of it")
-    with pytest.raises(StudyError, match=r"holds what is no record of this sweep: .*a copy of it"):
+    with pytest.raises(StudyError, match=r"has a file that is not a record of this sweep: .*a copy of it"):
         folder.histories()
 
 

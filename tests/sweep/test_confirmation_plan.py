@@ -318,7 +318,7 @@ def test_the_same_confirmation_twice_is_the_same_plan(tmp_path):
 
 def test_seeds_of_the_tuning_are_refused_and_the_next_free_ones_named(tmp_path):
     folder = tuned(tmp_path, seeds=5)
-    with pytest.raises(StudyError, match=r"Seed 3 is not fresh: it is one of the sweep 'tuned'; .* --first-seed 5\."):
+    with pytest.raises(StudyError, match=r"Seed 3 is not fresh: the sweep 'tuned' has used it; .* --first-seed 5\."):
         confirmed(folder, first_seed=3, seeds=1)
     with pytest.raises(StudyError, match="Seed 4 is not fresh"):
         confirmed(folder, first_seed=4, seeds=10)
@@ -329,7 +329,7 @@ def test_seeds_of_any_other_tuning_are_refused_too(tmp_path):
     folder = tuned(tmp_path)
     other = make_plan(space({"sgd": Method(points=({},))}, seeds=(1001, 7)), name="other")
     with pytest.raises(
-        StudyError, match=r"Seed 1001 is not fresh: it is one of the sweep 'other'; .* --first-seed 1002\."
+        StudyError, match=r"Seed 1001 is not fresh: the sweep 'other' has used it; .* --first-seed 1002\."
     ):
         confirmed(folder, others=[folder.plan, other])
     assert confirmed(folder, others=[folder.plan, other], seeds=1).seeds == (1000,)
@@ -460,7 +460,9 @@ def test_a_setting_that_was_tuned_cannot_be_overruled(tmp_path):
 def test_the_papers_settings_cannot_be_overruled_either(tmp_path):
     folder = tuned(tmp_path, methods=["sam"], overrides={"tasks/count": 3, "optimizer/lr": 0.2})
     assert paper(confirmed(folder), "sam") == [(dict(point), None) for point in POINTS["sam"]]
-    with pytest.raises(StudyError, match="optimizer/lr cannot be set in a confirmation: the paper's own settings"):
+    with pytest.raises(
+        StudyError, match="optimizer/lr cannot be set in a confirmation: it also runs the paper's own settings"
+    ):
         confirmed(folder, overrides={"optimizer/lr": 0.1})
 
 
@@ -493,12 +495,12 @@ BAD_CONFIRMATIONS = {
     "a negative seed": (("tuned", "--first-seed", -1), "--first-seed"),
     "seeds beyond the last": (("tuned", "--first-seed", 2**31), "--first-seed"),
     "a seed that is a word": (("tuned", "--first-seed", "many"), "--first-seed"),
-    "a seed of the tuning": (("tuned", "--first-seed", 1), "Seed 1 is not fresh: it is one of the sweep 'tuned'"),
+    "a seed of the tuning": (("tuned", "--first-seed", 1), "Seed 1 is not fresh: the sweep 'tuned' has used it"),
     "a seed of another sweep": (
         ("tuned", "--first-seed", 500),
-        "Seed 500 is not fresh: it is one of the sweep 'other'",
+        "Seed 500 is not fresh: the sweep 'other' has used it",
     ),
-    "a seed of another sweep by default": (("tuned",), "Seed 1005 is not fresh: it is one of the sweep 'other'"),
+    "a seed of another sweep by default": (("tuned",), "Seed 1005 is not fresh: the sweep 'other' has used it"),
     "an unknown method": (("tuned", "--method", "sma"), "did you mean 'sam'"),
     "a method that was not tuned": (("tuned", "--method", "gnp"), "Unknown method 'gnp' here"),
     "an unknown scenario": (("tuned", "--scenario", "class_pair"), "did you mean 'class_pairs'"),
