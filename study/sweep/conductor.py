@@ -29,7 +29,7 @@ class Watcher(Protocol):
     """An observer of a sweep, called in the driver's process."""
 
     def trial_changed(self, history: TrialHistory) -> None:
-        """Called after a trial started, reported, lost its worker or ended."""
+        """Called after a trial started, reported, stopped, failed or ended."""
 
     def trial_noted(self, history: TrialHistory, text: str) -> None:
         """Called when a trial's record gets a note, see `Conductor.note`."""

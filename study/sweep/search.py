@@ -68,7 +68,8 @@ def frozen_trial(
     distributions: Mapping[str, BaseDistribution],
     objectives: Collection[str],
     reported: str | None,
-    **attributes: Mapping[str, Any],
+    user_attrs: dict[str, Any] | None = None,
+    system_attrs: dict[str, Any] | None = None,
 ) -> FrozenTrial:
     """Returns a trial as Optuna keeps it.
 
@@ -78,7 +79,7 @@ def frozen_trial(
         distributions: of these settings.
         objectives: the metrics that are its values; a finished trial without one of them counts as failed.
         reported: the metric whose value after each task is an intermediate value; None for no intermediate values.
-        attributes: `user_attrs` or `system_attrs`.
+        user_attrs, system_attrs: notes for people, and notes of the sampler.
     """
     measured = {**history.metrics, **history.summary}
     state = STATES[history.outcome]
@@ -92,7 +93,8 @@ def frozen_trial(
         intermediate_values={
             line["task"] + 1: line["metrics"][reported] for line in history.tasks if reported in line["metrics"]
         },
-        **attributes,
+        user_attrs=user_attrs,
+        system_attrs=system_attrs,
     )
 
 

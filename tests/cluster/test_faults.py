@@ -112,7 +112,7 @@ def test_instead_of_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(b
     assert how in ("cut short", "corrupted", "deleted")
     (note,) = [line["text"] for line in site.records()[seen["key"]] if line["kind"] == "note"]
     assert place in note
-    assert re.search(r"goes on after its first [1-9]\d* tasks$", note)
+    assert re.search(r"continues after its first [1-9]\d* tasks$", note)
     said = [line for line in seen["interrupted"][1].splitlines() if line.startswith("note: ")]
     assert [line for line in said if seen["key"] in line and place in line]
 

@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_it_is_said(whole, 
     assert player.lines == whole.lines[2:]
     (note,) = player.notes
     assert str(newest / checkpoint.FILE) in note
-    assert note.endswith("it goes on after its first 2 tasks")
+    assert note.endswith("it continues after its first 2 tasks")
 
 
 def test_without_any_sound_checkpoint_a_trial_starts_again_and_it_is_said(whole, played):

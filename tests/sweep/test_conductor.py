@@ -333,7 +333,7 @@ def test_what_is_no_record_of_the_sweep_is_refused_in_a_sentence(tmp_path):
 def test_a_sweep_has_one_driver(tmp_path):
     folder = folder_of(tmp_path)
     other = SweepFolder.open(tmp_path, "made")
-    with folder.locked(), pytest.raises(RunningError, match="running already"), other.locked():
+    with folder.locked(), pytest.raises(RunningError, match="already running"), other.locked():
         pass
     with other.locked():
         assert names(tmp_path) == ["made"]

@@ -207,7 +207,7 @@ def test_a_network_whose_checkpoint_is_gone_is_trained_again_without_held_out_im
     trained(confirming(tuning, seeds=2, overrides={"tasks/validation_fraction": 0.0}), keep=None)
     done = study("export", "small", "--model", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "has no checkpoint of its last task any more: training it again" in done.stderr
+    assert "no longer has a checkpoint of its last task: training it again" in done.stderr
     assert "it was confirmed with other settings than it was tuned with" in done.stderr
     measured, recorded = right_of(directory, 0)
     assert measured == recorded > 0.6

@@ -303,7 +303,7 @@ def test_a_store_that_is_away_for_a_while_loses_nothing(directory, uri, client, 
         train(conductor, history)
     assert tracker.close()
     monkeypatch.setattr(MlflowClient, call, working)
-    assert "MLflow is away, trying again: away" in said
+    assert "MLflow is unreachable, trying again: away" in said
     assert_complete(client, uri, folder)  # by itself, and not by the sync below
     sync(folder, uri, Pictures())
     assert_complete(client, uri, folder)
