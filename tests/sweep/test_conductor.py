@@ -1,4 +1,4 @@
-"""Between Ray and the records: whose turn it is, what is kept, how trials ended."""
+"""The conductor: order of proposals, records, ends of trials."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from study.sweep.folder import RunningError, SweepFolder, names
 
 
 class Told:
-    """A watcher that takes down what it is told."""
+    """A watcher that keeps what it is told."""
 
     def __init__(self):
         self.events = []

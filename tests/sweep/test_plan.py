@@ -1,4 +1,4 @@
-"""The plan: what a space and the user's words come down to."""
+"""Plans, made from a space and the user's options."""
 
 import json
 import math

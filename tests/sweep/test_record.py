@@ -1,4 +1,4 @@
-"""The record of a trial: append-only, and readable whatever cut it short."""
+"""The record of a trial: append-only, readable after a crash."""
 
 import json
 from itertools import takewhile
@@ -91,7 +91,7 @@ def test_a_line_that_is_still_being_written_is_read_when_it_is_whole(tmp_path):
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
-    """A record, with its bytes."""
+    """A record, and its bytes."""
     record = full_record(tmp_path_factory.mktemp("kept"))
     return record.path, record.path.read_bytes()
 
