@@ -160,8 +160,8 @@ def _frozen(
         None if sampler == "nsga2" else reported,
         user_attrs=attributes | history.summary,
     )
-    begun = history.started or 0.0
-    trial.datetime_start = datetime.fromtimestamp(begun)  # as Optuna's own: local time, without a zone
+    started = history.started or 0.0
+    trial.datetime_start = datetime.fromtimestamp(started)  # as Optuna's own: local time, without a zone
     if trial.state.is_finished():
-        trial.datetime_complete = datetime.fromtimestamp(history.ended or begun)
+        trial.datetime_complete = datetime.fromtimestamp(history.ended or started)
     return trial
