@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from study.cli import terminal
@@ -28,7 +27,7 @@ def report(directory: Path, name: str, target: Path | None, tracking_uri: str | 
     from study.tracking import store
     from study.tracking.client import check_reachable, refusals
 
-    uri = _uri(directory, opened, tracking_uri)
+    uri = store.tracking_uri(directory, opened.execution if opened else None, tracking_uri)
     check_reachable(uri)
     tuned, confirmations = reports.load_all(name, uri)
     for sweep in (tuned, *confirmations):
@@ -48,9 +47,10 @@ def archive(directory: Path, name: str, target: Path | None, tracking_uri: str |
     """Writes all numbers of a sweep as a few small files, out of MLflow's runs."""
     opened = _opened(directory, name, target, "archive")
     from analysis import archive, load
+    from study.tracking import store
     from study.tracking.client import check_reachable
 
-    uri = _uri(directory, opened, tracking_uri)
+    uri = store.tracking_uri(directory, opened.execution if opened else None, tracking_uri)
     check_reachable(uri)
     sweep = load.sweep(name, uri, archive.QUANTITIES, diagnosed=True)
     _warn_of_unsent(directory, sweep.name, sweep.identity, len(sweep.finished))
@@ -70,14 +70,6 @@ def _opened(directory: Path, name: str, target: Path | None, what: str) -> Sweep
             f"{nearest(name, folder.names(directory))}, or name a folder for the {what} with --to."
         )
     return opened
-
-
-def _uri(directory: Path, opened: SweepFolder | None, tracking_uri: str | None) -> str:
-    """The store to read: the one named, the sweep's own, that of the environment, or the default."""
-    from study.tracking import store
-
-    kept = opened.execution.tracking_uri if opened else None
-    return tracking_uri or kept or os.environ.get("MLFLOW_TRACKING_URI") or store.default_uri(directory)
 
 
 def _written(written: tuple[Path, bool]) -> Path:

@@ -30,8 +30,7 @@ def ui(directory: Path, name: str | None, tracking_uri: str | None, host: str, p
         StudyError: there is no such sweep or store, or the port is taken by something else.
     """
     opened = SweepFolder.open(directory, name) if name else None
-    kept = opened.execution.tracking_uri if opened else None
-    uri = tracking_uri or kept or os.environ.get("MLFLOW_TRACKING_URI") or store.default_uri(directory)
+    uri = store.tracking_uri(directory, opened.execution if opened else None, tracking_uri)
     check_reachable(uri)
     if is_missing(uri):
         raise StudyError(f"There is no MLflow store {uri} yet; begin with `study run quickstart`.")

@@ -1,4 +1,4 @@
-"""How CPUs and GPUs are divided among trials."""
+"""Division of CPUs and GPUs among trials."""
 
 import pytest
 from sweep_fixtures import plan_of
@@ -10,7 +10,7 @@ from study.sweep.execution import Execution
 
 
 def nodes(*sizes):
-    """Nodes of so many CPUs and GPUs each."""
+    """Nodes with these numbers of CPUs and GPUs."""
     return [
         Node(f"id-{place}", f"10.0.0.{place}", {"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {})})
         for place, (cpus, gpus) in enumerate(sizes)
@@ -18,7 +18,10 @@ def nodes(*sizes):
 
 
 def result(sizes, trials=24, overrides=None, **asked):
-    """GPUs of each trial, and trials at once; `trials` over two methods."""
+    """GPUs of each trial, and trials at once.
+
+    The plan has `trials` trials over two methods.
+    """
     plan = plan_of(trials=trials // 2, overrides={"tasks/count": 3, **(overrides or {})})
     assert plan.trial_count == trials
     made = divided(Execution(data_dir="data", **asked), plan, nodes(*sizes))

@@ -1,4 +1,4 @@
-"""Between Ray and the records: whose turn it is, what is kept, how trials ended."""
+"""The conductor: order of proposals, records, ends of trials."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from study.sweep.folder import RunningError, SweepFolder, names
 
 
 class Told:
-    """A watcher that takes down what it is told."""
+    """A watcher that keeps what it is told."""
 
     def __init__(self):
         self.events = []
@@ -326,14 +326,14 @@ def test_what_is_no_record_of_the_sweep_is_refused_in_a_sentence(tmp_path):
     history = Conductor(folder).propose()
     trials = folder.root / "trials"
     shutil.copytree(trials / history.key, trials / "a copy of it")
-    with pytest.raises(StudyError, match=r"holds what is no record of this sweep: .*a copy of it"):
+    with pytest.raises(StudyError, match=r"has a file that is not a record of this sweep: .*a copy of it"):
         folder.histories()
 
 
 def test_a_sweep_has_one_driver(tmp_path):
     folder = folder_of(tmp_path)
     other = SweepFolder.open(tmp_path, "made")
-    with folder.locked(), pytest.raises(RunningError, match="running already"), other.locked():
+    with folder.locked(), pytest.raises(RunningError, match="already running"), other.locked():
         pass
     with other.locked():
         assert names(tmp_path) == ["made"]

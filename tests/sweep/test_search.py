@@ -1,4 +1,4 @@
-"""The search: points first, then suggestions that a replay gives again."""
+"""The search: points first, then suggestions that can be replayed."""
 
 import copy
 
@@ -19,7 +19,10 @@ def plan_for(sampler="tpe", scheduler="none", trials=8, method="sam"):
 
 
 def run_trial(search, history, score=by_lr, decline=None):
-    """Trains one trial by hand to its end and tells the search; leaves its lines and outcome in the history."""
+    """Trains one trial by hand to its end.
+
+    The search is told, and the history gets its lines and outcome.
+    """
     for task in range(len(history.tasks), history.task_count):
         line = task_line(history, task, [score(history)] * 2)
         if decline is not None:
@@ -34,7 +37,10 @@ def run_trial(search, history, score=by_lr, decline=None):
 
 
 def run_to_end(plan, histories=(), score=by_lr, decline=None, most=None):
-    """Runs a search from these histories on; all histories with their outcomes."""
+    """Continues a search from these histories to its end.
+
+    Returns the search and all histories with their outcomes.
+    """
     search = GroupSearch(plan, plan.groups[0], TASKS, list(histories))
     found = list(histories)
     while (most is None or len(found) < most) and (history := search.propose()) is not None:
@@ -89,7 +95,7 @@ def test_a_point_may_set_more_than_what_is_drawn():
 
 @pytest.fixture(scope="module")
 def uncut():
-    """Searches that nothing interrupted, by sampler."""
+    """Uninterrupted searches, by sampler."""
     made = {}
 
     def get(sampler):
