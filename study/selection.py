@@ -1,6 +1,6 @@
-"""Which trials are the best: by the objective, among finished trials, never by test accuracy.
+"""Selects the best trials by objective, never by test accuracy.
 
-A table of trials has one row a trial, with the columns of `TRIAL_COLUMNS`; numbers that a trial does not have are NaN.
+A table of trials has one row per trial, with the columns of `TRIAL_COLUMNS`; numbers that a trial does not have are NaN.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ TRIAL_COLUMNS = (
 
 
 def best(trials: pd.DataFrame, count: int = 1) -> pd.DataFrame:
-    """The `count` finished trials with the highest objective of each scenario and method; ties go to the earlier trial.
+    """The `count` best trials of each scenario and method.
 
-    Reads the columns outcome, objective, number, scenario and method, and no other. Trials without an objective are no
-    candidates, so the result may have no rows.
+    These are the finished trials with the highest objective; of equal ones the earlier trial wins. Reads the columns outcome,
+    objective, number, scenario and method only. Trials without an objective are not candidates, so the result may be empty.
     """
     candidates = trials[(trials["outcome"] == "finished") & trials["objective"].notna()]
     ranked = candidates.sort_values(["objective", "number"], ascending=[False, True], kind="stable")
