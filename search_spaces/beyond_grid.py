@@ -1,7 +1,7 @@
 """Beyond the paper's grid: settings over several decades.
 
-These are learning rate, SAM's rho, GNP's lambda and r; equal budget for each method. The paper's own points come first. One sixth of the
-training images is held out, and the search maximises the accuracy on them.
+These are learning rate, SAM's rho, GNP's lambda and r; equal budget for each method. The paper's own points come first. One
+sixth of the training images is held out, and the search maximises the accuracy on them.
 """
 
 from optuna.distributions import FloatDistribution

@@ -1,7 +1,7 @@
 """The paper's 12 settings as explicit points, on full MNIST.
 
-2 scenarios x 3 methods x 2 learning rates, 10 seeds. `study/docs/faq.md` lists the assumptions where the paper is silent. As in the
-paper no image is held out. So the trials have no objective, and no winner is selected among them.
+2 scenarios x 3 methods x 2 learning rates, 10 seeds. `study/docs/faq.md` lists the assumptions where the paper is silent. As in
+the paper no image is held out. So the trials have no objective, and no winner is selected among them.
 """
 
 from search_spaces.space import Method, SearchSpace, grid

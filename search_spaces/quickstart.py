@@ -1,7 +1,7 @@
 """The default: minutes on two cores, without a download.
 
-Both scenarios and all three methods, ten tasks of each sequence on 5,000 MNIST digits. The first two points of each method are the
-paper's step sizes. On so few images they learn little, as the table of results shows.
+Both scenarios and all three methods, ten tasks of each sequence on 5,000 MNIST digits. The first two points of each method are
+the paper's step sizes. On so few images they learn little, as the table of results shows.
 """
 
 from optuna.distributions import FloatDistribution

@@ -161,7 +161,9 @@ class Diagnostics(StrictSettings):
         0.05, gt=0, le=1e30, description="Length of the uphill step in `sharpness/sam`, for all methods."
     )
     probes: int = Field(10, ge=2, le=2**31, description="Random vectors that estimate the Hessian's trace.")
-    dormant_below: float = Field(0.025, ge=0, le=1e30, description="Highest score tau at which a unit counts as dormant.")
+    dormant_below: float = Field(
+        0.025, ge=0, le=1e30, description="Highest score tau at which a unit counts as dormant."
+    )
     leave_out: Annotated[tuple[str, ...], Listed] = Field(
         (), description="Names of diagnostics that are not computed, such as `hessian/trace`."
     )

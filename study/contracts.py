@@ -277,16 +277,16 @@ class Rule(Protocol):
     ) -> tuple[Tensors, Tensors, Evaluation]:
         """New parameters and memory after one step.
 
-        Returned with the evaluation at the old parameters. The rule may overwrite its arguments. It uses torch operations on the device only, and never branches on the value of a
-        tensor, so that a step can be recorded once and replayed.
+        Returned with the evaluation at the old parameters. The rule may overwrite its arguments. It uses torch operations on the
+        device only, and never branches on the value of a tensor, so that a step can be recorded once and replayed.
         """
 
 
 class Intervention:
     """Acts on training besides the rule; by default does nothing.
 
-    Its state is a dict of tensors [lane, ...], taken and returned, and is part of every checkpoint. Within a step it may use torch
-    operations on the device only, see `Rule.step`.
+    Its state is a dict of tensors [lane, ...], taken and returned, and is part of every checkpoint. Within a step it may use
+    torch operations on the device only, see `Rule.step`.
     """
 
     @property

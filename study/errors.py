@@ -30,7 +30,8 @@ class Halted(StudyError):  # noqa: N818  # not the user's
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message.
 
-    The type, if it has no message. At most 200 characters and no full stop, to be part of a sentence. SQLAlchemy's remarks on how it came to raise are left out.
+    The type, if it has no message. At most 200 characters and no full stop, to be part of a sentence. SQLAlchemy's remarks on
+    how it came to raise are left out.
     """
     lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")]
     return (lines or [type(error).__name__])[0][:200].rstrip(".: ")

@@ -495,8 +495,8 @@ def test_an_intervention_changes_nothing_that_it_is_given(name):
 @each("interventions")
 def test_an_intervention_trains_with_every_optimizer(name):
     for optimizer in parts.names("optimizers"):
-        plan = tiny.experiment(optimizer, {}, interventions={name: {}}, task_settings={"count": 2})
+        experiment = tiny.experiment(optimizer, {}, interventions={name: {}}, task_settings={"count": 2})
         plain = tiny.experiment(optimizer, {}, task_settings={"count": 2})
-        acted_on, left_alone = tiny.results(plan)[-1].state.params, tiny.results(plain)[-1].state.params
+        acted_on, left_alone = tiny.results(experiment)[-1].state.params, tiny.results(plain)[-1].state.params
         assert all(value.isfinite().all() for value in acted_on.values())
         assert any(not torch.equal(value, left_alone[key]) for key, value in acted_on.items()), optimizer

@@ -26,14 +26,14 @@ FLAT = {
 
 
 def test_a_configuration_becomes_the_experiment_that_it_describes():
-    plan = tiny.built(TrialConfig.from_flat(FLAT))
-    assert (plan.seeds, plan.batch_size, plan.passes, plan.device) == ((3, 1), 8, 1, "cpu")
-    assert plan.dataset.name == "mnist5k"
-    assert (plan.tasks.count, plan.tasks.output_count) == (2, 2)
-    assert plan.tasks.task(0).train.shape == (2, 40)
-    assert plan.rule.blend.tolist() == [2.0, 2.0]
-    assert len(plan.interventions) == 1
-    results = tiny.results(plan)
+    built = tiny.built(TrialConfig.from_flat(FLAT))
+    assert (built.seeds, built.batch_size, built.passes, built.device) == ((3, 1), 8, 1, "cpu")
+    assert built.dataset.name == "mnist5k"
+    assert (built.tasks.count, built.tasks.output_count) == (2, 2)
+    assert built.tasks.task(0).train.shape == (2, 40)
+    assert built.rule.blend.tolist() == [2.0, 2.0]
+    assert len(built.interventions) == 1
+    results = tiny.results(built)
     assert [result.name for result in results] == ["0-1", "0-2"]
     assert results[0].state.params["0/weight"].shape == (2, 6, 784)
 

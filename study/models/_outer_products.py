@@ -95,9 +95,9 @@ class OuterProduct:
         return torch.bmm(self.signal.values, torch.bmm(scaled.mT, errors))  # [lane, in, batch] x [lane, batch, image]
 
     def combined(self, share: Tensor, other: OuterProduct, weight: Tensor) -> OuterProduct:
-        """`share * self + weight * other` as one outer product.
+        """`share * self + weight * other`.
 
-        It has twice the width if the signals differ.
+        Again one outer product, of twice the width if the signals differ.
         """
         mine, theirs = self.errors * per_lane(share, self.errors), other.errors * per_lane(weight, other.errors)
         if self.signal is other.signal:

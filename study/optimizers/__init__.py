@@ -151,7 +151,8 @@ def blended_gradient(gradient_at: GradientFunction, params: Tensors, rule: Blend
     uphill = gradient_at.displaced(params, here, rule.radius * reciprocal(here.gradient.norm()))  # g(w + r g / |g|)
     if not rule.mixed:  # a = 1
         return uphill.gradient, here
-    return here.gradient.combined(1 - rule.blend, uphill.gradient, rule.blend), here  # (1 - a) g(w) + a g(w + r g / |g|)
+    # G = (1 - a) g(w) + a g(w + r g / |g|)
+    return here.gradient.combined(1 - rule.blend, uphill.gradient, rule.blend), here
 
 
 def constant_rule(

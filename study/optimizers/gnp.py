@@ -4,8 +4,8 @@ Zhao, Zhang and Hu 2022, arXiv 2202.03599. Its gradient is
 
     G = g + lambda H g / |g|.
 
-With r > 0 the Hessian product is the finite difference of their paper, that is the package's equation with a = lambda / r; lambda = r
-is exactly SAM with rho = r. With r = 0 the product is computed by double backprop.
+With r > 0 the Hessian product is the finite difference of their paper, that is the package's equation with a = lambda / r; so
+lambda = r is exactly SAM with rho = r. With r = 0 the product is computed by double backprop.
 """
 
 from study.config import setting

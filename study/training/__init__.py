@@ -1,1 +1,1 @@
-"""One trial: its tasks in order, all lanes at once; torch only."""
+"""One trial: its tasks in order, all lanes at once."""

@@ -1,8 +1,8 @@
 """A trial's state between two tasks, as one sealed file.
 
-It has the index of the next task, parameters, memories and the accuracies so far. The file is written whole or not at all, is read
-without executing anything, and names the configuration it belongs to. It is sealed: its last 32 bytes are the SHA-256 of the
-bytes before, because a wrong bit in a tensor would otherwise go unnoticed.
+It has the index of the next task, parameters, memories and the accuracies so far. The file is written whole or not at all, is
+read without executing anything, and names the configuration it belongs to. It is sealed: its last 32 bytes are the SHA-256 of
+the bytes before, because a wrong bit in a tensor would otherwise go unnoticed.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""A function of tensors, recorded as a CUDA graph and replayed.
+"""A function recorded once as a CUDA graph and replayed.
 
 A replay is one launch instead of one for each kernel of the function.
 """
@@ -37,7 +37,7 @@ def recorded(function: Function, arguments: tuple[Tensor, ...]) -> Recording:
 
     The function is called a few times before the recording, and these calls change whatever it changes.
     """
-    side_stream = torch.cuda.Stream()  # capture must not follow work on the default stream
+    side_stream = torch.cuda.Stream()  # torch asks for warm-up calls on another stream
     side_stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side_stream):
         for _ in range(WARM_UPS):
@@ -52,8 +52,9 @@ def recorded(function: Function, arguments: tuple[Tensor, ...]) -> Recording:
 class Captured:
     """A function that is recorded once for each argument shape.
 
-    Every call copies its arguments into the recording's tensors and replays it. The function may change other tensors in place, if
-    their memory stays where it is and `changed` lists them. It must not branch on the value of a tensor or draw random numbers.
+    Every call copies its arguments into the recording's tensors and replays it. The function may change other tensors in place,
+    if their memory stays where it is and `changed` lists them. It must not branch on the value of a tensor or draw random
+    numbers.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Captured:
         return tuple(result.clone() for result in recording.results)
 
     def _recorded(self, arguments: tuple[Tensor, ...]) -> Recording:
-        """A new recording; the changed tensors get their old values back."""
+        """A new recording; changed tensors get their values back."""
         before = [tensor.clone() for tensor in self._changed()]
         recording = self._record(self._function, tuple(argument.clone() for argument in arguments))
         for tensor, value in zip(self._changed(), before, strict=True):

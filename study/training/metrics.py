@@ -56,17 +56,18 @@ def decline(values: Tensor) -> Tensor:
 
 
 def dead_units(hidden: Tensor) -> Tensor:
-    """Share of units that are positive on no image, float64 [lane].
+    """Share of dead units, float64 [lane].
 
-    `hidden` are the activations of a layer, [lane, image, unit].
+    A dead unit is positive on no image. `hidden` are the activations of a layer, [lane, image, unit].
     """
     return (hidden <= 0).all(dim=1).double().mean(dim=1)
 
 
 def dormant_units(hidden: Tensor, threshold: float) -> Tensor:
-    """Share of units whose score is at most tau, float64 [lane].
+    """Share of dormant units, float64 [lane].
 
-    The score of unit i of a layer, with E the mean over images (Sokar et al. 2023, arXiv 2302.12902, equation 1), is
+    Their score is at most tau. The score of unit i of a layer, with E the mean over images (Sokar et al. 2023, arXiv 2302.12902,
+    equation 1), is
 
         s_i = E|h_i| / (mean over units k of E|h_k|).
 

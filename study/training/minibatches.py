@@ -73,9 +73,9 @@ def without_blank_pixels(dataset: Dataset, task: Task, before: Pictures | None) 
 class Feed:
     """The images of one task, gathered from the data set.
 
-    Grey values from 0 to 255 become 0 to 1. There are two ways to permute pixels. Either they are moved in every image: feature j of
-    a lane's input is pixel `task.pixel_order[lane, j]`. Or they stay in place, and the weights of the first layer are reordered by
-    `features` once a task.
+    Grey values from 0 to 255 become 0 to 1. There are two ways to permute pixels. Either they are moved in every image: feature
+    j of a lane's input is pixel `task.pixel_order[lane, j]`. Or they stay in place, and the weights of the first layer are
+    reordered by `features` once a task.
 
     Attributes:
         pictures: the training images.
@@ -85,7 +85,7 @@ class Feed:
     """
 
     def __init__(self, dataset: Dataset, task: Task, device: str, pictures: Pictures | None = None) -> None:
-        """With `pictures`, their pixels stay in place; without, all pixels are moved."""
+        """Pixels of `pictures` stay in place; without, all are moved."""
         self._dataset = dataset
         self._train = task.train if pictures is None else pictures.positions(task.train)
         self._validation = task.validation.to(device)
@@ -156,7 +156,7 @@ class Feed:
         return _test_batches(self._dataset, self._test, self.outputs, self.pixel_order, self._lanes)
 
     def sample(self, seeds: tuple[int, ...], size: int) -> tuple[Tensor, Tensor]:
-        """At most `size` training images of each lane, as a minibatch.
+        """A minibatch of at most `size` training images per lane.
 
         In every task the images at the same positions are taken, drawn from (seed, "sample").
         """
@@ -222,8 +222,9 @@ def minibatch(pictures: Pictures, chosen: Tensor, outputs: Tensor, pixel_order: 
 
 
 def _pixels(images: Tensor, chosen: Tensor, pixel_order: Tensor | None) -> Tensor:
-    """Chosen images as float32 [lane, image, feature], from 0 to 1."""
-    rows = images.index_select(0, chosen.flatten())  # [lane * image, pixel]; on a CPU 15 times as fast as images[chosen]
+    """Chosen images from 0 to 1, float32 [lane, image, feature]."""
+    # [lane * image, pixel]; on a CPU 15 times as fast as images[chosen]
+    rows = images.index_select(0, chosen.flatten())
     pixels = rows.view(*chosen.shape, -1)  # uint8 [lane, image, pixel]
     if pixel_order is not None:
         pixels = pixels.gather(2, pixel_order.unsqueeze(1).expand(pixels.shape))  # feature j: pixel_order[lane, j]

@@ -16,9 +16,9 @@ from study.training.trainer import TaskResult
 
 
 def measures(result: TaskResult) -> dict[str, float]:
-    """The logged numbers of a task by schema name, always finite.
+    """The logged numbers of a task by schema name.
 
-    Means over the lanes, seconds and counts.
+    Always finite. Means over the lanes, seconds and counts.
     """
     state = result.state
     values = {

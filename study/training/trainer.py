@@ -1,4 +1,4 @@
-"""The training loop: all lanes at once, one result per task.
+"""The training loop: one result per task, all lanes together.
 
 `train` is a generator. It knows no Ray, no MLflow and no part by name. Everything that the next task depends on is in the `State`
 of each result. So a run that stops after any task can be continued from there, and gives the same results to the last bit.
@@ -140,7 +140,7 @@ def _train_on_task(experiment: Experiment, steps: Steps, diagnosis: Diagnosis, s
     chance = torch.full((len(experiment.seeds),), metrics.chance_accuracy(outputs), dtype=torch.float64)  # [lane]
 
     def counted(values: Tensor, otherwise: Tensor) -> Tensor:
-        """The values [lane], replaced where a lane has diverged or a value is NaN."""
+        """Values [lane], replaced if NaN or the lane has diverged."""
         values = values.to("cpu", torch.float64)
         return torch.where(after.diverged | values.isnan(), otherwise, values)
 

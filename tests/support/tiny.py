@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from study import data, parts
-from study import experiment as experiment_of
 from study.config import Diagnostics, TrialConfig
 from study.contracts import Dataset, Experiment, Model
+from study.experiment import build, load_dataset
 from study.lanes import Tensors
 from study.training import checkpoint
 from study.training.minibatches import Feed
@@ -99,10 +99,10 @@ def experiment(
     )
 
 
-def minibatches(plan: Experiment, index: int, *, size: int | None = None, passes: int | None = None):
+def minibatches(experiment: Experiment, index: int, *, size: int | None = None, passes: int | None = None):
     """Inputs and labels of each step of a task, the pixels moved."""
-    feed = Feed(plan.dataset, plan.tasks.task(index), plan.device)
-    choices = feed.choices(plan.seeds, index, size or plan.batch_size, passes or plan.passes)
+    feed = Feed(experiment.dataset, experiment.tasks.task(index), experiment.device)
+    choices = feed.choices(experiment.seeds, index, size or experiment.batch_size, passes or experiment.passes)
     return [feed.minibatch(chosen) for chosen in choices]
 
 
@@ -113,7 +113,7 @@ def load_checkpoint(path: Path, identity: str) -> State:
 
 def built(config: TrialConfig) -> Experiment:
     """The parts of a trial on a data set that is always there."""
-    return experiment_of.build(config, experiment_of.load_dataset(config, Path("nowhere")))
+    return build(config, load_dataset(config, Path("nowhere")))
 
 
 @contextlib.contextmanager
@@ -166,14 +166,14 @@ class Float64Model(PlainFloat64Model):
         return self.model.put_features(params, features, taken)
 
 
-def plainly(plan: Experiment) -> Experiment:
+def plainly(experiment: Experiment) -> Experiment:
     """The same experiment by autograd and with the pixels moved."""
-    return replace(plan, model=PlainModel(plan.model))
+    return replace(experiment, model=PlainModel(experiment.model))
 
 
-def in_float64(plan: Experiment, *, plain: bool = False) -> Experiment:
+def in_float64(experiment: Experiment, *, plain: bool = False) -> Experiment:
     """The same experiment with a network that computes in float64."""
-    return replace(plan, model=(PlainFloat64Model if plain else Float64Model)(plan.model))
+    return replace(experiment, model=(PlainFloat64Model if plain else Float64Model)(experiment.model))
 
 
 def step(rule, params: Tensors, memory: Tensors, gradient_at):
@@ -182,9 +182,9 @@ def step(rule, params: Tensors, memory: Tensors, gradient_at):
     return rule.step(params, memory, gradient_at)
 
 
-def results(plan: Experiment, start=None) -> list[TaskResult]:
+def results(experiment: Experiment, start=None) -> list[TaskResult]:
     """All results of an experiment."""
-    return list(train(plan, start))
+    return list(train(experiment, start))
 
 
 def state_tensors(state) -> Tensors:

@@ -42,31 +42,36 @@ def pictures(images: Tensor, chosen: Tensor, task: Task, lane: int) -> Tensor:
     return (x if task.pixel_order is None else x[:, task.pixel_order[lane]]).to(torch.get_default_dtype())
 
 
-def plain_run(plan: Experiment, make_step) -> list[dict]:
+def plain_run(experiment: Experiment, make_step) -> list[dict]:
     """Trains seed after seed, image by image of the same order, with `make_step(net) -> step(x, y) -> logits`."""
     runs = []
-    start = plan.model.initial(plan.seeds)
-    for lane, seed in enumerate(plan.seeds):
+    start = experiment.model.initial(experiment.seeds)
+    for lane, seed in enumerate(experiment.seeds):
         net = network(start, lane)
         step = make_step(net)
         run = {"test_accuracy": [], "validation_accuracy": [], "online_accuracy": [], "online_loss": []}
-        for index in range(plan.tasks.count):
-            task = plan.tasks.task(index)
+        for index in range(experiment.tasks.count):
+            task = experiment.tasks.task(index)
             chosen, draw = task.train[lane], generator(seed, "order", index)
             hits, losses = 0, 0.0
-            for _ in range(plan.passes):
+            for _ in range(experiment.passes):
                 order = chosen[torch.randperm(len(chosen), generator=draw)]
-                for first in range(0, len(order), plan.batch_size):
-                    batch = order[first : first + plan.batch_size]
-                    y = task.outputs[plan.dataset.train_labels[batch]]
-                    logits = step(pictures(plan.dataset.train_images, batch, task, lane), y)
+                for first in range(0, len(order), experiment.batch_size):
+                    batch = order[first : first + experiment.batch_size]
+                    y = task.outputs[experiment.dataset.train_labels[batch]]
+                    logits = step(pictures(experiment.dataset.train_images, batch, task, lane), y)
                     hits += int((logits.argmax(1) == y).sum())
                     losses += float(cross_entropy(logits, y, reduction="sum"))
-            run["online_accuracy"].append(hits / (len(chosen) * plan.passes))
-            run["online_loss"].append(losses / (len(chosen) * plan.passes))
+            run["online_accuracy"].append(hits / (len(chosen) * experiment.passes))
+            run["online_loss"].append(losses / (len(chosen) * experiment.passes))
             for measure, images, labels, kept in (
-                ("test_accuracy", plan.dataset.test_images, plan.dataset.test_labels, task.test),
-                ("validation_accuracy", plan.dataset.train_images, plan.dataset.train_labels, task.validation[lane]),
+                ("test_accuracy", experiment.dataset.test_images, experiment.dataset.test_labels, task.test),
+                (
+                    "validation_accuracy",
+                    experiment.dataset.train_images,
+                    experiment.dataset.train_labels,
+                    task.validation[lane],
+                ),
             ):
                 with torch.no_grad():
                     guess = net(pictures(images, kept, task, lane)).argmax(1)
@@ -75,11 +80,11 @@ def plain_run(plan: Experiment, make_step) -> list[dict]:
     return runs
 
 
-def assert_twins(plan: Experiment, make_step, tolerance: dict[str, float] = EQUAL_BUT_FOR_ROUNDING) -> None:
+def assert_twins(experiment: Experiment, make_step, tolerance: dict[str, float] = EQUAL_BUT_FOR_ROUNDING) -> None:
     """The experiment equals the plain loop, in every measure of every task and in the last weights."""
-    runs = plain_run(tiny.in_float64(plan), make_step)
+    runs = plain_run(tiny.in_float64(experiment), make_step)
     for plain in (True, False):
-        stack = tiny.results(tiny.in_float64(plan, plain=plain))
+        stack = tiny.results(tiny.in_float64(experiment, plain=plain))
         for lane, run in enumerate(runs):
             for name, value in run["weights"].items():
                 torch.testing.assert_close(stack[-1].state.params[name][lane], value, **tolerance)

@@ -20,10 +20,10 @@ IDENTITY = "0123456789abcdef"
 @pytest.fixture(scope="module")
 def states() -> list:
     """The states after each of three tasks, with momentum and an intervention that keeps a state."""
-    plan = tiny.experiment(
+    experiment = tiny.experiment(
         "sam with momentum and weight decay", interventions={"l2_init": {}, "shrink_and_perturb": {}}
     )
-    return [result.state for result in tiny.results(plan)]
+    return [result.state for result in tiny.results(experiment)]
 
 
 def assert_same(one, other) -> None:
@@ -48,8 +48,8 @@ def test_what_is_saved_is_loaded_to_the_last_bit_and_nothing_else_is_in_the_fold
 
 
 def test_a_state_without_held_out_images_is_kept(tmp_path):
-    plan = tiny.experiment(task_settings={"validation_fraction": 0.0, "count": 1})
-    (result,) = tiny.results(plan)
+    experiment = tiny.experiment(task_settings={"validation_fraction": 0.0, "count": 1})
+    (result,) = tiny.results(experiment)
     checkpoint.save(tmp_path / "state.pt", result.state, IDENTITY)
     assert_same(tiny.load_checkpoint(tmp_path / "state.pt", IDENTITY), result.state)
 

@@ -61,8 +61,8 @@ def test_each_shape_has_a_recording_of_its_own():
 def test_steps_that_were_recorded_once_train_as_steps_that_are_taken_anew(optimizer, tasks, plain, monkeypatch):
     """So nothing in a step hangs on a value, and every tensor it changes stays where it is, over tasks and passes."""
     interventions = {"l2_init": {"strength": 0.01}} if plain else {}
-    plan = tiny.experiment(optimizer, tasks=tasks, interventions=interventions, batch_size=7, passes=2)
-    expected = tiny.results(plan)
+    experiment = tiny.experiment(optimizer, tasks=tasks, interventions=interventions, batch_size=7, passes=2)
+    expected = tiny.results(experiment)
     calls = []
 
     class Recorded(Steps):
@@ -76,7 +76,7 @@ def test_steps_that_were_recorded_once_train_as_steps_that_are_taken_anew(optimi
             return traced(function, arguments)
 
     monkeypatch.setattr("study.training.trainer.Steps", Recorded)
-    found = list(train(plan))
+    found = list(train(experiment))
     assert len(calls) == 2, "one for whole minibatches and one for the last of a pass"
     for ours, theirs in zip(found, expected, strict=True):
         for measure in tiny.MEASURES:
