@@ -14,7 +14,7 @@ from optuna.distributions import (
 import search_spaces
 from search_spaces import SearchSpace
 from study import parts
-from study.config import Flat
+from study.config import Flat, Label
 from study.errors import StudyError, nearest
 from study.sweep.plan import Group, Phase, Plan, _extremes, check_name, extremes
 
