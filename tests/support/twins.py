@@ -1,4 +1,4 @@
-"""The same training as a plain loop over seeds with torch.nn and torch.optim: what the stack of lanes is held to."""
+"""The reference for stacked lanes: a plain loop over seeds with torch.nn and torch.optim."""
 
 import tiny
 import torch
@@ -9,10 +9,10 @@ from study.contracts import Experiment, Task
 from study.lanes import generator
 
 EQUAL_BUT_FOR_ROUNDING = {"rtol": 1e-9, "atol": 1e-11}
-"""In float64."""
+"""Tolerance in float64."""
 
 EQUAL_BUT_FOR_A_NORM_IN_FLOAT32 = {"rtol": 1e-5, "atol": 1e-6}
-"""In float64 too, but pytorch_optimizer rounds the gradient's norm to float32, and adds 1e-12 to it."""
+"""Tolerance in float64 where pytorch_optimizer rounds the gradient's norm to float32 and adds 1e-12."""
 
 
 def network(params: dict[str, Tensor], lane: int) -> nn.Sequential:
@@ -29,7 +29,7 @@ def network(params: dict[str, Tensor], lane: int) -> nn.Sequential:
 
 
 def weights(net: nn.Sequential) -> dict[str, Tensor]:
-    """The weights of a network under the names of the stack."""
+    """The weights of a network by the names of the stack."""
     linears = [layer for layer in net if isinstance(layer, nn.Linear)]
     return {f"{i}/weight": layer.weight.detach() for i, layer in enumerate(linears)} | {
         f"{i}/bias": layer.bias.detach() for i, layer in enumerate(linears)
@@ -37,13 +37,13 @@ def weights(net: nn.Sequential) -> dict[str, Tensor]:
 
 
 def pictures(images: Tensor, chosen: Tensor, task: Task, lane: int) -> Tensor:
-    """The chosen images as the network of a lane is to see them, the plain way."""
+    """The chosen images as input of a lane's network, with pixels moved."""
     x = images[chosen].float() * (1 / 255)
     return (x if task.pixel_order is None else x[:, task.pixel_order[lane]]).to(torch.get_default_dtype())
 
 
 def plain_run(experiment: Experiment, make_step) -> list[dict]:
-    """Trains seed after seed, image by image of the same order, with `make_step(net) -> step(x, y) -> logits`."""
+    """Trains seed after seed on images in the same order, with `make_step(net) -> step(x, y) -> logits`."""
     runs = []
     start = experiment.model.initial(experiment.seeds)
     for lane, seed in enumerate(experiment.seeds):
@@ -81,7 +81,7 @@ def plain_run(experiment: Experiment, make_step) -> list[dict]:
 
 
 def assert_twins(experiment: Experiment, make_step, tolerance: dict[str, float] = EQUAL_BUT_FOR_ROUNDING) -> None:
-    """The experiment equals the plain loop, in every measure of every task and in the last weights."""
+    """Asserts that the experiment equals the plain loop: every measure of every task, and the last weights."""
     runs = plain_run(tiny.in_float64(experiment), make_step)
     for plain in (True, False):
         stack = tiny.results(tiny.in_float64(experiment, plain=plain))
@@ -94,7 +94,7 @@ def assert_twins(experiment: Experiment, make_step, tolerance: dict[str, float] 
 
 
 def with_closure(net: nn.Module, optimizer, *, gradient_first: bool, extra_loss=lambda: 0.0):
-    """A step of an optimizer that asks for the gradient itself."""
+    """A step of an optimizer that calls for the gradient itself."""
 
     def step(x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""On a CUDA GPU: the recorded steps, and agreement with the CPU. Skipped where there is none."""
+"""CUDA: recorded steps and agreement with the CPU; skipped without a GPU."""
 
 from dataclasses import replace
 

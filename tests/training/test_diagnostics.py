@@ -1,4 +1,4 @@
-"""What is looked at after a task: when, of what, and that looking changes nothing."""
+"""Diagnostics: when they run, what they measure, and that training does not change."""
 
 import json
 import math
@@ -29,12 +29,12 @@ FORGETTING = {schema.FIRST_TASK_ACCURACY, schema.EARLIER_TASKS_ACCURACY}
 
 
 def quantities(result: TaskResult) -> set[str]:
-    """The quantities that were looked at, of whatever layers."""
+    """The names of the measured quantities, without layers."""
     return {name.split("/layer_")[0] for name in result.diagnostics}
 
 
 def sample(experiment: Experiment, index: int, size: int):
-    """The sample of a task with its pixels moved, made the plain way: inputs and labels of each lane."""
+    """Inputs and labels of each lane in a task's sample, with pixels moved, by an independent computation."""
     task = experiment.tasks.task(index)
     for lane, seed in enumerate(experiment.seeds):
         order = torch.randperm(task.train.shape[1], generator=generator(seed, "sample"))[:size]
@@ -46,7 +46,7 @@ def sample(experiment: Experiment, index: int, size: int):
 
 
 def loss_of(weights, shapes, inputs, labels):
-    """The mean cross-entropy of a fully connected network, written out again."""
+    """The mean cross-entropy of a fully connected network, implemented independently."""
     signal, start = inputs, 0
     for i, (weight, bias) in enumerate(zip(shapes[::2], shapes[1::2], strict=True)):
         middle, end = start + math.prod(weight), start + math.prod(weight) + math.prod(bias)
@@ -58,7 +58,7 @@ def loss_of(weights, shapes, inputs, labels):
 @pytest.mark.parametrize("optimizer", ["sgd", "sam", "sgd with momentum and weight decay"])
 @pytest.mark.parametrize("tasks", SEQUENCES)
 def test_curvature_and_sharpness_are_those_of_the_plain_network_on_the_plain_sample(optimizer, tasks):
-    """Whichever way training orders weights and pixels, and whichever it leaves out."""
+    """Independent of how training orders weights and pixels, and which pixels it leaves out."""
     experiment = tiny.experiment(
         optimizer, tasks=tasks, widths=(6, 5), diagnostics=Diagnostics(curvature_every=1, images=15, probes=300)
     )
@@ -70,13 +70,13 @@ def test_curvature_and_sharpness_are_those_of_the_plain_network_on_the_plain_sam
             given = shapes, inputs.double(), labels
             gradient, hessian = torch.func.grad(loss_of)(weights, *given), torch.func.hessian(loss_of)(weights, *given)
             rise = loss_of(weights + 0.05 * gradient / gradient.norm(), *given) - loss_of(weights, *given)
-            found = {name: result.diagnostics[name][lane].item() for name in CURVATURE}
-            assert found[schema.GRADIENT_NORM] == pytest.approx(gradient.norm().item(), rel=1e-4)
-            assert found[schema.SAM_SHARPNESS] == pytest.approx(rise.item(), rel=1e-3, abs=1e-6)
-            assert found[schema.HESSIAN_EIGENVALUE] == pytest.approx(
+            values = {name: result.diagnostics[name][lane].item() for name in CURVATURE}
+            assert values[schema.GRADIENT_NORM] == pytest.approx(gradient.norm().item(), rel=1e-4)
+            assert values[schema.SAM_SHARPNESS] == pytest.approx(rise.item(), rel=1e-3, abs=1e-6)
+            assert values[schema.HESSIAN_EIGENVALUE] == pytest.approx(
                 torch.linalg.eigvalsh(hessian)[-1].item(), rel=0.02
             )
-            assert abs(found[schema.HESSIAN_TRACE] - hessian.trace()) < 5 * found[schema.HESSIAN_TRACE_ERROR]
+            assert abs(values[schema.HESSIAN_TRACE] - hessian.trace()) < 5 * values[schema.HESSIAN_TRACE_ERROR]
 
 
 @pytest.mark.parametrize("tasks", SEQUENCES)
@@ -100,11 +100,11 @@ def test_weights_are_measured_layer_by_layer_against_those_that_training_began_w
     began, now = experiment.model.initial(experiment.seeds), result.state.params
     for layer, i in {"0": 0, "1": 1, "output": 2}.items():
         for lane in range(3):
-            here = torch.cat([now[f"{i}/{part}"][lane].flatten() for part in ("weight", "bias")])
-            there = torch.cat([began[f"{i}/{part}"][lane].flatten() for part in ("weight", "bias")])
-            assert result.diagnostics[f"weights/norm/layer_{layer}"][lane].item() == pytest.approx(here.norm().item())
+            after = torch.cat([now[f"{i}/{part}"][lane].flatten() for part in ("weight", "bias")])
+            before = torch.cat([began[f"{i}/{part}"][lane].flatten() for part in ("weight", "bias")])
+            assert result.diagnostics[f"weights/norm/layer_{layer}"][lane].item() == pytest.approx(after.norm().item())
             distance = result.diagnostics[f"weights/distance/layer_{layer}"][lane].item()
-            assert distance == pytest.approx((here - there).norm().item(), rel=1e-5)
+            assert distance == pytest.approx((after - before).norm().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("plainly", [False, True])
@@ -142,10 +142,10 @@ def test_a_large_test_set_is_asked_in_images_that_are_evenly_spaced():
 def test_each_look_is_due_after_the_first_task_every_so_many_and_after_the_last():
     settings = Diagnostics(units_every=2, curvature_every=3, forgetting_every=4)
     experiment = tiny.experiment(task_settings={"count": 6}, diagnostics=settings)
-    seen = [quantities(result) for result in tiny.results(experiment)]
-    assert [schema.STABLE_RANK in names for names in seen] == [True, False, True, False, True, True]
-    assert [schema.SAM_SHARPNESS in names for names in seen] == [True, False, False, True, False, True]
-    assert [schema.FIRST_TASK_ACCURACY in names for names in seen] == [True, False, False, False, True, True]
+    measured = [quantities(result) for result in tiny.results(experiment)]
+    assert [schema.STABLE_RANK in names for names in measured] == [True, False, True, False, True, True]
+    assert [schema.SAM_SHARPNESS in names for names in measured] == [True, False, False, True, False, True]
+    assert [schema.FIRST_TASK_ACCURACY in names for names in measured] == [True, False, False, False, True, True]
 
 
 def test_together_they_are_all_diagnostics_of_the_schema():
@@ -169,10 +169,10 @@ def test_what_cannot_be_left_out_is_refused_with_the_nearest_name():
 @pytest.mark.parametrize("optimizer", ["sgd", "sam", "gnp", "sgd with momentum and weight decay"])
 @pytest.mark.parametrize("tasks", SEQUENCES)
 def test_looking_changes_nothing(optimizer, tasks):
-    looked, not_looked = (
+    with_diagnostics, without = (
         tiny.results(tiny.experiment(optimizer, tasks=tasks, diagnostics=settings)) for settings in (ALWAYS, NOTHING)
     )
-    for ours, theirs in zip(looked, not_looked, strict=True):
+    for ours, theirs in zip(with_diagnostics, without, strict=True):
         assert ours.diagnostics
         assert not theirs.diagnostics
         for measure in tiny.MEASURES:

@@ -1,4 +1,4 @@
-"""The loop: what a diverging lane does, what is counted, and that every image is used."""
+"""The training loop: diverging lanes, counts, and the use of every image."""
 
 import math
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ def with_lr(experiment: Experiment, *lrs: float) -> Experiment:
 
 
 def others(values: Tensor) -> Tensor:
-    """All lanes but the middle one of three."""
+    """The first and the last of three lanes."""
     return values[..., [0, 2]] if values.dim() == 1 else values[[0, 2]]
 
 
@@ -66,7 +66,7 @@ def test_when_all_lanes_diverge_the_objective_is_chance_and_never_a_nan():
 
 @dataclass(frozen=True)
 class PoisonedRule:
-    """A rule that hands out poison as one lane's weights, in one of its steps."""
+    """A rule that returns a non-finite weight in one lane at one step."""
 
     rule: Rule
     lane: int
@@ -78,16 +78,16 @@ class PoisonedRule:
         return getattr(self.rule, name)
 
     def step(self, params: Tensors, memory: Tensors, gradient_at) -> tuple:
-        params, memory, seen = self.rule.step(params, memory, gradient_at)
+        params, memory, evaluation = self.rule.step(params, memory, gradient_at)
         self.steps.append(len(self.steps))
         if len(self.steps) == self.at_step + 1:
             params = {name: value.clone() for name, value in params.items()}
             params["0/bias"][self.lane, 0] = self.poison
-        return params, memory, seen
+        return params, memory, evaluation
 
 
 class CountingBoundaries(Intervention):
-    """Counts the boundaries in its state, so that a lane which is not frozen shows it."""
+    """Counts boundaries in its state, which shows whether a lane is frozen."""
 
     def initial_state(self, params: Tensors) -> Tensors:
         return {"crossed": torch.zeros(len(params["0/bias"]))}
@@ -127,9 +127,9 @@ def test_a_lane_with_a_non_finite_loss_has_diverged_even_if_its_weights_are_fini
 
     class InfiniteLoss(PoisonedRule):
         def step(self, params: Tensors, memory: Tensors, gradient_at) -> tuple:
-            params, memory, seen = self.rule.step(params, memory, gradient_at)
-            seen.logits[self.lane, 0] = self.poison
-            return params, memory, seen
+            params, memory, evaluation = self.rule.step(params, memory, gradient_at)
+            evaluation.logits[self.lane, 0] = self.poison
+            return params, memory, evaluation
 
     (result,) = tiny.results(replace(experiment, rule=InfiniteLoss(experiment.rule, 1, 0, poison, [])))
     assert result.state.diverged.tolist() == [False, True, False]
@@ -138,7 +138,7 @@ def test_a_lane_with_a_non_finite_loss_has_diverged_even_if_its_weights_are_fini
 
 
 def test_logits_that_overflow_after_the_last_step_count_as_chance_and_not_as_wrong():
-    """One step a task: the loss before it is finite and so are the weights after it, the logits are not."""
+    """One step per task: the loss before it and the weights after it are finite, but the logits are not."""
     experiment = tiny.experiment("sgd", {"lr": 1e25}, batch_size=1000)
     first, second, _ = tiny.results(experiment)
     assert all(value.isfinite().all() for value in first.state.params.values())
@@ -151,8 +151,8 @@ def test_evaluate_gives_nan_for_the_lane_with_a_non_finite_logit_only():
     experiment = tiny.experiment()
     params = initial_state(experiment).params
     params["2/bias"][1, 0] = torch.inf
-    found = evaluate(experiment.model, params, Feed(experiment.dataset, experiment.tasks.task(0), "cpu").test())
-    assert found.isnan().tolist() == [False, True, False]
+    accuracy = evaluate(experiment.model, params, Feed(experiment.dataset, experiment.tasks.task(0), "cpu").test())
+    assert accuracy.isnan().tolist() == [False, True, False]
 
 
 # --- counting --------------------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def logits_of_a_plain_network(params: Tensors, lane: int, x: Tensor) -> Tensor:
 def test_online_measures_equal_a_recount_image_by_image_before_each_update(tasks, passes):
     experiment = tiny.experiment("sgd", tasks=tasks, passes=passes, batch_size=4, task_settings={"count": 1})
     batches = tiny.minibatches(experiment, 0, size=4, passes=passes)
-    seen: list[Tensors] = []
+    visited: list[Tensors] = []
 
     class Watching:
         evaluations_per_step = 1
@@ -181,14 +181,14 @@ def test_online_measures_equal_a_recount_image_by_image_before_each_update(tasks
             return experiment.rule.initial_memory(params)
 
         def step(self, params: Tensors, memory: Tensors, gradient_at) -> tuple:
-            seen.append({name: value.clone() for name, value in params.items()})
+            visited.append({name: value.clone() for name, value in params.items()})
             return experiment.rule.step(params, memory, gradient_at)
 
     (result,) = tiny.results(replace(tiny.plainly(experiment), rule=Watching()))
-    assert len(seen) == len(batches)
+    assert len(visited) == len(batches)
     for lane in range(3):
         hits, loss, images = 0, 0.0, 0
-        for params, (inputs, labels) in zip(seen, batches, strict=True):
+        for params, (inputs, labels) in zip(visited, batches, strict=True):
             for x, y in zip(inputs[lane], labels[lane], strict=True):
                 logits = logits_of_a_plain_network(params, lane, x)
                 hits += int(logits.argmax()) == int(y)
@@ -204,7 +204,7 @@ def test_accuracies_are_those_of_the_weights_after_the_task_on_the_tasks_own_ima
     for result in train(experiment):
         task = experiment.tasks.task(result.task)
         for lane in range(3):
-            for images, labels, chosen, found in (
+            for images, labels, chosen, accuracy in (
                 (experiment.dataset.test_images, experiment.dataset.test_labels, task.test, result.test_accuracy),
                 (
                     experiment.dataset.train_images,
@@ -215,7 +215,7 @@ def test_accuracies_are_those_of_the_weights_after_the_task_on_the_tasks_own_ima
             ):
                 x = images[chosen][:, task.pixel_order[lane]].float() * (1 / 255)
                 guess = logits_of_a_plain_network(result.state.params, lane, x).argmax(1)
-                assert float(found[lane]) == pytest.approx(float((guess == labels[chosen]).double().mean()))
+                assert float(accuracy[lane]) == pytest.approx(float((guess == labels[chosen]).double().mean()))
 
 
 @pytest.mark.parametrize("pieces", [1, 5, 24, 1000])
@@ -259,9 +259,9 @@ def test_the_order_of_the_images_differs_between_seeds_and_tasks():
 
 
 def test_a_small_last_minibatch_changes_the_weights():
-    """36 images in minibatches of 35: the second step has one image, and is not left out."""
+    """36 images in minibatches of 35: the second step has one image and still counts."""
     experiment = tiny.experiment("sgd", batch_size=35, task_settings={"count": 1})
-    stopped: list[Tensors] = []
+    visited: list[Tensors] = []
 
     class Watching:
         evaluations_per_step = 1
@@ -271,12 +271,12 @@ def test_a_small_last_minibatch_changes_the_weights():
             return {}
 
         def step(self, params: Tensors, memory: Tensors, gradient_at) -> tuple:
-            stopped.append({name: value.clone() for name, value in params.items()})
+            visited.append({name: value.clone() for name, value in params.items()})
             return experiment.rule.step(params, memory, gradient_at)
 
     (result,) = tiny.results(replace(experiment, rule=Watching()))
-    assert len(stopped) == 2
-    assert not torch.equal(stopped[1]["0/weight"], result.state.params["0/weight"])
+    assert len(visited) == 2
+    assert not torch.equal(visited[1]["0/weight"], result.state.params["0/weight"])
 
 
 @pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
@@ -328,7 +328,7 @@ def test_training_learns_and_the_next_task_starts_from_the_weights_of_the_last()
 
 
 def test_shrink_and_perturb_acts_before_every_task_but_the_first():
-    """With shrink 0 and no noise, a task starts from weights of zero, from which a ReLU network learns biases only."""
+    """With shrink 0 and no noise a task starts at zero weights, from which a ReLU network learns biases only."""
     experiment = tiny.experiment(interventions={"shrink_and_perturb": {"shrink": 0.0, "noise": 0.0}})
     first, *rest = tiny.results(experiment)
     assert first.state.params["0/weight"].any()

@@ -1,4 +1,4 @@
-"""Each way to compute a result is held to a second, independent one."""
+"""Every way to compute a result against a second, independent one."""
 
 from dataclasses import replace
 
@@ -55,7 +55,7 @@ def shapes(draw, smallest_batch: int = 1) -> dict:
 @pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
 @pytest.mark.parametrize("tasks", ["permuted_pixels", "class_pairs"])
 def test_a_lane_alone_equals_the_lane_in_company(optimizer, tasks):
-    """Within 1e-6 in float32: the tensor library may choose another order of summation for one lane than for many."""
+    """Within 1e-6 in float32: torch may sum in another order for one lane than for many."""
     seeds = (5, 0, 77, 123456789)
     interventions = {"l2_init": {"strength": 0.01}, "shrink_and_perturb": {}}
     company = tiny.results(tiny.experiment(optimizer, seeds=seeds, tasks=tasks, interventions=interventions))
@@ -110,7 +110,7 @@ def test_sam_equals_pytorch_optimizers_sam(shape, lr, rho, momentum, weight_deca
 @given(shapes(smallest_batch=4), RATES, RADII, BLENDS, MOMENTA, DECAYS)
 @tiny.float64()
 def test_gnp_equals_pytorch_optimizers_wsam(shape, lr, r, blend, momentum, weight_decay):
-    """WSAM's mixing coefficient is gamma / (1 - gamma) = a; coupled, so that momentum and decay act on the blend."""
+    """WSAM blends with gamma / (1 - gamma) = a; coupled, so that momentum and decay act on the blend."""
     chosen = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
 
     def make_step(net):
@@ -185,7 +185,7 @@ def test_both_gradients_of_sam_see_the_pull_of_l2_init(shape, lr, rho, strength)
 
 
 def minibatch(lanes: int, outputs: int, seed: int, widths: list[int]) -> tuple[MinibatchGradient, dict[str, Tensor]]:
-    """A gradient function and the parameters to ask it at."""
+    """A gradient function and parameters to evaluate it at."""
     draw = torch.Generator().manual_seed(seed)
     model = tiny.mlp(tiny.FEATURES, outputs, widths)
     inputs = torch.rand(lanes, 6, tiny.FEATURES, generator=draw)
@@ -217,7 +217,7 @@ def test_gnp_with_lambda_equal_to_r_is_sam_bit_by_bit(shape, lr, rho, momentum):
 
 
 def test_sharpness_changes_the_weights_by_more_than_any_tolerance_here():
-    """Guards the twins above: the terms that they compare are not zero."""
+    """The terms that the twins above compare are not zero."""
     plain = tiny.results(tiny.experiment("sgd", {"lr": 0.1}))[-1].state.params
     for name in ("sam", "gnp", "gnp exact"):
         other = tiny.results(tiny.experiment(name, {"lr": 0.1, **tiny.OPTIMIZERS[name]}))[-1].state.params
@@ -312,7 +312,7 @@ def test_permuting_pixels_is_permuting_the_rows_of_the_first_layer(features, uni
 @pytest.mark.parametrize("interventions", [{}, {"shrink_and_perturb": {}}, {"l2_init": {"strength": 0.01}}])
 @tiny.float64()
 def test_the_fast_way_equals_the_plain_way(optimizer, tasks, interventions):
-    """The model's own gradient on pixels as they come, and autograd on pixels that were moved."""
+    """The model's own gradient with pixels in place, and autograd with pixels moved."""
     experiment = tiny.experiment(optimizer, tasks=tasks, interventions=interventions, passes=2)
     pairs = zip(
         tiny.results(tiny.in_float64(experiment)), tiny.results(tiny.in_float64(experiment, plain=True)), strict=True
