@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 from mlflow import MlflowClient
+from real_study import real_study
 from report_fixtures import Tables, accuracy, confirmed, play, sent, tuned, whole_directory, whole_report
 from shared import lay_database
 from sweep_fixtures import study
@@ -459,22 +460,17 @@ def test_accuracies_of_the_fixture_differ_by_setting_and_seed():
 
 
 @pytest.mark.sweep
-def test_run_confirm_and_report_from_an_empty_folder_agree_with_search_runs(tmp_path):
-    steps = (
-        ("run", "quickstart", "--scenario", "class_pairs", "--trials", 3, "--set", "tasks/count=3"),
-        ("confirm", "quickstart", "--seeds", 6),
-        ("report", "quickstart"),
-    )
-    for words in steps:
-        done = study(*words, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    place = tmp_path / "study-results" / "quickstart" / "report"
-    assert f"wrote {place.relative_to(tmp_path) / 'report.html'}" in done.stdout
+def test_run_confirm_and_report_from_an_empty_folder_agree_with_search_runs():
+    root = real_study().place
+    done = study("report", "quickstart", cwd=root)
+    assert done.returncode == 0, done.stderr
+    place = root / "study-results" / "quickstart" / "report"
+    assert f"wrote {place.relative_to(root) / 'report.html'}" in done.stdout
     tables = Tables((place / "report.html").read_text(encoding="utf-8"))
-    uri = default_uri(tmp_path / "study-results")
-    before, after = runs_of(uri, "quickstart"), runs_of(uri, "quickstart-confirm")
+    uri = default_uri(root / "study-results")
+    before, after = runs_of(uri, "quickstart"), runs_of(uri, "first") | runs_of(uri, "second")
     compared = 0
-    for row in tables.rows("tuned_confirmed-quickstart-confirm"):
+    for row in tables.rows("tuned_confirmed-first"):
         old, new = before[row["runs: tuned, confirmed"]["runs"][0]], after[row["runs: tuned, confirmed"]["runs"][1]]
         assert row["objective tuned"]["values"] == [old.data.metrics["summary/objective"]]
         assert row["test accuracy confirmed"]["values"][0] == new.data.metrics["summary/accuracy_test"]
@@ -486,7 +482,7 @@ def test_run_confirm_and_report_from_an_empty_folder_agree_with_search_runs(tmp_
         assert row["decline"]["values"][0] == metrics["summary/decline_test"]
         compared += 1
     assert compared >= 10
-    again = study("report", "quickstart", cwd=tmp_path)
+    again = study("report", "quickstart", cwd=root)
     assert (again.returncode, "unchanged:" in again.stdout) == (0, True)
     client = MlflowClient(uri)
     sweep_run = re.search(r"sweep's run (\w+)", done.stdout).group(1)
