@@ -44,6 +44,8 @@ AGENT_SECONDS = 150.0
 the dead Ray to answer, a minute and more."""
 
 SLOW_TRIALS = Path(__file__).with_name("slow_trials")
+CHANGED = {"study.cluster.worker", "study.training.trainer"}
+"""The modules that it changes a little."""
 
 
 class Chance(random.Random):
@@ -293,7 +295,9 @@ class Site:
         self._words = words
         self._cwd = cwd
         self._wrapper = wrapper
-        self._environment = env
+        self._changes = cwd.parent / f"{cwd.name}-{name}-changes"
+        self._changes.mkdir()
+        self._environment = {"STUDY_TEST_CHANGES": str(self._changes), **env}
         self._seen_at = seen_at or cwd
         self.sweep = self._seen_at / "study-results" / name
         self.database = self._seen_at / "study-results" / "mlflow.db"
@@ -323,6 +327,10 @@ class Site:
     def records(self) -> dict[str, list[dict[str, Any]]]:
         """The whole lines of each trial's record, while somebody may be writing."""
         return {path.parent.name: _whole_lines(path) for path in sorted(self.sweep.glob("trials/*/record.jsonl"))}
+
+    def changed(self) -> set[str]:
+        """The modules that were changed in a process of the sweep, so that its trials are slow and leave checkpoints."""
+        return {path.name for path in self._changes.iterdir()}
 
     def results(self) -> dict[str, Any]:
         """All that is repeatable of each trial: what was tried, and what came of each task."""
@@ -533,6 +541,7 @@ def trials_table(site: Site) -> list[dict[str, str]]:
 
 def assert_same_results(faulty: Site, undisturbed: Site, task_count: int) -> None:
     """Bit by bit: records, tables and MLflow of a sweep with faults are those of one without."""
+    assert faulty.changed() == undisturbed.changed() == CHANGED
     expected = undisturbed.results()
     assert faulty.results() == expected
     assert Counter((line["kind"], line.get("outcome")) for line in faulty.kinds("end")) == {

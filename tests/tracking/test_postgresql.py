@@ -80,6 +80,7 @@ def database(tmp_path_factory):
 
 
 @needed
+@pytest.mark.alone
 def test_eight_trials_at_once_log_to_a_server_over_postgresql_and_no_step_is_lost_or_doubled(tmp_path, database):
     alone = Site(tmp_path, "alone", *SWEEP)
     alone.finish()
