@@ -46,6 +46,75 @@ class StrictSettings(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
+Role = Literal["learning rate", "sharpness", "other"]
+"""What a setting is to a study of sharpness; see `Label`."""
+
+
+class Label(StrictSettings):
+    """How a setting is shown in names, tables, MLflow's columns and figures.
+
+    Attributes:
+        short: its name in a word, such as `lr`.
+        unit: of its values; "1" for a pure number, "" if it has none.
+        role: "learning rate" and "sharpness" span the heat maps, and MLflow's tables begin with them; any other setting of a
+            method has heat maps of its own for each of its values.
+        zero: what the value 0 means, in a word; "" if nothing special.
+    """
+
+    short: str
+    unit: str = ""
+    role: Role = "other"
+    zero: str = ""
+
+    @property
+    def axis(self) -> str:
+        """The name for an axis, with the unit."""
+        name = f"learning rate {self.short}" if self.role == "learning rate" else self.short
+        return f"{name} ({self.unit})" if self.unit else name
+
+
+def setting(
+    default: Any, description: str, *, short: str, unit: str = "", role: Role = "other", zero: str = "", **bounds: Any
+) -> Any:
+    """A pydantic field with a label.
+
+    Args:
+        default: value if none is given.
+        description: one sentence, for the table of settings.
+        short, unit, role, zero: see `Label`.
+        bounds: as of `pydantic.Field`, such as `gt=0` or `alias="lambda"`.
+    """
+    label = Label(short=short, unit=unit, role=role, zero=zero).plain()
+    return Field(default, description=description, json_schema_extra={"label": label}, **bounds)
+
+
+Labels = Mapping[str, Label]
+"""Labels by slash name."""
+
+EARLIER_LABELS: Labels = {
+    "optimizer/lr": Label(short="lr", unit="1", role="learning rate"),
+    "optimizer/rho": Label(short="rho", unit="length in weight space", role="sharpness"),
+    "optimizer/lambda": Label(short="lambda", unit="1", role="sharpness"),
+    "optimizer/r": Label(short="r", unit="length in weight space", zero="exact"),
+}
+"""Those of sweeps whose plan was written before plans had labels."""
+
+
+def label_of(name: str, labels: Labels) -> Label:
+    """The label of a setting; one without is called by the last word of its slash name."""
+    return labels.get(name) or Label(short=name.rsplit("/", 1)[-1])
+
+
+def settings_words(values: Mapping[str, Any], labels: Labels) -> str:
+    """Settings in a line, floats to three significant digits: `lr=0.01 rho=0.05`."""
+    return " ".join(f"{label_of(name, labels).short}={short_value(value)}" for name, value in values.items())
+
+
+def short_value(value: object) -> str:
+    """A value for people: floats to three significant digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 class Choice(BaseModel):
     """A part by its name, with whatever settings are given to it."""
 

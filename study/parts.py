@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from study.config import StrictSettings, TrialConfig, sentence
+from study.config import Label, StrictSettings, TrialConfig, sentence
 from study.errors import StudyError, nearest
 
 KINDS = {
@@ -87,3 +87,15 @@ def complete(config: TrialConfig) -> TrialConfig:
     for name, given in config.interventions.items():
         plain["interventions"][name] = settings("interventions", name, given, f"interventions/{name}/").plain()
     return TrialConfig.from_plain(plain)
+
+
+def labels(config: TrialConfig) -> dict[str, Label]:
+    """The labels that the chosen parts declare for their settings, by slash name. Raises StudyError for an unknown part."""
+    chosen = [(f"{section}/", kind, getattr(config, section).name) for section, kind in SECTIONS.items()]
+    chosen += [(f"interventions/{name}/", "interventions", name) for name in config.interventions]
+    return {
+        prefix + (field.alias or name): Label.model_validate(field.json_schema_extra["label"])
+        for prefix, kind, part in chosen
+        for name, field in find(kind, part).Settings.model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and "label" in field.json_schema_extra
+    }

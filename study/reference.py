@@ -1,6 +1,11 @@
-"""The tables of the README: every setting of every part, every logged quantity. `python -m study.reference` prints them."""
+"""Reference tables of settings and metrics, made from the code.
+
+`python -m study.reference settings` and `python -m study.reference metrics` print one each, without a word both. A test holds
+`study/docs/settings.md` and `study/docs/metrics.md` to them.
+"""
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 
 from pydantic.fields import FieldInfo
@@ -67,5 +72,15 @@ def _markdown(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def main(words: list[str]) -> None:
+    """Prints the tables that are named, all of them if none is. Exits with a sentence if there is no such table."""
+    unknown = [word for word in words if word not in TABLES]
+    if unknown:
+        sys.exit(f"There is no table {unknown[0]!r}; there are: {', '.join(TABLES)}.")
+    print("\n\n".join(TABLES[word]() for word in words or TABLES))
+
+
+TABLES = {"settings": settings_table, "metrics": metrics_table}
+
 if __name__ == "__main__":
-    print(settings_table(), metrics_table(), sep="\n\n")
+    main(sys.argv[1:])

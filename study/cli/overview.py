@@ -10,11 +10,12 @@ from typing import Any
 
 import search_spaces
 from study.cli import terminal
+from study.config import Labels, label_of, settings_words, short_value
 from study.errors import StudyError
 from study.sweep import folder, plan, winners
 from study.sweep.folder import SweepFolder
 from study.sweep.plan import Group, Plan
-from study.sweep.record import TrialHistory, short
+from study.sweep.record import TrialHistory
 
 NUMBERS = {
     "objective": "summary/objective",
@@ -69,7 +70,7 @@ def _show_confirmed(opened: SweepFolder, finished: Sequence[TrialHistory]) -> No
             rows.append(
                 (
                     history.method,
-                    terminal.settings_words(history.tried),
+                    settings_words(history.tried, history.labels),
                     f"best, place {origin.rank}" if origin.rank else "the paper's own",
                     terminal.number(before),
                     terminal.number(after),
@@ -123,7 +124,7 @@ def _show_by_scenario(what: str, shown: Sequence[TrialHistory], words: tuple[str
         rows = [
             (
                 history.key if words[0] == "trial" else history.method,
-                terminal.settings_words(history.tried),
+                settings_words(history.tried, history.labels),
                 *(terminal.number(history.summary.get(name)) for name in NUMBERS.values()),
                 f"{history.summary['summary/lanes_diverged']:.0f} of {len(history.seeds)}",
             )
@@ -189,8 +190,10 @@ def show_plan(made: Plan) -> None:
         terminal.remark(made.citation)
     rows = []
     for group in made.groups:
-        points = _points_words(group.points)
-        drawn = "; ".join(f"{terminal.last(name)} in {_range(value)}" for name, value in group.drawn().items())
+        points = _points_words(group.points, made.labels)
+        drawn = "; ".join(
+            f"{label_of(name, made.labels).short} in {_range(value)}" for name, value in group.drawn().items()
+        )
         rows.append((group.scenario, group.method, str(group.trials), points or "-", drawn or "-"))
     columns = ["scenario", "method", "trials", "points, tried first", "then drawn from"]
     terminal.show_table("What is tried", columns, rows)
@@ -217,7 +220,7 @@ FEW_POINTS = 6
 """So many points are listed one by one, even if they are a grid."""
 
 
-def _points_words(points: Sequence[Mapping[str, Any]]) -> str:
+def _points_words(points: Sequence[Mapping[str, Any]], labels: Labels) -> str:
     """Points for a table: each of them, or the values that a large full grid combines."""
     values = (
         {name: {json.dumps(point.get(name)): point.get(name) for point in points} for name in points[0]}
@@ -226,8 +229,11 @@ def _points_words(points: Sequence[Mapping[str, Any]]) -> str:
     )
     full = math.prod(map(len, values.values())) == len({json.dumps(point, sort_keys=True) for point in points})
     if len(points) <= FEW_POINTS or not full:
-        return "; ".join(terminal.settings_words(point) for point in points)
-    sets = [f"{terminal.last(name)} in {{{', '.join(map(short, found.values()))}}}" for name, found in values.items()]
+        return "; ".join(settings_words(point, labels) for point in points)
+    sets = [
+        f"{label_of(name, labels).short} in {{{', '.join(map(short_value, found.values()))}}}"
+        for name, found in values.items()
+    ]
     return f"all {len(points)} of {', '.join(sets)}"
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Iterable, Sequence
+from typing import TextIO
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
-
-from study.sweep.record import short
 
 GAP = 2
 """Blanks between two columns of a table."""
@@ -117,13 +115,3 @@ def _show_stacked(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None
         console.print(first, markup=False, soft_wrap=True)
         for column, cell in zip(columns[1:], others, strict=True):
             console.print(Padding(Text(cell if len(columns) == 2 else f"{column}: {cell}"), (0, 0, 0, 2 * GAP)))
-
-
-def settings_words(tried: Mapping[str, Any]) -> str:
-    """Settings for a table: `lr=0.01 rho=0.05`."""
-    return " ".join(f"{last(name)}={short(value)}" for name, value in tried.items())
-
-
-def last(name: str) -> str:
-    """The last word of a slash name."""
-    return name.rsplit("/", 1)[-1]

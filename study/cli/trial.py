@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from study import parts
 from study.cli import terminal
-from study.config import Flat, TrialConfig, nested, read_yaml
+from study.config import Flat, TrialConfig, nested, read_yaml, settings_words
 from study.errors import StudyError
 
 
 def read_trial(path: Path, overrides: Flat) -> tuple[TrialConfig, Mapping[str, Any]]:
     """The complete configuration of a trial file, and its provenance. Raises StudyError when it is none."""
-    from study import parts
-
     plain = read_yaml(path)
     if not isinstance(plain, Mapping):
         raise StudyError(f"{str(path)!r} is not a trial: it must be a mapping with keys like 'optimizer' and 'tasks'.")
@@ -36,7 +35,6 @@ def trial(path: Path, overrides: Flat, threads: int | None, data_dir: Path, as_j
     import torch
 
     from study.experiment import build, load_dataset
-    from study.sweep import record
     from study.training import task_log, trainer
 
     recorded = provenance.get("threads")
@@ -50,8 +48,8 @@ def trial(path: Path, overrides: Flat, threads: int | None, data_dir: Path, as_j
         "threads": torch.get_num_threads(),
     }
     _warn_of_differences(provenance, here)
-    flat = config.flat()
-    name = record.trial_name(config.optimizer.name, {n: flat[n] for n in record.SHORT_NAMES if n in flat})
+    flat, labels = config.flat(), parts.labels(config)
+    name = f"{config.optimizer.name} {settings_words({name: flat[name] for name in labels}, labels)}"
     if not as_json:
         terminal.console.print(
             f"{name} on {config.tasks.name}, {config.data.name}: {experiment.tasks.count} tasks, seeds {list(config.seeds)}, "

@@ -14,7 +14,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study import provenance
-from study.errors import StudyError
+from study.errors import StudyError, first_line
 from study.sweep import storage
 
 ANSWER_SECONDS = 120.0
@@ -63,14 +63,15 @@ def look(place: str, name: str) -> dict[str, Any]:
         name: of the file.
 
     Returns:
-        `host`, `source` (see `study.provenance.source_fingerprint`), `versions`, and `fault`, why the storage is out of reach, or "".
+        `host`, `source` (see `study.provenance.source_fingerprint`), `versions`, and `fault`, why the storage is
+        out of reach, or "".
     """
     node = ray.get_runtime_context().get_node_id()
     fault = ""
     try:
         storage.leave(place, f"{name}-{node}", storage.read(place, name).decode())
     except Exception as error:  # pyarrow raises what its file systems do
-        fault = _first_line(error)
+        fault = first_line(error)
     told = provenance.versions()
     return {"host": provenance.host(), "source": provenance.source_fingerprint(), "versions": told, "fault": fault}
 
@@ -118,7 +119,7 @@ def examine(nodes: Sequence[Node], place: str, advice: str) -> list[Report]:
         try:
             storage.leave(place, name, name)
         except Exception as error:  # pyarrow raises what its file systems do
-            raise StudyError(f"The storage {place} cannot be written ({_first_line(error)}); {advice}.") from None
+            raise StudyError(f"The storage {place} cannot be written ({first_line(error)}); {advice}.") from None
         return [
             _judge(node, answer, place, name, advice)
             for node, answer in zip(nodes, _ask(nodes, place, name), strict=True)
@@ -179,10 +180,6 @@ def _copy(node: Node, place: str, name: str) -> str:
         return storage.read(place, f"{name}-{node.identifier}").decode()
     except Exception:  # whatever it is, it is not there
         return ""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
 
 
 def _first_missing(folder: Path) -> Path | None:

@@ -1,4 +1,6 @@
-"""From a plan to Ray Tune: one Tuner for all trials of a sweep, launched or resumed. Imported within `study.cluster.connection.connected`.
+"""From a plan to Ray Tune: one Tuner for all trials of a sweep, launched or resumed.
+
+Imported within `study.cluster.connection.connected`.
 
 Ray schedules workers and moves checkpoints; what is tried, kept and told is the conductor's. A resume is a new Tuner over a
 conductor made anew from the records, and nothing that Ray pickles is ever read back. For Tune, each attempt at a trial is a

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.errors import StudyError
+from study.errors import StudyError, with_type
 
 if TYPE_CHECKING:  # all of them take seconds to import, and the driver imports this module too
     from study.cluster.shared_data import SharedDataset
@@ -42,8 +42,7 @@ def run_trial(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDatase
     try:
         _train(assignment, datasets)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        _report(failure={"reason": reason, "traceback": traceback.format_exc()})
+        _report(failure={"reason": with_type(error), "traceback": traceback.format_exc()})
         raise  # ends this process too: what it was in the middle of may have left it unsound
 
 
@@ -88,9 +87,7 @@ def _report(folder: str | None = None, **content: Any) -> None:
     try:
         tune.report({"report": json.dumps(content)}, checkpoint=tune.Checkpoint.from_directory(folder))
     except Exception as error:  # Tune raises more than OSError when its storage does not work
-        tune.report(
-            {"report": json.dumps({**content, "unsaved": f"{type(error).__name__}: {error}".strip().splitlines()[0]})}
-        )
+        tune.report({"report": json.dumps({**content, "unsaved": with_type(error)})})
 
 
 def _last_sound_state(places: list[str], done: int, identity: str, device: str) -> State | None:

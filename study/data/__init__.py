@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from study.contracts import Dataset
-from study.errors import StudyError
+from study.errors import StudyError, first_line
 
 
 def dataset(name: str, train_images: Tensor, train_labels: Tensor, test_images: Tensor, test_labels: Tensor) -> Dataset:
@@ -68,7 +68,7 @@ def from_torchvision(name: str, class_name: str, folder: Path) -> Dataset:
         with contextlib.redirect_stderr(io.StringIO()):  # torchvision's progress bars
             train, test = (source(str(folder), train=part, download=True) for part in (True, False))
     except Exception as error:  # torchvision raises whatever a damaged file provokes
-        reason = str(error).splitlines()[0].rstrip(": ") if str(error) else type(error).__name__
+        reason = first_line(error)
         if len(list(raw.glob("*-ubyte"))) == 4:
             raise StudyError(
                 f"The data set {name!r} in {str(raw)!r} is damaged ({reason}); delete its four files, "

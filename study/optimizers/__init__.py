@@ -28,7 +28,7 @@ from pydantic import Field
 from torch import Tensor
 
 from study import schema
-from study.config import StrictSettings
+from study.config import StrictSettings, setting
 from study.contracts import Evaluation, Gradient, GradientFunction
 from study.gradients import DenseGradient
 from study.lanes import Tensors, multiply, reciprocal
@@ -40,7 +40,15 @@ LARGEST = 1e30
 class RuleSettings(StrictSettings):
     """Settings that every optimizer has."""
 
-    lr: float = Field(0.01, gt=0, le=LARGEST, description="Learning rate: length of a step per unit of gradient.")
+    lr: float = setting(
+        0.01,
+        "Learning rate: length of a step per unit of gradient.",
+        short="lr",
+        unit="1",
+        role="learning rate",
+        gt=0,
+        le=LARGEST,
+    )
     momentum: float = Field(0.0, ge=0, lt=1, description="Share of the last update kept in the next.")
     weight_decay: float = Field(
         0.0, ge=0, le=LARGEST, description="Multiple of the weights added to the blended gradient."

@@ -4,18 +4,32 @@ Its gradient is g + lambda H g / |g|. With r > 0 the Hessian product is the fini
 with a = lambda / r, so that lambda = r is SAM with rho = r exactly. With r = 0 it is computed by double backprop.
 """
 
-from pydantic import Field
-
+from study.config import setting
 from study.optimizers import LARGEST, BlendedRule, RuleSettings, constant_rule
 
 
 class Settings(RuleSettings):
     """Settings of GNP."""
 
-    penalty: float = Field(
-        0.1, alias="lambda", gt=0, le=LARGEST, description="Weight of the gradient's norm in the loss."
+    penalty: float = setting(
+        0.1,
+        "Weight of the gradient's norm in the loss.",
+        short="lambda",
+        unit="1",
+        role="sharpness",
+        alias="lambda",
+        gt=0,
+        le=LARGEST,
     )
-    r: float = Field(0.05, ge=0, le=LARGEST, description="Length of the finite difference, in weight space; 0: exact.")
+    r: float = setting(
+        0.05,
+        "Length of the finite difference, in weight space; 0: exact.",
+        short="r",
+        unit="length in weight space",
+        zero="exact",
+        ge=0,
+        le=LARGEST,
+    )
 
 
 def build(settings: Settings, lanes: int, device: str) -> BlendedRule:

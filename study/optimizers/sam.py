@@ -1,14 +1,21 @@
 """Sharpness-aware minimisation (Foret et al. 2021, arXiv 2010.01412): the equation with a = 1 and r = rho."""
 
-from pydantic import Field
-
+from study.config import setting
 from study.optimizers import LARGEST, BlendedRule, RuleSettings, constant_rule
 
 
 class Settings(RuleSettings):
     """Settings of SAM."""
 
-    rho: float = Field(0.05, gt=0, le=LARGEST, description="Length of the step uphill, in weight space.")
+    rho: float = setting(
+        0.05,
+        "Length of the step uphill, in weight space.",
+        short="rho",
+        unit="length in weight space",
+        role="sharpness",
+        gt=0,
+        le=LARGEST,
+    )
 
 
 def build(settings: Settings, lanes: int, device: str) -> BlendedRule:

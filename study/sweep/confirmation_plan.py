@@ -18,7 +18,7 @@ from study.sweep import winners
 from study.sweep.folder import SweepFolder
 from study.sweep.plan import Group, Origin, Plan, Tuning, check_name
 from study.sweep.record import TrialHistory
-from study.sweep.search_plan import check_overrides, check_trials, chosen
+from study.sweep.search_plan import check_overrides, check_trials, chosen, labelled
 
 SEEDS = 10
 """As many runs as the paper has of each setting."""
@@ -91,7 +91,7 @@ def make_confirmation(
         )
     check_trials(plan)
     check_name(name)
-    return plan
+    return labelled(plan)
 
 
 def unconfirmed(

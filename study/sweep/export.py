@@ -9,6 +9,7 @@ from typing import Any
 
 from study.config import yaml_text
 from study.errors import StudyError, nearest
+from study.files import draft_of
 from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory
 from study.sweep.winners import best_keys, check_selectable
@@ -92,12 +93,9 @@ def write(path: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]) 
             if path.read_bytes() == text.encode():
                 return False
             raise StudyError(f"{str(path)!r} exists and differs; move it away, or export to another folder with --to.")
-        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with draft_of(path) as draft:
             draft.write_text(text, encoding="utf-8")
             os.link(draft, path)  # unlike a rename it never replaces a file that has come up meanwhile
-        finally:
-            draft.unlink(missing_ok=True)
     except OSError as error:
         raise StudyError(f"{str(path)!r} cannot be written: {error.strerror}.") from None
     return True

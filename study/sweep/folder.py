@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from study.errors import StudyError, nearest
+from study.files import draft_of
 from study.sweep import storage
 from study.sweep.execution import DEFAULT_DIRECTORY, Execution
 from study.sweep.plan import Plan, check_name
@@ -50,23 +50,14 @@ class SweepFolder:
         """Makes the folder of a new sweep. Raises StudyError when the name is taken or the folder cannot be written."""
         check_new(directory, plan.name)
         root = directory / plan.name
-        draft = directory / f".{plan.name}.{os.getpid()}.tmp"
+        line = {"kind": "plan", "plan": plan.plain(), "execution": execution.plain(), "task_counts": task_counts}
         try:
-            (draft / "trials").mkdir(parents=True)
-            append_line(
-                draft / "sweep.jsonl",
-                {
-                    "kind": "plan",
-                    "plan": plan.plain(),
-                    "execution": execution.plain(),
-                    "task_counts": task_counts,
-                },
-            )
-            draft.rename(root)  # so that a sweep is there whole or not at all
+            with draft_of(root) as draft:
+                (draft / "trials").mkdir(parents=True)
+                append_line(draft / "sweep.jsonl", line)
+                draft.rename(root)
         except OSError as error:
             raise StudyError(f"The folder {str(root)!r} cannot be written: {error.strerror}.") from None
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
         return cls(root, plan, execution, task_counts)
 
     @classmethod
@@ -121,7 +112,7 @@ class SweepFolder:
         """
         places = {group.label: place for place, group in enumerate(self.plan.groups)}
         try:
-            records = read_records(self.root / "trials")
+            records = read_records(self.root / "trials", self.plan.labels)
             return sorted(records, key=lambda record: (places[record.history.group], record.history.number))
         except (KeyError, TypeError, ValueError) as error:  # of another version, or by another hand
             raise StudyError(f"{str(self.root / 'trials')!r} holds what is no record of this sweep: {error}") from None

@@ -1,12 +1,12 @@
 """A sweep's trials in a storage of Optuna's own, as a view of its records: for optuna-dashboard and Optuna's plots.
 
-The search itself keeps its studies in memory and builds them anew from the records, see `study.sweep.search`; nothing reads this file
-again. It is made whole beside the old one and then takes its place, so that at any time there is all of it or the one before.
+The search itself keeps its studies in memory and builds them anew from the records, see `study.sweep.search`; nothing reads
+this file again. It is made whole beside the old one and then takes its place, so that
+at any time there is all of it or the one before.
 """
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -22,7 +22,8 @@ from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from study import schema
-from study.errors import StudyError
+from study.errors import StudyError, first_line
+from study.files import draft_of
 from study.sweep.folder import SweepFolder
 from study.sweep.plan import Group
 from study.sweep.record import TrialHistory
@@ -55,24 +56,22 @@ def write(folder: SweepFolder) -> Path:
         StudyError: it cannot be written.
     """
     path = folder.root / FILE
-    draft = path.with_name(f".{FILE}.{os.getpid()}.tmp")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        draft.unlink(missing_ok=True)
-        storage = RDBStorage(f"sqlite:///{draft.resolve()}")
-        event.listen(storage.engine, "connect", _without_waiting_for_the_disk)
-        storage.engine.dispose()
-        histories = folder.histories()
-        for group in folder.plan.groups:
-            _add(storage, folder, group, [history for history in histories if history.group == group.label])
-        storage.remove_session()
-        storage.engine.dispose()
-        draft.replace(path)
+        with draft_of(path) as draft:
+            storage = RDBStorage(f"sqlite:///{draft.resolve()}")
+            event.listen(storage.engine, "connect", _without_waiting_for_the_disk)
+            storage.engine.dispose()
+            histories = folder.histories()
+            for group in folder.plan.groups:
+                _add(storage, folder, group, [history for history in histories if history.group == group.label])
+            storage.remove_session()
+            storage.engine.dispose()
+            draft.replace(path)
     except (OSError, ValueError, TypeError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise StudyError(f"The storage for Optuna's dashboard {str(path)!r} cannot be written: {reason}.") from None
-    finally:
-        draft.unlink(missing_ok=True)
+        raise StudyError(
+            f"The storage for Optuna's dashboard {str(path)!r} cannot be written: {first_line(error)}."
+        ) from None
     return path
 
 

@@ -16,7 +16,7 @@ from optuna.distributions import (
 from pydantic import Field, ValidationError
 
 from study import parts
-from study.config import Flat, Listed, StrictSettings, TrialConfig, sentence
+from study.config import EARLIER_LABELS, Flat, Label, Listed, StrictSettings, TrialConfig, sentence
 from study.errors import StudyError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -101,6 +101,7 @@ class Plan(StrictSettings):
     search_seed: int
     groups: Annotated[tuple[Group, ...], Listed]
     confirms: Tuning | None = None
+    labels: dict[str, Label] = Field(default_factory=lambda: dict(EARLIER_LABELS))
 
     @classmethod
     def from_plain(cls, plain: object, source: str) -> Plan:

@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from study.config import EARLIER_LABELS, Labels, settings_words
+
 Line = dict[str, Any]
 Outcome = Literal["waiting", "running", "finished", "stopped", "failed"]
 
@@ -83,6 +85,7 @@ class TrialHistory:
         notes: what a reader of its numbers should know.
         outcome: of the last attempt.
         reason: why it failed.
+        labels: of the settings, see `study.config.Label`; the plan's, and no part of the record.
         started, ended: when the first attempt began and the last one ended, seconds since 1970; None before.
     """
 
@@ -103,6 +106,7 @@ class TrialHistory:
     reason: str = ""
     started: float | None = None
     ended: float | None = None
+    labels: Labels = field(default_factory=lambda: EARLIER_LABELS)
 
     def apply(self, line: Line) -> None:
         """Takes one more line into account."""
@@ -131,7 +135,7 @@ class TrialHistory:
     @property
     def name(self) -> str:
         """What people call the trial: "sam lr=0.01 rho=0.05"."""
-        return trial_name(self.method, self.tried)
+        return " ".join(filter(None, [self.method, settings_words(self.tried, self.labels)]))
 
     @property
     def is_complete(self) -> bool:
@@ -177,7 +181,7 @@ class TrialHistory:
 class TrialRecord:
     """The file of one trial and what has been read of it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, labels: Labels = EARLIER_LABELS) -> None:
         """Opens an existing record. Raises ValueError when it does not begin as that of the trial that its folder names."""
         self.path = path
         self._reader = LineReader(path)
@@ -190,7 +194,7 @@ class TrialRecord:
                 f"{str(path)!r} is the record of {header.get('key')!r}, not of the trial that its folder names."
             )
         known = {k: v for k, v in header.items() if k not in ("kind", "at")}
-        self.history = TrialHistory(**known)
+        self.history = TrialHistory(**known, labels=labels)
         for line in lines:
             self.history.apply(line)
 
@@ -206,7 +210,7 @@ class TrialRecord:
             raise FileExistsError(str(path))
         header = {name: getattr(history, name) for name in TRIAL_FIELDS}
         append_line(path, {"kind": "trial", **header})
-        return cls(path)
+        return cls(path, history.labels)
 
     def append(self, kind: str, **content: Any) -> None:
         """Appends a line and takes it into account."""
@@ -223,25 +227,11 @@ TRIAL_FIELDS = ("key", "number", "scenario", "method", "phase", "tried", "config
 """What the first line of a record says."""
 
 
-def read_records(trials: Path) -> list[TrialRecord]:
+def read_records(trials: Path, labels: Labels = EARLIER_LABELS) -> list[TrialRecord]:
     """The records in a folder, in no order; a trial that has not even a whole first line is passed over."""
-    return [TrialRecord(path) for path in trials.glob("*/record.jsonl") if has_whole_line(path)]
+    return [TrialRecord(path, labels) for path in trials.glob("*/record.jsonl") if has_whole_line(path)]
 
 
 def has_whole_line(path: Path) -> bool:
     """Whether a record has more than a torn first line, or two."""
     return next(LineReader(path).new_lines(), None) is not None
-
-
-SHORT_NAMES = {"optimizer/lr": "lr", "optimizer/rho": "rho", "optimizer/lambda": "lambda", "optimizer/r": "r"}
-
-
-def trial_name(method: str, tried: Mapping[str, Any]) -> str:
-    """A trial's name for people: the method and what was tried, numbers to three digits."""
-    words = [f"{SHORT_NAMES.get(name, name)}={short(value)}" for name, value in tried.items()]
-    return " ".join([method, *words])
-
-
-def short(value: object) -> str:
-    """A value for people: floats to three significant digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

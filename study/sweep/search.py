@@ -146,6 +146,7 @@ class GroupSearch:
             config=config.plain(),
             task_count=self._task_count,
             sampler_notes=notes,
+            labels=self._plan.labels,
         )
 
     def _report(self, number: int, task: int, metrics: dict[str, float]) -> None:

@@ -13,6 +13,7 @@ from optuna.distributions import (
 
 import search_spaces
 from search_spaces import SearchSpace
+from study import parts
 from study.config import Flat
 from study.errors import StudyError, nearest
 from study.sweep.plan import Group, Phase, Plan, _extremes, check_name, extremes
@@ -90,7 +91,15 @@ def make_plan(
     if trials is not None:
         plan = plan.with_trials(trials)
     check_trials(plan)
-    return plan
+    return labelled(plan)
+
+
+def labelled(plan: Plan) -> Plan:
+    """The plan with the labels of its parts' settings."""
+    configs = [plan.trial_config(group, extremes(group)[0]) for group in plan.groups]
+    return plan.model_copy(
+        update={"labels": {name: label for config in configs for name, label in parts.labels(config).items()}}
+    )
 
 
 def check_overrides(overrides: Flat) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from study.errors import StudyError
+from study.errors import StudyError, first_line
 
 
 def is_uri(place: str) -> bool:
@@ -41,9 +41,8 @@ def check(place: str) -> str:
         if not _open(place)[1]:
             raise ValueError("it names no bucket")
     except Exception as error:  # pyarrow raises what its file systems do
-        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise StudyError(
-            f"--storage {place} cannot be used ({reason}); give a folder or an address like s3://BUCKET/PREFIX."
+            f"--storage {place} cannot be used ({first_line(error)}); give a folder or an address like s3://BUCKET/PREFIX."
         ) from None
     return place
 

@@ -1,8 +1,8 @@
 """How long a trial takes here: the parts of a trial at work for a moment, timed, by as many processes as there will be trials.
 
-A trial's steps are taken by `study.training.steps` on a whole task, as in training, and what comes after a task is done by the trainer
-itself, on tasks that are cut to one minibatch; each kind of look into the network is taken once and counted as often as it is
-due. So whatever they do is in the times, and nothing is guessed from sizes.
+A trial's steps are taken by `study.training.steps` on a whole task, as in training, and what comes after a task is done by the
+trainer itself, on tasks that are cut to one minibatch; each kind of look into the network is taken once and counted as often
+as it is due. So whatever they do is in the times, and nothing is guessed from sizes.
 """
 
 from __future__ import annotations

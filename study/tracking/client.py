@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from study.errors import StudyError
+from study.errors import StudyError, first_line
 
 SWEEP_TAG: Final = "sweep_identity"
 """Tag of an experiment: whose runs it holds. A name is not enough where several people share a server."""
@@ -121,9 +121,3 @@ def find_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]
         token = page.token
         if not token:
             return runs
-
-
-def first_line(error: Exception) -> str:
-    """The beginning of what an exception says, for a sentence; how SQLAlchemy came to raise it is left out."""
-    lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")]
-    return (lines or [type(error).__name__])[0][:200].rstrip(".")

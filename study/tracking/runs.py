@@ -212,7 +212,10 @@ class _TrialView:
     def _describe(self, folder: SweepFolder, origin: Mapping[str, Any]) -> None:
         history = self._record.history
         flat = TrialConfig.from_plain(history.config).flat()
-        params = {"optimizer/rho": 0, "optimizer/lambda": 0, **flat, "seeds": json.dumps(history.seeds)}
+        absent = dict.fromkeys(
+            views.settings_of(folder.plan, "sharpness"), 0
+        )  # so that methods without them stand in the same charts
+        params = {**absent, **flat, "seeds": json.dumps(history.seeds)}
         tags = {
             "scenario": history.scenario,
             "method": history.method,

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 
 from mlflow.exceptions import MlflowException
 
-from study.errors import StudyError
+from study.errors import first_line, with_type
 from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory
-from study.tracking.client import check_reachable, first_line
+from study.tracking.client import check_reachable, refusals
 from study.tracking.runs import Drawings, SweepView
 
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -72,7 +72,7 @@ class Tracker:
         try:
             self._follow()
         except Exception as error:  # whatever it is, the sweep goes on, and its end says what was not sent
-            self.fault = f"{type(error).__name__}: {first_line(error)}"
+            self.fault = with_type(error)
             self._say(f"MLflow cannot be kept up to date: {self.fault}")
         else:
             self._complete = True
@@ -133,12 +133,10 @@ def sync(folder: SweepFolder, uri: str, drawings: Drawings, *, running: bool = F
     check_reachable(uri)
     view = SweepView(folder, uri, drawings)
     histories = folder.histories()
-    try:
+    with refusals(uri):
         view.begin()
         for history in histories:
             view.update(history.key)
         if not running:
             view.end()
-    except (MlflowException, OSError) as error:
-        raise StudyError(f"MLflow at {uri} refuses: {first_line(error)}.") from None
     return len(histories)

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 from mlflow import MlflowClient
 
 from study import schema
+from study.config import Role
 from study.errors import StudyError
 from study.sweep.folder import SweepFolder
 from study.sweep.plan import Plan
@@ -29,9 +30,6 @@ TRAINING: Final = {"workflowType": "machine_learning"}
 
 LARGEST_TAG: Final = 5000
 """Characters of an experiment's tag: MLflow's limit."""
-
-SIZES: Final = ("optimizer/lr", "optimizer/rho", "optimizer/lambda")
-"""The settings of all methods; those that a method has not are logged as 0."""
 
 COLUMN_PIXELS: Final = 104
 """So that the first seven columns fit a wide window beside MLflow's assistant."""
@@ -101,6 +99,16 @@ def _parts(plan: Plan) -> list[str | None]:
     return [None, *(names if len(names) > 1 else [])]
 
 
+def leading_settings(plan: Plan) -> list[str]:
+    """The learning rates, then the sharpness settings of all methods: the first columns."""
+    return [name for role in ("learning rate", "sharpness") for name in settings_of(plan, role)]
+
+
+def settings_of(plan: Plan, role: Role) -> list[str]:
+    """The settings of a plan that have this role."""
+    return [name for name, label in plan.labels.items() if label.role == role]
+
+
 def _key(only: str | None) -> str:
     return "trials" if only is None else f"trials-{only}"
 
@@ -123,16 +131,17 @@ def _state(plan: Plan, only: str | None) -> dict[str, Any]:
     """A view in the words of the page's script."""
     tried = dict.fromkeys(name for group in plan.groups for point in group.points for name in point)
     tried |= dict.fromkeys(name for group in plan.groups for name in group.distributions)
-    params = list(dict.fromkeys(name for name in (*SIZES, *tried) if name in tried))
+    first = leading_settings(plan)
+    params = list(dict.fromkeys(name for name in (*first, *tried) if name in tried))
     scored = ranking(plan)
     metrics = list(dict.fromkeys((scored, "summary/accuracy_test", "summary/decline_test")))
     columns = [
         *([f"tags.`{SCENARIO}`"] if only is None and len(_parts(plan)) > 1 else []),
         f"tags.`{METHOD}`",
-        *(f"params.`{name}`" for name in params if name in SIZES),
+        *(f"params.`{name}`" for name in params if name in first),
         *(f"metrics.`{name}`" for name in metrics),
         f"tags.`{BEST}`",
-        *(f"params.`{name}`" for name in params if name not in SIZES),
+        *(f"params.`{name}`" for name in params if name not in first),
     ]
     return {
         "searchFilter": _filter(only),
@@ -147,7 +156,7 @@ def _state(plan: Plan, only: str | None) -> dict[str, Any]:
         "columnWidths": dict.fromkeys(columns, COLUMN_PIXELS),
         "compareRunSections": [{"uuid": "study", "name": "Study", "display": True, "isReordered": True}],
         "compareRunCharts": [
-            _chart("PARALLEL", "parallel", selectedParams=list(SIZES), selectedMetrics=[scored], showAllRuns=True),
+            _chart("PARALLEL", "parallel", selectedParams=first, selectedMetrics=[scored], showAllRuns=True),
             _line(schema.TEST_ACCURACY),
             *([_line(schema.VALIDATION_ACCURACY)] if _is_validated(plan) else []),
             *(_chart("BAR", f"bar-{name}", metricKey=name) for name in metrics),

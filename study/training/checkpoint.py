@@ -15,6 +15,7 @@ import torch
 
 from study.config import TrialConfig
 from study.errors import StudyError
+from study.files import draft_of
 from study.training.trainer import State
 
 FILE = "state.pt"
@@ -51,8 +52,7 @@ def save(path: Path, state: State, identity: str) -> None:
         "validation": state.validation,
         "gradient_evaluations": state.gradient_evaluations,
     }
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with draft_of(path) as draft:
         with draft.open("wb") as file:
             data = io.BytesIO()
             torch.save(content, data)
@@ -60,8 +60,6 @@ def save(path: Path, state: State, identity: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def load(data: bytes, identity: str, device: str, source: str) -> State:

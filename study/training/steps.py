@@ -5,8 +5,8 @@ weights that are reordered once a task instead of pixels that are moved in every
 a CPU, pixels left out that are 0 in all images of a task, since their weights neither add anything nor have a gradient. Where
 an intervention acts within the steps, or the model knows no gradient of its own, the plain way is taken.
 
-On a CUDA device a step is recorded once as a graph and then replayed, see `study.training.cuda_graph`: so small a network is otherwise
-kept waiting by the launches of its kernels.
+On a CUDA device a step is recorded once as a graph and then replayed, see `study.training.cuda_graph`: so small a network is
+otherwise kept waiting by the launches of its kernels.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ import pytest
 from report_fixtures import play, sent, tuned
 from sweep_fixtures import study
 
-from analysis import archive, diagnostics, evidence, load, report
-from analysis.evidence import PAIRS, PIXELS
+from analysis import archive, diagnostics, load, report
+from analysis.paper import evidence
+from analysis.paper.evidence import PAIRS, PIXELS
 from study.errors import StudyError
 from study.tracking.store import default_uri
 

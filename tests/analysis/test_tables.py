@@ -26,9 +26,10 @@ from statsmodels.stats.multitest import multipletests
 from shared import lay_database
 from sweep_fixtures import folder_of, plan_of
 
-from analysis import claims as judged
-from analysis import evidence, load, tables
-from analysis.evidence import PIXELS, Setting
+from analysis import load, tables
+from analysis.paper import claims as judged
+from analysis.paper import evidence
+from analysis.paper.evidence import PIXELS, Setting
 from study.sweep.conductor import Conductor
 from study.tracking.tracker import sync
 

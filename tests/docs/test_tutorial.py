@@ -2,65 +2,32 @@
 
 import importlib.util
 import re
-import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytorch_optimizer
 import tiny
 import torch
-from commands import COMMANDS
+from pages import PAGES, TUTORIAL, blocks_of
 from sweep_fixtures import REPOSITORY, clean_environment
 from twins import EQUAL_BUT_FOR_A_NORM_IN_FLOAT32, assert_twins, with_closure
 
 import search_spaces
-from study.sweep import search_plan
-
-DOCS = REPOSITORY / "study" / "docs"
-TUTORIAL = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+from study.sweep.search_plan import make_plan
 
 STUDY = "import sys; from study import cli; from study.cli import show; show.SECONDS = 0.2; sys.argv[0] = 'study'; cli.main()"
 """The command line, which measures for a moment only."""
 
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: what the comment above it says, its language, and its text."""
-
-    comment: str
-    language: str
-    text: str
-
-    @property
-    def file(self) -> str | None:
-        """Where it is to be written."""
-        return self.comment.removeprefix("file: ") if self.comment.startswith("file: ") else None
-
-    @property
-    def commands(self) -> list[list[str]]:
-        """Those that it shows."""
-        return [shlex.split(line) for line in self.text.splitlines()] if self.language == "bash" else []
-
-
-BLOCKS = [Block(*found) for found in re.findall(r"(?:<!-- ([^\n]*) -->\n)?```(\w+)\n(.*?)```", TUTORIAL, re.DOTALL)]
+BLOCKS = blocks_of(TUTORIAL)
 FILES = {block.file: block.text for block in BLOCKS if block.file}
 
 
-def test_every_command_is_run_or_it_is_said_why_not():
-    for block in BLOCKS:
-        if block.comment and not block.file:
-            assert re.fullmatch(r"not run by the test: .{10,}|exit code \d", block.comment)
-    assert sum(len(block.commands) for block in BLOCKS if not block.comment) >= 8
-
-
-@pytest.mark.parametrize("command", [words for block in BLOCKS for words in block.commands if words[0] == "study"])
-def test_every_command_exists_with_its_options(command):
-    known = {option for parameter in COMMANDS[command[1]].params for option in parameter.opts}
-    assert {word for word in command[2:] if word.startswith("--")} <= known
+def test_most_of_its_commands_are_run():
+    assert sum(len(block.commands) for block in BLOCKS if block.is_run) >= 8
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +74,7 @@ def test_the_tutorial_runs_from_its_first_line_to_its_last(clone):
     assert "confirmed on fresh seeds" in said["study confirm scales --seeds 6"].stdout
     page = (clone / "study-results" / "scales" / "report" / "report.html").read_text(encoding="utf-8")
     headings = {" ".join(re.sub("<[^>]+>", "", found).split()) for found in re.findall(r"<h2.*?</h2>", page, re.DOTALL)}
-    told = re.findall(r"^- \*\*(.+?)\*\*", TUTORIAL, re.M)
+    told = re.findall(r"^- \*\*(.+?)\*\*", PAGES[TUTORIAL], re.M)
     assert len(told) >= 6
     assert [words for words in told if words.replace("'", "&#39;") not in headings] == []
     assert "| `optimizer/eta` | `0.01` |" in said["python -m study.reference"].stdout
@@ -116,7 +83,7 @@ def test_the_tutorial_runs_from_its_first_line_to_its_last(clone):
 def test_the_search_space_without_new_parts_can_be_planned(tmp_path):
     path = tmp_path / "widths.py"
     path.write_text(FILES["widths.py"], encoding="utf-8")
-    made = search_plan.make_plan(search_spaces.load(str(path)), name="widths")
+    made = make_plan(search_spaces.load(str(path)), name="widths")
     assert [group.method for group in made.groups] == ["sgd", "sam", "sgd_l2_init"]
     config = made.trial_config(made.groups[2], {"optimizer/lr": 0.1, "training/batch_size": 8})
     assert config.interventions == {"l2_init": {"strength": 1e-3}}
@@ -149,22 +116,3 @@ def test_the_tutorials_method_equals_pytorch_optimizers_adaptive_sam(asam, rho, 
         return with_closure(net, other, gradient_first=True)
 
     assert_twins(plan, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
-
-
-@pytest.mark.parametrize("page", ["tutorial.md", "faq.md"])
-def test_every_link_of_the_documents_leads_somewhere(page):
-    text = (DOCS / page).read_text(encoding="utf-8")
-    for link in re.findall(r"\]\((?!https?://)([^)]+)\)", text):
-        path, _, anchor = link.partition("#")
-        target = (DOCS / path).resolve()
-        assert target.exists(), link
-        if anchor:
-            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.M)
-            assert anchor in {heading.lower().replace(",", "").replace(" ", "-") for heading in headings}
-
-
-def test_what_the_documents_name_exists():
-    for page in ("tutorial.md", "faq.md"):
-        text = (DOCS / page).read_text(encoding="utf-8")
-        for name in set(re.findall(r"`((?:study|tests|analysis)/[\w./]+)`", text)) - FILES.keys():
-            assert (REPOSITORY / name).exists(), name

@@ -1,8 +1,11 @@
-"""Mean accuracy of several settings with its 95 % intervals: over the tasks, and over the work that they took."""
+"""Accuracy over the tasks, and over the compute spent.
+
+Means of several settings with 95 % intervals for the report, and plain curves of single trials for a sweep's runs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,11 +13,23 @@ from typing import Any, Protocol
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
-from analysis.figures import INCHES, LINE_STYLES, Size, colours, layout, markers, new_figure, save
+from analysis.figures import layout
+from analysis.figures.style import (
+    INCHES,
+    LINE_STYLES,
+    METHOD_COLOURS,
+    OTHER_COLOURS,
+    Size,
+    colours,
+    markers,
+    new_figure,
+    save,
+)
 
 PANEL_INCHES: dict[Size, float] = {"wide": 3.7, "narrow": 2.6}
 MARKERS_A_LINE = 7
@@ -24,14 +39,13 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Band:
-    """Mean accuracy over the lanes of one setting, with its 95 % interval.
+    """Mean accuracy of one setting with its 95 % interval.
 
     Attributes:
         label: for the legend.
         method: decides colour and marker.
-        mean: share, [task]; NaN where nothing was measured.
-        low: lower end of the interval, share, [task]; NaN where it is not known, and no band is drawn there.
-        high: upper end, likewise.
+        mean: over the lanes, share, [task]; NaN where nothing was measured.
+        low, high: ends of the interval, share, [task]; NaN where unknown, and no band is drawn there.
     """
 
     label: str
@@ -43,15 +57,14 @@ class Band:
 
 @dataclass(frozen=True)
 class Spent:
-    """A `Band` whose tasks have a price.
+    """A `Band` over the compute spent.
 
     Attributes:
         label: for the legend.
         method: decides colour and marker.
-        gradient_evaluations: of one lane from the start to the end of each task, count, [task].
+        gradient_evaluations: of one lane, from the start to the end of each task, count, [task].
         mean: share, [task].
-        low: lower end of the 95 % interval, share, [task]; NaN where it is not known.
-        high: upper end, likewise.
+        low, high: ends of the 95 % interval, share, [task]; NaN where unknown.
     """
 
     label: str
@@ -62,32 +75,49 @@ class Spent:
     high: Sequence[float]
 
 
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy of one trial over the tasks.
+
+    Attributes:
+        label: for the legend.
+        method: decides the colour.
+        accuracy: share, [task, lane].
+    """
+
+    label: str
+    method: str
+    accuracy: Sequence[Sequence[float]]
+
+
 def accuracy_by_task(path: Path, title: str, bands: Sequence[Band], size: Size) -> None:
-    """The paper's figure: mean test accuracy of each task of several settings, with 95 % bands.
+    """The paper's figure: mean test accuracy per task, with bands.
 
     Args:
         path: of the PNG to write.
-        title: stands above.
+        title: of the figure.
         bands: settings of one method share colour and marker and differ in line style.
         size: wide or narrow.
 
     Raises:
-        ValueError: there is no band, or one whose rows are empty or differ in length.
+        ValueError: there is no band, or a band's values are empty or differ in length.
     """
     save(_draw_accuracy_by_task(title, bands, size), path)
 
 
 def accuracy_by_gradient_evaluations(path: Path, title: str, curves: Sequence[Spent], size: Size) -> None:
-    """Mean test accuracy against the gradient evaluations spent so far, for methods that take unequally many a step.
+    """Mean test accuracy against gradient evaluations spent.
+
+    For methods that need different numbers of them per step.
 
     Args:
         path: of the PNG to write.
-        title: stands above.
+        title: of the figure.
         curves: settings of one method share colour and marker and differ in line style.
         size: wide or narrow.
 
     Raises:
-        ValueError: there is no curve, or one whose rows are empty or differ in length.
+        ValueError: there is no curve, or a curve's values are empty or differ in length.
     """
     save(_draw_accuracy_by_gradient_evaluations(title, curves, size), path)
 
@@ -115,9 +145,9 @@ def _draw_accuracy_by_gradient_evaluations(title: str, curves: Sequence[Spent], 
 
 
 def _draw_bands(
-    title: str, bands: Sequence[Band | Spent], rows: Sequence[Floats], x_label: str, size: Size
+    title: str, bands: Sequence[Band | Spent], positions: Sequence[Floats], x_label: str, size: Size
 ) -> tuple[Figure, Axes]:
-    """All curves over their `rows` [curve][task], with names, limits and legend."""
+    """All curves over their `positions` [curve][task]."""
     if not bands:
         raise ValueError("There is no curve to draw.")
     colour, marker = colours(band.method for band in bands), markers(band.method for band in bands)
@@ -130,10 +160,10 @@ def _draw_bands(
     handles: list[Artist] = []
     drawn: list[Floats] = []
     intervals = 0
-    for band, x, place in zip(bands, rows, places(bands), strict=True):
+    for band, x, place in zip(bands, positions, places(bands), strict=True):
         mean, low, high = (np.asarray(row, dtype=float) for row in (band.mean, band.low, band.high))
         if not len(x) == len(mean) == len(low) == len(high) or not len(x):
-            raise ValueError(f"The rows of the curve {band.label!r} are empty or differ in length.")
+            raise ValueError(f"The values of the curve {band.label!r} are empty or differ in length.")
         look: dict[str, Any] = {
             "color": colour[band.method],
             "linestyle": LINE_STYLES[place % len(LINE_STYLES)],
@@ -152,29 +182,29 @@ def _draw_bands(
     axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
     axes.yaxis.set_major_locator(MaxNLocator(6 if size == "wide" else 5, steps=[1, 2, 5, 10]))
     if intervals == 0:
-        note = "Lines: means over seeds. No bands: the intervals are not known."
+        note = "Lines: means over seeds. No bands: the intervals are unknown."
     else:
         note = "Lines: means over seeds. Bands: 95 % intervals" + (
-            "." if intervals == len(bands) else "; a line without a band has no known interval."
+            "." if intervals == len(bands) else "; lines without a band have no known interval."
         )
     layout.legend(figure, handles, [band.label for band in bands], size, note)
     return figure, axes
 
 
 def _draw_band(axes: Axes, x: Floats, low: Floats, high: Floats, colour: str, alpha: float) -> bool:
-    """The interval where both ends are known; a task without known neighbours gets an upright line. Whether any was."""
-    known = np.isfinite(low) & np.isfinite(high) & np.isfinite(x)
-    beside = np.append(known[1:], False) | np.insert(known[:-1], 0, False)
-    if (known & beside).any():
-        axes.fill_between(x, low, high, where=list(known & beside), color=colour, alpha=alpha, linewidth=0)
-    if (known & ~beside).any():
-        alone = known & ~beside
+    """Draws the interval where known; returns whether any was."""
+    finite = np.isfinite(low) & np.isfinite(high) & np.isfinite(x)
+    beside = np.append(finite[1:], False) | np.insert(finite[:-1], 0, False)  # whether a neighbour is finite
+    if (finite & beside).any():
+        axes.fill_between(x, low, high, where=list(finite & beside), color=colour, alpha=alpha, linewidth=0)
+    if (finite & ~beside).any():  # a band needs two tasks side by side; one alone gets a vertical line
+        alone = finite & ~beside
         axes.vlines(x[alone], low[alone], high[alone], colors=colour, alpha=0.5, linewidth=2)
-    return bool(known.any())
+    return bool(finite.any())
 
 
 class OfMethod(Protocol):
-    """What belongs to a method."""
+    """Anything that belongs to a method."""
 
     @property
     def method(self) -> str:
@@ -182,7 +212,7 @@ class OfMethod(Protocol):
 
 
 def places(curves: Sequence[OfMethod]) -> list[int]:
-    """How many curves of the same method stand before each: decides its line style."""
+    """How many curves of the same method precede each."""
     methods = [curve.method for curve in curves]
     return [methods[:place].count(method) for place, method in enumerate(methods)]
 
@@ -190,3 +220,65 @@ def places(curves: Sequence[OfMethod]) -> list[int]:
 def _fitted(figure: Figure, axes: Axes, size: Size) -> Figure:
     layout.fit_height(figure, [axes], PANEL_INCHES[size])
     return figure
+
+
+def learning_curve(path: Path, title: str, measures: Mapping[str, Sequence[Sequence[float]]]) -> None:
+    """Accuracy of one trial per task: mean and lanes.
+
+    Args:
+        path: of the PNG to write.
+        title: of the figure.
+        measures: accuracy as a share [task, lane], by what it was measured on.
+    """
+    figure, axes = _axes(title)
+    for (label, values), colour in zip(
+        measures.items(), (METHOD_COLOURS["sam"], METHOD_COLOURS["gnp"], *OTHER_COLOURS), strict=False
+    ):
+        table = np.asarray(values, dtype=float)  # [task, lane]
+        tasks = np.arange(1, len(table) + 1)
+        if table.shape[1] > 1:
+            axes.plot(tasks, table, color=colour, alpha=0.25, linewidth=0.8)
+        axes.plot(tasks, table.mean(axis=1), color=colour, linewidth=1.8, marker="o", markersize=3, label=label)
+    _finish(figure, axes, path)
+
+
+def comparison(path: Path, title: str, curves: Sequence[Curve]) -> None:
+    """Accuracy of several trials per task, means over lanes.
+
+    Args:
+        path: of the PNG to write.
+        title: of the figure.
+        curves: one line each; trials of one method share a colour and differ in line style.
+    """
+    figure, axes = _axes(title)
+    colour = colours(curve.method for curve in curves)
+    for curve, place in zip(curves, places(curves), strict=True):
+        means = np.asarray(curve.accuracy, dtype=float).mean(axis=1)
+        tasks = np.arange(1, len(means) + 1)
+        style = LINE_STYLES[place % len(LINE_STYLES)]
+        axes.plot(tasks, means, linestyle=style, color=colour[curve.method], linewidth=1.6, label=curve.label)
+    _finish(figure, axes, path)
+
+
+def _axes(title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)  # no global state: figures are drawn from threads
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_xlabel("task (in order of training)")
+    axes.set_ylabel("accuracy at the end of the task (share)")
+    axes.grid(axis="y", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _finish(figure: Figure, axes: Axes, path: Path) -> None:
+    low = min((float(np.nanmin(line.get_ydata())) for line in axes.get_lines()), default=0.0)
+    axes.set_ylim(max(0.0, np.floor(low * 10) / 10), 1.005)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) > 6:
+        axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)
+    else:
+        axes.legend(handles, labels, fontsize=8, frameon=False)
+    save(figure, path)
