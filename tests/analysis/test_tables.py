@@ -22,8 +22,8 @@ from analysis_fixtures import (
     same_everywhere,
     sent_sweep,
 )
-from statsmodels.stats.multitest import multipletests
 from shared import lay_database
+from statsmodels.stats.multitest import multipletests
 from sweep_fixtures import folder_of, plan_of
 
 from analysis import load, tables

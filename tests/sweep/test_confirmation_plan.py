@@ -5,7 +5,6 @@ import inspect
 import itertools
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import mlflow
 import pytest
