@@ -105,6 +105,19 @@ def per_task(sweep: Sweep, run_id: str) -> pd.DataFrame:
     return frame(rows, "task accuracy accuracy_low accuracy_high")
 
 
+def difference_per_task(sweep: Sweep, run_id: str, baseline_id: str) -> pd.DataFrame:
+    """Test accuracy of a run minus a baseline's per task.
+
+    Paired over the seeds and tasks that both have. Columns task, difference, difference_low, difference_high.
+    """
+    differences = (sweep.accuracy(run_id) - sweep.accuracy(baseline_id)).dropna(axis="columns", how="all").dropna()
+    rows = [
+        {"task": task, **_with_bounds("difference", row)}
+        for task, row in zip(differences.index, differences.to_numpy(dtype=float), strict=True)
+    ]
+    return frame(rows, "task difference difference_low difference_high")
+
+
 def tuned_and_confirmed(tuned: Sweep, confirmation: Sweep) -> pd.DataFrame:
     """One row per confirmed run: tuned and confirmed scores.
 

@@ -21,6 +21,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 from analysis.figures import layout
 from analysis.figures.style import (
     INCHES,
+    INK,
     LINE_STYLES,
     METHOD_COLOURS,
     OTHER_COLOURS,
@@ -105,6 +106,22 @@ def accuracy_by_task(path: Path, title: str, bands: Sequence[Band], size: Size) 
     save(_draw_accuracy_by_task(title, bands, size), path)
 
 
+def difference_by_task(path: Path, title: str, bands: Sequence[Band], baseline: str, size: Size) -> None:
+    """Accuracy minus a baseline's per task, with bands.
+
+    Args:
+        path: of the PNG to write.
+        title: of the figure.
+        bands: paired differences, of any sign.
+        baseline: what was subtracted, for the axis: the line at 0.
+        size: wide or narrow.
+
+    Raises:
+        ValueError: there is no band, or a band's values are empty or differ in length.
+    """
+    save(_draw_difference_by_task(title, bands, baseline, size), path)
+
+
 def accuracy_by_gradient_evaluations(path: Path, title: str, curves: Sequence[Spent], size: Size) -> None:
     """Mean test accuracy against gradient evaluations spent.
 
@@ -131,6 +148,20 @@ def _draw_accuracy_by_task(title: str, bands: Sequence[Band], size: Size) -> Fig
     return _fitted(figure, axes, size)
 
 
+def _draw_difference_by_task(title: str, bands: Sequence[Band], baseline: str, size: Size) -> Figure:
+    tasks = [np.arange(1, len(band.mean) + 1, dtype=float) for band in bands]
+    label = f"test accuracy minus that of {baseline} (share)"
+    figure, axes = _draw_bands(title, bands, tasks, "task (index in order of training)", size, label)
+    axes.axhline(0, color=INK, linewidth=0.8, zorder=2)
+    low, high = axes.get_ylim()
+    rim = 0.04 * (high - low)
+    axes.set_ylim(min(low, -rim), max(high, rim))
+    axes.xaxis.set_major_locator(
+        MaxNLocator(10 if size == "wide" else 5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    )
+    return _fitted(figure, axes, size)
+
+
 def _draw_accuracy_by_gradient_evaluations(title: str, curves: Sequence[Spent], size: Size) -> Figure:
     spent = [np.asarray(curve.gradient_evaluations, dtype=float) for curve in curves]
     most = max((float(count) for counts in spent for count in counts if np.isfinite(count)), default=0.0)
@@ -145,7 +176,12 @@ def _draw_accuracy_by_gradient_evaluations(title: str, curves: Sequence[Spent], 
 
 
 def _draw_bands(
-    title: str, bands: Sequence[Band | Spent], positions: Sequence[Floats], x_label: str, size: Size
+    title: str,
+    bands: Sequence[Band | Spent],
+    positions: Sequence[Floats],
+    x_label: str,
+    size: Size,
+    y_label: str = "test accuracy (share)",
 ) -> tuple[Figure, Axes]:
     """All curves over their `positions` [curve][task]."""
     if not bands:
@@ -156,7 +192,7 @@ def _draw_bands(
     layout.plain(axes, size, grid="y")
     axes.margins(x=0.02)
     layout.title(figure, title, size)
-    layout.name_axes(figure, axes, x_label, "test accuracy (share)", INCHES[size] - 0.9, size)
+    layout.name_axes(figure, axes, x_label, y_label, INCHES[size] - 0.9, size)
     handles: list[Artist] = []
     drawn: list[Floats] = []
     intervals = 0

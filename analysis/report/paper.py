@@ -14,6 +14,7 @@ from analysis.load import Sweep
 from analysis.paper import claims
 from analysis.paper.evidence import Evidence, gather
 from analysis.report.page import Column, Draw, Picture, Section, Table
+from analysis.settings import BASELINE
 
 SCENARIOS: Final = {
     "permuted_pixels": "each task shows the same images with their pixels in a new random order (domain-incremental)",
@@ -138,7 +139,7 @@ def section_settings(sweep: Sweep, evidence: Evidence) -> Section:
     if not evidence.accuracy:
         return Section("paper", "The paper's settings", ("None of the paper's settings has finished here.",))
     runs = sweep.finished[sweep.finished["run_id"].isin(list(evidence.run_ids.values()))]
-    blocks: list[Table | Picture] = list(accuracy_pictures("paper", sweep, runs))
+    blocks: list[Table | Picture] = [*accuracy_pictures("paper", sweep, runs), *_gap_pictures(sweep, evidence)]
     blocks.append(
         Table(
             "paper_settings",
@@ -174,6 +175,38 @@ def accuracy_pictures(name: str, sweep: Sweep, runs: pd.DataFrame) -> list[Pictu
             )
         )
     return pictures
+
+
+def _gap_pictures(sweep: Sweep, evidence: Evidence) -> list[Picture]:
+    """Test accuracy minus SGD's per task, by scenario and learning rate."""
+    pictures = []
+    for baseline, baseline_id in evidence.run_ids.items():
+        if baseline.method != BASELINE:
+            continue
+        drawn, run_ids = [], [baseline_id]
+        for setting, run_id in evidence.run_ids.items():
+            if (setting.tasks, setting.lr) != (baseline.tasks, baseline.lr) or setting == baseline:
+                continue
+            table = tables.difference_per_task(sweep, run_id, baseline_id)
+            if len(table):
+                columns = (table[name].tolist() for name in ("difference", "difference_low", "difference_high"))
+                drawn.append(accuracy.Band(setting.method.upper(), setting.method, *columns))
+                run_ids.append(run_id)
+        if drawn:
+            pictures.append(
+                Picture(
+                    f"paper-{baseline.tasks}-lr_{baseline.lr:g}-minus_sgd",
+                    f"{baseline.tasks}, learning rate {baseline.lr:g}: test accuracy on each task minus that of SGD with the "
+                    "same learning rate, seed by seed; lines are means over seeds, bands their 95 % t intervals.",
+                    _gaps(f"{baseline.tasks}, learning rate {baseline.lr:g}: difference from SGD", drawn),
+                    tuple(run_ids),
+                )
+            )
+    return pictures
+
+
+def _gaps(title: str, drawn: Sequence[accuracy.Band]) -> Draw:
+    return lambda path, size: accuracy.difference_by_task(path, title, drawn, BASELINE.upper(), size)
 
 
 def _bands(title: str, drawn: Sequence[accuracy.Band]) -> Draw:

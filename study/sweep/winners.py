@@ -13,7 +13,7 @@ from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory
 
 NO_OBJECTIVE = (
-    "has no objective: no images were held out for validation, and choosing by test accuracy would be choosing by the exam; "
+    "has no objective: no images were held out for validation, and choosing by test accuracy would be selecting on the test set; "
     "run it with --set tasks/validation_fraction=0.1667."
 )
 

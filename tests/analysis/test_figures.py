@@ -45,6 +45,10 @@ def bands_of(methods, tasks=6, label="setting {}"):
     ]
 
 
+def gaps_of(some):
+    return [Band(b.label, b.method, b.mean - 0.85, b.low - 0.85, b.high - 0.85) for b in some]
+
+
 def spent_of(some):
     return [Spent(b.label, b.method, 1000.0 * np.arange(1, len(b.mean) + 1), b.mean, b.low, b.high) for b in some]
 
@@ -101,6 +105,7 @@ ASSOCIATIONS = [
 
 USUAL = {
     "accuracy_by_task": (accuracy.accuracy_by_task, bands_of(["sgd", "sam", "gnp", "gnp"])),
+    "difference_by_task": (accuracy.difference_by_task, gaps_of(bands_of(["sam", "gnp"])), "SGD"),
     "accuracy_by_gradient_evaluations": (accuracy.accuracy_by_gradient_evaluations, spent_of(bands_of(["sgd", "sam"]))),
     "settings_scatter": (search.settings_scatter, trials(), VALUE),
     "parallel_coordinates": (parallel.parallel_coordinates, trials(), VALUE),
@@ -113,6 +118,7 @@ USUAL = {
 }
 
 by_task = accuracy._draw_accuracy_by_task
+gap = accuracy._draw_difference_by_task
 by_work = accuracy._draw_accuracy_by_gradient_evaluations
 scatter = search._draw_settings_scatter
 lines = parallel._draw_parallel_coordinates
@@ -135,6 +141,8 @@ NASTY = {
             Band("low", "sgd", [0, 0.001], [0, 0], [0, 0.002]),
         ],
     ),
+    "differences of a hundred tasks": (gap, gaps_of(bands_of(["sam", "gnp"], tasks=100)), "SGD"),
+    "no difference at all": (gap, [Band("equal", "sam", [0.0] * 3, [0.0] * 3, [0.0] * 3)], "SGD"),
     "nothing known": (by_task, [Band("nothing", "sam", [NAN] * 3, [NAN] * 3, [NAN] * 3)]),
     "millions of gradient evaluations": (
         by_work,
