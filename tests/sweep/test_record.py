@@ -1,4 +1,4 @@
-"""The record of a trial: append-only, and readable whatever cut it short."""
+"""The record of a trial: append-only, readable after a crash."""
 
 import json
 from itertools import takewhile
@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sweep_fixtures import FACTS, plan_of, task_line
 
-from study.sweep.record import LineReader, TrialHistory, TrialRecord, append_line, read_records, short, trial_name
+from study.config import short_value
+from study.sweep.record import LineReader, TrialHistory, TrialRecord, append_line, read_records
 
 
 def history_of(number=0, **changes):
@@ -90,7 +91,7 @@ def test_a_line_that_is_still_being_written_is_read_when_it_is_whole(tmp_path):
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
-    """A record, with its bytes."""
+    """A record, and its bytes."""
     record = full_record(tmp_path_factory.mktemp("kept"))
     return record.path, record.path.read_bytes()
 
@@ -120,6 +121,7 @@ def test_a_record_cut_anywhere_tells_a_prefix_and_takes_new_lines(kept, place):
     assert again[-1]["kind"] == "start"
     assert len(again) == len(survived) + 1 + whole_though_unclosed
     assert TrialRecord(path).history.outcome == "running"
+    assert vars(TrialRecord(path).history) == vars(found[0].history)
 
 
 @pytest.mark.parametrize("survived", [0, 1, 40])
@@ -151,7 +153,7 @@ def test_a_record_whose_key_is_not_the_name_of_its_folder_is_refused(tmp_path, k
     lines = record.path.read_text().splitlines()
     header = json.loads(lines[0]) | {"key": key}
     record.path.write_text("\n".join([json.dumps(header), *lines[1:]]) + "\n")
-    with pytest.raises(ValueError, match="not of the trial that its folder names"):
+    with pytest.raises(ValueError, match="not of the trial that its folder is named after"):
         TrialRecord(record.path)
 
 
@@ -192,7 +194,10 @@ def test_a_task_told_twice_or_out_of_turn_counts_once(tmp_path):
 
 
 def test_trials_are_named_for_people():
-    assert trial_name("sam", {"optimizer/lr": 0.01, "optimizer/rho": 0.0512345}) == "sam lr=0.01 rho=0.0512"
-    assert trial_name("sgd", {"training/batch_size": 32}) == "sgd training/batch_size=32"
-    assert short(1.0) == "1"
-    assert list(takewhile(str.isalpha, trial_name("gnp", {}))) == list("gnp")
+    def name(method, tried):
+        return history_of(method=method, tried=tried).name
+
+    assert name("sam", {"optimizer/lr": 0.01, "optimizer/rho": 0.0512345}) == "sam lr=0.01 rho=0.0512"
+    assert name("sgd", {"training/batch_size": 32}) == "sgd batch_size=32"
+    assert short_value(1.0) == "1"
+    assert list(takewhile(str.isalpha, name("gnp", {}))) == list("gnp")
