@@ -10,6 +10,7 @@ import urllib.request
 import pytest
 import tiny
 import torch
+from sweep_fixtures import REPOSITORY
 from torch import Tensor
 
 from study import parts, schema
@@ -62,6 +63,15 @@ def test_a_part_that_is_not_there_is_refused_under_the_name_of_its_kind(kind):
 def test_only_files_of_the_folder_are_parts(name):
     with pytest.raises(StudyError, match="unknown model"):
         parts.find("models", name)
+
+
+def test_a_module_with_a_leading_underscore_is_no_part():
+    """It is what parts share, or what one of them is made of."""
+    private = {path.stem for kind in parts.KINDS for path in (REPOSITORY / "study" / kind).glob("_[!_]*.py")}
+    assert "_outer_products" in private
+    assert private.isdisjoint(name for kind in parts.KINDS for name in parts.names(kind))
+    with pytest.raises(StudyError, match="unknown model"):
+        parts.find("models", "_outer_products")
 
 
 @pytest.mark.parametrize(("kind", "name"), PARTS)

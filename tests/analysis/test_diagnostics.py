@@ -161,7 +161,7 @@ def test_the_report_tells_it_with_figures_a_table_and_what_it_cannot_show(sweep,
             assert (place / "figures" / f"{name}-paper-{scenario}.png").stat().st_size > 10_000
 
 
-def test_a_report_of_networks_that_were_not_looked_into_says_so(directory, tmp_path):
+def test_a_report_of_networks_that_were_not_looked_into_says_so(directory, tmp_path, blank_figures):
     plain = load.sweep("looked", default_uri(directory))
     place, _ = report.write(report.make(plain, []), tmp_path / "report")
     page = (place / "report.html").read_text()

@@ -13,6 +13,7 @@ from analysis_fixtures import NoPictures, accuracies, play, sent_sweep
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
+from shared import lay_database
 from sweep_fixtures import folder_of, plan_of, stop_early
 
 from analysis import load
@@ -21,7 +22,6 @@ from study import schema
 from study.errors import StudyError
 from study.sweep.conductor import Conductor
 from study.sweep.plan import Origin, Tuning
-from study.tracking.store import default_uri
 from study.tracking.tracker import sync
 
 
@@ -33,7 +33,7 @@ def directory(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uri(directory):
-    return default_uri(directory)
+    return lay_database(directory)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from analysis_fixtures import (
     same_everywhere,
     sent_sweep,
 )
+from shared import lay_database
 from statsmodels.stats.multitest import multipletests
 from sweep_fixtures import folder_of, plan_of
 
@@ -30,7 +31,6 @@ from analysis.paper import claims as judged
 from analysis.paper import evidence
 from analysis.paper.evidence import PIXELS, Setting
 from study.sweep.conductor import Conductor
-from study.tracking.store import default_uri
 from study.tracking.tracker import sync
 
 SGD, SAM, GNP = (Setting(PIXELS, method, 0.01) for method in ("sgd", "sam", "gnp"))
@@ -40,7 +40,7 @@ SGD, SAM, GNP = (Setting(PIXELS, method, 0.01) for method in ("sgd", "sam", "gnp
 def stored(tmp_path_factory):
     """A sweep of 12 tasks and 7 lanes, sent to a store and loaded, and MLflow's own runs of it by trial."""
     directory = tmp_path_factory.mktemp("sweeps")
-    uri = default_uri(directory)
+    uri = lay_database(directory)
     sent_sweep(directory, uri, "told", tasks=12, seeds=7)
     mlflow.set_tracking_uri(uri)
     plain = mlflow.search_runs(experiment_names=["told"], filter_string="tags.role = 'trial'")
@@ -411,7 +411,7 @@ def test_a_table_without_rows_has_all_its_columns():
 
 
 def test_a_sweep_of_running_trials_alone_makes_every_table(tmp_path):
-    uri = default_uri(tmp_path)
+    uri = lay_database(tmp_path)
     folder = folder_of(tmp_path, plan_of("early", methods=["sgd"]))
     conductor = Conductor(folder)
     play(conductor, conductor.propose(), 2)
