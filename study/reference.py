@@ -31,7 +31,7 @@ def settings_table() -> str:
         rows += _rows(f"interventions/{name}/", parts.find("interventions", name).Settings.model_fields, "")
     rows += _rows("training/", Training.model_fields, "")
     rows += _rows("diagnostics/", Diagnostics.model_fields, "")
-    return _markdown(("setting", "default, or what there is", "meaning"), rows)
+    return _markdown(("setting", "default, or choices", "meaning"), rows)
 
 
 def metrics_table() -> str:

@@ -82,7 +82,7 @@ PER_TASK: Final = (
     Quantity(
         ONLINE_ACCURACY,
         "share",
-        "Share of the task's training images classified correctly at the moment they are met, before the update on them.",
+        "Share of the task's training images classified correctly before the update on them.",
         by_lane=True,
     ),
     Quantity(
@@ -116,7 +116,7 @@ PER_TASK: Final = (
     Quantity(
         DIVERGED_LANES,
         "count",
-        "Lanes whose loss or weights became non-finite: frozen since, counted at chance accuracy and the loss of a guess.",
+        "Lanes whose loss or weights became non-finite; from then on frozen, at chance accuracy and the loss of a uniform guess.",
     ),
 )
 
@@ -124,7 +124,7 @@ DIAGNOSTICS: Final = (
     Quantity(
         HESSIAN_EIGENVALUE,
         "nats / weight^2",
-        "Largest eigenvalue of the Hessian H of the sample's loss: power iteration that keeps its step, to a residual of 0.1 %.",
+        "Largest eigenvalue of the Hessian H of the sample's loss, by power iteration with its last step, to a residual of 0.1 %.",
         source="Knyazev 2001",
     ),
     Quantity(
@@ -149,7 +149,7 @@ DIAGNOSTICS: Final = (
     Quantity(
         DEAD_UNITS,
         "share",
-        "Share of a hidden layer's units that are above 0 on no image of the sample.",
+        "Share of a hidden layer's units that are positive on no image of the sample.",
         by_layer=True,
     ),
     Quantity(
@@ -174,14 +174,14 @@ DIAGNOSTICS: Final = (
     Quantity(
         SRANK,
         "count",
-        "How many of A's singular values, the largest first, make up 99 % of their sum.",
+        "Number of A's largest singular values that make up 99 % of the sum of all.",
         source="Kumar et al. 2021, arXiv 2010.14498",
     ),
     Quantity(WEIGHT_NORM, "weight", "L2 norm of a layer's weights and biases.", by_layer=True),
     Quantity(
         WEIGHT_DISTANCE,
         "weight",
-        "L2 norm of a layer's weights and biases minus those that training began with.",
+        "L2 norm of a layer's weights and biases minus their initial values.",
         by_layer=True,
     ),
     Quantity(
@@ -266,7 +266,7 @@ RULE: Final = (
         "1",
         "Weight a of the uphill gradient in G = (1 - a) g(w) + a g(w + r g/|g|): 0 for SGD, 1 for SAM, lambda / r for GNP.",
     ),
-    Quantity(RADIUS, "length in weight space", "Length r of the step uphill; 0 for SGD and for GNP's exact penalty."),
+    Quantity(RADIUS, "length in weight space", "Length r of the uphill step; 0 for SGD and for GNP's exact penalty."),
     Quantity(PENALTY, "1", "Weight lambda of GNP's exact penalty, which has no blend."),
 )
 """Logged as parameters of a trial, next to its settings."""

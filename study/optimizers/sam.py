@@ -12,7 +12,7 @@ class Settings(RuleSettings):
 
     rho: float = setting(
         0.05,
-        "Length of the step uphill, in weight space.",
+        "Length of the uphill step, in weight space.",
         short="rho",
         unit="length in weight space",
         role="sharpness",

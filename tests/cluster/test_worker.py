@@ -145,6 +145,16 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_it_is_said(whole, 
     assert note.endswith("it continues after its first 2 tasks")
 
 
+def test_a_missing_checkpoint_is_reported_as_missing(whole, played):
+    newest, before = whole.kept[2], whole.kept[1]
+    (newest / checkpoint.FILE).unlink()
+    player = played()
+    run(checkpoints=[newest, before], done=3)
+    (note,) = player.notes
+    assert "no checkpoint" in note
+    assert str(newest / checkpoint.FILE) in note
+
+
 def test_without_any_sound_checkpoint_a_trial_starts_again_and_it_is_said(whole, played):
     for folder in whole.kept[:2]:
         DAMAGES["cut short"](folder / checkpoint.FILE)

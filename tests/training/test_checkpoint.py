@@ -129,10 +129,6 @@ def refusal(path: Path, identity: str = IDENTITY) -> str:
     return message
 
 
-def test_a_missing_file_is_refused_as_missing(tmp_path):
-    assert "no checkpoint" in refusal(tmp_path / "state.pt")
-
-
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.9, 0.999])
 def test_a_truncated_file_is_refused_as_damaged(kept, states, tmp_path):
     path = tmp_path / "state.pt"
