@@ -116,7 +116,7 @@ PER_TASK: Final = (
     Quantity(
         DIVERGED_LANES,
         "count",
-        "Lanes whose loss or weights became non-finite; from then on frozen, at chance accuracy and the loss of a uniform guess.",
+        "Lanes whose loss or weights became non-finite; then frozen, at chance accuracy and the loss of a uniform guess.",
     ),
 )
 
