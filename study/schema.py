@@ -124,7 +124,7 @@ DIAGNOSTICS: Final = (
     Quantity(
         HESSIAN_EIGENVALUE,
         "nats / weight^2",
-        "Largest eigenvalue of the Hessian H of the sample's loss, by power iteration with its last step, to a residual of 0.1 %.",
+        "Largest eigenvalue of the Hessian H of the sample's loss; power iteration with its last step, to a residual of 0.1 %.",
         source="Knyazev 2001",
     ),
     Quantity(
