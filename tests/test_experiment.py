@@ -1,5 +1,7 @@
 """Experiments built from configurations."""
 
+from pathlib import Path
+
 import pytest
 import tiny
 import torch
@@ -43,6 +45,28 @@ def test_a_complete_configuration_trains_to_the_same_bits_as_the_short_one():
     one, other = (tiny.results(tiny.built(config)) for config in (short, parts.complete(short)))
     for name, value in one[-1].state.params.items():
         assert torch.equal(value, other[-1].state.params[name])
+
+
+def test_the_settings_of_a_part_are_validated_once_when_completed_and_once_when_built(monkeypatch):
+    config = TrialConfig.from_flat(FLAT)
+    dataset = experiment.load_dataset(config, Path("nowhere"))
+    validate, validated = parts.settings, []
+
+    def recorded(kind, name, given, prefix):
+        validated.append(prefix)
+        return validate(kind, name, given, prefix)
+
+    monkeypatch.setattr(parts, "settings", recorded)
+    complete = parts.complete(config)
+    assert sorted(validated) == ["data/", "interventions/l2_init/", "model/", "optimizer/", "tasks/"]
+    validated.clear()
+    experiment.build(complete, dataset)
+    assert sorted(validated) == ["interventions/l2_init/", "model/", "optimizer/", "tasks/"]
+
+
+def test_a_complete_configuration_is_what_its_plain_form_is_read_as():
+    complete = parts.complete(TrialConfig.from_flat(FLAT))
+    assert TrialConfig.from_plain(complete.plain()) == complete
 
 
 def test_an_experiment_does_not_depend_on_the_global_random_state():
