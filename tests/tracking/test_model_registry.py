@@ -252,7 +252,7 @@ def test_what_was_tuned_best_is_chosen_whenever_it_was_confirmed_and_on_the_data
     def chosen():
         return {
             found.history.scenario: (found.folder.plan.name, found.history.method, found.tuned, found.as_tuned)
-            for found in model_registry.winners(tuning)
+            for found in model_registry.confirmed_winners(tuning)
         }
 
     play(confirming(tuning, "fashion", overrides={"data/name": "fashion_mnist"}))

@@ -365,7 +365,7 @@ def test_a_store_that_comes_back_at_the_end_gets_all_and_nobody_in_a_hurry_waits
     began = time.monotonic()
     assert not hasty.close(hurried=lambda: True)
     assert time.monotonic() - began < 5
-    back = time.monotonic() + 1.5  # later than five tries at once
+    back = time.monotonic() + 1.5  # later than five immediate tries
     assert patient.close()
     assert time.monotonic() > back
 
