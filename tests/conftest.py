@@ -1,5 +1,6 @@
-"""What every test shares: one thread, settled hypothesis profiles, the folder of the downloaded data sets, the command line."""
+"""What every test shares: one thread, the order of the tests, the folder of the downloaded data sets, the command line."""
 
+import fcntl
 import os
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from shared import Shared
 from sweep_fixtures import assert_one_sentence
 
 from study.cli import main
@@ -17,12 +19,48 @@ settings.register_profile("study", deadline=None, max_examples=20, print_blob=Tr
 settings.register_profile("study-ci", settings.get_profile("study"), derandomize=True, database=None)
 settings.load_profile("study-ci" if os.environ.get("CI") else "study")
 
+PROCESSES = 4
+"""More of them wait for each other's Ray."""
+
 REPOSITORY = Path(__file__).parent.parent
 DATA_FOLDERS = (
     os.environ.get("STUDY_DATA"),
     REPOSITORY.parent / "shared" / "data",
     Path.home() / ".cache" / "plasticity-study" / "data",
 )
+
+
+def pytest_xdist_auto_num_workers(config):
+    """The whole suite is divided among processes; tests that are asked for by name, or watched, run in this one."""
+    watched = config.option.usepdb or config.option.capture == "no"
+    if watched or config.option.keyword or config.args_source != pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    return max(2, min(PROCESSES, os.cpu_count() or 1))
+
+
+def pytest_sessionstart(session):
+    """Makes the folder for what is made once a run."""
+    Shared.begin(session.config._tmp_path_factory)
+
+
+def pytest_collection_modifyitems(items):
+    """What takes longest comes first, so that no process is left with it at the end; what must run alone comes last."""
+    weights = {}
+    for item in items:
+        weight = 2 if item.get_closest_marker("slow") else 1 if item.get_closest_marker("sweep") else 0
+        weights[item.path] = max(weights.get(item.path, 0), weight)
+    items.sort(key=lambda item: (item.get_closest_marker("alone") is not None, -weights[item.path]))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """A test that measures seconds waits until no other one runs, and the others wait for its end."""
+    alone = item.get_closest_marker("alone") is not None
+    with (Shared.root / "turn").open("w") as turn, (Shared.root / "running").open("w") as running:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # nobody overtakes one that waits
+        fcntl.flock(running, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(turn, fcntl.LOCK_UN)
+        return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +107,13 @@ def refused(here, run):
         return err
 
     return call
+
+
+@pytest.fixture
+def blank_figures(monkeypatch):
+    """The pictures of a page are small and empty, for drawing them takes most of a report's time."""
+    from report_fixtures import draw_blank
+
+    from analysis.report.page import Picture
+
+    monkeypatch.setattr(Picture, "draw", property(lambda _: draw_blank, lambda *_: None), raising=False)

@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, dist
 import search_spaces
 from search_spaces import SearchSpace
 from study import parts
-from study.config import Flat
+from study.config import Flat, Label
 from study.errors import StudyError, nearest
 from study.sweep.plan import Group, Phase, Plan, check_name, extreme_values, extremes
 
@@ -99,11 +99,16 @@ def make_plan(
 
 
 def labelled(plan: Plan) -> Plan:
-    """The plan with the labels of its parts' settings."""
-    configs = [plan.trial_config(group, extremes(group)[0]) for group in plan.groups]
-    return plan.model_copy(
-        update={"labels": {name: label for config in configs for name, label in parts.labels(config).items()}}
-    )
+    """The plan with the labels of its parts' settings.
+
+    Where two parts give a setting of one name different units, it has none.
+    """
+    labels: dict[str, Label] = {}
+    for group in plan.groups:
+        for name, label in parts.labels(plan.trial_config(group, extremes(group)[0])).items():
+            other = labels.get(name, label)
+            labels[name] = other if other.unit == label.unit else other.model_copy(update={"unit": ""})
+    return plan.model_copy(update={"labels": labels})
 
 
 def check_overrides(overrides: Flat) -> None:

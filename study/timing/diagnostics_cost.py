@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from study import experiment
 from study.config import Diagnostics, TrialConfig
 from study.contracts import Dataset
+from study.experiment import build
 from study.timing.speed import OPTIMIZERS
 from study.training.diagnostics import due
 from study.training.trainer import train
@@ -99,7 +99,7 @@ def _look(dataset: Dataset, sequence: str, lanes: int, device: str, asked: Diagn
             "seeds": list(range(lanes)),
         }
     )
-    plan = experiment.build(config, dataset)
-    results = train(plan)
+    experiment = build(config, dataset)
+    results = train(experiment)
     seconds = [next(results).diagnostics_seconds for _ in range(2)][1]
-    return seconds, min(asked.images, plan.tasks.task(1).train.shape[1])
+    return seconds, min(asked.images, experiment.tasks.task(1).train.shape[1])

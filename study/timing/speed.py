@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from study import experiment
 from study.config import TrialConfig
 from study.contracts import Dataset, Experiment, Task, TaskSequence
 from study.errors import StudyError
+from study.experiment import build
 from study.lanes import Tensors
 from study.training.diagnostics import Diagnosis, due
 from study.training.minibatches import Feed
@@ -123,18 +123,20 @@ def timed(config: TrialConfig, dataset: Dataset, seconds: float) -> Timing:
     Raises:
         StudyError: the configuration cannot be trained here, see `study.experiment.build`.
     """
-    plan = experiment.build(config, dataset)
-    count = plan.tasks.count
-    tasks = [plan.tasks.task(index) for index in sorted({k * count // SAMPLED_TASKS for k in range(SAMPLED_TASKS)})]
+    experiment = build(config, dataset)
+    count = experiment.tasks.count
+    tasks = [
+        experiment.tasks.task(index) for index in sorted({k * count // SAMPLED_TASKS for k in range(SAMPLED_TASKS)})
+    ]
     sizes = [task.train.shape[1] for task in tasks]
 
-    state = initial_state(plan)
-    steps = Steps(plan, state.params, state.memory)
+    state = initial_state(experiment)
+    steps = Steps(experiment, state.params, state.memory)
     for index in (0, min(1, count - 1)):  # the second task finds what the first has made, as later ones do
         began = time.perf_counter()
-        feed = steps.feed(plan.tasks.task(index))
+        feed = steps.feed(experiment.tasks.task(index))
         steps.begin(feed, Weights(state.params, state.memory, state.intervention_states))
-        choices = feed.choices(plan.seeds, index, plan.batch_size, ENDLESS)
+        choices = feed.choices(experiment.seeds, index, experiment.batch_size, ENDLESS)
         first = [next(choices)]
         setup = time.perf_counter() - began
         steps.advance(feed, [*first, *islice(choices, WARMING_STEPS)]).hits.tolist()  # waits for the device
@@ -145,12 +147,12 @@ def timed(config: TrialConfig, dataset: Dataset, seconds: float) -> Timing:
         done, taken = done + ahead, taken + time.perf_counter() - began
         ahead = max(1, min(4 * ahead, int(done / taken * (seconds - taken))))
 
-    looks = _diagnostics(plan, steps, feed, state.params)
+    looks = _diagnostics(experiment, steps, feed, state.params)
     results = train(
         replace(
-            plan,
-            tasks=FirstMinibatches(plan.tasks, plan.batch_size),
-            diagnostics=plan.diagnostics.model_copy(update=OFF),
+            experiment,
+            tasks=FirstMinibatches(experiment.tasks, experiment.batch_size),
+            diagnostics=experiment.diagnostics.model_copy(update=OFF),
         )
     )
     for _ in range(min(2, count)):
@@ -160,28 +162,28 @@ def timed(config: TrialConfig, dataset: Dataset, seconds: float) -> Timing:
     return Timing(
         tasks=count,
         images=sum(sizes) / len(sizes),
-        steps=plan.passes * sum(-(-size // plan.batch_size) for size in sizes) / len(sizes),
+        steps=experiment.passes * sum(-(-size // experiment.batch_size) for size in sizes) / len(sizes),
         setup=setup,
         step=taken / done,
         evaluation=evaluation + looks,
     )
 
 
-def _diagnostics(plan: Experiment, steps: Steps, feed: Feed, params: Tensors) -> float:
+def _diagnostics(experiment: Experiment, steps: Steps, feed: Feed, params: Tensors) -> float:
     """Seconds of the diagnostics, averaged over all tasks: each look is taken once, after the second task."""
-    index, seconds = min(1, plan.tasks.count - 1), 0.0
+    index, seconds = min(1, experiment.tasks.count - 1), 0.0
     for name in ("units_every", "curvature_every", "forgetting_every"):
-        looks = due(plan.tasks.count, getattr(plan.diagnostics, name))
+        looks = due(experiment.tasks.count, getattr(experiment.diagnostics, name))
         if not looks:
             continue
-        only = plan.diagnostics.model_copy(update={**OFF, name: 1})
-        diagnosis = Diagnosis(replace(plan, diagnostics=only), steps)
+        only = experiment.diagnostics.model_copy(update={**OFF, name: 1})
+        diagnosis = Diagnosis(replace(experiment, diagnostics=only), steps)
         began = time.perf_counter()
-        diagnosis.after(index, plan.tasks.task(index), feed, params)
+        diagnosis.after(index, experiment.tasks.task(index), feed, params)
         taken = time.perf_counter() - began
         asked = sum(look + 1 for look in looks) / (index + 1) if name == "forgetting_every" else len(looks)
         seconds += taken * asked  # a look at what is forgotten asks for all tasks so far
-    return seconds / plan.tasks.count
+    return seconds / experiment.tasks.count
 
 
 def measured(
@@ -276,12 +278,12 @@ class Lanes:
                 "seeds": list(range(lanes)),
             }
         )
-        plan = experiment.build(config, dataset)
-        state = initial_state(plan)
-        self._steps = Steps(plan, state.params, state.memory)
-        self._feed = self._steps.feed(plan.tasks.task(0))
+        experiment = build(config, dataset)
+        state = initial_state(experiment)
+        self._steps = Steps(experiment, state.params, state.memory)
+        self._feed = self._steps.feed(experiment.tasks.task(0))
         self._steps.begin(self._feed, Weights(state.params, state.memory, state.intervention_states))
-        self._choices = self._feed.choices(plan.seeds, 0, batch_size, ENDLESS)
+        self._choices = self._feed.choices(experiment.seeds, 0, batch_size, ENDLESS)
 
     def seconds(self, steps: int) -> float:
         """Time of so many steps with their minibatches and online measures."""

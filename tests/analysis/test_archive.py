@@ -2,19 +2,19 @@
 
 import gzip
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from report_fixtures import play, sent, tuned
-from sweep_fixtures import study
+from sweep_fixtures import REPOSITORY, study
 
-from analysis import archive, diagnostics, evidence, load, report
-from analysis.evidence import PAIRS, PIXELS
+from analysis import archive, diagnostics, load, report
+from analysis.paper import evidence
+from analysis.paper.evidence import PAIRS, PIXELS
 from study.errors import StudyError
 from study.tracking.store import default_uri
 
-RESULTS = sorted(path.parent for path in (Path(__file__).parents[2] / "analysis" / "results").glob("*/sweep.json"))
+RESULTS = sorted(path.parent for path in (REPOSITORY / "analysis" / "results").glob("*/sweep.json"))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_what_is_read_is_what_was_saved(sweep, kept):
     assert found.tags == {name: value for name, value in sweep.tags.items() if not name.startswith("mlflow.")}
 
 
-def test_the_report_of_an_archive_is_that_of_the_store(sweep, kept, tmp_path):
+def test_the_report_of_an_archive_is_that_of_the_store(sweep, kept, tmp_path, blank_figures):
     stored, _ = report.write(report.make(sweep, []), tmp_path / "stored")
     again, _ = report.write(report.make(archive.read(kept), []), tmp_path / "again")
     tables = sorted(path.name for path in stored.rglob("*.csv"))
@@ -73,7 +73,7 @@ def test_the_same_sweep_gives_the_same_bytes_and_nothing_is_overwritten(sweep, k
     archive.save(sweep, tmp_path / "twin")
     for name in (archive.SWEEP, archive.LANES, archive.DIAGNOSTICS, archive.VERDICTS):
         assert (tmp_path / "twin" / name).read_bytes() == (kept / name).read_bytes()
-    with pytest.raises(StudyError, match="exists already and is left as it is"):
+    with pytest.raises(StudyError, match="already exists and is left as it is"):
         archive.save(sweep, tmp_path / "twin")
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyError, match="cannot be written"):
@@ -90,10 +90,10 @@ def test_the_same_sweep_gives_the_same_bytes_and_nothing_is_overwritten(sweep, k
         (archive.LANES, b"trial,lane\n"),
         (archive.LANES, b"\x1f\x8b damaged"),
         (archive.DIAGNOSTICS, b"\x1f\x8b damaged"),
-        (archive.DIAGNOSTICS, gzip.compress(b"trial,lane,task\nx,one,0\n")),
-        (archive.LANES, gzip.compress(b"trial,lane,seed,task\nunheard-of,0,0,0\n")),
-        (archive.LANES, gzip.compress(b"trial,lane,seed,task\n" + b"x,0,0,0\n" * 9)[:-12]),
-        (archive.DIAGNOSTICS, gzip.compress(b"trial,lane,seed,task\n" + b"x,0,0,0\n" * 9)[:-12]),
+        (archive.DIAGNOSTICS, gzip.compress(b"trial,lane,task\nx,one,0\n", mtime=0)),
+        (archive.LANES, gzip.compress(b"trial,lane,seed,task\nunheard-of,0,0,0\n", mtime=0)),
+        (archive.LANES, gzip.compress(b"trial,lane,seed,task\n" + b"x,0,0,0\n" * 9, mtime=0)[:-12]),
+        (archive.DIAGNOSTICS, gzip.compress(b"trial,lane,seed,task\n" + b"x,0,0,0\n" * 9, mtime=0)[:-12]),
     ],
 )
 def test_a_damaged_archive_is_refused(name, content, kept, tmp_path):
@@ -124,18 +124,18 @@ def test_there_is_no_archive_where_there_is_none(tmp_path):
         archive.read(tmp_path)
 
 
-def test_the_commands_write_an_archive_and_make_a_report_of_it(directory, sweep):
+def test_the_commands_write_an_archive_and_make_a_report_of_it(directory, sweep, run, monkeypatch, blank_figures):
+    monkeypatch.chdir(directory)
     done = study("archive", "played", "--dir", ".", "--to", "archived", cwd=directory)
     assert done.returncode == 0, done.stderr
     pd.testing.assert_frame_equal(archive.read(directory / "archived").runs, sweep.runs)
-    again = study("archive", "played", "--dir", ".", "--to", "archived", cwd=directory)
-    assert (again.returncode, again.stdout) == (2, "")
-    made = study("report", "archived", "--to", "page", cwd=directory)
-    assert made.returncode == 0, made.stderr
+    assert run("archive", "played", "--dir", ".", "--to", "archived")[:2] == (2, "")
+    code, _, err = run("report", "archived", "--to", "page")
+    assert code == 0, err
     assert (directory / "page" / "report.html").is_file()
-    nowhere = study("report", "archived", cwd=directory)
-    assert (nowhere.returncode, nowhere.stdout) == (2, "")
-    assert "--to" in nowhere.stderr
+    code, out, err = run("report", "archived")
+    assert (code, out) == (2, "")
+    assert "--to" in err
 
 
 # --- what is committed -----------------------------------------------------------------------------------------------
@@ -163,3 +163,15 @@ def test_what_is_committed_is_the_papers_experiment_in_full_and_small(folder):
 
 def test_there_are_results():
     assert RESULTS
+
+
+def test_the_findings_name_the_loss_since_the_best_ten_tasks():
+    page = (REPOSITORY / "study" / "docs" / "findings.md").read_text(encoding="utf-8")
+    sweep = archive.read(REPOSITORY / "analysis" / "results" / "paper_grid")
+    runs = sweep.finished[(sweep.finished["scenario"] == PIXELS) & (sweep.finished["optimizer/lr"] == 0.01)]
+    assert list(runs["method"]) == ["sgd", "sam", "gnp"]
+    for run in load.rows(runs):
+        means = (
+            sweep.accuracy(run["run_id"]).mean(axis=1).rolling(10).mean()
+        )  # of ten tasks in a row, by the last of them
+        assert f"{means.max() - means.iloc[-1]:.4f}" in page

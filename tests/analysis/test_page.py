@@ -3,10 +3,9 @@
 import shutil
 
 import pytest
-from report_fixtures import confirmed, play, sent, tuned
+from report_fixtures import whole_report
 
 from analysis import report
-from study.tracking.store import default_uri
 
 OUTSIDE = """() => [...document.querySelectorAll('body *')]
     .filter(element => element.checkVisibility() && element.getBoundingClientRect().right > innerWidth + 0.5)
@@ -21,17 +20,9 @@ SMALL = """() => [...document.querySelectorAll('p, li, td, th, figcaption, capti
 
 
 @pytest.fixture(scope="module")
-def page_file(tmp_path_factory):
+def page_file():
     """The report of a small study, tuned and confirmed, with a failed trial."""
-    directory = tmp_path_factory.mktemp("sweeps")
-    folder = tuned(directory, "small")
-    play(folder, fate=lambda history: "failed" if history.key.endswith("sgd-003") else "finished")
-    sent(folder)
-    confirmation = confirmed(folder)
-    play(confirmation)
-    sent(confirmation)
-    place, _ = report.write(report.make(*report.load_all("small", default_uri(directory))), directory / "report")
-    return place / report.PAGE
+    return whole_report() / report.PAGE
 
 
 @pytest.fixture(scope="module")

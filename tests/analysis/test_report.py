@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 import scipy.stats
 from mlflow import MlflowClient
-from report_fixtures import Tables, accuracy, confirmed, play, sent, tuned
+from real_study import real_study
+from report_fixtures import Tables, accuracy, confirmed, play, sent, tuned, whole_directory, whole_report
+from shared import lay_database
 from sweep_fixtures import study
 
 from analysis import report
@@ -28,21 +30,18 @@ def directory(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uri(directory):
-    return default_uri(directory)
+    return lay_database(directory)
 
 
 @pytest.fixture(scope="module")
-def written(directory, uri):
+def written():
     """The report of a whole study, tuned and confirmed."""
-    folder = tuned(directory, "whole")
-    play(folder)
-    sent(folder)
-    confirmation = confirmed(folder)
-    play(confirmation)
-    sent(confirmation)
-    place, new = report.write(report.make(*report.load_all("whole", uri)), directory / "whole" / "report")
-    assert new
-    return place
+    return whole_report()
+
+
+@pytest.fixture(scope="module")
+def whole_uri():
+    return default_uri(whole_directory())
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +72,8 @@ def page_of(directory, uri, name):
     return words, Tables(text)
 
 
-def test_the_numbers_of_settings_are_those_of_search_runs_to_the_last_digit(tables, uri):
-    runs = runs_of(uri, "whole-confirm")
+def test_the_numbers_of_settings_are_those_of_search_runs_to_the_last_digit(tables, whole_uri):
+    runs = runs_of(whole_uri, "whole-confirm")
     compared = 0
     for table in ("paper_settings", "winners-whole-confirm"):
         for row in tables.rows(table):
@@ -87,8 +86,8 @@ def test_the_numbers_of_settings_are_those_of_search_runs_to_the_last_digit(tabl
     assert compared == 4 * (12 + 6)
 
 
-def test_tuned_and_confirmed_are_those_of_search_runs_to_the_last_digit(tables, uri):
-    before, after = runs_of(uri, "whole"), runs_of(uri, "whole-confirm")
+def test_tuned_and_confirmed_are_those_of_search_runs_to_the_last_digit(tables, whole_uri):
+    before, after = runs_of(whole_uri, "whole"), runs_of(whole_uri, "whole-confirm")
     rows = list(tables.rows("tuned_confirmed-whole-confirm"))
     assert len(rows) >= 12
     for row in rows:
@@ -106,23 +105,23 @@ def test_tuned_and_confirmed_are_those_of_search_runs_to_the_last_digit(tables, 
         ]
 
 
-def test_intervals_are_students_over_seeds(tables, uri):
-    runs = runs_of(uri, "whole-confirm")
+def test_intervals_are_students_over_seeds(tables, whole_uri):
+    runs = runs_of(whole_uri, "whole-confirm")
     for row in tables.rows("winners-whole-confirm"):
-        values = lanes_of(uri, runs[row["run"]["runs"][0]])
+        values = lanes_of(whole_uri, runs[row["run"]["runs"][0]])
         assert values.shape == (10, 7)
         for heading, lanes in (("mean test accuracy", values.mean(axis=0)), ("decline", values[0] - values[-1])):
             expected = scipy.stats.ttest_1samp(lanes, 0).confidence_interval(0.95)
             assert row[heading]["values"][1:] == pytest.approx(list(expected), abs=1e-12)
 
 
-def test_differences_are_paired_tested_exactly_and_corrected(tables, uri):
-    runs = runs_of(uri, "whole-confirm")
+def test_differences_are_paired_tested_exactly_and_corrected(tables, whole_uri):
+    runs = runs_of(whole_uri, "whole-confirm")
     rows = list(tables.rows("winners_differences-whole-confirm"))
     assert len(rows) == 2 * 3 * 2
     p_values = []
     for row in rows:
-        first, second = (lanes_of(uri, runs[row[f"run of {which}"]["runs"][0]]) for which in ("first", "second"))
+        first, second = (lanes_of(whole_uri, runs[row[f"run of {which}"]["runs"][0]]) for which in ("first", "second"))
         lanes = (
             first - second if row["quantity"]["text"] == "mean accuracy" else (first - second)[[0, -1]] * [[1], [-1]]
         )
@@ -138,9 +137,9 @@ def test_differences_are_paired_tested_exactly_and_corrected(tables, uri):
     assert [rows[place]["p (Holm)"]["values"][0] for place in order] == pytest.approx(list(holm), abs=1e-12)
 
 
-def test_every_row_and_every_figure_names_runs_that_mlflow_has(written, tables, uri):
-    known = set(runs_of(uri, "whole")) | set(runs_of(uri, "whole-confirm"))
-    client = MlflowClient(uri)
+def test_every_row_and_every_figure_names_runs_that_mlflow_has(written, tables, whole_uri):
+    known = set(runs_of(whole_uri, "whole")) | set(runs_of(whole_uri, "whole-confirm"))
+    client = MlflowClient(whole_uri)
     for name in ("whole", "whole-confirm"):
         experiment = client.get_experiment_by_name(name)
         known |= {run.info.run_id for run in client.search_runs([experiment.experiment_id], "tags.role = 'sweep'")}
@@ -164,9 +163,9 @@ def test_the_page_needs_nothing_but_itself(tables):
     assert all(address.startswith(("#", "data:image/png;base64,")) for address in tables.addresses)
 
 
-def test_on_a_server_every_run_is_linked_to_its_page_in_its_own_experiment(written, uri):
+def test_on_a_server_every_run_is_linked_to_its_page_in_its_own_experiment(written, whole_uri):
     there = "http://host:5000/"
-    whole, confirmations = report.load_all("whole", uri)
+    whole, confirmations = report.load_all("whole", whole_uri)
     sweeps = [dataclasses.replace(sweep, uri=there) for sweep in (whole, *confirmations)]
     made = report.make(sweeps[0], sweeps[1:])
     experiment = {run: sweep.experiment_id for sweep in sweeps for run in (sweep.run_id, *sweep.runs["run_id"])}
@@ -188,12 +187,12 @@ def test_figures_and_tables_stand_beside_the_page_as_files(written, tables):
     assert not [path for path in written.iterdir() if path.name not in ("report.html", "figures", "tables")]
 
 
-def test_the_same_results_give_the_very_same_report_and_write_nothing(written, directory, uri):
+def test_the_same_results_give_the_very_same_report_and_write_nothing(written, whole_uri):
     before = {path: path.stat().st_mtime_ns for path in written.rglob("*")}
-    place, new = report.write(report.make(*report.load_all("whole", uri)), written)
+    place, new = report.write(report.make(*report.load_all("whole", whole_uri)), written)
     assert (place, new) == (written, False)
     assert {path: path.stat().st_mtime_ns for path in written.rglob("*")} == before
-    assert not list((directory / "whole").glob(".report*"))
+    assert not list(written.parent.glob(".report*"))
 
 
 def test_another_report_stands_beside_the_old_one(tmp_path):
@@ -239,12 +238,12 @@ def test_claims_are_undecided_on_other_data_than_the_papers(tables):
     assert {row["here"]["text"] for row in tables.rows("claims")} > {"undecided"}
 
 
-def test_a_confirmation_is_part_of_the_report_of_what_it_confirms(written, uri):
+def test_a_confirmation_is_part_of_the_report_of_what_it_confirms(written, whole_uri):
     with pytest.raises(StudyError, match="run `study report whole`"):
-        report.load_all("whole-confirm", uri)
+        report.load_all("whole-confirm", whole_uri)
 
 
-def test_without_confirmation_the_report_says_so_and_compares_no_winners(directory, uri):
+def test_without_confirmation_the_report_says_so_and_compares_no_winners(directory, uri, blank_figures):
     folder = tuned(directory, "unconfirmed")
     play(folder)
     sent(folder)
@@ -253,10 +252,10 @@ def test_without_confirmation_the_report_says_so_and_compares_no_winners(directo
     assert "study confirm unconfirmed" in words
     assert not [name for name in tables.tables if name.startswith("winners")]
     assert [row["verdict"]["text"] for row in tables.rows("claims")] == ["undecided"] * 7
-    assert "3 seeds cannot bear a verdict; at least 6 are needed" in words
+    assert "3 seeds cannot support a verdict; at least 6 are needed" in words
 
 
-def test_a_confirmation_on_other_data_is_not_taken_for_luck(directory, uri):
+def test_a_confirmation_on_other_data_is_not_taken_for_luck(directory, uri, blank_figures):
     folder = tuned(directory, "moved", scenarios=["class_pairs"], methods=["sgd", "sam"])
     play(folder)
     sent(folder)
@@ -273,14 +272,14 @@ def test_a_confirmation_on_other_data_is_not_taken_for_luck(directory, uri):
     assert {"winners-moved-confirm", "winners-moved-fashion"} <= set(tables.tables)
 
 
-def test_failed_running_and_waiting_trials_are_told(directory, uri):
+def test_failed_running_and_waiting_trials_are_told(directory, uri, blank_figures):
     fates = {"class_pairs-sgd-001": "failed", "class_pairs-gnp-003": "running"}
     folder = tuned(directory, "partial", scenarios=["class_pairs"])
     play(folder, fate=lambda history: fates.get(history.key, "finished"))
     sent(folder)
     words, tables = page_of(directory, uri, "partial")
     assert "`" not in words
-    assert "partial is not complete: 12 trials were planned, there are 10 finished, 1 failed, 1 interrupted." in words
+    assert "partial is not complete: of 12 planned trials there are 10 finished, 1 failed, 1 interrupted." in words
     assert "class_pairs-sgd-001 (sgd lr=0.001) failed: RuntimeError: out of luck" in words
     outcomes = {row["trial"]["text"]: row["outcome"]["text"] for row in tables.rows("all_trials")}
     assert outcomes["class_pairs-sgd-001"] == "failed"
@@ -288,7 +287,7 @@ def test_failed_running_and_waiting_trials_are_told(directory, uri):
     assert "no finished trial of sgd lr=0.001 on class_pairs" in words
     budget = {row["method"]["text"]: row for row in tables.rows("budget")}
     assert budget["sgd"]["failed"]["values"] == [1]
-    assert budget["gnp"]["not done"]["values"] == [1]
+    assert budget["gnp"]["not completed"]["values"] == [1]
 
 
 def test_one_seed_has_no_interval_and_no_test(directory, uri):
@@ -301,14 +300,14 @@ def test_one_seed_has_no_interval_and_no_test(directory, uri):
     words, tables = page_of(directory, uri, "lonely")
     row = next(tables.rows("winners-lonely-confirm"))
     assert len(row["mean test accuracy"]["values"]) == 1
-    assert "interval not known" in row["mean test accuracy"]["text"]
-    assert "with one seed no interval is known" in words
+    assert "interval unknown" in row["mean test accuracy"]["text"]
+    assert "with one seed there is no interval" in words
     for row in tables.rows("winners_differences-lonely-confirm"):
         assert row["p (Holm)"]["values"] == [1]
-    assert "1 seed cannot bear a verdict" in words
+    assert "1 seed cannot support a verdict" in words
 
 
-def test_an_absent_method_is_told(directory, uri):
+def test_an_absent_method_is_told(directory, uri, blank_figures):
     folder = tuned(directory, "two-methods", methods=["sgd", "sam"], scenarios=["class_pairs"])
     play(folder)
     sent(folder)
@@ -342,10 +341,10 @@ def test_a_sweep_without_any_result_gives_a_report_that_says_so(directory, uri):
     untouched = tuned(directory, "untouched", scenarios=["class_pairs"])
     sent(untouched)
     words, _ = page_of(directory, uri, "untouched")
-    assert "untouched is not complete: 12 trials were planned, there are none begun." in words
+    assert "untouched is not complete: of 12 planned trials there are none started." in words
 
 
-def test_a_grid_without_objective_is_judged_and_selects_nothing(directory, uri):
+def test_a_grid_without_objective_is_judged_and_selects_nothing(directory, uri, blank_figures):
     overrides = {"data/name": "mnist", "tasks/count": 10}
     folder = tuned(directory, "grid", space="paper_grid", trials=None, seeds=8, overrides=overrides)
     play(folder)
@@ -356,7 +355,7 @@ def test_a_grid_without_objective_is_judged_and_selects_nothing(directory, uri):
     assert "10 tasks of permuted_pixels instead of 100" in words
 
 
-def test_the_papers_own_experiment_gets_verdicts(directory, uri):
+def test_the_papers_own_experiment_gets_verdicts(directory, uri, blank_figures):
     folder = tuned(
         directory, "pairs", space="paper_grid", trials=None, seeds=8, overrides={}, tasks=45, scenarios=["class_pairs"]
     )
@@ -376,14 +375,15 @@ def test_the_papers_own_experiment_gets_verdicts(directory, uri):
     assert "here" not in next(tables.rows("claims"))
 
 
-def test_heat_maps_show_a_grid_and_nothing_else(directory, uri):
+def test_heat_maps_show_a_grid_and_nothing_else(directory, uri, blank_figures, written):
     folder = tuned(directory, "sharp", space="sharpness_grid", scenarios=["class_pairs"], trials=None, seeds=2, tasks=3)
     play(folder)
     sent(folder)
     words, _ = page_of(directory, uri, "sharp")
     figures = {path.stem for path in (directory / "sharp" / "report" / "figures").glob("heat_maps-*.png")}
     assert figures == {"heat_maps-class_pairs-sam", "heat_maps-class_pairs-gnp"}
-    assert not list((directory / "whole" / "report" / "figures").glob("heat_maps*"))
+    assert list((written / "figures").glob("*.png"))
+    assert not list((written / "figures").glob("heat_maps*"))
     assert "rho = 0 is SGD" in words
 
 
@@ -426,7 +426,7 @@ def test_a_report_that_cannot_be_made_is_refused_in_one_sentence(here, refused):
     assert "is no MLflow store that the study can use" in refused("report", "first", "--tracking-uri", "foo:bar")
 
 
-def test_a_report_says_when_mlflow_lacks_what_the_records_have(here, run):
+def test_a_report_says_when_mlflow_lacks_what_the_records_have(here, run, blank_figures):
     folder = tuned(here / "study-results", "first", scenarios=["class_pairs"], methods=["sgd"])
     sent(folder)
     play(folder)
@@ -460,22 +460,17 @@ def test_accuracies_of_the_fixture_differ_by_setting_and_seed():
 
 
 @pytest.mark.sweep
-def test_run_confirm_and_report_from_an_empty_folder_agree_with_search_runs(tmp_path):
-    steps = (
-        ("run", "quickstart", "--scenario", "class_pairs", "--trials", 3, "--set", "tasks/count=3"),
-        ("confirm", "quickstart", "--seeds", 6),
-        ("report", "quickstart"),
-    )
-    for words in steps:
-        done = study(*words, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    place = tmp_path / "study-results" / "quickstart" / "report"
-    assert f"wrote {place.relative_to(tmp_path) / 'report.html'}" in done.stdout
+def test_run_confirm_and_report_from_an_empty_folder_agree_with_search_runs():
+    root = real_study().place
+    done = study("report", "quickstart", cwd=root)
+    assert done.returncode == 0, done.stderr
+    place = root / "study-results" / "quickstart" / "report"
+    assert f"wrote {place.relative_to(root) / 'report.html'}" in done.stdout
     tables = Tables((place / "report.html").read_text(encoding="utf-8"))
-    uri = default_uri(tmp_path / "study-results")
-    before, after = runs_of(uri, "quickstart"), runs_of(uri, "quickstart-confirm")
+    uri = default_uri(root / "study-results")
+    before, after = runs_of(uri, "quickstart"), runs_of(uri, "first") | runs_of(uri, "second")
     compared = 0
-    for row in tables.rows("tuned_confirmed-quickstart-confirm"):
+    for row in tables.rows("tuned_confirmed-first"):
         old, new = before[row["runs: tuned, confirmed"]["runs"][0]], after[row["runs: tuned, confirmed"]["runs"][1]]
         assert row["objective tuned"]["values"] == [old.data.metrics["summary/objective"]]
         assert row["test accuracy confirmed"]["values"][0] == new.data.metrics["summary/accuracy_test"]
@@ -487,7 +482,7 @@ def test_run_confirm_and_report_from_an_empty_folder_agree_with_search_runs(tmp_
         assert row["decline"]["values"][0] == metrics["summary/decline_test"]
         compared += 1
     assert compared >= 10
-    again = study("report", "quickstart", cwd=tmp_path)
+    again = study("report", "quickstart", cwd=root)
     assert (again.returncode, "unchanged:" in again.stdout) == (0, True)
     client = MlflowClient(uri)
     sweep_run = re.search(r"sweep's run (\w+)", done.stdout).group(1)

@@ -22,14 +22,15 @@ from analysis_fixtures import (
     same_everywhere,
     sent_sweep,
 )
+from shared import lay_database
 from statsmodels.stats.multitest import multipletests
 from sweep_fixtures import folder_of, plan_of
 
-from analysis import claims as judged
-from analysis import evidence, load, tables
-from analysis.evidence import PIXELS, Setting
+from analysis import load, tables
+from analysis.paper import claims as judged
+from analysis.paper import evidence
+from analysis.paper.evidence import PIXELS, Setting
 from study.sweep.conductor import Conductor
-from study.tracking.store import default_uri
 from study.tracking.tracker import sync
 
 SGD, SAM, GNP = (Setting(PIXELS, method, 0.01) for method in ("sgd", "sam", "gnp"))
@@ -39,7 +40,7 @@ SGD, SAM, GNP = (Setting(PIXELS, method, 0.01) for method in ("sgd", "sam", "gnp
 def stored(tmp_path_factory):
     """A sweep of 12 tasks and 7 lanes, sent to a store and loaded, and MLflow's own runs of it by trial."""
     directory = tmp_path_factory.mktemp("sweeps")
-    uri = default_uri(directory)
+    uri = lay_database(directory)
     sent_sweep(directory, uri, "told", tasks=12, seeds=7)
     mlflow.set_tracking_uri(uri)
     plain = mlflow.search_runs(experiment_names=["told"], filter_string="tags.role = 'trial'")
@@ -82,6 +83,22 @@ def test_per_task_is_the_mean_over_lanes_of_each_task(stored):
     halves = [half_width(row) for row in test]
     np.testing.assert_allclose(table["accuracy_high"] - table["accuracy"], halves, atol=1e-12)
     np.testing.assert_allclose(table["accuracy"] - table["accuracy_low"], halves, atol=1e-12)
+
+
+def test_differences_per_task_are_paired_over_common_seeds(stored):
+    sweep, plain = stored
+    (sam, _), (sgd, _) = (accuracies(f"class_pairs-{method}-001", 12, 7) for method in ("sam", "sgd"))
+    run_ids = [plain.loc[f"class_pairs-{method}-001", "run_id"] for method in ("sam", "sgd")]
+    table = tables.difference_per_task(sweep, *run_ids)
+    np.testing.assert_allclose(table["difference"], (sam - sgd).mean(axis=1), atol=1e-12)
+    halves = [half_width(row) for row in sam - sgd]
+    np.testing.assert_allclose(table["difference_high"] - table["difference"], halves, atol=1e-12)
+    fewer = replace(
+        sweep,
+        lanes=sweep.lanes[(sweep.lanes["run_id"] != run_ids[1]) | (sweep.lanes["seed"] != sweep.lanes["seed"].max())],
+    )
+    table = tables.difference_per_task(fewer, *run_ids)
+    np.testing.assert_allclose(table["difference"], (sam - sgd)[:, :-1].mean(axis=1), atol=1e-12)
 
 
 def test_the_best_of_a_tuning_are_chosen_by_the_objective_alone(stored):
@@ -394,7 +411,7 @@ def test_a_table_without_rows_has_all_its_columns():
 
 
 def test_a_sweep_of_running_trials_alone_makes_every_table(tmp_path):
-    uri = default_uri(tmp_path)
+    uri = lay_database(tmp_path)
     folder = folder_of(tmp_path, plan_of("early", methods=["sgd"]))
     conductor = Conductor(folder)
     play(conductor, conductor.propose(), 2)

@@ -7,6 +7,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from shared import lay_database
 from sweep_fixtures import REPOSITORY, assert_one_sentence, clean_environment, folder_of, plan_of, run_all, study
 
 import search_spaces
@@ -352,15 +353,8 @@ def strip_objectives(histories, folder):
 
 def test_an_unknown_trial_is_not_exported(refused, here):
     run_all(folder_of(here / "study-results", plan_of("first")))
-    study_store(here)
+    lay_database(here / "study-results")  # so that a refusal has nothing to leave behind
     assert "did you mean 'class_pairs-sam-000'" in refused("export", "first", "--trial", "class_pairs-sma-000")
-
-
-def study_store(here):
-    """Makes the default store, so that a refusal has nothing to leave behind."""
-    from study.tracking.store import Store, default_uri
-
-    Store(default_uri(here / "study-results"))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "ray://127.0.0.1:1", "127.0.0.1:99999", ":6379"])

@@ -15,7 +15,8 @@ from sweep_fixtures import REPOSITORY, clean_environment, folder_of, plan_of, ru
 
 from study.cli import overview, terminal
 from study.cli.progress import Progress, describe
-from study.cli.terminal import clock, number, settings_words
+from study.cli.terminal import clock, number
+from study.config import EARLIER_LABELS, settings_words
 from study.sweep.conductor import Conductor
 
 
@@ -242,4 +243,4 @@ def test_the_results_name_what_was_chosen_and_how(tmp_path, piped):
 def test_numbers_that_are_not_there_are_dashes():
     assert number(0.5) == "0.5000"
     assert number(None) == "-"
-    assert settings_words({"optimizer/lr": 0.012345, "optimizer/lambda": 1.0}) == "lr=0.0123 lambda=1"
+    assert settings_words({"optimizer/lr": 0.012345, "optimizer/lambda": 1.0}, EARLIER_LABELS) == "lr=0.0123 lambda=1"

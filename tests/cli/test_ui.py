@@ -16,13 +16,14 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from report_fixtures import confirmed, play, sent, tuned
+from report_fixtures import Blank, play, sent, tuned, whole_directory
+from shared import lay_database
 from sweep_fixtures import assert_one_sentence, clean_environment, plan_of, study
 
 from study.cli import ui
 from study.sweep.execution import Execution
 from study.sweep.folder import SweepFolder
-from study.tracking import server, views
+from study.tracking import server, tracker, views
 from study.tracking.client import find_runs
 from study.tracking.store import default_uri
 
@@ -30,16 +31,9 @@ PATIENCE = 60
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
+def directory():
     """The folder of a sweep that has been played and sent, and of its confirmation."""
-    place = tmp_path_factory.mktemp("place") / "study-results"
-    folder = tuned(place, "played")
-    play(folder)
-    sent(folder)
-    confirmation = confirmed(folder)
-    play(confirmation)
-    sent(confirmation)
-    return place
+    return whole_directory()
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +86,7 @@ class Page:
 
 @pytest.fixture(scope="module")
 def page(directory):
-    running = Page(directory, "played")
+    running = Page(directory, "whole")
     try:
         running.wait()
         yield running
@@ -134,26 +128,28 @@ def best_of(client, name):
     return {run.data.tags["trial"]: run for run in find_runs(client, experiment, "tags.best LIKE '%'")}
 
 
-def test_the_best_of_each_method_and_scenario_is_tagged_with_its_file(client, directory):
-    folder = SweepFolder.open(directory, "played")
-    found = best_of(client, "played")
+def test_the_best_of_each_method_and_scenario_is_tagged_with_its_file(client, directory, here, run):
+    folder = SweepFolder.open(directory, "whole")
+    found = best_of(client, "whole")
     assert len(found) == 6
-    objective = {history.key: history.summary["summary/objective"] for history in folder.histories()}
-    for key, run in found.items():
+    finished = [history for history in folder.histories() if history.outcome == "finished"]
+    assert len(finished) == 22
+    objective = {history.key: history.summary["summary/objective"] for history in finished}
+    for key, best in found.items():
         group = key.rpartition("-")[0]
         assert objective[key] == max(value for other, value in objective.items() if other.startswith(f"{group}-"))
-        assert run.data.tags["best"] == "{1} on {0}".format(*group.split("-"))
-        (file,) = client.list_artifacts(run.info.run_id, "best")
+        assert best.data.tags["best"] == "{1} on {0}".format(*group.split("-"))
+        (file,) = client.list_artifacts(best.info.run_id, "best")
         assert file.path == f"best/{key}.yaml"
-    done = study("export", "played", "--dir", directory, "--to", "winners", cwd=directory.parent)
-    assert done.returncode == 0, done.stderr
-    for key, run in found.items():
-        there = client.download_artifacts(run.info.run_id, f"best/{key}.yaml", str(directory.parent))
-        assert Path(there).read_text() == (directory.parent / "winners" / f"{key}.yaml").read_text()
+    code, _, err = run("export", "whole", "--dir", directory, "--to", "winners")
+    assert code == 0, err
+    for key, best in found.items():
+        there = client.download_artifacts(best.info.run_id, f"best/{key}.yaml", str(here))
+        assert Path(there).read_text() == (here / "winners" / f"{key}.yaml").read_text()
 
 
 def test_a_confirmation_chooses_no_best(client):
-    assert best_of(client, "played-confirm") == {}
+    assert best_of(client, "whole-confirm") == {}
 
 
 def test_a_longer_search_takes_the_tag_from_the_one_it_beats_and_a_user_s_tags_stay(tmp_path):
@@ -197,76 +193,86 @@ def test_links_lead_to_trials_charts_comparisons_and_the_sweep(page, client):
     ids = re.findall(r'"([0-9a-f]{32})"', unquote(found["class_pairs: the best 10 compared"]))
     objectives = [client.get_run(run_id).data.metrics["objective"] for run_id in ids]
     assert objectives == sorted(objectives, reverse=True)
-    experiment = client.get_experiment_by_name("played").experiment_id
+    experiment = client.get_experiment_by_name("whole").experiment_id
     others = [
         run for run in find_runs(client, experiment, "tags.scenario = 'class_pairs'") if run.info.run_id not in ids
     ]
     assert min(objectives) >= max(run.data.metrics["objective"] for run in others)
 
 
-def test_a_server_of_the_same_store_is_used(page, directory):
-    done = study("ui", "played", "--port", page.port, "--dir", directory, cwd=directory.parent)
-    assert done.returncode == 0, done.stderr
-    assert f"A server of this store runs at {page.root} already." in done.stdout
-    assert done.stdout.count("http") == len(page.links()) + 1
+@pytest.fixture
+def unproxied(monkeypatch):
+    """Puts back what a command in this process says of proxies."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "")
+
+
+def test_a_server_of_the_same_store_is_used(page, directory, here, run, unproxied):
+    code, out, err = run("ui", "whole", "--port", page.port, "--dir", directory)
+    assert code == 0, err
+    assert f"A server of this store runs at {page.root} already." in out
+    assert out.count("http") == len(page.links()) + 1
     assert urllib.request.urlopen(f"{page.root}/health").status == 200
 
 
-def test_a_port_of_something_else_is_refused(directory):
+def test_a_port_of_something_else_is_refused(directory, here, unproxied):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        done = study("ui", "--port", other.getsockname()[1], "--dir", directory, cwd=directory.parent)
+        done = study("ui", "--port", other.getsockname()[1], "--dir", directory, cwd=here)
     assert (done.returncode, done.stdout) == (2, "")
     assert "taken by something else; choose another one with --port" in done.stderr
 
 
-def test_a_server_of_another_store_is_no_server_of_this_one_even_if_it_has_the_sweep(page, directory, tmp_path):
+def test_a_server_of_another_store_is_no_server_of_this_one_even_if_it_has_the_sweep(
+    page, directory, here, run, unproxied
+):
     """Its numbers of experiments and runs are others, to which no link may lead."""
-    elsewhere = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    copy = here / "copy"
+    shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("mlflow.db", "mlflow-artifacts"))
+    elsewhere = lay_database(here / "elsewhere")
     MlflowClient(elsewhere).create_experiment("before")
-    sent = study("sync", "played", "--tracking-uri", elsewhere, "--dir", directory, cwd=tmp_path)
-    assert sent.returncode == 0, sent.stderr
+    tracker.sync(SweepFolder.open(copy, "whole"), elsewhere, Blank())
     words = ("--tracking-uri", elsewhere, "--port", page.port, "--dir", directory)
-    for name in (["played"], []):
-        done = study("ui", *name, *words, cwd=tmp_path)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert "taken by something else; choose another one with --port" in done.stderr
+    for name in (["whole"], []):
+        code, out, err = run("ui", *name, *words)
+        assert (code, out) == (2, "")
+        assert "taken by something else; choose another one with --port" in err
 
 
-def test_no_proxy_stands_before_a_server_of_this_machine(page, directory, monkeypatch):
+def test_no_proxy_stands_before_a_server_of_this_machine(page, directory, tmp_path, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody answers there
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    done = study("ui", "played", "--port", page.port, "--dir", directory, cwd=directory.parent)
+    done = study("ui", "whole", "--port", page.port, "--dir", directory, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "A server of this store runs" in done.stdout
 
 
-@pytest.mark.parametrize("words", [("ui", "played"), ("export", "played"), ("export", "played", "--model")])
-def test_a_store_that_refuses_is_told_in_a_sentence(words, directory, tmp_path):
-    copy = tmp_path / "study-results"
+@pytest.mark.parametrize("words", [("ui", "whole"), ("export", "whole"), ("export", "whole", "--model")])
+def test_a_store_that_refuses_is_told_in_a_sentence(words, directory, here, run):
+    copy = here / "study-results"
     shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("mlflow-artifacts"))
     with sqlite3.connect(copy / "mlflow.db") as database:
         database.execute("UPDATE alembic_version SET version_num = 'of_another_mlflow'")
-    done = study(*words, "--dir", copy, cwd=tmp_path)
-    assert_one_sentence(done.returncode, done.stdout, done.stderr)
-    assert "MLflow at sqlite:///" in done.stderr
-    assert " refuses: " in done.stderr
+    code, out, err = run(*words, "--dir", copy)
+    assert_one_sentence(code, out, err)
+    assert "MLflow at sqlite:///" in err
+    assert " refuses: " in err
 
 
-def test_a_host_of_another_machine_is_refused(directory):
-    done = study("ui", "--host", "192.0.2.1", "--dir", directory, cwd=directory.parent)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "no address of this machine" in done.stderr
+def test_a_host_of_another_machine_is_refused(directory, here, run, unproxied):
+    code, out, err = run("ui", "--host", "192.0.2.1", "--dir", directory)
+    assert (code, out) == (2, "")
+    assert "no address of this machine" in err
 
 
-def test_a_sweep_of_which_mlflow_knows_nothing_is_refused(directory, tmp_path):
-    SweepFolder.create(tmp_path, plan_of("unsent"), Execution(data_dir="data"), {"class_pairs": 3})
-    done = study("ui", "unsent", "--dir", ".", "--tracking-uri", default_uri(directory), cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "study sync unsent" in done.stderr
+def test_a_sweep_of_which_mlflow_knows_nothing_is_refused(directory, here, run):
+    SweepFolder.create(here, plan_of("unsent"), Execution(data_dir="data"), {"class_pairs": 3})
+    code, out, err = run("ui", "unsent", "--dir", ".", "--tracking-uri", default_uri(directory))
+    assert (code, out) == (2, "")
+    assert "study sync unsent" in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -360,7 +366,7 @@ def test_the_table_shows_at_once_what_was_tried_and_what_came_of_it_the_best_fir
     shown = tab.eval_on_selector_all(
         ".ag-row [col-id='metrics.`objective`']", "cells => cells.map(cell => parseFloat(cell.textContent))"
     )
-    experiment = client.get_experiment_by_name("played").experiment_id
+    experiment = client.get_experiment_by_name("whole").experiment_id
     runs = find_runs(client, experiment, "tags.role = 'trial' and tags.scenario = 'permuted_pixels'")
     told = sorted((run.data.metrics["objective"] for run in runs), reverse=True)
     assert shown == pytest.approx(told[: len(shown)], abs=1e-6)
@@ -383,8 +389,8 @@ def test_the_sweeps_page_leads_to_its_trials_and_a_trials_page_to_the_sweep(tab,
         tab.get_by_role("link", name="permuted_pixels: table").click()
     opened.value.wait_for_selector("[col-id='metrics.`objective`'] >> nth=3", timeout=PATIENCE * 1000)
     opened.value.close()
-    experiment = client.get_experiment_by_name("played").experiment_id
-    best = next(iter(best_of(client, "played").values()))
+    experiment = client.get_experiment_by_name("whole").experiment_id
+    best = next(iter(best_of(client, "whole").values()))
     shows(tab, views.run_link(page.root, experiment, best.info.run_id), "The whole sweep", best.info.run_name)
     shows(
         tab, views.artifacts_link(page.root, experiment, best.info.run_id), "best", "configuration", "figures", "tables"

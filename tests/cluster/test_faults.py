@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from faults import (
     AGENT_SECONDS,
+    CHANGED,
     Chance,
     Site,
     assert_same_results,
@@ -235,6 +236,7 @@ def test_a_trial_that_raises_fails_and_one_that_diverges_is_counted_and_the_othe
     (tmp_path / "own.py").write_text(OWN_SPACE)
     site = Site(tmp_path, "own", "./own.py")
     code, _, err = site.go().end()
+    assert site.changed() == CHANGED
     assert code == 1
     ends = {key: lines[-1]["outcome"] for key, lines in site.records().items()}
     assert ends == {

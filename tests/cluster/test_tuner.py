@@ -5,6 +5,7 @@ They use Ray, Optuna, MLflow and real digits.
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from real_study import SMALL, real_study
 from sweep_fixtures import clean_environment, lines_of, records_of, study, tasks_of
 
 from study import schema
@@ -22,7 +24,6 @@ from study.sweep.folder import SweepFolder
 
 pytestmark = pytest.mark.sweep
 
-SMALL = ("--set", "tasks/images_per_task=320", "--set", "tasks/count=3", "--seeds", 2)
 GROUPS = [f"{scenario}-{method}" for scenario in ("permuted_pixels", "class_pairs") for method in ("sgd", "sam", "gnp")]
 
 
@@ -37,20 +38,17 @@ def results(sweep):
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory):
+def quick():
     """A small quickstart: its folder and its output."""
-    place = tmp_path_factory.mktemp("quick")
-    done = study("run", "quickstart", "--trials", 2, *SMALL, cwd=place)
-    assert done.returncode == 0, done.stderr
-    return place, done
+    return real_study()
 
 
 def test_a_sweep_ends_with_a_table_and_the_commands_to_go_on_with(quick):
-    _, done = quick
-    assert done.stderr == ""
-    assert "\x1b" not in done.stdout
-    assert "Traceback" not in done.stdout
-    lines = done.stdout.splitlines()
+    out = quick.said["quickstart"]
+    assert quick.complained["quickstart"] == ""
+    assert "\x1b" not in out
+    assert "Traceback" not in out
+    lines = out.splitlines()
     assert lines[0] == "quickstart: 12 trials, 36 tasks, 2 at a time"
     assert len([line for line in lines if "; finished: " in line]) == 12
     for scenario in ("permuted_pixels", "class_pairs"):
@@ -72,11 +70,11 @@ def test_a_sweep_ends_with_a_table_and_the_commands_to_go_on_with(quick):
         "study trial study-results/quickstart/best/",
         "study best quickstart --top 3",
     ):
-        assert command in done.stdout
+        assert command in out
 
 
 def test_everything_is_kept_in_the_sweeps_folder(quick):
-    place, _ = quick
+    place = quick.place
     assert sorted(path.name for path in place.iterdir()) == ["study-results"]
     sweep = place / "study-results" / "quickstart"
     assert outcomes(sweep) == {f"{label}-{number:03d}": "finished" for label in GROUPS for number in (0, 1)}
@@ -87,13 +85,13 @@ def test_everything_is_kept_in_the_sweeps_folder(quick):
 
 
 def test_the_best_of_each_method_are_exported(quick):
-    place, done = quick
+    place = quick.place
     files = sorted((place / "study-results" / "quickstart" / "best").iterdir())
     assert sorted(path.stem[:-4] for path in files) == sorted(GROUPS)
     histories = {h.key: h for h in SweepFolder.open(place / "study-results", "quickstart").histories()}
     runs = {run.data.tags["trial"]: run.info.run_id for run in search_runs(place, "quickstart", "trial")}
     for path in files:
-        assert f"exported {path.relative_to(place)}" in done.stdout
+        assert f"exported {path.relative_to(place)}" in quick.said["quickstart"]
         provenance = read_yaml(path)["provenance"]
         rivals = [h for h in histories.values() if h.group == histories[path.stem].group]
         assert provenance["objective"] == max(h.summary["summary/objective"] for h in rivals)
@@ -107,7 +105,7 @@ def search_runs(place, name, role):
 
 
 def test_plain_mlflow_finds_a_run_for_each_trial_with_one_value_for_each_task(quick):
-    place, _ = quick
+    place = quick.place
     assert len(search_runs(place, "quickstart", "sweep")) == 1
     runs = search_runs(place, "quickstart", "trial")
     records = records_of(place / "study-results" / "quickstart")
@@ -135,7 +133,7 @@ def test_plain_mlflow_finds_a_run_for_each_trial_with_one_value_for_each_task(qu
 
 @pytest.mark.parametrize("label", ["class_pairs-sam", "permuted_pixels-gnp"])
 def test_an_exported_file_gives_the_same_numbers_without_ray(quick, label):
-    place, _ = quick
+    place = quick.place
     (file,) = (place / "study-results" / "quickstart" / "best").glob(f"{label}-*.yaml")
     done = study("trial", file.relative_to(place), "--json", cwd=place)
     assert (done.returncode, done.stderr) == (0, "")
@@ -150,14 +148,14 @@ def test_an_exported_file_gives_the_same_numbers_without_ray(quick, label):
     assert here[-1]["summary"] == next(line["summary"] for line in record if "summary" in line)
 
 
-def test_a_finished_sweep_can_be_looked_at_and_exported_again(quick):
-    place, _ = quick
-    done = study("best", "quickstart", "--top", 2, cwd=place)
-    assert done.returncode == 0
-    assert len(re.findall(r"^(?:permuted_pixels|class_pairs)-\w+-00[01] ", done.stdout, re.MULTILINE)) == 12
-    done = study("export", "quickstart", cwd=place)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 6
+def test_a_finished_sweep_can_be_looked_at_and_exported_again(quick, here, run):
+    shutil.copytree(quick.place, here, dirs_exist_ok=True)
+    code, out, err = run("best", "quickstart", "--top", 2)
+    assert code == 0, err
+    assert len(re.findall(r"^(?:permuted_pixels|class_pairs)-\w+-00[01] ", out, re.MULTILINE)) == 12
+    code, out, err = run("export", "quickstart")
+    assert code == 0, err
+    assert len(out.splitlines()) == 6
 
 
 SERIAL = ("--scenario", "class_pairs", "--method", "sam", "--workers", 1, *SMALL)
@@ -220,7 +218,7 @@ def grid(tmp_path_factory):
     return place, done
 
 
-def test_a_grid_without_objective_shows_every_setting_and_says_there_is_no_best(grid):
+def test_a_grid_without_objective_shows_every_setting_and_says_there_is_no_best(grid, run, monkeypatch):
     place, done = grid
     assert "all settings (no images held out, so no objective)" in done.stdout
     for method, settings in (("sgd", ""), ("sam", " rho=0.05"), ("gnp", " lambda=0.1 r=0.05")):
@@ -229,11 +227,12 @@ def test_a_grid_without_objective_shows_every_setting_and_says_there_is_no_best(
     assert "exported" not in done.stdout
     assert "study best" not in done.stdout
     assert not (place / "study-results" / "whole" / "best").exists()
+    monkeypatch.chdir(place)
     for command in ("best", "export"):
-        refused = study(command, "whole", cwd=place)
-        assert refused.returncode == 2
-        assert len(refused.stderr.splitlines()) == 1
-        assert "no images were held out" in refused.stderr
+        code, _, err = run(command, "whole")
+        assert code == 2
+        assert len(err.splitlines()) == 1
+        assert "no images were held out" in err
 
 
 def test_an_interrupted_sweep_that_is_resumed_equals_an_undisturbed_one(grid):

@@ -45,6 +45,8 @@ AGENT_SECONDS = 150.0
 the dead Ray to answer, a minute and more."""
 
 SLOW_TRIALS = Path(__file__).with_name("slow_trials")
+CHANGED = {"study.cluster.worker", "study.training.trainer"}
+"""The modules that it changes a little."""
 
 
 class Chance(random.Random):
@@ -313,7 +315,9 @@ class Site:
         self._words = words
         self._cwd = cwd
         self._wrapper = wrapper
-        self._environment = env
+        self._changes = cwd.parent / f"{cwd.name}-{name}-changes"
+        self._changes.mkdir()
+        self._environment = {"STUDY_TEST_CHANGES": str(self._changes), **env}
         self._seen_at = seen_at or cwd
         self.sweep = self._seen_at / "study-results" / name
         self.database = self._seen_at / "study-results" / "mlflow.db"
@@ -346,6 +350,10 @@ class Site:
     def records(self) -> dict[str, list[dict[str, Any]]]:
         """The complete lines of each record, while others are written."""
         return {path.parent.name: _whole_lines(path) for path in sorted(self.sweep.glob("trials/*/record.jsonl"))}
+
+    def changed(self) -> set[str]:
+        """The modules that were changed in a process of the sweep, so that its trials are slow and leave checkpoints."""
+        return {path.name for path in self._changes.iterdir()}
 
     def results(self) -> dict[str, Any]:
         """The repeatable part of each trial: configuration and task results."""
@@ -582,6 +590,7 @@ def assert_same_results(faulty: Site, undisturbed: Site, task_count: int) -> Non
 
     Records, tables and MLflow are compared.
     """
+    assert faulty.changed() == undisturbed.changed() == CHANGED
     expected = undisturbed.results()
     assert faulty.results() == expected
     assert Counter((line["kind"], line.get("outcome")) for line in faulty.kinds("end")) == {

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from shared import lay_database, once
 from sweep_fixtures import FACTS, plan_of
 
+from analysis import report
 from study.schema import tenth
 from study.sweep.conductor import Conductor
 from study.sweep.confirmation_plan import make_confirmation
@@ -143,10 +146,40 @@ class Blank:
         path.write_bytes(b"")
 
 
+def draw_blank(path: Path, size: object) -> None:
+    """A picture of nothing."""
+    Figure(figsize=(0.1, 0.1)).savefig(path, format="png")
+
+
 def sent(folder: SweepFolder) -> SweepFolder:
     """The folder, after its records were sent to the store."""
-    tracker.sync(folder, store.default_uri(folder.directory), Blank())
+    tracker.sync(folder, lay_database(folder.directory), Blank())
     return folder
+
+
+def whole_directory() -> Path:
+    """A folder of sweeps that nobody writes to: `whole`, with a failed trial, and its confirmation, both in the store."""
+    return once("whole", _whole)
+
+
+def _whole(directory: Path) -> None:
+    folder = tuned(directory, "whole")
+    play(folder, fate=lambda history: "failed" if history.key.endswith("sgd-003") else "finished")
+    sent(folder)
+    confirmation = confirmed(folder)
+    play(confirmation)
+    sent(confirmation)
+
+
+def whole_report() -> Path:
+    """The report of `whole`, with all its figures."""
+    return once("whole-report", _whole_report) / "report"
+
+
+def _whole_report(place: Path) -> None:
+    made = report.make(*report.load_all("whole", store.default_uri(whole_directory())))
+    _, new = report.write(made, place / "report")
+    assert new
 
 
 def tuned(directory: Path, name: str, *, tasks: int = TASKS, **choices: Any) -> SweepFolder:

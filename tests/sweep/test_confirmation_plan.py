@@ -5,7 +5,6 @@ import inspect
 import itertools
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import mlflow
 import pytest
@@ -13,7 +12,9 @@ import tiny
 import torch
 from mlflow import MlflowClient
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from sweep_fixtures import FACTS, folder_of, lines_of, plan_of, records_of, study, task_line, tasks_of
+from real_study import CONFIRMATIONS, SEEDS, real_study
+from shared import lay_database
+from sweep_fixtures import FACTS, folder_of, lines_of, plan_of, records_of, task_line, tasks_of
 
 from search_spaces import Method, SearchSpace
 from search_spaces.paper_grid import POINTS
@@ -754,7 +755,7 @@ def store(tmp_path_factory):
     Shared by the tests, since a new database takes seconds.
     """
     directory = tmp_path_factory.mktemp("sweeps")
-    return directory, default_uri(directory)
+    return directory, lay_database(directory)
 
 
 def runs_of(uri, name, role):
@@ -839,30 +840,11 @@ def test_a_confirmation_is_not_linked_to_another_sweep_of_its_tunings_name(store
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """A small sweep and two confirmations of it."""
-    place = tmp_path_factory.mktemp("real")
-    small = (
-        "--set",
-        "tasks/images_per_task=160",
-        "--set",
-        "tasks/count=2",
-        "--seeds",
-        2,
-        "--trials",
-        3,
-        "--workers",
-        1,
-    )
-    ran = study("run", "quickstart", "--scenario", "class_pairs", "--method", "sam", *small, cwd=place)
-    assert ran.returncode == 0, ran.stderr
-    with ThreadPoolExecutor() as pool:
-        words = ("confirm", "quickstart", "--seeds", 2, "--workers", 1, "--name")
-        beside = [pool.submit(study, *words, name, cwd=place) for name in ("first", "second")]
-        done = [future.result() for future in beside]
-    for finished in done:
-        assert (finished.returncode, finished.stderr) == (0, "")
-    return place, done[0].stdout
+def real():
+    """A small sweep and two confirmations of it, beside each other."""
+    study = real_study()
+    assert [study.complained[name] for name in CONFIRMATIONS] == ["", ""]
+    return study.place, study.said["first"]
 
 
 @pytest.mark.sweep
@@ -870,20 +852,20 @@ def test_the_same_confirmation_twice_gives_the_same_numbers(real):
     place, _ = real
     first, second = (records_of(place / "study-results" / name) for name in ("first", "second"))
     assert len(first) >= 3
-    assert all(len(tasks_of(lines)) == 2 for lines in first.values())
+    assert all(len(tasks_of(lines)) == 3 for lines in first.values())
     assert {key: (lines[0]["config"], tasks_of(lines)) for key, lines in first.items()} == {
         key: (lines[0]["config"], tasks_of(lines)) for key, lines in second.items()
     }
 
 
 @pytest.mark.sweep
-def test_a_confirmed_trial_is_the_exported_best_on_the_fresh_seeds(real, run):
+def test_a_confirmed_trial_is_the_exported_best_on_the_fresh_seeds(real, run, tmp_path):
     place, _ = real
-    (exported,) = (place / "study-results" / "quickstart" / "best").iterdir()
+    (exported,) = (place / "study-results" / "quickstart" / "best").glob("class_pairs-sam-*")
     plain = read_yaml(exported)
     assert plain["seeds"] == [0, 1]
-    (place / "fresh.yaml").write_text(yaml_text({**plain, "seeds": [1000, 1001]}))
-    code, out, err = run("trial", place / "fresh.yaml", "--json")
+    (tmp_path / "fresh.yaml").write_text(yaml_text({**plain, "seeds": list(SEEDS)}))
+    code, out, err = run("trial", tmp_path / "fresh.yaml", "--json")
     assert (code, err) == (0, "")
     here = [json.loads(line) | {"kind": "task"} for line in out.splitlines()]
     confirmed_lines = records_of(place / "study-results" / "first")["class_pairs-sam-000"]

@@ -7,7 +7,8 @@ import pytest
 from analysis_fixtures import sent_sweep
 from optuna.distributions import CategoricalDistribution
 from report_fixtures import play, tuned
-from sweep_fixtures import folder_of, plan_of, study
+from shared import lay_database
+from sweep_fixtures import folder_of, plan_of
 
 from search_spaces import Method, SearchSpace
 from study.errors import StudyError
@@ -16,7 +17,6 @@ from study.sweep.conductor import Conductor
 from study.sweep.execution import Execution
 from study.sweep.folder import SweepFolder
 from study.sweep.search_plan import make_plan
-from study.tracking.store import default_uri
 
 STATES = {"finished": "COMPLETE", "failed": "FAIL", "running": "RUNNING", "waiting": "RUNNING", "stopped": "PRUNED"}
 
@@ -158,10 +158,10 @@ def test_what_cannot_be_written_is_refused_and_the_one_before_stays(folder, monk
     assert [file.name for file in path.parent.glob("*optuna*")] == ["optuna.db"]
 
 
-def test_study_sync_writes_it(tmp_path):
-    directory = tmp_path / "study-results"
-    folder = sent_sweep(directory, default_uri(directory), "told")
+def test_study_sync_writes_it(here, run):
+    directory = here / "study-results"
+    folder = sent_sweep(directory, lay_database(directory), "told")
     assert not (folder.root / "optuna.db").exists()
-    done = study("sync", "told", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    code, _, err = run("sync", "told")
+    assert code == 0, err
     assert set(studies(folder.root / "optuna.db")) == {f"told/{group.label}" for group in folder.plan.groups}

@@ -14,7 +14,7 @@ from study.cli.options import parse_setting
 from study.config import yaml_text
 from study.sweep.search_plan import make_plan
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(1800)]
 
 TASKS = int(os.environ.get("STUDY_OVERHEAD_TASKS", "3"))
 SETTINGS = (f"tasks/count={TASKS}", "tasks/images_per_task=800", "training/passes=60", "data/name=mnist5k")

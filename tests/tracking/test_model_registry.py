@@ -12,6 +12,7 @@ import tiny
 import torch
 from mlflow import MlflowClient
 from report_fixtures import Blank, play, tuned
+from shared import lay_database
 from sweep_fixtures import study
 
 from search_spaces import load
@@ -53,7 +54,7 @@ def trained(folder, *, keep=lambda path: str(path.resolve())):
             checkpoint.save(place / "state.pt", result.state, checkpoint.identity(config, parts.dataset.fingerprint))
             conductor.checkpointed(history.key, keep(place))
         conductor.ended(history.key)
-    tracker.sync(folder, default_uri(folder.directory), Blank())
+    tracker.sync(folder, lay_database(folder.directory), Blank())
     return folder
 
 
@@ -144,13 +145,13 @@ def test_it_needs_nothing_of_the_study(exported, tuning):
     assert done.stdout.strip() == "(3, 2)"
 
 
-def test_the_command_says_where_they_are_and_a_second_one_adds_none(exported, tuning, client):
+def test_the_command_says_where_they_are_and_a_second_one_adds_none(exported, tuning, client, here, run):
     assert [line.split()[:2] for line in exported.splitlines()] == [
         ["registered", f"models:/small-{scenario}/1"] for scenario in SCENARIOS
     ]
-    again = study("export", "small", "--model", "--dir", tuning.directory, cwd=tuning.directory.parent)
-    assert again.returncode == 0, again.stderr
-    assert [line.split("  ")[0] for line in again.stdout.splitlines()] == [
+    code, out, err = run("export", "small", "--model", "--dir", tuning.directory)
+    assert code == 0, err
+    assert [line.split("  ")[0] for line in out.splitlines()] == [
         f"there already: models:/small-{scenario}/1" for scenario in SCENARIOS
     ]
     for scenario in SCENARIOS:
@@ -202,23 +203,23 @@ def right_of(directory, lane):
     return right, history.tasks[1]["lanes"]["accuracy/test"][lane]
 
 
-def test_a_network_whose_checkpoint_is_gone_is_trained_again_without_held_out_images_too(tmp_path):
-    directory = tmp_path / "study-results"
+def test_a_network_whose_checkpoint_is_gone_is_trained_again_without_held_out_images_too(here, run):
+    directory = here / "study-results"
     tuning = small_tuning(directory)
-    refused = study("export", "small", "--model", cwd=tmp_path)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert "study confirm small" in refused.stderr
+    code, out, err = run("export", "small", "--model")
+    assert (code, out) == (2, "")
+    assert "study confirm small" in err
     trained(confirming(tuning, seeds=2, overrides={"tasks/validation_fraction": 0.0}), keep=None)
-    done = study("export", "small", "--model", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "no longer has a checkpoint of its last task: training it again" in done.stderr
-    assert "it was confirmed with other settings than it was tuned with" in done.stderr
+    code, _, err = run("export", "small", "--model")
+    assert code == 0, err
+    assert "no longer has a checkpoint of its last task: training it again" in err
+    assert "it was confirmed with other settings than it was tuned with" in err
     measured, recorded = right_of(directory, 0)
     assert measured == recorded > 0.6
 
 
-def test_a_checkpoint_at_an_address_is_found_and_a_seed_that_has_diverged_is_passed_over(tmp_path):
-    directory = tmp_path / "study-results"
+def test_a_checkpoint_at_an_address_is_found_and_a_seed_that_has_diverged_is_passed_over(here, run):
+    directory = here / "study-results"
     tuning = small_tuning(directory)
     confirmation = trained(confirming(tuning, seeds=2, top=1), keep=lambda path: path.resolve().as_uri())
     (history,) = [one for one in confirmation.histories() if confirmation.plan.origin(one.group, one.number).rank]
@@ -228,9 +229,9 @@ def test_a_checkpoint_at_an_address_is_found_and_a_seed_that_has_diverged_is_pas
     path = confirmation.root / "trials" / history.key / "last" / "state.pt"
     state = tiny.load_checkpoint(path, identity)
     checkpoint.save(path, replace(state, diverged=torch.tensor([True, False])), identity)
-    done = study("export", "small", "--model", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "training it again" not in done.stderr
+    code, _, err = run("export", "small", "--model")
+    assert code == 0, err
+    assert "training it again" not in err
     measured, recorded = right_of(directory, 1)
     assert measured == recorded > 0.6
 
@@ -266,9 +267,7 @@ def test_what_was_tuned_best_is_chosen_whenever_it_was_confirmed_and_on_the_data
     assert chosen() == {name: ("again", best[name], objectives[name], True) for name in SCENARIOS}
 
 
-def test_files_and_models_are_not_mixed(tuning):
-    done = study(
-        "export", "small", "--model", "--to", "winners", "--dir", tuning.directory, cwd=tuning.directory.parent
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "leave out --trial and --to" in done.stderr
+def test_files_and_models_are_not_mixed(tuning, here, run):
+    code, out, err = run("export", "small", "--model", "--to", "winners", "--dir", tuning.directory)
+    assert (code, out) == (2, "")
+    assert "leave out --trial and --to" in err

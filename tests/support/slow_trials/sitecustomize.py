@@ -1,9 +1,15 @@
-"""Imported by each Python process of a fault test, so that faults meet trials that are under way and checkpoints to damage,
-however fast the machine: a task takes half a second at least, and leaves a checkpoint."""
+"""Slows the trials of a fault test down; each of its Python processes imports this.
+
+So faults meet trials that are under way and checkpoints to damage, however fast the machine: a task takes half a second at
+least, and leaves a checkpoint. Each change that is made leaves a file of its module's name in the folder STUDY_TEST_CHANGES,
+for a module that has moved would be left as it is without a word.
+"""
 
 import importlib.machinery
+import os
 import sys
 import time
+from pathlib import Path
 
 TASK_SECONDS = 0.5
 
@@ -47,6 +53,7 @@ class Changed(importlib.machinery.PathFinder):
         def exec_module(module):
             load(module)
             change(module)
+            Path(os.environ["STUDY_TEST_CHANGES"], name).touch()
 
         spec.loader.exec_module = exec_module
         return spec
