@@ -287,7 +287,7 @@ def breaks_once(site, server, chance):
         return f"{how} {site.damage(chance)}" if how.endswith("checkpoint") else how
     if how.startswith("server"):
         server.back()
-        site.wait_until_begun()  # a driver that finds no server at first refuses to begin
+        site.wait_until_begun()  # a driver that finds no server at its start refuses to begin
         (server.kill if how == "server killed" else server.stop)()
         return how
     if how == "interrupts":

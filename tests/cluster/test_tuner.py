@@ -168,7 +168,7 @@ def serial(tmp_path_factory):
     One runs five trials; the other runs three and is then extended to five.
     """
     place = tmp_path_factory.mktemp("serial")
-    with ThreadPoolExecutor() as pool:  # beside each other: two sweeps may share a folder and a store
+    with ThreadPoolExecutor() as pool:  # side by side: two sweeps may share a folder and a store
         beside = pool.submit(study, "run", "quickstart", *SERIAL, "--name", "once", "--trials", 5, cwd=place)
         first = study("run", "quickstart", *SERIAL, "--name", "grown", "--trials", 3, cwd=place)
         once = beside.result()

@@ -389,7 +389,7 @@ def test_fresh_seeds_permute_the_pixels_otherwise():
     for index in range(sequence.count):
         assert_lanes_differ(sequence.task(index).pixel_order)
     orders = [sequence.task(index).pixel_order for index in range(sequence.count)]
-    for a, b in itertools.combinations(range(sequence.count), 2):  # nor is a task of the tuning another one now
+    for a, b in itertools.combinations(range(sequence.count), 2):  # and tasks do not repeat those of the tuning
         assert not any(
             torch.equal(orders[a][i], orders[b][j]) or torch.equal(orders[b][i], orders[a][j]) for i, j in PAIRS
         )
@@ -443,7 +443,7 @@ def test_no_stream_of_a_fresh_seed_is_a_stream_of_the_tuning(purpose):
     assert before & fresh == set()
 
 
-# Settings that are to differ
+# Overrides
 
 
 def test_another_data_set_changes_the_data_and_nothing_else(tmp_path):
