@@ -150,7 +150,7 @@ def test_the_command_says_where_they_are_and_a_second_one_adds_none(exported, tu
     again = study("export", "small", "--model", "--dir", tuning.directory, cwd=tuning.directory.parent)
     assert again.returncode == 0, again.stderr
     assert [line.split("  ")[0] for line in again.stdout.splitlines()] == [
-        f"there already: models:/small-{scenario}/1" for scenario in SCENARIOS
+        f"already registered: models:/small-{scenario}/1" for scenario in SCENARIOS
     ]
     for scenario in SCENARIOS:
         assert len(client.search_model_versions(f"name = 'small-{scenario}'")) == 1
