@@ -1,1 +1,1 @@
-"""What was learnt: MLflow's runs as frames, statistics, claims, figures, the report; selection and export. No torch, no Ray."""
+"""What was learnt from the runs; no torch, no Ray."""

@@ -1,12 +1,14 @@
-"""A sweep's results as a few small files that outlive the store they come from.
+"""A sweep's results as a few small files.
 
-    sweep.json          its plan, versions and commit, and one entry a trial: settings, summary, machine, times
-    lanes.csv.gz        one row for each lane and task: test accuracy and whatever else is logged for each task
-    diagnostics.csv.gz  one row for each look into a lane, if there was any
-    verdicts.csv        what they say of the paper's claims
+They outlive the store they come from:
 
-`read` makes of the first three the same `Sweep` as `analysis.load` makes of MLflow, to the last digit, so that everything in this
-package can be done again from them: the report, the statistics, the verdicts.
+    sweep.json          its plan, versions and commit, and one entry per trial: settings, summary, machine, times
+    lanes.csv.gz        one row per lane and task: test accuracy and everything else logged per task
+    diagnostics.csv.gz  one row per measurement of a lane, if there are any
+    verdicts.csv        the verdicts on the paper's claims
+
+`read` turns the first three into the same `Sweep` that `analysis.load` makes from MLflow, to the last digit. So everything in
+this package can be recomputed from them: the report, the statistics, the verdicts.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis import claims, diagnostics, evidence, load, tables
+from analysis import diagnostics, load, tables
 from analysis.load import Sweep
-from analysis.trial import LANE_COLUMNS
+from analysis.paper import claims, evidence
+from analysis.runs import LANE_COLUMNS
 from study import schema
 from study.errors import StudyError
 
@@ -36,18 +39,18 @@ FORMAT: Final = 1
 NARROW: Final = tuple(name for name in LANE_COLUMNS if name not in ("run_id", "scenario", "method"))
 
 QUANTITIES: Final = tuple(quantity.name for quantity in schema.PER_TASK)
-"""What is kept of each task."""
+"""The quantities kept per task."""
 
 
 def save(sweep: Sweep, folder: Path) -> None:
-    """Writes a sweep that was loaded with `QUANTITIES` into a new folder.
+    """Writes a sweep, loaded with `QUANTITIES`, into a new folder.
 
     Raises:
         StudyError: the folder exists or cannot be written.
     """
     draft = folder.with_name(f".{folder.name}.tmp")
     if folder.exists():
-        raise StudyError(f"{str(folder)!r} exists already and is left as it is; name another folder with --to.")
+        raise StudyError(f"{str(folder)!r} already exists and is left as it is; name another folder with --to.")
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
@@ -64,35 +67,33 @@ def save(sweep: Sweep, folder: Path) -> None:
 
 
 def read(folder: Path) -> Sweep:
-    """The sweep that was saved in a folder.
+    """The sweep saved in a folder.
 
     Raises:
-        StudyError: there is none, or its files are damaged.
+        StudyError: the folder holds no sweep, or its files are damaged.
     """
     try:
         plain = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
         if plain["format"] != FORMAT:
             raise ValueError(f"format {plain['format']}")
         runs = load.frame([{**run, "seeds": tuple(run["seeds"])} for run in plain["runs"]])
-        words = pd.read_csv(folder / LANES, dtype=str)  # Python reads a float to the last digit, in every pandas
-        words = words.reindex(columns=[*NARROW, *QUANTITIES])  # a quantity may be younger than the archive
-        lanes = words.astype(
-            {**dict.fromkeys(QUANTITIES, "float64"), "lane": "int64", "seed": "int64", "task": "int64"}
-        )
-        known = runs.set_index("trial")[["run_id", "scenario", "method"]]
-        lanes = lanes.join(known, on="trial")[[*LANE_COLUMNS, *QUANTITIES]]
+        text = pd.read_csv(folder / LANES, dtype=str)  # Python parses a float to the last digit, in every pandas
+        text = text.reindex(columns=[*NARROW, *QUANTITIES])  # a quantity may be newer than the archive
+        lanes = text.astype({**dict.fromkeys(QUANTITIES, "float64"), "lane": "int64", "seed": "int64", "task": "int64"})
+        of_trial = runs.set_index("trial")[["run_id", "scenario", "method"]]
+        lanes = lanes.join(of_trial, on="trial")[[*LANE_COLUMNS, *QUANTITIES]]
         if lanes["run_id"].isna().any():
-            raise ValueError(f"{LANES} has trials that {SWEEP} has not")
-        looks = []
+            raise ValueError(f"{LANES} has trials that {SWEEP} lacks")
+        measured = []
         if (folder / DIAGNOSTICS).is_file():
-            looks.append(pd.read_csv(folder / DIAGNOSTICS, dtype=str).join(known, on="trial"))
+            measured.append(pd.read_csv(folder / DIAGNOSTICS, dtype=str).join(of_trial, on="trial"))
         return Sweep(
             **{name: plain[name] for name in ("name", "identity", "experiment_id", "run_id", "status", "plan", "tags")},
             uri="",
             runs=runs,
             lanes=lanes,
             notes=tuple(plain["notes"]),
-            diagnostics=diagnostics.in_order(looks),
+            diagnostics=diagnostics.in_order(measured),
         )
     except FileNotFoundError:
         raise StudyError(f"There is no archived sweep in {str(folder)!r}; `study archive` makes one.") from None
@@ -101,12 +102,12 @@ def read(folder: Path) -> Sweep:
 
 
 def verdicts(sweep: Sweep) -> pd.DataFrame:
-    """What a sweep says of the paper's claims: a row for each claim."""
+    """The verdicts on the paper's claims, one row each."""
     return tables.claims(claims.findings(evidence.gather(sweep)))
 
 
 def _plain(sweep: Sweep) -> dict[str, Any]:
-    """All but the lanes, without what says where the store was."""
+    """All but the lanes and the store's whereabouts."""
     return {
         "format": FORMAT,
         "name": sweep.name,
@@ -122,7 +123,7 @@ def _plain(sweep: Sweep) -> dict[str, Any]:
 
 
 def _run(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of `Sweep.runs` as `load` found it: times in milliseconds, nothing where there is no value."""
+    """A row of `Sweep.runs` as JSON: milliseconds, no missing values."""
     return {
         name: round(value.timestamp() * 1000) if isinstance(value, pd.Timestamp) else value
         for name, value in run.items()
@@ -131,12 +132,12 @@ def _run(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _narrow(lanes: pd.DataFrame) -> pd.DataFrame:
-    """Without the columns that the trial's name stands for."""
+    """The table without columns implied by the trial."""
     return lanes.drop(columns=["run_id", "scenario", "method"])
 
 
 def _compressed(lanes: pd.DataFrame) -> bytes:
-    """The same rows give the same bytes, at any time."""
+    """A compressed CSV; equal rows give equal bytes."""
     text = io.StringIO()
     lanes.to_csv(text, index=False)
     return gzip.compress(text.getvalue().encode(), mtime=0)

@@ -1,4 +1,4 @@
-"""Which settings decided the objective: Optuna's fANOVA over the finished trials of one method in one scenario."""
+"""Which settings mattered: Optuna's fANOVA over finished trials."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ from analysis import load
 from analysis.load import Sweep
 
 LEAST_TRIALS: Final = 20
-"""With fewer trials the share of a setting says nothing."""
+"""Fewer trials make a setting's share meaningless."""
 
 
 def importance(sweep: Sweep) -> pd.DataFrame:
-    """The share of the objective's variance that each setting explains (Hutter, Hoos and Leyton-Brown 2014).
+    """The share of the objective's variance that each setting explains.
+
+    By fANOVA (Hutter, Hoos and Leyton-Brown 2014).
 
     Returns:
-        Columns scenario, method, setting, share, trials: the shares of one method in one scenario add up to 1. Methods have no
-        rows that have fewer than `LEAST_TRIALS` finished trials with an objective, a single setting, or one objective in all.
+        Columns scenario, method, setting, share, trials. The shares of one method in one scenario add up to 1. A method has no
+        rows if it has fewer than `LEAST_TRIALS` finished trials with an objective, varies fewer than two settings, or reached
+        the same objective in all trials.
     """
     rows = []
     for group in sweep.plan["groups"]:
@@ -58,27 +61,31 @@ def importance(sweep: Sweep) -> pd.DataFrame:
 
 
 def searched(group: Mapping[str, Any], runs: pd.DataFrame) -> dict[str, BaseDistribution]:
-    """What was drawn from for a group of a plan, by slash name; for explicit points, what they span.
+    """A group's distributions by slash name.
 
-    Points that are numbers span a range, logarithmic when all are above 0; anything else is a choice among their texts.
+    Explicit points are treated as a distribution too: numbers span a range, logarithmic if all are above 0, and anything else
+    is a choice among the values as text.
     """
     if group["distributions"]:
         return {name: json_to_distribution(text) for name, text in group["distributions"].items()}
-    found: dict[str, BaseDistribution] = {}
+    spanned: dict[str, BaseDistribution] = {}
     for name in dict.fromkeys(name for point in group["points"] for name in point):
         values = runs[name].tolist()
         texts = list(dict.fromkeys(map(str, values)))
         if len(texts) < 2:
             continue
         if all(isinstance(value, int | float) and math.isfinite(value) for value in values):
-            found[name] = FloatDistribution(float(min(values)), float(max(values)), log=min(values) > 0)
+            spanned[name] = FloatDistribution(float(min(values)), float(max(values)), log=min(values) > 0)
         else:
-            found[name] = CategoricalDistribution(texts)
-    return found
+            spanned[name] = CategoricalDistribution(texts)
+    return spanned
 
 
 def _drawn(distribution: BaseDistribution, value: Any) -> Any:
-    """A value as its distribution knows it: a table may hold a whole number as 16.0, None as NaN, the text "1" as a number."""
+    """A value as its distribution has it.
+
+    A table may hold a whole number as 16.0, None as NaN, the text "1" as a number.
+    """
     if isinstance(distribution, CategoricalDistribution):
         is_none = isinstance(value, float) and math.isnan(value)
         for choice in distribution.choices:

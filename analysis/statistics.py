@@ -1,14 +1,14 @@
-"""What a handful of seeds can say: arrays in, numbers out.
+"""Statistics over a handful of seeds: arrays in, numbers out.
 
-The unit of independence is the lane: one seed of one configuration. Tasks within a lane share its initial weights and all
-it learnt before; an interval over lane x task, as if they were independent, covers the truth far less often than it says.
-So each lane is first reduced to one number (`mean_accuracy`, `decline`, ...), and intervals are over lanes. Methods share,
-seed by seed, initial weights, tasks and order of images, so they are compared by paired differences, in which what a seed
-does to both cancels: with a t interval, an exact sign-flip p-value, adjusted by `holm` over a family of claims, and two
-sizes of effect that do not grow with the number of lanes.
+The unit of independence is the lane: one seed of one configuration. Tasks within a lane share its initial weights and
+everything it learnt before, so an interval over lane x task covers the truth far less often than it claims. Each lane is
+therefore reduced to one number first (`mean_accuracy`, `decline`, ...), and intervals are over lanes. Methods share initial
+weights, tasks and image order seed by seed, so they are compared by paired differences, in which the seed's own effect cancels:
+with a t interval, an exact sign-flip p-value, adjusted by `holm` over a family of claims, and two effect sizes that do not grow
+with the number of lanes.
 
-Values are [task, lane] or, one number a lane, [lane]; results have their unit. Every function raises ValueError for other
-axes, for no task or no lane, and for a value that is not finite; what else it refuses stands with it.
+Values are [task, lane], or [lane] with one number per lane; results have the same unit. Every function raises ValueError for
+other axes, for no task or no lane, and for non-finite values; anything else it rejects is in its docstring.
 """
 
 import math
@@ -25,38 +25,55 @@ from study.schema import tenth
 Array = npt.NDArray[np.float64]
 
 TIE: Final = 1e-9
-"""Share of the largest number within which two numbers are equal, wherever it matters which is larger: accuracies are
-shares k / n, so ties are common. Far above rounding, far below one image in the mean over a task sequence (1e-7)."""
+"""Relative difference up to which two numbers count as equal.
+
+Used wherever it matters which is larger: accuracies are shares k / n, so ties are common. Far above rounding, far below one
+image in the mean over a task sequence (1e-7).
+"""
+
 MOST_FLIPPED: Final = 40
+"""Most lanes that the exact sign-flip test takes."""
+
 MOST_NEEDED: Final = 100_000
+"""Largest number of lanes that `lanes_needed` considers."""
 
 
 def mean_accuracy(values: npt.ArrayLike) -> Array:
-    """Mean over all tasks of values [task, lane], float64 [lane]."""
+    """Mean over all tasks: values [task, lane] to [lane]."""
     return np.asarray(_checked(values, "task", "lane").mean(axis=0))
 
 
 def first_tenth(values: npt.ArrayLike) -> Array:
-    """Mean over the first tenth of the tasks, rounded up, of values [task, lane], float64 [lane]."""
+    """Mean over the first tenth of the tasks, rounded up.
+
+    Values [task, lane] to float64 [lane].
+    """
     table = _checked(values, "task", "lane")
     return mean_accuracy(table[: tenth(len(table))])
 
 
 def last_tenth(values: npt.ArrayLike) -> Array:
-    """Mean over the last tenth of the tasks, rounded up, of values [task, lane], float64 [lane]."""
+    """Mean over the last tenth of the tasks, rounded up.
+
+    Values [task, lane] to float64 [lane].
+    """
     table = _checked(values, "task", "lane")
     return mean_accuracy(table[-tenth(len(table)) :])
 
 
 def decline(values: npt.ArrayLike) -> Array:
-    """First tenth minus last tenth of values [task, lane], float64 [lane]; above 0 in a lane that gets worse."""
+    """First tenth minus last tenth: positive for a worsening lane.
+
+    Values [task, lane] to float64 [lane].
+    """
     return first_tenth(values) - last_tenth(values)
 
 
 def slope(values: npt.ArrayLike) -> Array:
-    """Slope of the least-squares line through each lane of values [task, lane], per 100 tasks, float64 [lane].
+    """Least-squares slope of each lane per 100 tasks.
 
-    100 sum_t (t - mean t) v_t / sum_t (t - mean t)^2 with t the task index (Legendre 1805); NaN for one task.
+    Values [task, lane] to float64 [lane], NaN for one task:
+    100 sum_t (t - mean t) v_t / sum_t (t - mean t)^2 with t the task index (Legendre 1805).
     """
     table = _checked(values, "task", "lane")
     if len(table) == 1:
@@ -67,9 +84,10 @@ def slope(values: npt.ArrayLike) -> Array:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over `lanes` lanes, and bounds that contain the true mean in a share `level` of all studies.
+    """A mean over lanes with its confidence interval.
 
-    Bounds are NaN when not known, as from one lane; whether the interval lies somewhere is then answered False.
+    The bounds contain the true mean in a share `level` of all studies. They are NaN when unknown, as with one lane; every
+    question about where the interval lies is then answered False.
     """
 
     mean: float
@@ -79,24 +97,27 @@ class Interval:
     level: float
 
     def within(self, low: float, high: float) -> bool:
-        """Whether all of it lies strictly between two numbers: equivalence, each side at (1 - level) / 2 (Schuirmann 1987)."""
+        """Whether it lies strictly between two numbers.
+
+        A test of equivalence, each side at (1 - level) / 2 (Schuirmann 1987).
+        """
         return low < self.low and self.high < high
 
     def above(self, number: float) -> bool:
-        """Whether all of it lies strictly above a number."""
+        """Whether it lies strictly above a number."""
         return self.low > number
 
     def below(self, number: float) -> bool:
-        """Whether all of it lies strictly below a number."""
+        """Whether it lies strictly below a number."""
         return self.high < number
 
 
 def t_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
-    """Interval of the mean over lanes by Student's t, of values [lane].
+    """Student's t interval of the mean of values [lane].
 
-    mean +- t(n - 1, (1 + level) / 2) s / sqrt(n), s^2 = sum (v - mean)^2 / (n - 1) (Student 1908). Covers as promised for
-    independent lanes whose values are near normal. Equal lanes give low = mean = high, one lane gives unknown bounds.
-    Raises ValueError for a level outside (0, 1).
+    mean +- t(n - 1, (1 + level) / 2) s / sqrt(n), s^2 = sum (v - mean)^2 / (n - 1) (Student 1908). Has its nominal coverage for
+    independent lanes with nearly normal values. Equal lanes give low = mean = high, one lane gives unknown bounds. Raises
+    ValueError if the level is outside (0, 1).
     """
     numbers = _checked(values, "lane")
     _check_inside(level, "level")
@@ -109,12 +130,12 @@ def t_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
 
 
 def sign_flip_p(differences: npt.ArrayLike) -> float:
-    """Exact two-sided p-value of paired differences [lane] with mean zero, by flipping signs (Fisher 1935).
+    """Exact two-sided sign-flip p-value of paired differences [lane].
 
-    p = #{s in {-1, 1}^n : |sum_i s_i d_i| >= |sum_i d_i|} / 2^n, inside (0, 1]. Were the methods interchangeable within a
-    seed, every s would be as likely as the observed one, which is counted too: so p <= alpha happens in at most alpha of
-    all studies, however the differences are spread. Sums short of the observed one by up to `TIE` sum_i |d_i| are counted
-    as ties. One lane, and differences that are all 0, give 1. Nothing is sampled: the sorted sums of either half of the
+    p = #{s in {-1, 1}^n : |sum_i s_i d_i| >= |sum_i d_i|} / 2^n, inside (0, 1] (Fisher 1935). If the methods were interchangeable
+    within a seed, every s would be as likely as the observed one, which is counted too; so p <= alpha in at most a share alpha of
+    all studies, whatever the distribution of the differences. Sums short of the observed one by up to `TIE` sum_i |d_i| count as
+    ties. One lane gives 1, and so do differences that are all 0. Nothing is sampled: the sorted sums of the two halves of the
     lanes are counted against each other (after Horowitz and Sahni 1974). Raises ValueError for more than 40 lanes.
     """
     numbers = _checked(differences, "lane")
@@ -130,19 +151,21 @@ def sign_flip_p(differences: npt.ArrayLike) -> float:
 
 
 def least_lanes(alpha: float = 0.05) -> int:
-    """Fewest lanes with which `sign_flip_p` can be at most alpha at all: smallest n with 2 / 2^n <= alpha; 6 for 0.05.
+    """Fewest lanes with which `sign_flip_p` can reach alpha.
 
-    The smallest of m p-values that go through `holm` needs alpha / m. Raises ValueError for alpha outside (0, 1).
+    The smallest n with 2 / 2^n <= alpha; 6 for 0.05. The smallest of m p-values adjusted by `holm` needs alpha / m. Raises
+    ValueError if alpha is outside (0, 1).
     """
     _check_inside(alpha, "alpha")
     return 2 - math.frexp(alpha)[1]  # of alpha = m 2^e with 1/2 <= m < 1 the largest power of 2 inside is 2^(e - 1)
 
 
 def holm(p_values: npt.ArrayLike) -> Array:
-    """P-values [claim] adjusted so that any false claim has at most the chance alpha, dependent or not (Holm 1979).
+    """P-values [claim] adjusted by Holm's method.
 
-    Of m, sorted upwards: adjusted p_(i) = max over j <= i of min(1, (m - j + 1) p_(j)). Given back in the order that came,
-    float64 [claim], inside [0, 1]; no claims give none. Raises ValueError for a p-value outside [0, 1] or NaN.
+    The chance of any false claim is at most alpha, dependent or not (Holm 1979). Of m in ascending order: adjusted p_(i) = max
+    over j <= i of min(1, (m - j + 1) p_(j)). Returns float64 [claim] inside [0, 1], in the order given; no claims give none.
+    Raises ValueError for a p-value that is outside [0, 1] or NaN.
     """
     numbers = _checked(p_values, "claim") if np.size(p_values) else np.empty(0)
     if np.any((numbers < 0) | (numbers > 1)):
@@ -154,18 +177,22 @@ def holm(p_values: npt.ArrayLike) -> Array:
 
 
 def iqm(values: npt.ArrayLike) -> float:
-    """Interquartile mean of values [lane]: without the floor(n / 4) lowest and highest lanes (Agarwal et al. 2021)."""
+    """Interquartile mean of values [lane].
+
+    Drops the floor(n / 4) lowest and highest lanes (Agarwal et al. 2021).
+    """
     numbers = np.sort(_checked(values, "lane"))
     cut = len(numbers) // 4
     return float(numbers[cut : len(numbers) - cut].mean())
 
 
 def effect_size(differences: npt.ArrayLike) -> float:
-    """Mean of paired differences [lane] in units of their spread, without the bias of few lanes.
+    """Hedges' g of paired differences [lane].
 
-    J(n - 1) mean(d) / s(d), Cohen's d_z (1988) with J(m) = Gamma(m / 2) / (sqrt(m / 2) Gamma((m - 1) / 2)) (Hedges 1981).
-    NaN with fewer than 3 lanes: with 2, d_z has no expectation to correct, and J = 0 would hide any effect. Without
-    spread (a range of up to `TIE` times the largest |d|): 0 if all differences are 0, else +-inf.
+    Their mean in units of their standard deviation, corrected for few lanes: J(n - 1) mean(d) / s(d), Cohen's d_z (1988) with
+    J(m) = Gamma(m / 2) / (sqrt(m / 2) Gamma((m - 1) / 2)) (Hedges 1981). NaN with fewer than 3 lanes: with 2, d_z has no
+    expectation to correct, and J = 0 would hide any effect. Without spread (a range of up to `TIE` times the largest |d|): 0 if
+    all differences are 0, else +-inf.
     """
     numbers = _checked(differences, "lane")
     freedom = len(numbers) - 1
@@ -179,7 +206,10 @@ def effect_size(differences: npt.ArrayLike) -> float:
 
 
 def superiority(differences: npt.ArrayLike) -> float:
-    """Share of the paired differences [lane] that are above 0; those within `TIE` of 0 times the largest count half."""
+    """Share of paired differences [lane] above 0.
+
+    Those within `TIE` times the largest of 0 count half.
+    """
     numbers = _checked(differences, "lane")
     decided = np.abs(numbers) > TIE * np.abs(numbers).max()
     return float(np.where(decided, numbers > 0, 0.5).mean())
@@ -187,7 +217,7 @@ def superiority(differences: npt.ArrayLike) -> float:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the functions of these names say of paired differences; p is not adjusted for other comparisons."""
+    """The statistics of paired differences; p is unadjusted."""
 
     interval: Interval
     p: float
@@ -196,10 +226,10 @@ class Comparison:
 
 
 def compare(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Comparison:
-    """Compares two methods by their differences a - b, seed by seed, of values [lane].
+    """Compares two methods, values [lane], seed by seed.
 
-    Lane i of both is of the same seed. Values within `TIE` times the larger of the two are equal: their difference is 0.
-    Raises ValueError for different numbers of lanes, for more than 40, and for a level outside (0, 1).
+    Differences are a - b; lane i of both has the same seed. Values within `TIE` times the larger of the two are equal: their
+    difference is 0. Raises ValueError for different numbers of lanes, for more than 40, and if the level is outside (0, 1).
     """
     first, second = _checked(a, "lane"), _checked(b, "lane")
     if len(first) != len(second):
@@ -210,26 +240,27 @@ def compare(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Comparis
 
 
 def lanes_needed(spread: float, distance: float, level: float = 0.95) -> int | None:
-    """Lanes whose t interval would tell the mean from a boundary at this distance, if mean and spread stayed as they are.
+    """Lanes needed to separate the mean from a boundary.
 
-    Smallest n in 2 .. 100,000 with t(n - 1, (1 + level) / 2) spread / sqrt(n) <= |distance|, where spread is the standard
-    deviation over lanes; None if there is none, or if the distance is 0. Raises ValueError for a spread that is negative
-    or not finite, a distance that is not finite, and a level outside (0, 1).
+    Assumes that mean and spread stay as they are. Smallest n in 2 .. 100,000 with t(n - 1, (1 + level) / 2) spread / sqrt(n) <=
+    |distance|, where spread is the standard deviation over lanes; None if there is none, or if the distance is 0. Raises
+    ValueError if the spread is negative or non-finite, the distance non-finite, or the level outside (0, 1).
     """
     _check_inside(level, "level")
     if not (math.isfinite(spread) and spread >= 0 and math.isfinite(distance)):
         raise ValueError(f"A spread of {spread} and a distance of {distance} are not finite, or the spread is below 0.")
-    # the half-width falls with every lane, so minus the half-width is sorted
+    # the half-width shrinks with every lane, so minus the half-width is sorted
     enough = bisect_left(range(MOST_NEEDED + 1), -abs(distance), lo=2, key=lambda n: -_half_width(spread, n, level))
     return enough if distance != 0 and enough <= MOST_NEEDED else None
 
 
 def _half_width(spread: float, lanes: int, level: float) -> float:
+    # not scipy's ttest_1samp: it rounds differently, and warns where lanes are equal or there is one
     return -float(special.stdtrit(lanes - 1, (1 - level) / 2)) * spread / math.sqrt(lanes)
 
 
 def _signed_sums(numbers: Array) -> Array:
-    """All 2^n sums of +-numbers, sorted upwards; of no number there is one, 0."""
+    """All 2^n signed sums, ascending; [0] for no numbers."""
     sums = np.zeros(1)
     for number in numbers:
         sums = np.concatenate((sums - number, sums + number))

@@ -56,24 +56,35 @@ class Label(StrictSettings):
     Attributes:
         short: its name in a word, such as `lr`.
         unit: of its values; "1" for a pure number, "" if it has none.
-        role: of the settings with the role "learning rate" and "sharpness" heat maps are drawn; MLflow's tables begin with them.
+        role: "learning rate" and "sharpness" span the heat maps, and MLflow's tables begin with them; any other setting of a
+            method has heat maps of its own for each of its values.
+        zero: what the value 0 means, in a word; "" if nothing special.
     """
 
     short: str
     unit: str = ""
     role: Role = "other"
+    zero: str = ""
+
+    @property
+    def axis(self) -> str:
+        """The name for an axis, with the unit."""
+        name = f"learning rate {self.short}" if self.role == "learning rate" else self.short
+        return f"{name} ({self.unit})" if self.unit else name
 
 
-def setting(default: Any, description: str, *, short: str, unit: str = "", role: Role = "other", **bounds: Any) -> Any:
+def setting(
+    default: Any, description: str, *, short: str, unit: str = "", role: Role = "other", zero: str = "", **bounds: Any
+) -> Any:
     """A pydantic field with a label.
 
     Args:
         default: value if none is given.
         description: one sentence, for the table of settings.
-        short, unit, role: see `Label`.
+        short, unit, role, zero: see `Label`.
         bounds: as of `pydantic.Field`, such as `gt=0` or `alias="lambda"`.
     """
-    label = Label(short=short, unit=unit, role=role).plain()
+    label = Label(short=short, unit=unit, role=role, zero=zero).plain()
     return Field(default, description=description, json_schema_extra={"label": label}, **bounds)
 
 
@@ -84,7 +95,7 @@ EARLIER_LABELS: Labels = {
     "optimizer/lr": Label(short="lr", unit="1", role="learning rate"),
     "optimizer/rho": Label(short="rho", unit="length in weight space", role="sharpness"),
     "optimizer/lambda": Label(short="lambda", unit="1", role="sharpness"),
-    "optimizer/r": Label(short="r", unit="length in weight space"),
+    "optimizer/r": Label(short="r", unit="length in weight space", zero="exact"),
 }
 """Those of sweeps whose plan was written before plans had labels."""
 

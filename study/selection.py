@@ -1,43 +1,52 @@
-"""Which trials are the best: by the objective, among finished trials, never by test accuracy.
+"""Which trials are the best: by the objective, among finished trials.
 
-A table of trials has one row a trial, with the columns of `TRIAL_COLUMNS`; numbers that a trial does not have are NaN.
+A selection sees no test accuracy: a `Candidate` does not have it.
 """
 
 from __future__ import annotations
 
-import pandas as pd
-
-TRIAL_COLUMNS = (
-    "trial",
-    "number",
-    "scenario",
-    "method",
-    "phase",
-    "name",
-    "outcome",
-    "objective",
-    "accuracy_test",
-    "accuracy_first_tenth",
-    "accuracy_last_tenth",
-    "decline",
-    "lanes_diverged",
-    "gradient_evaluations",
-    "seconds",
-)
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 
-def best(trials: pd.DataFrame, count: int = 1) -> pd.DataFrame:
-    """The `count` finished trials with the highest objective of each scenario and method; ties go to the earlier trial.
+@dataclass(frozen=True)
+class Candidate:
+    """What a selection reads of a trial.
 
-    Reads the columns outcome, objective, number, scenario and method, and no other. Trials without an objective are no
-    candidates, so the result may have no rows.
+    Attributes:
+        trial: its key.
+        number: its place among the trials of its scenario and method.
+        scenario, method: the group that it competes in.
+        outcome: only "finished" ones can win.
+        objective: accuracy on held-out training images; None if no images were held out.
     """
-    candidates = trials[(trials["outcome"] == "finished") & trials["objective"].notna()]
-    ranked = candidates.sort_values(["objective", "number"], ascending=[False, True], kind="stable")
-    chosen = ranked.groupby(["scenario", "method"], sort=False, group_keys=False).head(count)
-    order = {
-        label: place
-        for place, label in enumerate(dict.fromkeys(zip(trials["scenario"], trials["method"], strict=True)))
-    }
-    places = [order[label] for label in zip(chosen["scenario"], chosen["method"], strict=True)]
-    return chosen.assign(_place=places).sort_values("_place", kind="stable").drop(columns="_place")
+
+    trial: str
+    number: int
+    scenario: str
+    method: str
+    outcome: str
+    objective: float | None
+
+
+def best(candidates: Sequence[Candidate], count: int = 1) -> list[Candidate]:
+    """The finished candidates with the highest objective of each group.
+
+    Args:
+        candidates: in any order.
+        count: at most so many of each scenario and method.
+
+    Returns:
+        The best of each group, best first; ties go to the earlier trial. Groups stand in the order of their first candidate,
+        finished or not. Empty if no finished candidate has an objective.
+    """
+    groups: dict[tuple[str, str], list[tuple[float, Candidate]]] = {}
+    for candidate in candidates:
+        group = groups.setdefault((candidate.scenario, candidate.method), [])
+        if candidate.outcome == "finished" and candidate.objective is not None:
+            group.append((candidate.objective, candidate))
+    return [
+        candidate
+        for group in groups.values()
+        for _, candidate in sorted(group, key=lambda entry: (-entry[0], entry[1].number))[:count]
+    ]

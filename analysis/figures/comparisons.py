@@ -1,4 +1,4 @@
-"""Settings against each other: what the search promised and fresh seeds kept, and differences with their intervals."""
+"""Settings compared: tuned against confirmed, and paired differences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from analysis.figures import INCHES, INK, POINTS, QUIET, Size, colours, layout, markers, new_figure, save
+from analysis.figures import layout
+from analysis.figures.style import INCHES, INK, POINTS, QUIET, Size, colours, markers, new_figure, save
 
 LINE_INCHES = 0.16
 LABEL_INCHES = 2.6
@@ -25,15 +26,14 @@ MARGIN_COLOUR = "#d5edfa"
 
 @dataclass(frozen=True)
 class Confirmed:
-    """One setting, scored by the search and again on fresh seeds.
+    """One setting's score in the search and on fresh seeds.
 
     Attributes:
-        label: names the row.
+        label: of the row.
         method: decides colour and marker.
-        tuned: accuracy by which it was chosen, share; NaN where it is not known.
-        confirmed: accuracy on seeds that it was not chosen on, share; likewise.
-        low: lower end of the 95 % interval of `confirmed`; NaN where it is not known.
-        high: upper end, likewise.
+        tuned: accuracy on the seeds of the search, share; NaN if unknown.
+        confirmed: accuracy on fresh seeds, share; NaN if unknown.
+        low, high: ends of the 95 % interval of `confirmed`; NaN if unknown.
     """
 
     label: str
@@ -46,14 +46,13 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class Difference:
-    """One comparison.
+    """One paired comparison.
 
     Attributes:
         label: says what is subtracted from what.
-        mean: of the paired differences; NaN where it is not known.
-        low: lower end of the interval of the mean; NaN where it is not known.
-        high: upper end, likewise.
-        p: p-value, 0 to 1; NaN where there is none.
+        mean: of the paired differences; NaN if unknown.
+        low, high: ends of the interval of the mean; NaN if unknown.
+        p: p-value, 0 to 1; NaN if there is none.
     """
 
     label: str
@@ -64,11 +63,13 @@ class Difference:
 
 
 def tuned_and_confirmed(path: Path, title: str, rows: Sequence[Confirmed], size: Size) -> None:
-    """A row a setting: hollow on the seeds of the search, filled with its interval where fresh seeds put it, and the gap.
+    """One row per setting: tuned, confirmed, and the gap.
+
+    The tuned score is hollow; the confirmed one is filled and has its interval.
 
     Args:
         path: of the PNG to write.
-        title: stands above.
+        title: of the figure.
         rows: from top to bottom.
         size: wide or narrow.
 
@@ -81,14 +82,16 @@ def tuned_and_confirmed(path: Path, title: str, rows: Sequence[Confirmed], size:
 def differences(
     path: Path, title: str, rows: Sequence[Difference], unit: str, margin: float | None, size: Size
 ) -> None:
-    """A forest plot: a row a comparison with its interval, a line at 0, and the margin of equivalence shaded.
+    """A forest plot of paired differences.
+
+    One row per comparison with its interval, a line at 0, and the equivalence margin shaded.
 
     Args:
         path: of the PNG to write.
-        title: stands above.
+        title: of the figure.
         rows: from top to bottom.
-        unit: of the differences, as "share".
-        margin: differences within -margin to margin do not matter; in the same unit. None: there is none.
+        unit: of the differences, such as "share".
+        margin: differences from -margin to margin do not matter; in the same unit. None: there is no margin.
         size: wide or narrow.
 
     Raises:
@@ -104,10 +107,10 @@ def _draw_tuned_and_confirmed(title: str, rows: Sequence[Confirmed], size: Size)
     layout.title(figure, title, size)
     axes = figure.add_subplot()
     notes = [f"gap {_signed(row.tuned - row.confirmed)}" for row in rows]
-    lanes, total = _rows(figure, axes, [row.label for row in rows], notes, size)
+    strips, total = _rows(figure, axes, [row.label for row in rows], notes, size)
     colour, marker = colours(row.method for row in rows), markers(row.method for row in rows)
-    for row, lane in zip(rows, lanes, strict=True):
-        y = sum(lane) / 2
+    for row, strip in zip(rows, strips, strict=True):
+        y = sum(strip) / 2
         look = colour[row.method]
         axes.plot([row.tuned, row.confirmed], [y, y], color=look, alpha=0.3, linewidth=4, solid_capstyle="butt")
         if math.isfinite(row.low) and math.isfinite(row.high):
@@ -133,7 +136,7 @@ def _draw_tuned_and_confirmed(title: str, rows: Sequence[Confirmed], size: Size)
         "gap: tuned minus confirmed (share)",
     ]
     handles += [Line2D([], [], color=colour[m], marker=marker[m], linestyle="none", markersize=6) for m in colour]
-    note = "" if not unknown else f"Interval not known: {unknown} of {len(rows)}."
+    note = "" if not unknown else f"Interval unknown: {unknown} of {len(rows)}."
     layout.legend(figure, handles, [*labels, *colour], size, note)
     layout.fit_height(figure, [axes], total)
     return figure
@@ -145,31 +148,31 @@ def _draw_differences(title: str, rows: Sequence[Difference], unit: str, margin:
     figure = new_figure(size)
     layout.title(figure, title, size)
     axes = figure.add_subplot()
-    lanes, total = _rows(figure, axes, [row.label for row in rows], [_in_words(row) for row in rows], size)
-    for row, lane in zip(rows, lanes, strict=True):
-        y = sum(lane) / 2
-        axes.plot([0, 0], lane, color=INK, linewidth=1, zorder=1)
+    strips, total = _rows(figure, axes, [row.label for row in rows], [_in_words(row) for row in rows], size)
+    for row, strip in zip(rows, strips, strict=True):
+        y = sum(strip) / 2
+        axes.plot([0, 0], strip, color=INK, linewidth=1, zorder=1)
         if margin is not None:
-            axes.fill_betweenx(lane, -margin, margin, color=MARGIN_COLOUR, linewidth=0, zorder=0)
-        known = math.isfinite(row.low) and math.isfinite(row.high)
-        if known:
+            axes.fill_betweenx(strip, -margin, margin, color=MARGIN_COLOUR, linewidth=0, zorder=0)
+        bounded = math.isfinite(row.low) and math.isfinite(row.high)
+        if bounded:
             _interval(axes, row.low, row.high, y, INK)
-        face = INK if known else "white"
+        face = INK if bounded else "white"
         axes.scatter(
             [row.mean], [y], s=MARKER_SIZE, marker="s", facecolors=face, edgecolors=INK, linewidths=1.3, zorder=4
         )
-    seen = [0.0, *(number for row in rows for number in (row.mean, row.low, row.high) if math.isfinite(number))]
+    extent = [0.0, *(number for row in rows for number in (row.mean, row.low, row.high) if math.isfinite(number))]
     handles: list[Artist] = [Line2D([], [], color=INK, marker="s", markersize=6)]
     labels = ["mean with its 95 % interval"]
     if any(not (math.isfinite(row.low) and math.isfinite(row.high)) for row in rows):
         handles.append(Line2D([], [], color=INK, marker="s", markerfacecolor="white", linestyle="none", markersize=6))
-        labels.append("hollow: interval not known")
+        labels.append("hollow: interval unknown")
     if margin is not None:
         handles.append(Patch(facecolor=MARGIN_COLOUR))
         labels.append(f"equivalence margin ±{margin:g} ({unit})")
-        seen += [-margin, margin]
-    rim = 0.06 * (max(seen) - min(seen)) or 0.01
-    axes.set_xlim(min(seen) - rim, max(seen) + rim)
+        extent += [-margin, margin]
+    rim = 0.06 * (max(extent) - min(extent)) or 0.01
+    axes.set_xlim(min(extent) - rim, max(extent) + rim)
     layout.name_axes(figure, axes, f"difference ({unit})", "", INCHES[size] - 0.6, size)
     _number_ticks(axes, size)
     layout.legend(figure, handles, labels, size)
@@ -180,25 +183,25 @@ def _draw_differences(title: str, rows: Sequence[Difference], unit: str, margin:
 def _rows(
     figure: Figure, axes: Axes, labels: Sequence[str], notes: Sequence[str], size: Size
 ) -> tuple[list[tuple[float, float]], float]:
-    """Makes the y axis one of inches from the top, and writes labels and notes.
+    """Scales the y axis in inches and writes labels.
 
-    On the wide page a label stands left and a note right of its row; on the narrow one both stand above it.
+    On the wide page a row's label is on its left and its note on its right; on the narrow one both are above it.
 
     Returns:
-        Top and bottom of where each row's data belong, [row], and the height of the axes, all in inches.
+        Top and bottom of each row's data, [row], and the height of the axes, all in inches from the top.
     """
     points = POINTS[size]
     layout.plain(axes, size, grid="x")
     axes.spines["left"].set_visible(False)
-    lanes: list[tuple[float, float]] = []
+    strips: list[tuple[float, float]] = []
     total = 0.08
     if size == "wide":
         texts = [layout.wrapped(figure, label, points, LABEL_INCHES) for label in labels]
         for text in texts:
             height = max(0.32, LINE_INCHES * (text.count("\n") + 1) + 0.1)
-            lanes.append((total, total + height))
+            strips.append((total, total + height))
             total += height
-        axes.set_yticks([sum(lane) / 2 for lane in lanes], texts)
+        axes.set_yticks([sum(strip) / 2 for strip in strips], texts)
         beside = axes.secondary_yaxis("right")
         beside.set_yticks(
             list(axes.get_yticks()), [layout.wrapped(figure, note, points, LABEL_INCHES) for note in notes]
@@ -214,12 +217,12 @@ def _rows(
                 spot = axes.get_yaxis_transform()
                 axes.text(*place, text, transform=spot, va="top", fontsize=points, color=colour, bbox=white, zorder=3)
                 total += LINE_INCHES * (text.count("\n") + 1)
-            lanes.append((total, total + 0.22))
+            strips.append((total, total + 0.22))
             total += 0.32
         axes.set_yticks([])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(total, 0)
-    return lanes, total
+    return strips, total
 
 
 def _interval(axes: Axes, low: float, high: float, y: float, colour: str) -> None:
@@ -233,15 +236,15 @@ def _number_ticks(axes: Axes, size: Size) -> None:
 
 def _in_words(row: Difference) -> str:
     if not math.isfinite(row.mean):
-        return "not known"
-    known = math.isfinite(row.low) and math.isfinite(row.high)
-    interval = f"[{_signed(row.low)}, {_signed(row.high)}]" if known else "interval not known"
+        return "unknown"
+    bounded = math.isfinite(row.low) and math.isfinite(row.high)
+    interval = f"[{_signed(row.low)}, {_signed(row.high)}]" if bounded else "interval unknown"
     p = "" if not math.isfinite(row.p) else ", p < 0.001" if row.p < 0.001 else f", p = {row.p:.3f}"
     return f"{_signed(row.mean)} {interval}{p}"
 
 
 def _signed(value: float) -> str:
-    """A difference in four decimals, or in none where it is a count; with its sign."""
+    """A signed difference: four decimals, or none for a count."""
     if not math.isfinite(value):
-        return "not known"
+        return "unknown"
     return f"{value:+.4f}".replace("-", "−") if abs(value) < 100 else f"{value:+,.0f}".replace("-", "−")

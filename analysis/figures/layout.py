@@ -1,4 +1,4 @@
-"""Room for everything: text that wraps at the width it has, legends below the axes, figures as high as they need to be."""
+"""Figure layout: wrapped text, legends below, fitted heights."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from analysis.figures import FAINT, INCHES, INK, POINTS, QUIET, Size
+from analysis.figures.style import FAINT, INCHES, INK, POINTS, QUIET, Size
 
 BREAKS = "_/-=,.:;"
-"""A word that is wider than its line is broken after one of these where it can be."""
+"""A word wider than its line is preferably broken after one of these."""
 
 LABEL_INCHES: dict[Size, float] = {"wide": 2.7, "narrow": 2.8}
-"""Widest label of a legend."""
+"""Maximum width of a legend label."""
 
 
 def text_width(figure: Figure, text: str, points: float) -> float:
@@ -29,7 +29,10 @@ def text_width(figure: Figure, text: str, points: float) -> float:
 
 
 def wrapped(figure: Figure, text: str, points: float, inches: float) -> str:
-    """The text in lines no wider than `inches`, as matplotlib prints it literally: a dollar sign starts no formula."""
+    """The text in lines no wider than `inches`.
+
+    Dollar signs are escaped, so that matplotlib starts no formula.
+    """
     lines: list[str] = []
     line = ""
     for word in text.split():
@@ -49,7 +52,10 @@ def wrapped(figure: Figure, text: str, points: float, inches: float) -> str:
 
 
 def spaced(figure: Figure, ticks: Mapping[float, str], points: float, inches: float) -> dict[float, str]:
-    """Of the labels at these places, from 0 to 1 over `inches`, those that overlap none that was kept before."""
+    """The tick labels that overlap no label kept before.
+
+    Their places are from 0 to 1 over `inches`.
+    """
     kept: dict[float, str] = {}
     end = -math.inf
     for place, text in sorted(ticks.items()):
@@ -61,7 +67,7 @@ def spaced(figure: Figure, ticks: Mapping[float, str], points: float, inches: fl
 
 
 def title(figure: Figure, text: str, size: Size) -> None:
-    """The title, at the top left of the figure."""
+    """Writes the title at the top left of the figure."""
     points = POINTS[size] + 2
     figure.suptitle(
         wrapped(figure, text, points, INCHES[size] - 0.25), x=0.1 / INCHES[size], ha="left", fontsize=points, color=INK
@@ -69,7 +75,10 @@ def title(figure: Figure, text: str, size: Size) -> None:
 
 
 def plain(axes: Axes, size: Size, grid: str = "both") -> None:
-    """Two quiet spines, a faint grid below the data, letters of the right height. `grid`: both, x, y or none."""
+    """Styles axes: two spines, a faint grid, the font size.
+
+    `grid` is both, x, y or none.
+    """
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(QUIET)
     axes.tick_params(labelsize=POINTS[size], colors=QUIET, labelcolor=INK, length=3)
@@ -79,7 +88,10 @@ def plain(axes: Axes, size: Size, grid: str = "both") -> None:
 
 
 def name_axes(figure: Figure, axes: Axes, x: str, y: str, inches: float, size: Size) -> None:
-    """Names the axes: x below, y above the left end, where it needs not be read sideways. `inches`: width that it has."""
+    """Names the axes: x below, y above the left end.
+
+    Above, it need not be read sideways. `inches` is the width available.
+    """
     points = POINTS[size]
     axes.set_xlabel(wrapped(figure, x, points, inches), fontsize=points, color=INK)
     if y:
@@ -87,12 +99,15 @@ def name_axes(figure: Figure, axes: Axes, x: str, y: str, inches: float, size: S
 
 
 def share_limits(values: Sequence[float] | np.ndarray[Any, Any], least: float = 0.01) -> tuple[float, float]:
-    """Limits of an axis of shares: around the finite values, never narrower than `least`, and not far out of 0 to 1."""
-    known = np.asarray(values, dtype=float)
-    known = known[np.isfinite(known)]
-    if not len(known):
+    """Axis limits for shares.
+
+    Around the finite values, at least `least` apart, and not far outside 0 to 1.
+    """
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    if not len(finite):
         return 0.0, 1.0
-    low, high = float(known.min()), float(known.max())
+    low, high = float(finite.min()), float(finite.max())
     rim = max(0.05 * (high - low), (least - (high - low)) / 2)
     below, above = low - rim, high + rim
     if low >= 0:
@@ -103,12 +118,12 @@ def share_limits(values: Sequence[float] | np.ndarray[Any, Any], least: float = 
 
 
 def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], size: Size, note: str = "") -> None:
-    """The legend, below all axes, in as many columns as fit.
+    """Draws the legend below all axes, in fitting columns.
 
     Args:
         figure: may have one legend.
-        handles: one a label.
-        labels: wrap where they are long; read down the columns.
+        handles: one per label.
+        labels: long ones wrap; they read down the columns.
         size: decides how much room there is.
         note: a sentence above the entries.
     """
@@ -137,9 +152,9 @@ def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], siz
 
 
 def fit_height(figure: Figure, stacked: Sequence[Axes], inches: float) -> None:
-    """Makes the figure so high that the axes of one column of panels are `inches` high together.
+    """Sets the figure's height so that stacked axes total `inches`.
 
-    What stands around them (title, tick labels, legend) has a height of its own, which is found by laying it out.
+    Everything around them (title, tick labels, legend) has a height of its own, found by laying the figure out.
     """
     engine = figure.get_layout_engine()
     for _ in range(3):

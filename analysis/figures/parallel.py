@@ -1,4 +1,4 @@
-"""Parallel coordinates: every trial of a sweep as one line through all its settings."""
+"""Parallel coordinates: every trial as a line through its settings."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import INCHES, INK, POINTS, QUIET, Size, colours, layout, markers, new_figure, save
-from analysis.figures.scales import ZERO_AT, Scale, setting_label
-from analysis.figures.trials import Tried, key, settings_and_valued, without_value
+from analysis.figures import layout
+from analysis.figures.scales import ZERO_AT, Scale
+from analysis.figures.search import Tried, key, settings_and_valued, without_value
+from analysis.figures.style import INCHES, INK, POINTS, QUIET, Size, colours, markers, new_figure, save
 
 NONE_AT, NONE_WIDTH = -0.27, 0.08
-"""Place of a setting that a method does not have, outside of the scale and of its 0. The trials there lie side by side in the
-order of their values, so that they do not run through one point."""
+"""Place of a setting that a method does not have, outside the scale and its 0.
+
+Trials are spread there over this width in the order of their values, so that their lines do not all run through one point.
+"""
 
 
 def parallel_coordinates(path: Path, title: str, tried: Sequence[Tried], value_label: str, size: Size) -> None:
-    """Every trial as a line through its settings to its value; the better, the darker.
+    """Draws every trial as a line through its settings.
 
-    The axes stand side by side on the wide page and lie one above the other on the narrow one. A setting that a method does
-    not have is at "none".
+    The better the trial, the darker its line. Axes are side by side on the wide page and stacked on the narrow one. A setting
+    that a method does not have is at "none".
 
     Args:
         path: of the PNG to write.
-        title: stands above.
+        title: of the figure.
         tried: the trials, in any order.
         value_label: the value with its unit.
         size: wide or narrow.
@@ -50,7 +53,7 @@ def _draw_parallel_coordinates(title: str, tried: Sequence[Tried], value_label: 
     absent = any(not math.isfinite(trial.settings.get(name, math.nan)) for trial in valued for name in names)
     lowest = NONE_AT - NONE_WIDTH / 2 if absent else ZERO_AT if any(scale.zero for scale in scales) else 0.0
     room = (INCHES[size] - 0.3) / len(scales) - 0.15 if wide else INCHES[size] - 0.5
-    labels = [*map(setting_label, names), value_label]
+    labels = [*names, value_label]
     for place, (scale, label) in enumerate(zip(scales, labels, strict=True)):
         has_none = place < len(names) and any(not math.isfinite(t.settings.get(names[place], math.nan)) for t in valued)
         _parallel_axis(
@@ -80,7 +83,7 @@ def _draw_parallel_coordinates(title: str, tried: Sequence[Tried], value_label: 
     else:
         axes.set_xlim(lowest - rim, 1 + rim)
         axes.set_ylim(len(scales) - 0.75, -0.1)
-    note = "A line is a trial; the higher its value, the darker."
+    note = "One line per trial: the higher its value, the darker."
     layout.legend(figure, *key(tried, [], ringed=False), size, f"{note} {without_value(tried, valued)}".strip())
     layout.fit_height(figure, [axes], 3.6 if wide else 0.85 * len(scales))
     return figure
@@ -89,7 +92,10 @@ def _draw_parallel_coordinates(title: str, tried: Sequence[Tried], value_label: 
 def _parallel_axis(
     figure: Figure, axes: Axes, place: int, scale: Scale, label: str, has_none: bool, lowest: float, size: Size
 ) -> None:
-    """One axis with its name and its ticks: upright on the wide page, lying on the narrow one, where `lowest` is left."""
+    """Draws one axis with its name and ticks.
+
+    It is vertical on the wide page and horizontal on the narrow one, where `lowest` is the left end.
+    """
     wide = size == "wide"
     ticks = {scale.place(value): text for value, text in scale.ticks(6 if wide else 4).items()}
     if has_none:

@@ -1,4 +1,4 @@
-"""Where the values of a setting lie on an axis, and what stands at its ticks."""
+"""Linear and logarithmic scales of settings, with their ticks."""
 
 from __future__ import annotations
 
@@ -9,27 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-SETTING_LABELS = {
-    "lr": "learning rate lr (1)",
-    "rho": "rho (length in weight space)",
-    "lambda": "lambda (1)",
-    "r": "r (length in weight space)",
-}
-
 LOGARITHMIC_FROM = 20.0
-"""A scale is logarithmic if its largest value is more than so many times its smallest one above 0."""
+"""A scale is logarithmic if its positive values span more than this factor."""
 
 ZERO_AT = -0.11
-"""Place of the value 0 on a logarithmic scale, whose values from lowest to highest have the places 0 to 1."""
-
-
-def setting_label(name: str) -> str:
-    """A setting with its unit: of `lr` or `optimizer/lr`. One that is not known here stands as it is called."""
-    return SETTING_LABELS.get(name.rsplit("/", 1)[-1], name)
+"""Place of the value 0 on a logarithmic scale, whose other values are at 0 to 1."""
 
 
 def short(value: float) -> str:
-    """A number in few letters, to three digits: 0.001, 0.25, 30, 1e-5, 2.5e6; in five where it is above 1000."""
+    """A number in few characters: 0.001, 0.25, 30, 1e-5, 2.5e6.
+
+    It has three significant digits, five from 1000 on.
+    """
     if value == 0:
         return "0"
     if 1e-3 <= abs(value) < 1e5:
@@ -46,10 +37,10 @@ class Scale:
     """A linear or logarithmic scale.
 
     Attributes:
-        low: the lowest value; of a logarithmic scale the lowest above 0.
+        low: the lowest value; on a logarithmic scale, the lowest above 0.
         high: the highest value; may equal the lowest.
         log: whether equal ratios have equal distances.
-        zero: whether a logarithmic scale has a place for 0, left of all others.
+        zero: whether a logarithmic scale has a place for 0, left of all other values.
     """
 
     low: float
@@ -59,23 +50,24 @@ class Scale:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Scale:
-        """The scale for these values; those that are not finite have no say. Without any, it has no ticks."""
-        known = [float(value) for value in values if math.isfinite(value)]
-        if not known:
-            return cls.linear(known)
-        positive = [value for value in known if value > 0]
-        if min(known) >= 0 and positive and max(positive) / min(positive) > LOGARITHMIC_FROM:
-            return cls(min(positive), max(positive), log=True, zero=min(known) == 0)
-        return cls.linear(known)
+        """The scale for the finite ones among these values.
+
+        Without any, it has no ticks.
+        """
+        finite = [float(value) for value in values if math.isfinite(value)]
+        positive = [value for value in finite if value > 0]
+        if positive and min(finite) >= 0 and max(positive) / min(positive) > LOGARITHMIC_FROM:
+            return cls(min(positive), max(positive), log=True, zero=min(finite) == 0)
+        return cls.linear(finite)
 
     @classmethod
     def linear(cls, values: Iterable[float]) -> Scale:
         """The linear scale for these values."""
-        known = [float(value) for value in values if math.isfinite(value)]
-        return cls(min(known, default=math.nan), max(known, default=math.nan), log=False, zero=False)
+        finite = [float(value) for value in values if math.isfinite(value)]
+        return cls(min(finite, default=math.nan), max(finite, default=math.nan), log=False, zero=False)
 
     def place(self, value: float) -> float:
-        """Where a value lies: 0 at the lowest, 1 at the highest one, 1/2 if they are equal."""
+        """A value's place: 0 lowest, 1 highest, 1/2 if equal."""
         if not self.low < self.high:
             return 0.5
         if not self.log:
@@ -83,17 +75,17 @@ class Scale:
         return math.log(value / self.low) / math.log(self.high / self.low) if value > 0 else ZERO_AT
 
     def coordinate(self, place: float) -> float:
-        """The value at a place, also outside of 0 to 1."""
+        """The value at a place, also outside 0 to 1."""
         if self.log:
             return float(self.low * (self.high / self.low) ** place)
         return self.low + place * (self.high - self.low)
 
     def shown(self, value: float) -> float:
-        """The value, but for the 0 of a logarithmic axis the coordinate of its place."""
+        """The value as plotted: a logarithmic 0 gets a coordinate."""
         return self.coordinate(ZERO_AT) if self.log and value == 0 else value
 
     def ticks(self, most: int) -> dict[float, str]:
-        """At most `most` values with their labels, and the 0 of a logarithmic scale beside them."""
+        """At most `most` ticks with labels, plus a logarithmic 0."""
         if math.isnan(self.low):
             return {}
         if self.low == self.high:

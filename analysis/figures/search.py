@@ -1,35 +1,52 @@
-"""What a sweep saw: every trial over its settings, how much each setting mattered, and values over grids of two settings."""
+"""Trials over their settings, and how much each setting mattered."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 
-from analysis.figures import INCHES, INK, POINTS, QUIET, Size, colours, layout, markers, new_figure, save
-from analysis.figures.heat import HeatMap, heat_maps
-from analysis.figures.parallel import parallel_coordinates
-from analysis.figures.scales import ZERO_AT, Scale, setting_label
-from analysis.figures.trials import Tried, key, settings_and_valued, without_value
-
-__all__ = ["HeatMap", "Tried", "heat_maps", "importance", "parallel_coordinates", "settings_scatter"]
+from analysis.figures import layout
+from analysis.figures.scales import ZERO_AT, Scale
+from analysis.figures.style import INCHES, INK, POINTS, QUIET, Size, colours, markers, new_figure, save
 
 PANELS_A_ROW = 4
 
 
-def settings_scatter(path: Path, title: str, tried: Sequence[Tried], value_label: str, size: Size) -> None:
-    """The value of every trial over each of its settings, a panel a setting, the best finished one of each method ringed.
+@dataclass(frozen=True)
+class Tried:
+    """One trial.
 
-    An axis is logarithmic where the setting spans more than a factor of 20; a 0 then has a tick of its own.
+    Attributes:
+        method: decides colour and marker.
+        settings: what was tried, by the label of its axis.
+        value: of the objective, share; NaN if there is none, and then the trial is counted but not drawn.
+        finished: whether it completed all tasks; only finished trials can be the best.
+    """
+
+    method: str
+    settings: Mapping[str, float]
+    value: float
+    finished: bool
+
+
+def settings_scatter(path: Path, title: str, tried: Sequence[Tried], value_label: str, size: Size) -> None:
+    """The value of every trial over each setting.
+
+    One panel per setting; the best finished trial of each method is ringed. An axis is logarithmic if the setting spans more than
+    a factor of 20; 0 then has a tick of its own.
 
     Args:
         path: of the PNG to write.
-        title: stands above.
+        title: of the figure.
         tried: the trials, in any order.
         value_label: the value with its unit.
         size: wide or narrow.
@@ -41,12 +58,14 @@ def settings_scatter(path: Path, title: str, tried: Sequence[Tried], value_label
 
 
 def importance(path: Path, title: str, shares: Mapping[str, Mapping[str, float]], size: Size) -> None:
-    """How much of the variance of the objective each setting explains, a group of bars a method, the largest first.
+    """How much of the objective's variance each setting explains.
+
+    One group of bars per method, the largest first.
 
     Args:
         path: of the PNG to write.
-        title: stands above.
-        shares: by method and setting, 0 to 1; NaN where it is not known.
+        title: of the figure.
+        shares: by method and the setting's short name, 0 to 1; NaN where unknown.
         size: wide or narrow.
 
     Raises:
@@ -68,7 +87,7 @@ def _draw_settings_scatter(title: str, tried: Sequence[Tried], value_label: str,
     for place, (axes, name) in enumerate(zip(panels.flat, names, strict=False)):
         layout.plain(axes, size)
         label = value_label if size == "narrow" or place % columns == 0 else ""
-        layout.name_axes(figure, axes, setting_label(name), label, room, size)
+        layout.name_axes(figure, axes, name, label, room, size)
         axes.set_ylim(*layout.share_limits([trial.value for trial in valued]))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
@@ -84,7 +103,7 @@ def _draw_settings_scatter(title: str, tried: Sequence[Tried], value_label: str,
 
 
 def _scale_axis(figure: Figure, axes: Axes, scale: Scale, inches: float, size: Size) -> None:
-    """Gives the x axis, which is about `inches` long, the scale of a setting."""
+    """Gives the x axis, about `inches` long, a setting's scale."""
     rim = 0.06
     if scale.low < scale.high:
         if scale.log:
@@ -101,7 +120,7 @@ def _scale_axis(figure: Figure, axes: Axes, scale: Scale, inches: float, size: S
 
 
 def _scatter(axes: Axes, name: str, tried: Sequence[Tried]) -> None:
-    """The trials that have this setting: filled where finished, hollow where not."""
+    """Draws the trials with this setting, hollow unless finished."""
     having = [trial for trial in tried if name in trial.settings and math.isfinite(trial.settings[name])]
     scale = Scale.of(trial.settings[name] for trial in having)
     valued = [trial for trial in having if math.isfinite(trial.value)]
@@ -155,16 +174,16 @@ def _draw_importance(title: str, shares: Mapping[str, Mapping[str, float]], size
         falling = sorted(settings.items(), key=lambda item: -item[1] if math.isfinite(item[1]) else math.inf)
         rows: list[tuple[str, float | None]] = [(method, None), *falling]
         for name, share in rows:
-            text = layout.wrapped(figure, name if share is None else name.rsplit("/", 1)[-1], points, room)
+            text = layout.wrapped(figure, name, points, room)
             height = 0.09 + 0.155 * (text.count("\n") + 1)
             at.append(y + height / 2)
             labels.append(text)
             if share is not None:
-                known = math.isfinite(share)
-                axes.barh(at[-1], share if known else 0.0, height=0.16, color=colour[method])
-                words = f"{share:.2f}" if known else "not known"
+                finite = math.isfinite(share)
+                axes.barh(at[-1], share if finite else 0.0, height=0.16, color=colour[method])
+                words = f"{share:.2f}" if finite else "unknown"
                 spot: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": points, "color": INK}
-                axes.annotate(words, (share if known else 0.0, at[-1]), (4, 0), **spot)
+                axes.annotate(words, (share if finite else 0.0, at[-1]), (4, 0), **spot)
             y += height
         y += 0.12
     axes.set_ylim(y - 0.06, -0.06)
@@ -186,3 +205,41 @@ def _draw_importance(title: str, shares: Mapping[str, Mapping[str, float]], size
     )
     layout.fit_height(figure, [axes], y)
     return figure
+
+
+def settings_and_valued(tried: Sequence[Tried]) -> tuple[list[str], list[Tried]]:
+    """The names of all settings and trials with values.
+
+    Raises ValueError if no trial has a setting.
+    """
+    names = list(dict.fromkeys(name for trial in tried for name in trial.settings))
+    if not names:
+        raise ValueError("There is no trial with a setting to draw.")
+    return names, [trial for trial in tried if math.isfinite(trial.value)]
+
+
+def without_value(tried: Sequence[Tried], valued: Sequence[Tried]) -> str:
+    """A sentence about trials without a value, if any."""
+    count = len(tried) - len(valued)
+    return f"{count} {'trial has' if count == 1 else 'trials have'} no value and cannot be shown." if count else ""
+
+
+def key(tried: Sequence[Tried], valued: Sequence[Tried], ringed: bool) -> tuple[list[Artist], list[str]]:
+    """The legend's handles and labels.
+
+    The methods and, if `ringed`, the meaning of hollow markers and rings.
+    """
+    colour, marker = colours(trial.method for trial in tried), markers(trial.method for trial in tried)
+    handles: list[Artist] = [
+        Line2D([], [], color=colour[method], marker=marker[method], linestyle="none" if ringed else "-", markersize=5)
+        for method in colour
+    ]
+    labels = list(colour)
+    if ringed and any(not trial.finished for trial in valued):
+        handles.append(Line2D([], [], color=QUIET, marker="o", markerfacecolor="none", linestyle="none", markersize=5))
+        labels.append("hollow: stopped early")
+    if ringed and any(trial.finished for trial in valued):
+        ring: dict[str, Any] = {"color": INK, "marker": "o", "markerfacecolor": "none", "linestyle": "none"}
+        handles.append(Line2D([], [], markersize=9, markeredgewidth=1.3, **ring))
+        labels.append("ring: best finished trial of its method")
+    return handles, labels

@@ -1,7 +1,8 @@
-"""A page as data: sections of paragraphs, tables and pictures; and its files, one HTML page that opens offline, PNG and CSV.
+"""A page as data, and its files: HTML, PNG, CSV.
 
-The page holds its pictures inside, once for wide screens and once for narrow ones. Every number of a table carries its full
-value in the cell's attribute `data-value`, and every row the MLflow runs that it comes from.
+A page has sections of paragraphs, tables and pictures. Its HTML opens offline: the pictures are embedded, once for wide screens
+and once for narrow ones. Every number in a table carries its full value in the cell's attribute `data-value`, and every row the
+MLflow runs it comes from.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
-from analysis.figures import Size
+from analysis.figures.style import Size
 from study.errors import StudyError
 
 Draw = Callable[[Path, Size], None]
-"""Draws a figure into a PNG file, for wide or for narrow screens."""
+"""Draws a figure into a PNG file for wide or narrow screens."""
 
 Kind = Literal["text", "share", "signed", "count", "number", "p", "hours", "verdict", "run"]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table as a person sees it.
+    """A column of a table as readers see it.
 
     Attributes:
-        key: column of the frame; with `KEY_low` and `KEY_high` beside it, the interval is shown too.
-        heading: what stands above it, with the unit where it is not a share.
-        kind: how its values are written.
+        key: column of the frame; if `KEY_low` and `KEY_high` are there too, the interval is shown.
+        heading: of the column, with the unit unless it is a share.
+        kind: how its values are formatted.
     """
 
     key: str
@@ -45,7 +46,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: on the page the columns named, in its CSV file `name`.csv all of the frame, numbers in full."""
+    """A table on the page, and its CSV file.
+
+    The page shows `columns`; the file `name`.csv has the whole frame with numbers in full.
+    """
 
     name: str
     caption: str
@@ -60,7 +64,7 @@ class Table:
 
     @property
     def summary(self) -> str:
-        """The first sentence of the caption, for what a folded table shows of itself."""
+        """The caption's first sentence, shown while folded."""
         return self.caption.split(". ")[0].rstrip(".")
 
     @property
@@ -69,7 +73,7 @@ class Table:
         return tuple(column for column in self.columns if column.key in self.frame)
 
     def cells(self, addresses: Mapping[str, str]) -> Iterator[list[tuple[Column, Markup]]]:
-        """Row by row: each column and its cell."""
+        """Each row's columns and cells."""
         for row in self.frame.to_dict("records"):
             yield [(column, cell(column, row, addresses)) for column in self.shown]
 
@@ -91,7 +95,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page. Paragraphs are plain text, with code between backticks; a list of them is a list on the page."""
+    """A part of the page.
+
+    Paragraphs are plain text with code between backticks; a tuple of them becomes a list.
+    """
 
     anchor: str
     title: str
@@ -101,7 +108,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole report. `addresses` are those of the runs' pages in MLflow, by run id; empty where no server is known."""
+    """The whole report.
+
+    `addresses` are the runs' pages in MLflow, by run id; empty without a server.
+    """
 
     title: str
     subtitle: str
@@ -110,16 +120,19 @@ class Page:
 
     @property
     def tables(self) -> list[Table]:
-        """All tables, in their order."""
+        """All tables, in order."""
         return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
 
     @property
     def pictures(self) -> list[Picture]:
-        """All pictures, in their order."""
+        """All pictures, in order."""
         return [block for section in self.sections for block in section.blocks if isinstance(block, Picture)]
 
     def write(self, folder: Path) -> None:
-        """Writes `report.html`, `figures/NAME.png` and `tables/NAME.csv` into a folder; the same page gives the same bytes."""
+        """Writes `report.html`, `figures/NAME.png` and `tables/NAME.csv`.
+
+        Equal pages give equal bytes.
+        """
         (folder / "figures").mkdir(parents=True)
         (folder / "tables").mkdir()
         for table in self.tables:
@@ -160,16 +173,19 @@ def _marked_part(part: str) -> Markup:
 
 
 def run_link(run_id: str, addresses: Mapping[str, str]) -> Markup:
-    """A run by the beginning of its id, with the whole id in its title, and its page in MLflow where there is a server."""
+    """A run's short id, linked to MLflow where served.
+
+    The element's title has the full id.
+    """
     code = Markup('<code class="run" title="{0}" data-run="{0}">{1}</code>').format(run_id, run_id[:8])
     return Markup('<a href="{}">{}</a>').format(addresses[run_id], code) if run_id in addresses else code
 
 
 def cell(column: Column, row: dict[Any, Any], addresses: Mapping[str, str]) -> Markup:
-    """What stands in a cell."""
+    """The content of a cell."""
     value = row[column.key]
     if is_missing(value):
-        return Markup('<span class="none">not known</span>')
+        return Markup('<span class="none">unknown</span>')
     match column.kind:
         case "text":
             return marked(str(value))
@@ -182,27 +198,27 @@ def cell(column: Column, row: dict[Any, Any], addresses: Mapping[str, str]) -> M
 
 
 def number(kind: Kind, value: float) -> Markup:
-    """A number for people, with its full value beside it for machines."""
+    """A formatted number with its full value as an attribute."""
     return Markup('<span data-value="{}">{}</span>').format(repr(float(value)), written(kind, float(value)))
 
 
 def _interval(kind: Kind, row: dict[Any, Any], key: str) -> Markup:
-    """The bounds of a number, where the row has them."""
+    """A number's bounds, if the row has them."""
     if f"{key}_low" not in row:
         return Markup()
     low, high = row[f"{key}_low"], row[f"{key}_high"]
     if is_missing(low) or is_missing(high):
-        return Markup(' <span class="none">interval not known</span>')
+        return Markup(' <span class="none">interval unknown</span>')
     return Markup(' <span class="interval">[{}, {}]</span>').format(number(kind, low), number(kind, high))
 
 
 def is_missing(value: object) -> bool:
-    """Whether there is no such value: None or one of pandas' and numpy's ways to say so."""
+    """Whether a value is None, NaN, NA or NaT."""
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
 def written(kind: Kind, value: float) -> str:
-    """A number for people."""
+    """A number formatted for readers."""
     match kind:
         case "share" | "signed" | "count":
             return format(value, {"share": ".4f", "signed": "+.4f", "count": ",.0f"}[kind])
@@ -219,8 +235,16 @@ def joined(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def count(number: int, noun: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def _file_name(name: str) -> str:
-    """The name, which has words out of MLflow in it, if it stays within a folder. Raises StudyError otherwise."""
+    """The name, if it is a plain file name.
+
+    It contains text from MLflow. Raises StudyError if it would lead out of its folder.
+    """
     if Path(name).name != name or "\0" in name:
         raise StudyError(f"{name!r}, made of names in MLflow, cannot name a file of the report.")
     return name

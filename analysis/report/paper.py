@@ -1,4 +1,4 @@
-"""What a sweep says about the paper: its claims, its settings as curves and as a table, the differences between methods."""
+"""The paper's claims and settings, judged by a sweep."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Final
 
 import pandas as pd
 
-from analysis import claims, evidence, load, tables
-from analysis.evidence import Evidence
-from analysis.figures import bands, comparisons
+from analysis import load, tables
+from analysis.figures import accuracy, comparisons
 from analysis.load import Sweep
+from analysis.paper import claims
+from analysis.paper.evidence import Evidence, gather
 from analysis.report.page import Column, Draw, Picture, Section, Table
+from analysis.settings import BASELINE
 
 SCENARIOS: Final = {
-    "permuted_pixels": "each task shows the same images with their pixels shuffled in a new order (domain-incremental)",
-    "class_pairs": "each task is to tell two classes apart, the pairs always in the same order (class-incremental)",
+    "permuted_pixels": "each task shows the same images with their pixels in a new random order (domain-incremental)",
+    "class_pairs": "each task is to tell two classes apart; the pairs always come in the same order (class-incremental)",
 }
 
 SETTINGS_COLUMNS: Final = (
@@ -41,7 +43,7 @@ DIFFERENCE_COLUMNS: Final = (
     Column("difference", "first minus second", "signed"),
     Column("p", "p (sign flip)", "p"),
     Column("p_holm", "p (Holm)", "p"),
-    Column("effect_size", "effect size (spreads)", "number"),
+    Column("effect_size", "effect size (standard deviations)", "number"),
     Column("superiority", "seeds where first is higher (share)", "number"),
     Column("lanes", "seeds", "count"),
     Column("run_id_first", "run of first", "run"),
@@ -50,45 +52,48 @@ DIFFERENCE_COLUMNS: Final = (
 
 
 def judged(sweeps: Sequence[Sweep]) -> tuple[Sweep, Evidence]:
-    """The sweep that can say most about the paper: the paper's experiment before another, more settings, then more lanes."""
+    """The sweep that says most about the paper.
 
-    def weight(found: tuple[Sweep, Evidence]) -> tuple[bool, int, int]:
-        lanes = [table.shape[1] for table in found[1].accuracy.values()]
-        return bool(lanes) and not found[1].stated, len(lanes), min(lanes, default=0)
+    With its evidence. The paper's own experiment comes before others, then more settings, then more lanes.
+    """
 
-    return max(((sweep, evidence.gather(sweep)) for sweep in sweeps), key=weight)
+    def weight(candidate: tuple[Sweep, Evidence]) -> tuple[bool, int, int]:
+        _, evidence = candidate
+        lanes = [table.shape[1] for table in evidence.accuracy.values()]
+        return bool(lanes) and not evidence.stated, len(lanes), min(lanes, default=0)
+
+    return max(((sweep, gather(sweep)) for sweep in sweeps), key=weight)
 
 
-def section_claims(sweep: Sweep, found: Evidence) -> Section:
-    """The claims with their verdicts, and the effects that they were judged by."""
-    findings = claims.findings(found)
+def section_claims(sweep: Sweep, evidence: Evidence) -> Section:
+    """The claims with their verdicts and effects."""
+    findings = claims.findings(evidence)
     words: list[str | tuple[str, ...]] = [
         "The paper (Koster and Kukla 2024, arXiv 2409.17300) makes seven claims. Each is judged here by the sweep "
         f"`{sweep.name}` with a criterion that was written down before any result of the paper's grid was seen. "
-        "One margin tells small "
-        f"from noticeable: {claims.MARGIN:g}, one percentage point of test accuracy. A claim is *reproduced* when the "
-        "intervals of all its effects lie within the bounds that it sets, *contradicted* when one lies beyond, and "
-        "*undecided* otherwise."
+        f"One margin separates small from noticeable: {claims.MARGIN:g}, one percentage point of test accuracy. A claim "
+        "is *reproduced* if the intervals of all its effects lie within the bounds it sets, *contradicted* if one lies "
+        "beyond them, and *undecided* otherwise."
     ]
-    if not found.accuracy:
+    if not evidence.accuracy:
         words.append(
             f"None of the paper's settings has finished in `{sweep.name}`, so no claim can be judged; run `study run paper_grid`."
         )
-    if found.stated:
+    if evidence.stated:
         words.append(
             "This is not the paper's experiment: "
-            + "; ".join(found.stated)
+            + "; ".join(evidence.stated)
             + ". So no claim is decided here; the column *here* "
-            "tells what the criterion says of this sweep's own data and tasks."
+            "shows the criterion's result on this sweep's own data and tasks."
         )
-    if found.assumed:
+    if evidence.assumed:
         words.append(
-            "Where the paper says nothing, this sweep differs from what the study assumes: "
-            + "; ".join(found.assumed)
+            "Where the paper says nothing, this sweep departs from the study's assumptions: "
+            + "; ".join(evidence.assumed)
             + "."
         )
-    if found.passed_over:
-        words += ["Left out of the claims:", found.passed_over]
+    if evidence.passed_over:
+        words += ["Not used for the claims:", evidence.passed_over]
     claim_table = Table(
         "claims",
         "The paper's claims.",
@@ -96,16 +101,16 @@ def section_claims(sweep: Sweep, found: Evidence) -> Section:
         (
             Column("claim", "claim"),
             Column("statement", "what the paper says"),
-            Column("criterion", "when it counts as reproduced"),
+            Column("criterion", "criterion for reproduced"),
             Column("verdict", "verdict", "verdict"),
-            *((Column("here", "here", "verdict"),) if found.stated else ()),
+            *((Column("here", "here", "verdict"),) if evidence.stated else ()),
             Column("reason", "why"),
         ),
     )
     effect_table = Table(
         "effects",
-        "The effects that the claims are judged by, each a mean over seeds with an interval; the intervals of one "
-        "claim hold together at 95 %.",
+        "The effects that the claims are judged by, each a mean over seeds with its interval; the intervals of one "
+        "claim hold jointly at 95 %.",
         tables.effects(findings),
         (
             Column("claim", "claim"),
@@ -116,7 +121,7 @@ def section_claims(sweep: Sweep, found: Evidence) -> Section:
             Column("proviso", "last tenth: second minus first", "signed"),
             Column("outcome", "outcome", "verdict"),
             Column("lanes", "seeds", "count"),
-            Column("lanes_needed", "seeds that would tell", "count"),
+            Column("lanes_needed", "seeds needed to decide", "count"),
             Column("run_ids", "runs", "run"),
         ),
         folded=True,
@@ -125,16 +130,16 @@ def section_claims(sweep: Sweep, found: Evidence) -> Section:
     return Section("claims", "The paper's claims", tuple(words), blocks)
 
 
-def section_settings(sweep: Sweep, found: Evidence) -> Section:
-    """The paper's settings: accuracy of each task, the table of numbers, the differences between methods."""
+def section_settings(sweep: Sweep, evidence: Evidence) -> Section:
+    """The paper's settings: curves, numbers, differences between methods."""
     words: list[str | tuple[str, ...]] = [
-        f"The paper's two figures: the test accuracy of each task for its six settings, from the sweep `{sweep.name}`. "
-        "A line that falls from left to right is a network that loses plasticity."
+        f"The paper's two figures: test accuracy on each task for its six settings, from the sweep `{sweep.name}`. "
+        "A line that falls from left to right shows a network losing plasticity."
     ]
-    if not found.accuracy:
+    if not evidence.accuracy:
         return Section("paper", "The paper's settings", ("None of the paper's settings has finished here.",))
-    runs = sweep.finished[sweep.finished["run_id"].isin(list(found.run_ids.values()))]
-    blocks: list[Table | Picture] = list(accuracy_pictures("paper", sweep, runs))
+    runs = sweep.finished[sweep.finished["run_id"].isin(list(evidence.run_ids.values()))]
+    blocks: list[Table | Picture] = [*accuracy_pictures("paper", sweep, runs), *_gap_pictures(sweep, evidence)]
     blocks.append(
         Table(
             "paper_settings",
@@ -143,13 +148,13 @@ def section_settings(sweep: Sweep, found: Evidence) -> Section:
             SETTINGS_COLUMNS,
         )
     )
-    differences = tables.paper_differences(sweep, found)
+    differences = tables.paper_differences(sweep, evidence)
     blocks += difference_blocks("paper_differences", "methods at equal learning rate", differences)
     return Section("paper", "The paper's settings", tuple(words), tuple(blocks))
 
 
 def accuracy_pictures(name: str, sweep: Sweep, runs: pd.DataFrame) -> list[Picture]:
-    """For each scenario the test accuracy of each task of these runs, with intervals over lanes."""
+    """Test accuracy of the runs per task, by scenario."""
     pictures = []
     for scenario in dict.fromkeys(runs["scenario"]):
         chosen = load.rows(runs[runs["scenario"] == scenario])
@@ -157,7 +162,7 @@ def accuracy_pictures(name: str, sweep: Sweep, runs: pd.DataFrame) -> list[Pictu
         for run in chosen:
             table = tables.per_task(sweep, run["run_id"])
             columns = (table[column].tolist() for column in ("accuracy", "accuracy_low", "accuracy_high"))
-            drawn.append(bands.Band(run["name"], run["method"], *columns))
+            drawn.append(accuracy.Band(run["name"], run["method"], *columns))
         lanes = sorted({len(run["seeds"]) for run in chosen})
         what = SCENARIOS.get(chosen[0]["tasks/name"], "")
         pictures.append(
@@ -172,17 +177,52 @@ def accuracy_pictures(name: str, sweep: Sweep, runs: pd.DataFrame) -> list[Pictu
     return pictures
 
 
-def _bands(title: str, drawn: Sequence[bands.Band]) -> Draw:
-    return lambda path, size: bands.accuracy_by_task(path, title, drawn, size)
+def _gap_pictures(sweep: Sweep, evidence: Evidence) -> list[Picture]:
+    """Test accuracy minus SGD's per task, by scenario and learning rate."""
+    pictures = []
+    for baseline, baseline_id in evidence.run_ids.items():
+        if baseline.method != BASELINE:
+            continue
+        drawn, run_ids = [], [baseline_id]
+        for setting, run_id in evidence.run_ids.items():
+            if (setting.tasks, setting.lr) != (baseline.tasks, baseline.lr) or setting == baseline:
+                continue
+            table = tables.difference_per_task(sweep, run_id, baseline_id)
+            if len(table):
+                columns = (table[name].tolist() for name in ("difference", "difference_low", "difference_high"))
+                drawn.append(accuracy.Band(setting.method.upper(), setting.method, *columns))
+                run_ids.append(run_id)
+        if drawn:
+            pictures.append(
+                Picture(
+                    f"paper-{baseline.tasks}-lr_{baseline.lr:g}-minus_sgd",
+                    f"{baseline.tasks}, learning rate {baseline.lr:g}: test accuracy on each task minus that of SGD with the "
+                    "same learning rate, seed by seed; lines are means over seeds, bands their 95 % t intervals.",
+                    _gaps(f"{baseline.tasks}, learning rate {baseline.lr:g}: difference from SGD", drawn),
+                    tuple(run_ids),
+                )
+            )
+    return pictures
+
+
+def _gaps(title: str, drawn: Sequence[accuracy.Band]) -> Draw:
+    return lambda path, size: accuracy.difference_by_task(path, title, drawn, BASELINE.upper(), size)
+
+
+def _bands(title: str, drawn: Sequence[accuracy.Band]) -> Draw:
+    return lambda path, size: accuracy.accuracy_by_task(path, title, drawn, size)
 
 
 def difference_blocks(name: str, what: str, differences: pd.DataFrame) -> list[Table | Picture]:
-    """A family of paired differences as pictures, one for each scenario and quantity, and as a table."""
+    """Paired differences as figures and a table.
+
+    One figure per scenario and quantity.
+    """
     if not len(differences):
         return []
     blocks: list[Table | Picture] = []
     for scenario, quantity in product(dict.fromkeys(differences["scenario"]), tables.QUANTITIES):
-        found = load.rows(differences[(differences["scenario"] == scenario) & (differences["quantity"] == quantity)])
+        rows = load.rows(differences[(differences["scenario"] == scenario) & (differences["quantity"] == quantity)])
         drawn = [
             comparisons.Difference(
                 f"{row['first']} minus {row['second']}",
@@ -191,21 +231,21 @@ def difference_blocks(name: str, what: str, differences: pd.DataFrame) -> list[T
                 row["difference_high"],
                 row["p_holm"],
             )
-            for row in found
+            for row in rows
         ]
         blocks.append(
             Picture(
                 f"{name}-{scenario}-{quantity.replace(' ', '_')}",
-                f"{scenario}: paired differences in {quantity}, seed by seed, with 95 % t intervals; {what}. In the "
-                f"shaded band a difference is below the margin of {claims.MARGIN:g}; p is after Holm's correction.",
+                f"{scenario}: paired differences in {quantity}, seed by seed, with 95 % t intervals; {what}. The "
+                f"shaded band marks differences below the margin of {claims.MARGIN:g}; p is after Holm's correction.",
                 _differences(f"{scenario}: differences in {quantity}, first minus second", "share", drawn),
-                tuple(dict.fromkeys(run for row in found for run in (row["run_id_first"], row["run_id_second"]))),
+                tuple(dict.fromkeys(run for row in rows for run in (row["run_id_first"], row["run_id_second"]))),
             )
         )
     caption = (
         f"Paired differences between {what}. p: exact two-sided sign-flip test over the seeds, also after Holm's "
-        f"correction for all {len(differences)} rows of this table. Effect size: mean difference in units of its spread "
-        "over seeds (Hedges' g)."
+        f"correction for all {len(differences)} rows of this table. Effect size: mean difference divided by the "
+        "differences' standard deviation over seeds, corrected for few seeds (Hedges' g)."
     )
     return [*blocks, Table(name, caption, differences, DIFFERENCE_COLUMNS, folded=True)]
 

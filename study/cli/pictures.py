@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from analysis.figures import curves
+from analysis.figures import accuracy
 from study import schema
 from study.sweep.record import TrialHistory
 
@@ -27,7 +27,7 @@ class Pictures:
             if name in history.tasks[0]["lanes"]
         }
         seeds = f"{len(history.seeds)} seeds" if len(history.seeds) > 1 else "1 seed"
-        curves.learning_curve(path, f"{history.name} on {history.scenario}, {seeds}", lanes)
+        accuracy.learning_curve(path, f"{history.name} on {history.scenario}, {seeds}", lanes)
 
     def comparison(self, path: Path, scenario: str, histories: list[TrialHistory]) -> None:
         """Draws the test accuracy of several trials by task.
@@ -41,8 +41,10 @@ class Pictures:
                 next(h for h in ranked if h.method == method) for method in dict.fromkeys(h.method for h in histories)
             ]
         lines = [
-            curves.Curve(history.name, history.method, [line["lanes"][schema.TEST_ACCURACY] for line in history.tasks])
+            accuracy.Curve(
+                history.name, history.method, [line["lanes"][schema.TEST_ACCURACY] for line in history.tasks]
+            )
             for history in shown[:MOST_CURVES]
         ]
         chosen = "best of each method by objective" if len(shown) < len(histories) else "all settings"
-        curves.comparison(path, f"{scenario}: test accuracy of each task, {chosen}", lines)
+        accuracy.comparison(path, f"{scenario}: test accuracy of each task, {chosen}", lines)

@@ -26,6 +26,7 @@ class Settings(RuleSettings):
         "Length of the finite difference, in weight space; 0: exact.",
         short="r",
         unit="length in weight space",
+        zero="exact",
         ge=0,
         le=LARGEST,
     )

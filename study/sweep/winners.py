@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from study import selection
 from study.config import TrialConfig
 from study.errors import StudyError
+from study.selection import Candidate
 from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory
 
@@ -26,42 +25,25 @@ def changed_settings(tuned: TrialHistory, confirmed: TrialHistory) -> dict[str, 
     return {name: after.get(name) for name in sorted(names) if before.get(name) != after.get(name)}
 
 
-def trials_table(histories: Sequence[TrialHistory]) -> pd.DataFrame:
-    """One row a trial, with the columns of `study.selection.TRIAL_COLUMNS`; numbers of finished trials only."""
-    rows = []
-    for history in histories:
-        summary = history.summary
-        rows.append(
-            {
-                "trial": history.key,
-                "number": history.number,
-                "scenario": history.scenario,
-                "method": history.method,
-                "phase": history.phase,
-                "name": history.name,
-                "outcome": history.outcome,
-                "objective": summary.get("summary/objective"),
-                "accuracy_test": summary.get("summary/accuracy_test"),
-                "accuracy_first_tenth": summary.get("summary/accuracy_test_first_tenth"),
-                "accuracy_last_tenth": summary.get("summary/accuracy_test_last_tenth"),
-                "decline": summary.get("summary/decline_test"),
-                "lanes_diverged": summary.get("summary/lanes_diverged"),
-                "gradient_evaluations": summary.get("summary/gradient_evaluations"),
-                "seconds": summary.get("summary/seconds"),
-            }
-        )
-    table = pd.DataFrame(rows, columns=list(selection.TRIAL_COLUMNS))
-    numbers = list(selection.TRIAL_COLUMNS[7:])
-    return table.astype(dict.fromkeys(numbers, "float64"))
-
-
 def best_keys(histories: Sequence[TrialHistory], count: int = 1) -> list[str]:
-    """Keys of the best trials of each scenario and method by the objective, best first.
+    """Keys of the best trials of each scenario and method.
 
-    Empty when nothing can be chosen: no trial with an objective has finished, or the trials confirm a choice made before.
+    Best by the objective and best first. Empty when nothing can be chosen: no trial with an objective has finished, or the trials
+    confirm a choice made before.
     """
-    candidates = [history for history in histories if history.phase != "confirm"]
-    return [str(key) for key in selection.best(trials_table(candidates), count)["trial"]]
+    candidates = [
+        Candidate(
+            trial=history.key,
+            number=history.number,
+            scenario=history.scenario,
+            method=history.method,
+            outcome=history.outcome,
+            objective=history.summary.get("summary/objective"),
+        )
+        for history in histories
+        if history.phase != "confirm"
+    ]
+    return [winner.trial for winner in selection.best(candidates, count)]
 
 
 def check_selectable(folder: SweepFolder) -> None:

@@ -2,19 +2,19 @@
 
 import gzip
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from report_fixtures import play, sent, tuned
-from sweep_fixtures import study
+from sweep_fixtures import REPOSITORY, study
 
-from analysis import archive, diagnostics, evidence, load, report
-from analysis.evidence import PAIRS, PIXELS
+from analysis import archive, diagnostics, load, report
+from analysis.paper import evidence
+from analysis.paper.evidence import PAIRS, PIXELS
 from study.errors import StudyError
 from study.tracking.store import default_uri
 
-RESULTS = sorted(path.parent for path in (Path(__file__).parents[2] / "analysis" / "results").glob("*/sweep.json"))
+RESULTS = sorted(path.parent for path in (REPOSITORY / "analysis" / "results").glob("*/sweep.json"))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_the_same_sweep_gives_the_same_bytes_and_nothing_is_overwritten(sweep, k
     archive.save(sweep, tmp_path / "twin")
     for name in (archive.SWEEP, archive.LANES, archive.DIAGNOSTICS, archive.VERDICTS):
         assert (tmp_path / "twin" / name).read_bytes() == (kept / name).read_bytes()
-    with pytest.raises(StudyError, match="exists already and is left as it is"):
+    with pytest.raises(StudyError, match="already exists and is left as it is"):
         archive.save(sweep, tmp_path / "twin")
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyError, match="cannot be written"):
@@ -163,3 +163,15 @@ def test_what_is_committed_is_the_papers_experiment_in_full_and_small(folder):
 
 def test_there_are_results():
     assert RESULTS
+
+
+def test_the_findings_name_the_loss_since_the_best_ten_tasks():
+    page = (REPOSITORY / "study" / "docs" / "findings.md").read_text(encoding="utf-8")
+    sweep = archive.read(REPOSITORY / "analysis" / "results" / "paper_grid")
+    runs = sweep.finished[(sweep.finished["scenario"] == PIXELS) & (sweep.finished["optimizer/lr"] == 0.01)]
+    assert list(runs["method"]) == ["sgd", "sam", "gnp"]
+    for run in load.rows(runs):
+        means = (
+            sweep.accuracy(run["run_id"]).mean(axis=1).rolling(10).mean()
+        )  # of ten tasks in a row, by the last of them
+        assert f"{means.max() - means.iloc[-1]:.4f}" in page

@@ -10,11 +10,12 @@ from analysis_fixtures import SETTINGS, curve, evidence_of, same_everywhere
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import claims, statistics
-from analysis.claims import ALPHA, MARGIN, findings
-from analysis.evidence import PAIRS, PIXELS, Setting
+from analysis import statistics
+from analysis.paper import claims
+from analysis.paper.claims import ALPHA, MARGIN, findings
+from analysis.paper.evidence import PAIRS, PIXELS, Setting
+from analysis.paper.verdicts import Effect
 from analysis.statistics import Interval
-from analysis.verdicts import Effect
 
 C1_TO_C7 = ["C1", "C2", "C3", "C4", "C5", "C6", "C7"]
 REPRODUCING = {
@@ -96,8 +97,8 @@ def test_a_claim_is_contradicted_by_data_that_show_the_opposite(claim):
 def test_a_claim_is_left_open_by_noise(claim):
     found = judged(claim, study(REPRODUCING[claim], noise=0.3))
     assert found.verdict == found.here == "undecided"
-    assert "too near to a bound for 10 seeds; about " in found.reason
-    assert found.reason.endswith(" would give an even chance to tell, if estimates and spread stay as they are.")
+    assert "too close to a bound for 10 seeds; about " in found.reason
+    assert found.reason.endswith(" would have an even chance of deciding it, if estimates and spread stay as they are.")
 
 
 def test_which_effects_a_claim_looks_at():
@@ -181,7 +182,7 @@ def test_a_verdict_needs_six_lanes(claim, lanes):
     else:
         assert found.verdict == found.here == "undecided"
         seeds = "1 seed" if lanes == 1 else f"{lanes} seeds"
-        assert found.reason == f"{seeds} cannot bear a verdict; at least 6 are needed, and the paper has 10."
+        assert found.reason == f"{seeds} cannot support a verdict; at least 6 are needed, and the paper has 10."
         assert {effect.interval.lanes for effect in found.effects} == {lanes}
 
 
@@ -189,7 +190,7 @@ def test_the_setting_with_the_fewest_lanes_decides_whether_there_are_enough():
     accuracy = study(REPRODUCING["C6"])
     short = Setting(PAIRS, "sam", 0.001)
     accuracy[short] = accuracy[short][list(range(5))]
-    assert judged("C6", accuracy).reason.startswith("5 seeds cannot bear a verdict")
+    assert judged("C6", accuracy).reason.startswith("5 seeds cannot support a verdict")
     assert judged("C5", accuracy).verdict == "reproduced"
 
 
@@ -236,7 +237,7 @@ def test_settings_without_a_common_seed_cannot_be_compared_and_say_so():
         if setting.method == "gnp":
             accuracy[setting] = table.rename(columns=lambda seed: seed + 100)
     found = judged("C7", accuracy)
-    assert found.reason.startswith("0 seeds cannot bear a verdict")
+    assert found.reason.startswith("0 seeds cannot support a verdict")
     assert all(math.isnan(effect.interval.mean) and effect.outcome == "open" for effect in found.effects)
 
 
@@ -305,8 +306,8 @@ def test_lanes_without_any_spread_at_the_border_decide_nothing():
     found = judged("C5", study({(PAIRS, "sgd", 0.01): (0.99, 0.98)}, noise=0))
     assert found.verdict == "undecided"
     assert found.reason == (
-        "1 of 2 effects lies too near to a bound for 10 seeds; "
-        "it lies so near that no number of seeds within reach would tell."
+        "1 of 2 effects lies too close to a bound for 10 seeds; "
+        "it lies so close that no feasible number of seeds would decide it."
     )
     found = judged("C6", study({(PAIRS, "sam", 0.01): (0.99, 0.98), (PAIRS, "sam", 0.001): (0.99, 0.98)}, noise=0))
     assert found.verdict == "undecided"
@@ -339,14 +340,14 @@ def test_one_effect_that_would_fail_is_enough_to_contradict():
     assert [effect.outcome for effect in found.effects] == ["open", "open"]
     assert needed == [statistics.lanes_needed(0.05 * math.sqrt(10 / 9), gap, 0.975) for gap in (0.03, 0.004)]
     assert found.reason == (
-        "2 of 2 effects lie too near to a bound for 10 seeds; "
-        f"about {needed[0]} would give an even chance to tell, if estimates and spread stay as they are."
+        "2 of 2 effects lie too close to a bound for 10 seeds; "
+        f"about {needed[0]} would have an even chance of deciding it, if estimates and spread stay as they are."
     )
 
 
 def test_an_effect_that_would_hold_cannot_contradict():
     found = judged("C5", declining((0.009, 0.05), (0.04, 0.05)))
-    assert f"about {found.effects[1].lanes_needed} would give an even chance to tell" in found.reason
+    assert f"about {found.effects[1].lanes_needed} would have an even chance of deciding it" in found.reason
     assert found.effects[0].lanes_needed > found.effects[1].lanes_needed
 
 
@@ -354,16 +355,16 @@ def test_to_hold_takes_the_seeds_of_every_open_effect():
     found = judged("C5", declining((-0.01, 0.05), (0.005, 0.05)))
     needed = [effect.lanes_needed for effect in found.effects]
     assert needed[0] < needed[1]
-    assert f"about {needed[1]} would give an even chance to tell" in found.reason
+    assert f"about {needed[1]} would have an even chance of deciding it" in found.reason
 
 
 def test_where_no_number_of_seeds_would_tell_it_says_so():
     found = judged("C5", declining((-0.01, 0.05), (0.01 - 1e-9, 0.05)))
-    assert found.reason.endswith("; one lies so near that no number of seeds within reach would tell.")
+    assert found.reason.endswith("; one lies so close that no feasible number of seeds would decide it.")
     found = judged("C5", declining((0.0, 0.001), (0.01 + 1e-9, 0.05)))
-    assert found.reason.endswith("; it lies so near that no number of seeds within reach would tell.")
+    assert found.reason.endswith("; it lies so close that no feasible number of seeds would decide it.")
     found = judged("C5", declining((0.01 + 1e-9, 0.05), (0.04, 0.05)))
-    assert f"about {found.effects[1].lanes_needed} would give an even chance to tell" in found.reason
+    assert f"about {found.effects[1].lanes_needed} would have an even chance of deciding it" in found.reason
 
 
 def shares(claim, changes, studies=500, lanes=10, noise=0.02, seed=0):

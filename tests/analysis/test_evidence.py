@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from analysis_fixtures import PAPER_SETTINGS, SETTINGS, curve, framed, paper_trial
 
-from analysis import evidence
-from analysis.evidence import PAIRS, PIXELS, Setting, gather
+from analysis.paper import evidence
+from analysis.paper.evidence import PAIRS, PIXELS, Setting, gather
 from search_spaces.paper_grid import SPACE
 
 COUNTS = {PIXELS: 100, PAIRS: 45}

@@ -11,31 +11,27 @@ from matplotlib.container import BarContainer
 from matplotlib.image import AxesImage, imread
 from matplotlib.legend import Legend
 
-from analysis.figures import (
+from analysis.figures import accuracy, comparisons, diagnostics, heat_maps, parallel, search
+from analysis.figures.accuracy import Band, Spent
+from analysis.figures.comparisons import Confirmed, Difference
+from analysis.figures.heat_maps import HeatMap
+from analysis.figures.scales import ZERO_AT, Scale, short
+from analysis.figures.search import Tried
+from analysis.figures.style import (
     DPI,
     INCHES,
     METHOD_COLOURS,
     OTHER_COLOURS,
     POINTS,
     SMALLEST_POINTS,
-    bands,
     colours,
-    comparisons,
-    curves,
-    diagnosed,
-    heat,
     markers,
-    parallel,
-    search,
 )
-from analysis.figures.comparisons import Confirmed, Difference
-from analysis.figures.curves import Band, Spent
-from analysis.figures.scales import ZERO_AT, Scale, short
-from analysis.figures.search import HeatMap, Tried
 
 NAN = math.nan
 SIZES = ("wide", "narrow")
 LONG = "a very long label with lr=0.0924, rho=0.0112 and permuted_pixels_with_an_unbreakable_name_that_never_ends $x_1$"
+LR, RHO, R = "learning rate lr (1)", "rho (length in weight space)", "r (length in weight space)"
 VALUE = "objective: mean accuracy on held-out images (share)"
 TITLE = "Permuted pixels: what 3 methods do with 100 tasks, 5 seeds a setting"
 
@@ -49,17 +45,21 @@ def bands_of(methods, tasks=6, label="setting {}"):
     ]
 
 
+def gaps_of(some):
+    return [Band(b.label, b.method, b.mean - 0.85, b.low - 0.85, b.high - 0.85) for b in some]
+
+
 def spent_of(some):
     return [Spent(b.label, b.method, 1000.0 * np.arange(1, len(b.mean) + 1), b.mean, b.low, b.high) for b in some]
 
 
 def trials(count=8):
     rng = np.random.default_rng(1)
-    names = {"sgd": ("lr",), "sam": ("lr", "rho"), "gnp": ("lr", "lambda", "r")}
+    names = {"sgd": (LR,), "sam": (LR, RHO), "gnp": (LR, "lambda (1)", R)}
     return [
         Tried(
             method,
-            {f"optimizer/{name}": 0.0 if name == "r" and n == 0 else float(10 ** rng.uniform(-4, 0)) for name in own},
+            {name: 0.0 if name == R and n == 0 else float(10 ** rng.uniform(-4, 0)) for name in own},
             float(rng.uniform(0.5, 0.95)),
             finished=n % 3 > 0,
         )
@@ -91,41 +91,43 @@ SHARES = {"sgd": {"lr": 1.0}, "sam": {"rho": 0.27, "lr": 0.73}, "gnp": {"lr": 0.
 
 PANELS = {
     f"{name} (nats / weight^2)": [
-        diagnosed.Trajectory("SGD lr 0.01", "sgd", range(0, 50, 5), np.linspace(0.1, top, 10)),
-        diagnosed.Trajectory("SAM lr 0.01", "sam", range(50), np.linspace(2.0, 1.0, 50)),
-        diagnosed.Trajectory("SAM lr 0.001", "sam", [], []),
+        diagnostics.Trajectory("SGD lr 0.01", "sgd", range(0, 50, 5), np.linspace(0.1, top, 10)),
+        diagnostics.Trajectory("SAM lr 0.01", "sam", range(50), np.linspace(2.0, 1.0, 50)),
+        diagnostics.Trajectory("SAM lr 0.001", "sam", [], []),
     ]
     for name, top in (("hessian/trace", 90.0), ("rank/effective", 1.0), ("units/dead", 0.1), ("weights/norm", 3.0))
 }
 ASSOCIATIONS = [
-    diagnosed.Association("SGD lr 0.01", "sgd", {"hessian/trace": (-0.5, -0.8, 0.1), "units/dead": (NAN, NAN, NAN)}),
-    diagnosed.Association("SGD lr 0.001", "sgd", {"hessian/trace": (0.99, 0.9, 1.0), "units/dead": (0.2, NAN, NAN)}),
-    diagnosed.Association("SAM lr 0.01", "sam", {"hessian/trace": (0.0, -1.0, 1.0), "rank/srank": (0.1, 0.0, 0.2)}),
+    diagnostics.Association("SGD lr 0.01", "sgd", {"hessian/trace": (-0.5, -0.8, 0.1), "units/dead": (NAN, NAN, NAN)}),
+    diagnostics.Association("SGD lr 0.001", "sgd", {"hessian/trace": (0.99, 0.9, 1.0), "units/dead": (0.2, NAN, NAN)}),
+    diagnostics.Association("SAM lr 0.01", "sam", {"hessian/trace": (0.0, -1.0, 1.0), "rank/srank": (0.1, 0.0, 0.2)}),
 ]
 
 USUAL = {
-    "accuracy_by_task": (curves.accuracy_by_task, bands_of(["sgd", "sam", "gnp", "gnp"])),
-    "accuracy_by_gradient_evaluations": (curves.accuracy_by_gradient_evaluations, spent_of(bands_of(["sgd", "sam"]))),
+    "accuracy_by_task": (accuracy.accuracy_by_task, bands_of(["sgd", "sam", "gnp", "gnp"])),
+    "difference_by_task": (accuracy.difference_by_task, gaps_of(bands_of(["sam", "gnp"])), "SGD"),
+    "accuracy_by_gradient_evaluations": (accuracy.accuracy_by_gradient_evaluations, spent_of(bands_of(["sgd", "sam"]))),
     "settings_scatter": (search.settings_scatter, trials(), VALUE),
-    "parallel_coordinates": (search.parallel_coordinates, trials(), VALUE),
+    "parallel_coordinates": (parallel.parallel_coordinates, trials(), VALUE),
     "importance": (search.importance, SHARES),
-    "heat_maps": (search.heat_maps, [heat_map(3, 4), heat_map(3, 4, diverging=True)]),
+    "heat_maps": (heat_maps.heat_maps, [heat_map(3, 4), heat_map(3, 4, diverging=True)]),
     "tuned_and_confirmed": (comparisons.tuned_and_confirmed, CONFIRMED),
     "differences": (comparisons.differences, DIFFERENCES, "share", 0.01),
-    "trajectories": (diagnosed.trajectories, PANELS),
-    "associations": (diagnosed.associations, ASSOCIATIONS),
+    "trajectories": (diagnostics.trajectories, PANELS),
+    "associations": (diagnostics.associations, ASSOCIATIONS),
 }
 
-by_task = bands._draw_accuracy_by_task
-by_work = bands._draw_accuracy_by_gradient_evaluations
+by_task = accuracy._draw_accuracy_by_task
+gap = accuracy._draw_difference_by_task
+by_work = accuracy._draw_accuracy_by_gradient_evaluations
 scatter = search._draw_settings_scatter
 lines = parallel._draw_parallel_coordinates
 bars = search._draw_importance
-maps = heat._draw_heat_maps
+maps = heat_maps._draw_heat_maps
 dumbbells = comparisons._draw_tuned_and_confirmed
 forest = comparisons._draw_differences
-inside = diagnosed._draw_trajectories
-goes_with = diagnosed._draw_associations
+inside = diagnostics._draw_trajectories
+goes_with = diagnostics._draw_associations
 
 NASTY = {
     "hundred tasks, six settings": (by_task, bands_of(["sgd", "sam", "gnp"] * 2, tasks=100)),
@@ -139,6 +141,8 @@ NASTY = {
             Band("low", "sgd", [0, 0.001], [0, 0], [0, 0.002]),
         ],
     ),
+    "differences of a hundred tasks": (gap, gaps_of(bands_of(["sam", "gnp"], tasks=100)), "SGD"),
+    "no difference at all": (gap, [Band("equal", "sam", [0.0] * 3, [0.0] * 3, [0.0] * 3)], "SGD"),
     "nothing known": (by_task, [Band("nothing", "sam", [NAN] * 3, [NAN] * 3, [NAN] * 3)]),
     "millions of gradient evaluations": (
         by_work,
@@ -195,13 +199,13 @@ NASTY = {
         1.0,
     ),
     "one difference of 0": (forest, [Difference("a", 0.0, 0.0, 0.0, 1.0)], "share", None),
-    "one panel, one task": (inside, {"units/dead (share)": [diagnosed.Trajectory("SGD", "sgd", [0], [0.0])]}),
+    "one panel, one task": (inside, {"units/dead (share)": [diagnostics.Trajectory("SGD", "sgd", [0], [0.0])]}),
     "four panels": (inside, PANELS),
-    "panels with long names": (inside, {LONG: [diagnosed.Trajectory(LONG, LONG, [0, 1], [NAN, 1e5])]}),
+    "panels with long names": (inside, {LONG: [diagnostics.Trajectory(LONG, LONG, [0, 1], [NAN, 1e5])]}),
     "associations of three settings": (goes_with, ASSOCIATIONS),
     "associations with long names": (
         goes_with,
-        [diagnosed.Association(LONG, "x", {LONG: (NAN, NAN, NAN), "b": (1, 1, 1)})],
+        [diagnostics.Association(LONG, "x", {LONG: (NAN, NAN, NAN), "b": (1, 1, 1)})],
     ),
     "counts": (forest, [Difference("a", 123456.0, 1e5, 150000.0, 0.5)], "gradient evaluations, count", 1000.0),
 }
@@ -270,8 +274,10 @@ def test_a_figure_is_as_high_as_what_it_holds(size):
     for rows in (2, 7):
         axes = maps(TITLE, [heat_map(rows, 2)], size).axes[0]
         figure = axes.get_figure()
-        assert axes.get_position().height * figure.get_figheight() == pytest.approx(heat.ROW_INCHES * rows, abs=0.03)
-        assert figure.get_figheight() < heat.ROW_INCHES * rows + 2.5
+        assert axes.get_position().height * figure.get_figheight() == pytest.approx(
+            heat_maps.ROW_INCHES * rows, abs=0.03
+        )
+        assert figure.get_figheight() < heat_maps.ROW_INCHES * rows + 2.5
     heights = [dumbbells(TITLE, CONFIRMED * count, size).get_figheight() for count in (1, 2, 4)]
     assert (heights[2] - heights[1]) == pytest.approx(2 * (heights[1] - heights[0]), abs=0.03)
 
@@ -325,7 +331,7 @@ def test_the_work_stands_on_the_axis_as_it_was_counted_and_is_labelled_in_its_un
 def test_an_interval_that_is_not_known_draws_no_band_and_the_legend_says_so():
     figure = by_task(TITLE, [Band("a", "sgd", [0.5, 0.6], [NAN, NAN], [NAN, NAN])], "wide")
     assert not figure.axes[0].collections
-    assert "not known" in figure.legends[0].get_title().get_text()
+    assert "unknown" in figure.legends[0].get_title().get_text()
 
 
 def test_a_task_with_a_known_interval_between_unknown_ones_keeps_it():
@@ -423,7 +429,7 @@ def test_bars_are_as_long_as_the_shares_and_fall_within_a_method():
     axes = bars(TITLE, SHARES, "wide").axes[0]
     drawn = [bar for bars in axes.containers if isinstance(bars, BarContainer) for bar in bars]
     assert [bar.get_width() for bar in drawn] == [1.0, 0.73, 0.27, 0.62, 0.31, 0.0]
-    assert [text.get_text() for text in axes.texts] == ["1.00", "0.73", "0.27", "0.62", "0.31", "not known"]
+    assert [text.get_text() for text in axes.texts] == ["1.00", "0.73", "0.27", "0.62", "0.31", "unknown"]
     assert [label.get_text() for label in axes.get_yticklabels()][:3] == ["sgd", "lr", "sam"]
 
 
@@ -457,9 +463,9 @@ def test_maps_of_one_unit_share_their_colours_and_differences_are_centred_on_0()
 @pytest.mark.parametrize("diverging", [False, True])
 def test_numbers_in_cells_contrast_with_their_colour(diverging):
     one = HeatMap("", [1], [1], "a", "b", [[0.5]], "u", diverging)
-    for red, green, blue, _ in heat._colour_map(one)(np.linspace(0, 1, 101)):
+    for red, green, blue, _ in heat_maps._colour_map(one)(np.linspace(0, 1, 101)):
         ground = luminance(np.array([red, green, blue]))
-        ink = luminance(np.array(to_rgb(heat.readable_on((red, green, blue)))))
+        ink = luminance(np.array(to_rgb(heat_maps.readable_on((red, green, blue)))))
         assert (max(ground, ink) + 0.05) / (min(ground, ink) + 0.05) >= 4.5
 
 
@@ -491,7 +497,7 @@ def test_a_forest_has_its_means_its_intervals_its_zero_and_its_margin(size):
     assert [(x.min(), x.max()) for x in shaded] == [(-0.01, 0.01)] * 3
     words = " ".join(text.get_text() for text, _ in visible_texts(figure))
     assert "equivalence margin ±0.01 (share)" in words
-    assert "interval not known" in words
+    assert "interval unknown" in words
     assert "p < 0.001" in words
 
 

@@ -1,5 +1,6 @@
 """MLflow's runs as frames: every digit there, every kind of incompleteness told apart, a store never harmed."""
 
+import re
 import threading
 import time
 from dataclasses import replace
@@ -15,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from sweep_fixtures import folder_of, plan_of, stop_early
 
 from analysis import load
+from analysis.runs import LANES_FILE, artifact_text
 from study import schema
 from study.errors import StudyError
 from study.sweep.conductor import Conductor
@@ -43,6 +45,22 @@ def client(uri):
 def finished(directory, uri):
     """The folder of a sweep of which all four trials have finished."""
     return sent_sweep(directory, uri, "finished")
+
+
+@pytest.fixture(scope="module")
+def older(directory, uri):
+    """A finished sweep whose runs have no table of lanes, so that their values are read from the histories."""
+    folder = sent_sweep(directory, uri, "older")
+    forget_tables(folder.root)
+    return folder
+
+
+def forget_tables(folder):
+    """Deletes the tables of lanes of all runs of a sweep."""
+    tables = list(folder.rglob("lanes.csv"))
+    assert tables
+    for path in tables:
+        path.unlink()
 
 
 def outcomes(sweep):
@@ -247,9 +265,9 @@ def without(monkeypatch, gone):
         "goal",
     ],
 )
-def test_a_trial_called_finished_that_lacks_numbers_is_incomplete(uri, finished, monkeypatch, gone, tasks, lacking):
+def test_a_trial_called_finished_that_lacks_numbers_is_incomplete(uri, older, monkeypatch, gone, tasks, lacking):
     without(monkeypatch, gone)
-    sweep = load.sweep("finished", uri)
+    sweep = load.sweep("older", uri)
     assert set(outcomes(sweep).values()) == {"incomplete"}
     assert set(sweep.runs["tasks"]) == {tasks}
     assert len(sweep.finished) == 0
@@ -317,13 +335,14 @@ def spoilt(directory, uri, client, request):
 def test_a_metric_that_the_schema_does_not_know_is_noted_and_passed_over(uri, client, spoilt, name):
     client.log_metric(spoilt[1], name, 0.5)
     sweep = load.sweep(spoilt[0], uri)
-    assert sweep.notes == (f"class_pairs-sgd-000: the metric {name!r} is not one of the study's; it is passed over.",)
+    assert sweep.notes == (f"class_pairs-sgd-000: the metric {name!r} is not one of the study's; it is ignored.",)
     assert name not in sweep.runs
     assert list(sweep.runs["outcome"]) == ["finished"]
 
 
-def test_of_two_values_for_one_task_the_later_is_taken_and_the_belied_summary_noted(uri, client, spoilt):
+def test_of_two_values_for_one_task_the_later_is_taken_and_the_belied_summary_noted(directory, uri, client, spoilt):
     name, run_id = spoilt
+    forget_tables(directory / name)
     before = load.sweep(name, uri).accuracy(run_id)
     later, earlier = int(time.time() * 1000) + 5000, 1
     metrics = [Metric("accuracy/test/lane_1", 0.125, later, 1), Metric("accuracy/test/lane_0", 0.25, earlier, 2)]
@@ -332,30 +351,114 @@ def test_of_two_values_for_one_task_the_later_is_taken_and_the_belied_summary_no
     after = sweep.accuracy(run_id)
     assert after.loc[1, 1] == 0.125
     assert after.loc[2, 0] == before.loc[2, 0]
-    twice = "has two values for one task; the later one is taken."
+    twice = "has two values for one task; the later one is used."
     assert [note for note in sweep.notes if "two values" in note] == [
         f"class_pairs-sgd-000: accuracy/test/lane_0 {twice}",
         f"class_pairs-sgd-000: accuracy/test/lane_1 {twice}",
     ]
     (belied,) = (note for note in sweep.notes if "summary" in note)
     told, found = before.to_numpy().mean(), after.to_numpy().mean()
-    assert f"summary/accuracy_test is {told:.6g}, but its lanes have {found:.6g} on average" in belied
+    assert f"summary/accuracy_test is {told:.6g}, but the mean over its lanes is {found:.6g}" in belied
 
 
-def test_the_same_value_twice_is_no_trouble(uri, client, spoilt):
+def test_the_same_value_twice_is_no_trouble(directory, uri, client, spoilt):
     name, run_id = spoilt
+    forget_tables(directory / name)
     value = load.sweep(name, uri).accuracy(run_id).loc[1, 1]
     client.log_batch(run_id, metrics=[Metric("accuracy/test/lane_1", value, 1, 1)])
     assert load.sweep(name, uri).notes == ()
 
 
-def test_a_value_that_is_no_number_leaves_the_trial_incomplete(uri, client, spoilt):
+def test_a_value_that_is_no_number_leaves_the_trial_incomplete(directory, uri, client, spoilt):
     name, run_id = spoilt
+    forget_tables(directory / name)
     later = int(time.time() * 1000) + 5000
     client.log_batch(run_id, metrics=[Metric("accuracy/test/lane_1", float("nan"), later, 1)])
     sweep = load.sweep(name, uri)
     assert list(sweep.runs["outcome"]) == ["incomplete"]
     assert list(sweep.runs["tasks"]) == [1]
+
+
+def histories_read(monkeypatch):
+    """The metrics whose histories are read from now on, as they are read."""
+    read, history = [], MlflowClient.get_metric_history
+
+    def noted(self, run_id, key):
+        read.append(key)
+        return history(self, run_id, key)
+
+    monkeypatch.setattr(MlflowClient, "get_metric_history", noted)
+    return read
+
+
+def test_the_table_of_lanes_and_the_histories_give_the_same_to_the_last_digit(directory, uri, monkeypatch):
+    sent_sweep(directory, uri, "both-ways", seeds=3, tasks=4)
+    names = [quantity.name for quantity in schema.PER_TASK]
+    read = histories_read(monkeypatch)
+    by_table = load.sweep("both-ways", uri, names)
+    assert read
+    assert not [name for name in read if "/lane_" in name]
+    forget_tables(directory / "both-ways")
+    by_history = load.sweep("both-ways", uri, names)
+    assert len({name for name in read if "/lane_" in name}) == 4 * 3
+    pd.testing.assert_frame_equal(by_table.lanes, by_history.lanes, check_exact=True)
+    pd.testing.assert_frame_equal(by_table.runs, by_history.runs, check_exact=True)
+    assert by_table.lanes["accuracy/validation"].notna().all()
+    assert by_table.notes == by_history.notes == ()
+
+
+def cut(text):
+    """Without the last task."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("2,"))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        cut,
+        lambda text: text.rpartition("\n2,")[0] + "\n",
+        lambda text: text.replace("accuracy/test", "accuracy/tset"),
+        lambda text: text + text.splitlines()[-1] + "\n",
+        lambda text: text.replace("\n2,", "\n3,"),
+        lambda text: re.sub(r",0\.\d+", ",0.5", text),
+        lambda text: re.sub(r",0\.\d+", ",", text),
+        lambda text: re.sub(r",0\.\d+", ",many", text),
+        lambda text: text.splitlines()[0],
+        lambda text: "",
+        lambda text: "no table at all",
+    ],
+    ids=["older", "short", "column", "twice", "gap", "values", "empty", "words", "rows", "nothing", "prose"],
+)
+def test_a_table_of_lanes_that_does_not_fit_the_metrics_is_not_used(uri, client, spoilt, spoil):
+    name, run_id = spoilt
+    before = load.sweep(name, uri)
+    text = artifact_text(client, run_id, LANES_FILE)
+    assert spoil(text) != text
+    client.log_text(run_id, spoil(text), LANES_FILE)
+    after = load.sweep(name, uri)
+    pd.testing.assert_frame_equal(after.lanes, before.lanes, check_exact=True)
+    pd.testing.assert_frame_equal(after.runs, before.runs, check_exact=True)
+    assert after.notes == ()
+
+
+def test_a_table_of_lanes_that_was_changed_belies_the_summary(uri, client, spoilt):
+    name, run_id = spoilt
+    value = load.sweep(name, uri).accuracy(run_id).loc[1, 0]
+    text = artifact_text(client, run_id, LANES_FILE)
+    assert f",{value}," in text
+    client.log_text(run_id, text.replace(f",{value},", ",0.125,", 1), LANES_FILE)
+    sweep = load.sweep(name, uri)
+    assert sweep.accuracy(run_id).loc[1, 0] == 0.125
+    (belied,) = sweep.notes
+    assert "its numbers have been changed" in belied
+
+
+def test_the_lanes_of_a_trial_that_goes_on_come_from_its_metrics(uri, client, spoilt, monkeypatch):
+    name, run_id = spoilt
+    client.set_tag(run_id, "outcome", "running")
+    read = histories_read(monkeypatch)
+    assert load.sweep(name, uri).accuracy(run_id).shape == (3, 2)
+    assert {"accuracy/test/lane_0", "accuracy/test/lane_1"} <= set(read)
 
 
 def test_runs_made_by_hand_are_left_alone_and_a_trial_out_of_plan_is_noted(uri, client, spoilt):
@@ -370,7 +473,7 @@ def test_runs_made_by_hand_are_left_alone_and_a_trial_out_of_plan_is_noted(uri, 
     ]
     sweep = load.sweep(name, uri)
     assert set(sweep.notes) == {
-        f"The run {run_id} is no trial of this sweep's plan; it is passed over." for run_id in stray
+        f"The run {run_id} is not a trial of this sweep's plan; it is ignored." for run_id in stray
     }
     assert outcomes(sweep) == {"class_pairs-sgd-000": "finished"}
 
@@ -382,7 +485,7 @@ def test_a_trial_with_two_runs_counts_once(uri, client, spoilt):
     other = client.create_run(sweep.experiment_id, tags=tags, start_time=1).info.run_id
     sweep = load.sweep(name, uri)
     assert list(sweep.runs["run_id"]) == [run_id]
-    assert sweep.notes == (f"class_pairs-sgd-000 has a second run, {other}; it is passed over.",)
+    assert sweep.notes == (f"class_pairs-sgd-000 has a second run, {other}; it is ignored.",)
 
 
 def test_deleted_runs_and_experiments_are_gone(uri, client, spoilt):
@@ -481,9 +584,9 @@ def test_an_unknown_sweep_is_answered_with_the_known_ones(uri, client, finished)
 
 @pytest.mark.parametrize("quantities", [["accuracy/tset"], ["summary/objective"], "accuracy/test"])
 def test_an_unknown_quantity_is_refused(uri, finished, quantities):
-    with pytest.raises(StudyError, match=r"is not a quantity of each task; .*known: accuracy/online"):
+    with pytest.raises(StudyError, match=r"is not logged per task; .*known: accuracy/online"):
         load.sweep("finished", uri, quantities)
-    with pytest.raises(StudyError, match="is not a quantity of each task"):
+    with pytest.raises(StudyError, match="is not logged per task"):
         load.confirmations(load.sweep("finished", uri), quantities)
 
 

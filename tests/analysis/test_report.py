@@ -253,7 +253,7 @@ def test_without_confirmation_the_report_says_so_and_compares_no_winners(directo
     assert "study confirm unconfirmed" in words
     assert not [name for name in tables.tables if name.startswith("winners")]
     assert [row["verdict"]["text"] for row in tables.rows("claims")] == ["undecided"] * 7
-    assert "3 seeds cannot bear a verdict; at least 6 are needed" in words
+    assert "3 seeds cannot support a verdict; at least 6 are needed" in words
 
 
 def test_a_confirmation_on_other_data_is_not_taken_for_luck(directory, uri):
@@ -280,7 +280,7 @@ def test_failed_running_and_waiting_trials_are_told(directory, uri):
     sent(folder)
     words, tables = page_of(directory, uri, "partial")
     assert "`" not in words
-    assert "partial is not complete: 12 trials were planned, there are 10 finished, 1 failed, 1 interrupted." in words
+    assert "partial is not complete: of 12 planned trials there are 10 finished, 1 failed, 1 interrupted." in words
     assert "class_pairs-sgd-001 (sgd lr=0.001) failed: RuntimeError: out of luck" in words
     outcomes = {row["trial"]["text"]: row["outcome"]["text"] for row in tables.rows("all_trials")}
     assert outcomes["class_pairs-sgd-001"] == "failed"
@@ -288,7 +288,7 @@ def test_failed_running_and_waiting_trials_are_told(directory, uri):
     assert "no finished trial of sgd lr=0.001 on class_pairs" in words
     budget = {row["method"]["text"]: row for row in tables.rows("budget")}
     assert budget["sgd"]["failed"]["values"] == [1]
-    assert budget["gnp"]["not done"]["values"] == [1]
+    assert budget["gnp"]["not completed"]["values"] == [1]
 
 
 def test_one_seed_has_no_interval_and_no_test(directory, uri):
@@ -301,11 +301,11 @@ def test_one_seed_has_no_interval_and_no_test(directory, uri):
     words, tables = page_of(directory, uri, "lonely")
     row = next(tables.rows("winners-lonely-confirm"))
     assert len(row["mean test accuracy"]["values"]) == 1
-    assert "interval not known" in row["mean test accuracy"]["text"]
-    assert "with one seed no interval is known" in words
+    assert "interval unknown" in row["mean test accuracy"]["text"]
+    assert "with one seed there is no interval" in words
     for row in tables.rows("winners_differences-lonely-confirm"):
         assert row["p (Holm)"]["values"] == [1]
-    assert "1 seed cannot bear a verdict" in words
+    assert "1 seed cannot support a verdict" in words
 
 
 def test_an_absent_method_is_told(directory, uri):
@@ -342,7 +342,7 @@ def test_a_sweep_without_any_result_gives_a_report_that_says_so(directory, uri):
     untouched = tuned(directory, "untouched", scenarios=["class_pairs"])
     sent(untouched)
     words, _ = page_of(directory, uri, "untouched")
-    assert "untouched is not complete: 12 trials were planned, there are none begun." in words
+    assert "untouched is not complete: of 12 planned trials there are none started." in words
 
 
 def test_a_grid_without_objective_is_judged_and_selects_nothing(directory, uri):

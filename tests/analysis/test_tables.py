@@ -25,9 +25,10 @@ from analysis_fixtures import (
 from statsmodels.stats.multitest import multipletests
 from sweep_fixtures import folder_of, plan_of
 
-from analysis import claims as judged
-from analysis import evidence, load, tables
-from analysis.evidence import PIXELS, Setting
+from analysis import load, tables
+from analysis.paper import claims as judged
+from analysis.paper import evidence
+from analysis.paper.evidence import PIXELS, Setting
 from study.sweep.conductor import Conductor
 from study.tracking.store import default_uri
 from study.tracking.tracker import sync
@@ -82,6 +83,22 @@ def test_per_task_is_the_mean_over_lanes_of_each_task(stored):
     halves = [half_width(row) for row in test]
     np.testing.assert_allclose(table["accuracy_high"] - table["accuracy"], halves, atol=1e-12)
     np.testing.assert_allclose(table["accuracy"] - table["accuracy_low"], halves, atol=1e-12)
+
+
+def test_differences_per_task_are_paired_over_common_seeds(stored):
+    sweep, plain = stored
+    (sam, _), (sgd, _) = (accuracies(f"class_pairs-{method}-001", 12, 7) for method in ("sam", "sgd"))
+    run_ids = [plain.loc[f"class_pairs-{method}-001", "run_id"] for method in ("sam", "sgd")]
+    table = tables.difference_per_task(sweep, *run_ids)
+    np.testing.assert_allclose(table["difference"], (sam - sgd).mean(axis=1), atol=1e-12)
+    halves = [half_width(row) for row in sam - sgd]
+    np.testing.assert_allclose(table["difference_high"] - table["difference"], halves, atol=1e-12)
+    fewer = replace(
+        sweep,
+        lanes=sweep.lanes[(sweep.lanes["run_id"] != run_ids[1]) | (sweep.lanes["seed"] != sweep.lanes["seed"].max())],
+    )
+    table = tables.difference_per_task(fewer, *run_ids)
+    np.testing.assert_allclose(table["difference"], (sam - sgd)[:, :-1].mean(axis=1), atol=1e-12)
 
 
 def test_the_best_of_a_tuning_are_chosen_by_the_objective_alone(stored):

@@ -31,6 +31,7 @@ from sweep_fixtures import REPOSITORY, clean_environment
 
 import search_spaces
 from study import reference
+from study.cli import show
 from study.cli.trial import read_trial
 from study.sweep.search_plan import make_plan
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from sweep_fixtures import FACTS, folder_of, plan_of
 
-from analysis.evidence import PAIRS, PIXELS, Evidence, Setting
 from analysis.load import RUN_COLUMNS, Sweep
+from analysis.paper.evidence import PAIRS, PIXELS, Evidence, Setting
 from search_spaces.paper_grid import LR
 from study.sweep.conductor import Conductor
 from study.tracking.tracker import sync

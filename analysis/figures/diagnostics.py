@@ -1,4 +1,4 @@
-"""What was seen inside the networks: each diagnostic over the tasks, and how it goes with accuracy on the next task."""
+"""Diagnostics over the tasks, and their correlation with accuracy."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures import INCHES, INK, LINE_STYLES, POINTS, Size, colours, layout, markers, new_figure, save
-from analysis.figures.bands import OfMethod, places
+from analysis.figures import layout
+from analysis.figures.accuracy import OfMethod, places
+from analysis.figures.style import INCHES, INK, LINE_STYLES, POINTS, Size, colours, markers, new_figure, save
 
 COLUMNS: dict[Size, int] = {"wide": 3, "narrow": 1}
 PANEL_INCHES = 1.35
 ROW_INCHES = 0.12
-"""Height of one mark's row."""
+"""Height of the row of one mark."""
 LINE_INCHES = 0.16
 LOGARITHMIC_FROM = 20.0
-"""A panel is logarithmic if its largest value is more than so many times its smallest."""
+"""A panel is logarithmic if it spans more than this factor."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Trajectory:
     Attributes:
         label: of the setting, for the legend.
         method: decides colour and marker.
-        tasks: index of each task that was looked into, from 0.
-        values: mean over the lanes after these tasks; NaN where none is known.
+        tasks: index of each task measured, from 0.
+        values: mean over the lanes after these tasks; NaN where unknown.
     """
 
     label: str
@@ -46,12 +47,12 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Association:
-    """How the diagnostics of one setting go with accuracy on the next task.
+    """One setting's correlations of diagnostics with later accuracy.
 
     Attributes:
         label: of the setting, for the legend.
         method: decides colour and marker.
-        values: by diagnostic: correlation from -1 to 1 and its bounds; NaN where they are not known.
+        values: by diagnostic: correlation from -1 to 1 and its bounds; NaN where unknown.
     """
 
     label: str
@@ -60,11 +61,11 @@ class Association:
 
 
 def trajectories(path: Path, title: str, panels: Mapping[str, Sequence[Trajectory]], size: Size) -> None:
-    """A panel for each diagnostic, in which every setting is a line over the tasks.
+    """A panel per diagnostic with a line per setting.
 
     Args:
         path: of the PNG to write.
-        title: stands above.
+        title: of the figure.
         panels: by the diagnostic's name and unit; all with the same settings in the same order.
         size: wide or narrow.
 
@@ -75,11 +76,13 @@ def trajectories(path: Path, title: str, panels: Mapping[str, Sequence[Trajector
 
 
 def associations(path: Path, title: str, settings: Sequence[Association], size: Size) -> None:
-    """A row for each diagnostic, in which every setting is a mark with its interval, on an axis from -1 to 1.
+    """A row per diagnostic with a mark per setting.
+
+    Each mark is a correlation with its interval, on an axis from -1 to 1.
 
     Args:
         path: of the PNG to write.
-        title: stands above.
+        title: of the figure.
         settings: those of one method share colour and marker; from the second on they are hollow.
         size: wide or narrow.
 
@@ -105,13 +108,13 @@ def _draw_trajectories(title: str, panels: Mapping[str, Sequence[Trajectory]], s
         axes.set_title(layout.wrapped(figure, name, POINTS[size], inches), loc="left", fontsize=POINTS[size], color=INK)
         for line, look in zip(lines, looks, strict=True):
             axes.plot(np.asarray(line.tasks) + 1, line.values, **look)
-        known = [value for line in lines for value in line.values if math.isfinite(value)]
-        if known and min(known) > 0 and max(known) > LOGARITHMIC_FROM * min(known):
+        finite = [value for line in lines for value in line.values if math.isfinite(value)]
+        if finite and min(finite) > 0 and max(finite) > LOGARITHMIC_FROM * min(finite):
             axes.set_yscale("log")
         else:
             axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-    for column in range(columns):
+    for column in range(columns):  # the lowest panel of a column names the axis
         for place in range(rows):
             if place * columns + column < len(panels):
                 lowest = grid[place, column]
@@ -126,7 +129,7 @@ def _draw_trajectories(title: str, panels: Mapping[str, Sequence[Trajectory]], s
 
 
 def _looks(settings: Sequence[OfMethod]) -> list[dict[str, Any]]:
-    """How each setting is drawn: colour and marker of its method, style and face of its place among those of its method."""
+    """How each setting is drawn: colour, marker, line style, fill."""
     colour, marker = colours(one.method for one in settings), markers(one.method for one in settings)
     return [
         {
@@ -185,7 +188,10 @@ def _mark(axes: Axes, value: float, low: float, high: float, y: float, look: Map
 
 
 def _row_names(figure: Figure, names: Sequence[str], size: Size) -> tuple[list[str], float]:
-    """The diagnostics' names in lines, and how many inches of a row they take above its marks: none on the wide page."""
+    """The wrapped names, and their height above the marks.
+
+    In inches; 0 on the wide page, where names stand on the left.
+    """
     inches = 2.3 if size == "wide" else INCHES[size] - 0.5
     texts = [layout.wrapped(figure, name, POINTS[size], inches) for name in names]
     lines = max(text.count("\n") + 1 for text in texts)
@@ -193,7 +199,7 @@ def _row_names(figure: Figure, names: Sequence[str], size: Size) -> tuple[list[s
 
 
 def _name_rows(axes: Axes, texts: Sequence[str], height: float, size: Size) -> None:
-    """The names left of the axes on the wide page, above the marks of each row on the narrow one."""
+    """Writes the names: on the left (wide), or above (narrow)."""
     axes.tick_params(axis="y", length=0)
     if size == "wide":
         axes.set_yticks([(row + 0.5) * height for row in range(len(texts))], texts)

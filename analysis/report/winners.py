@@ -1,4 +1,4 @@
-"""The best of each method on fresh seeds: what the tuning promised and what was kept, the methods compared, equal compute."""
+"""The best of each method: tuned, confirmed, at equal compute."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 import pandas as pd
 
 from analysis import load, tables
-from analysis.figures import bands, comparisons
+from analysis.figures import accuracy, comparisons
 from analysis.load import Sweep
 from analysis.report.page import Column, Draw, Picture, Section, Table, is_missing, joined
 from analysis.report.paper import SETTINGS_COLUMNS, accuracy_pictures, difference_blocks
@@ -18,7 +18,7 @@ from study.config import TrialConfig
 CONFIRMED_COLUMNS: Final = (
     Column("scenario", "scenario"),
     Column("name", "setting"),
-    Column("why", "why"),
+    Column("why", "included as"),
     Column("objective_tuned", "objective tuned", "share"),
     Column("objective_confirmed", "objective confirmed", "share"),
     Column("objective_tuned_minus_confirmed", "objective, tuned minus confirmed", "signed"),
@@ -32,7 +32,7 @@ COMPUTE_COLUMNS: Final = (
     Column("sweep", "sweep"),
     Column("scenario", "scenario"),
     Column("name", "setting"),
-    Column("gradient_evaluations", "gradient evaluations of a seed", "count"),
+    Column("gradient_evaluations", "gradient evaluations per seed", "count"),
     Column("times_the_cheapest", "times the cheapest", "number"),
     Column("accuracy", "mean test accuracy, all tasks", "share"),
     Column("tasks_within_budget", "tasks within the cheapest's budget", "count"),
@@ -42,7 +42,7 @@ COMPUTE_COLUMNS: Final = (
 
 
 def section_winners(tuned: Sweep, confirmations: Sequence[Sweep]) -> Section:
-    """The best of each method by the objective, as tuned and, where there is a confirmation, as confirmed."""
+    """The best of each method, as tuned and as confirmed."""
     best = tables.best(tuned)
     title = "The best of each method"
     if not len(best):
@@ -51,26 +51,26 @@ def section_winners(tuned: Sweep, confirmations: Sequence[Sweep]) -> Section:
             title,
             (
                 "No images were held out for validation, so nothing was selected: choosing by test accuracy would be "
-                "choosing by the exam.",
+                "selecting on the test set.",
             )
             if "summary/objective" not in tuned.finished or tuned.finished["summary/objective"].isna().all()
             else ("Nothing was selected.",),
         )
     words: list[str | tuple[str, ...]] = [
-        f"For each method in each scenario the trial of `{tuned.name}` with the highest objective is selected: accuracy "
-        "on images held out of the training set. A winner won on the seeds and images that it was chosen by, so its "
-        "number is too good; its honest number comes from fresh seeds, which no tuning has used."
+        f"For each method in each scenario, the trial of `{tuned.name}` with the highest objective is selected: accuracy "
+        "on images held out of the training set. A winner was chosen by its result on these seeds and images, so that "
+        "number is biased upwards; its honest number comes from fresh seeds, which no tuning has used."
     ]
     blocks: list[Table | Picture] = []
     if not confirmations:
         words.append(
-            "*Not confirmed yet.* The numbers below are those of the tuning, and too good; `study confirm "
+            "*Not confirmed yet.* The numbers below are those of the tuning, and biased upwards; `study confirm "
             f"{tuned.name}` gets honest ones."
         )
         blocks.append(
             Table(
                 "best_settings",
-                "The best by the objective, on the seeds that they were chosen by.",
+                "The best by the objective, on the seeds they were chosen by.",
                 tables.settings(tuned, best),
                 SETTINGS_COLUMNS,
             )
@@ -107,31 +107,34 @@ def _confirmation(tuned: Sweep, confirmation: Sweep) -> list[Table | Picture]:
 
 
 def _promised_and_kept(tuned: Sweep, confirmation: Sweep, where: str) -> list[Table | Picture]:
-    """Tuned against confirmed: a picture of the selected trials of each scenario, and a table of all that both sweeps have."""
+    """Tuned against confirmed: figures of selected trials, one table.
+
+    One figure per scenario; the table has every trial that both sweeps have.
+    """
     both = tables.tuned_and_confirmed(tuned, confirmation)
     if not len(both):
         return []
     both["why"] = [
-        "the paper's own" if is_missing(rank) else f"selected, place {int(rank)}" for rank in both["selected_rank"]
+        "the paper's setting" if is_missing(rank) else f"selected, rank {int(rank)}" for rank in both["selected_rank"]
     ]
     both["run_ids"] = both["run_id_tuned"] + " " + both["run_id_confirmed"]
     changed = _changed(tuned, confirmation, both)
     meaning = (
-        f"Tuning and confirmation differ in {joined(changed)}, so the differences tell of that too, not of luck alone."
+        f"Tuning and confirmation differ in {joined(changed)}, so the differences reflect that too, not selection luck alone."
         if changed
-        else "A positive difference of a selected trial is the luck that it was selected by, give or take chance."
+        else "A positive difference of a selected trial is the luck it was selected for, up to chance."
     )
     blocks: list[Table | Picture] = []
     for scenario in dict.fromkeys(both["scenario"]):
-        found = load.rows(both[(both["scenario"] == scenario) & both["selected_rank"].notna()])
-        if found:
+        rows = load.rows(both[(both["scenario"] == scenario) & both["selected_rank"].notna()])
+        if rows:
             blocks.append(
                 Picture(
                     f"tuned_confirmed-{confirmation.name}-{scenario}",
                     f"{scenario}: mean test accuracy of the selected trials on the seeds of the tuning and on fresh seeds, "
                     f"with 95 % t intervals, {where}. {meaning}",
-                    _dumbbells(f"{scenario}: tuned and confirmed", found),
-                    tuple(dict.fromkeys(row[key] for row in found for key in ("run_id_tuned", "run_id_confirmed"))),
+                    _dumbbells(f"{scenario}: tuned and confirmed", rows),
+                    tuple(dict.fromkeys(row[key] for row in rows for key in ("run_id_tuned", "run_id_confirmed"))),
                 )
             )
     caption = f"Tuned against confirmed, {where}. {meaning}"
@@ -139,7 +142,10 @@ def _promised_and_kept(tuned: Sweep, confirmation: Sweep, where: str) -> list[Ta
 
 
 def _changed(tuned: Sweep, confirmation: Sweep, both: pd.DataFrame) -> list[str]:
-    """The settings, as code, that are not the same in the tuning and in the confirmation; where it is computed does not count."""
+    """The settings that tuning and confirmation differ in, as code.
+
+    The device does not count.
+    """
     before = tuned.runs.set_index("run_id").loc[both["run_id_tuned"]]
     after = confirmation.runs.set_index("run_id").loc[both["run_id_confirmed"]]
     names = [
@@ -158,7 +164,7 @@ def _changed(tuned: Sweep, confirmation: Sweep, both: pd.DataFrame) -> list[str]
     ]
 
 
-def _dumbbells(title: str, found: Sequence[dict[str, object]]) -> Draw:
+def _dumbbells(title: str, rows: Sequence[dict[str, object]]) -> Draw:
     drawn = [
         comparisons.Confirmed(
             str(row["name"]),
@@ -168,13 +174,13 @@ def _dumbbells(title: str, found: Sequence[dict[str, object]]) -> Draw:
                 for key in ("accuracy_tuned", "accuracy_confirmed", "accuracy_confirmed_low", "accuracy_confirmed_high")
             ),
         )
-        for row in found
+        for row in rows
     ]
     return lambda path, size: comparisons.tuned_and_confirmed(path, title, drawn, size)
 
 
 def section_compute(compared: Mapping[str, tuple[Sweep, pd.DataFrame]]) -> Section:
-    """The same accuracies against what they cost, for several selections of runs, each by a name of its own."""
+    """Accuracy against compute, for several named selections of runs."""
     blocks: list[Table | Picture] = []
     for name, (sweep, runs) in compared.items():
         for scenario in dict.fromkeys(runs["scenario"]):
@@ -182,7 +188,7 @@ def section_compute(compared: Mapping[str, tuple[Sweep, pd.DataFrame]]) -> Secti
             blocks.append(
                 Picture(
                     f"compute-{name}-{scenario}",
-                    f"{scenario}: test accuracy of each task against the gradient evaluations that one seed had spent "
+                    f"{scenario}: test accuracy on each task against the gradient evaluations that one seed had spent "
                     f"by its end, sweep `{sweep.name}`; bands are 95 % t intervals.",
                     _spent(f"{scenario}: accuracy against compute", sweep, chosen),
                     tuple(run["run_id"] for run in chosen),
@@ -191,17 +197,17 @@ def section_compute(compared: Mapping[str, tuple[Sweep, pd.DataFrame]]) -> Secti
     frames = [tables.compute(sweep, runs) for sweep, runs in compared.values() if len(runs)]
     if frames:
         caption = (
-            "Accuracy at equal compute: the budget is what the cheapest setting of the scenario spends on all tasks; "
-            "the others have done fewer tasks when it is spent, and their mean is over those. With 95 % t intervals."
+            "Accuracy at equal compute, with 95 % t intervals. The budget is what the cheapest setting of the scenario "
+            "spends on all tasks. The others complete fewer tasks within it, and their mean is over those."
         )
         blocks.append(
             Table("compute", caption, pd.concat(frames, ignore_index=True).drop_duplicates("run_id"), COMPUTE_COLUMNS)
         )
     words = (
-        "Equal passes over the images are not equal compute: SGD takes one gradient of each minibatch, SAM and GNP "
-        "take two. Here the same results stand against the number of minibatch gradients (a Hessian-vector product "
+        "Equal passes over the images are not equal compute: SGD takes one gradient per minibatch, SAM and GNP take "
+        "two. Here the same results are plotted against the number of minibatch gradients (a Hessian-vector product "
         "counts as one).",
-        "To give SGD as many gradients on the same tasks, let it pass twice over the images of each: `study run SPACE "
+        "To give SGD as many gradients on the same tasks, let it pass over each task's images twice: `study run SPACE "
         "--method sgd --set training/passes=2 --name sgd-two-passes`.",
     )
     return Section(
@@ -216,5 +222,5 @@ def _spent(title: str, sweep: Sweep, chosen: Sequence[dict[str, object]]) -> Dra
         table = tables.per_task(sweep, run_id)
         evaluations = sweep.lanes[sweep.lanes["run_id"] == run_id].groupby("task")[schema.GRADIENT_EVALUATIONS].first()
         columns = (table[column].tolist() for column in ("accuracy", "accuracy_low", "accuracy_high"))
-        drawn.append(bands.Spent(str(run["name"]), str(run["method"]), evaluations.tolist(), *columns))
-    return lambda path, size: bands.accuracy_by_gradient_evaluations(path, title, drawn, size)
+        drawn.append(accuracy.Spent(str(run["name"]), str(run["method"]), evaluations.tolist(), *columns))
+    return lambda path, size: accuracy.accuracy_by_gradient_evaluations(path, title, drawn, size)

@@ -1,4 +1,4 @@
-"""Values over a grid of two settings: a colour, and the number itself, in every cell."""
+"""Heat maps over two settings, with numbers in the cells."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from analysis.figures import INCHES, INK, POINTS, QUIET, SMALLEST_POINTS, Size, layout, new_figure, save
+from analysis.figures import layout
 from analysis.figures.scales import short
+from analysis.figures.style import INCHES, INK, POINTS, QUIET, SMALLEST_POINTS, Size, new_figure, save
 
 SEQUENTIAL, DIVERGING = "cividis", "PuOr_r"
 ROW_INCHES, BAR_INCHES = 0.27, 0.11
@@ -29,14 +30,14 @@ class HeatMap:
     """Values over a grid.
 
     Attributes:
-        title: stands above the panel.
-        rows: the setting that goes upwards, [row].
-        columns: the setting that goes to the right, [column].
-        row_label: the setting of the rows with its unit.
-        column_label: the setting of the columns with its unit.
+        title: of the panel.
+        rows: values of the setting on the vertical axis, [row].
+        columns: values of the setting on the horizontal axis, [column].
+        row_label: the vertical setting with its unit.
+        column_label: the horizontal setting with its unit.
         values: [row, column]; NaN where nothing was measured.
-        unit: what the values are, with their unit, for the colour bar.
-        diverging: whether 0 is the middle: for differences and declines.
+        unit: of the values, for the colour bar.
+        diverging: whether the colours centre on 0: for differences and declines.
     """
 
     title: str
@@ -49,7 +50,7 @@ class HeatMap:
     diverging: bool
 
     def turned(self) -> HeatMap:
-        """The same with rows and columns exchanged."""
+        """The map with rows and columns exchanged."""
         values = np.asarray(self.values, dtype=float).T
         return HeatMap(
             self.title,
@@ -64,18 +65,18 @@ class HeatMap:
 
 
 def heat_maps(path: Path, title: str, maps: Sequence[HeatMap], size: Size) -> None:
-    """Panels of numbers on colours. Panels of one unit share one colour scale, so that they can be compared.
+    """One panel per map; equal units share a colour scale.
 
-    On the narrow page a map is turned so that its longer side goes upwards, for the numbers need the breadth.
+    On the narrow page a map may be turned so that its longer side is vertical, because the numbers need width.
 
     Args:
         path: of the PNG to write.
-        title: stands above.
+        title: of the figure.
         maps: one panel each.
         size: wide or narrow.
 
     Raises:
-        ValueError: there is no map, one without cells, or one whose values are not [row, column].
+        ValueError: there is no map, or a map has no cells or values that are not [row, column].
     """
     save(_draw_heat_maps(title, maps, size), path)
 
@@ -126,13 +127,13 @@ def _draw_heat_maps(title: str, maps: Sequence[HeatMap], size: Size) -> Figure:
 
 
 def _norm(maps: Sequence[HeatMap]) -> Normalize:
-    """The limits that these maps share: of the finite values, and where 0 is the middle, equally far to both sides."""
+    """The colour limits these maps share; symmetric if diverging."""
     values = np.concatenate([np.asarray(one.values, dtype=float).ravel() for one in maps])
-    known = values[np.isfinite(values)]
+    finite = values[np.isfinite(values)]
     if maps[0].diverging:
-        most = float(np.abs(known).max(initial=0.0)) or 1.0
+        most = float(np.abs(finite).max(initial=0.0)) or 1.0
         return Normalize(-most, most)
-    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     return Normalize(low, high) if low < high else Normalize(low - 0.005, high + 0.005)
 
 
@@ -141,7 +142,7 @@ def _colour_map(one: HeatMap) -> Colormap:
 
 
 def _draw_map(figure: Figure, axes: Axes, one: HeatMap, norm: Normalize, room: float, size: Size) -> None:
-    """Coloured cells with their axes; cells without a value are hatched."""
+    """Draws coloured cells and axes; empty cells are hatched."""
     points = POINTS[size]
     values = np.asarray(one.values, dtype=float)
     shown = np.ma.masked_invalid(values)
@@ -173,7 +174,10 @@ def _draw_colour_bar(figure: Figure, bar: Axes, norm: Normalize, one: HeatMap, r
 
 
 def _write_numbers(figure: Figure, axes: Axes, one: HeatMap, norm: Normalize, size: Size) -> bool:
-    """Writes every value into its cell, as high as its breadth allows. Whether they lie: else they stand, as ticks may."""
+    """Writes the values into the cells; returns whether horizontally.
+
+    They are as large as the cell's width allows, and vertical if too small otherwise.
+    """
     values = np.asarray(one.values, dtype=float)
     cell = float(axes.get_position().width) * INCHES[size] / values.shape[1]
     if max(layout.text_width(figure, short(value), POINTS[size]) for value in one.columns) > 0.92 * cell:
@@ -185,7 +189,7 @@ def _write_numbers(figure: Figure, axes: Axes, one: HeatMap, norm: Normalize, si
         if lying := points >= SMALLEST_POINTS:
             break
     for (row, column), value in np.ndenumerate(values):
-        known = bool(np.isfinite(value))
+        measured = bool(np.isfinite(value))
         axes.text(
             column,
             row,
@@ -194,14 +198,14 @@ def _write_numbers(figure: Figure, axes: Axes, one: HeatMap, norm: Normalize, si
             rotation=0 if lying else 90,
             ha="center",
             va="center",
-            color=readable_on(_colour_map(one)(float(norm(value)))) if known else INK,
-            bbox=None if known else {"facecolor": "white", "linewidth": 0, "pad": 1},
+            color=readable_on(_colour_map(one)(float(norm(value)))) if measured else INK,
+            bbox=None if measured else {"facecolor": "white", "linewidth": 0, "pad": 1},
         )
     return lying
 
 
 def _number(value: float, decimals: int, signed: bool) -> str:
-    """A value of a cell: 0.912, +0.012, 35.1, 1280; a dash where nothing was measured."""
+    """A cell's text: 0.912, +0.012, 35.1, 1280, or a dash."""
     if not np.isfinite(value):
         return "–"
     fitting = decimals if abs(value) < 10 else 1 if abs(value) < 100 else 0
@@ -209,6 +213,9 @@ def _number(value: float, decimals: int, signed: bool) -> str:
 
 
 def readable_on(colour: Sequence[float]) -> str:
-    """Black or white, whichever has the higher contrast (WCAG 2: by relative luminance) on this RGB colour, 0 to 1."""
+    """Black or white, whichever contrasts more with this colour.
+
+    Contrast is WCAG 2's, by relative luminance; the colour is RGB from 0 to 1.
+    """
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3])
     return "#000000" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else "#ffffff"

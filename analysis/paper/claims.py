@@ -1,20 +1,21 @@
-"""The claims of Koster and Kukla (arXiv 2409.17300), C1 to C7, each with a criterion, an effect with its interval, and a verdict.
+"""Claims C1 to C7 of the paper, with criteria.
 
-The criteria were written down before any result of the full grid was seen. All are about test accuracy, per lane (one seed of one
-setting), in the paper's six settings of a scenario: SGD, SAM and GNP at two learning rates.
+The paper is Koster and Kukla (arXiv 2409.17300). The criteria were written down before any result of the full grid was seen. All
+are about test accuracy per lane (one seed of one setting), at the paper's six settings of a scenario: SGD, SAM and GNP at two
+learning rates.
 
-- "similar", "stable", "noticeable" and "significant" are told apart by one margin, `MARGIN` = one percentage point of accuracy.
-- An effect is a number per lane: the decline (first tenth of the tasks minus last tenth), the mean over the tasks, or a paired
-  difference of these between two settings with the same seed. A criterion says between which bounds the effect must lie.
-- A decline is that of the curve. Where later tasks are harder, as pairs of digits may be, that is part of it; a difference
-  between methods is free of it.
-- A method that never learns has nothing to lose and does not decline. So to decline less is to keep plasticity (C1, C7) only
-  if the last tenth of the tasks is learnt as well as by the other method, to within the margin.
-- An effect *holds* when its t interval over lanes lies within its bounds, *fails* when it lies beyond one of them, and is *open*
+- One margin, `MARGIN` = one percentage point of accuracy, defines "similar", "stable", "noticeable" and "significant".
+- An effect is one number per lane: the decline (first tenth of the tasks minus last tenth), the mean over the tasks, or a paired
+  difference of these between two settings with the same seed. A criterion sets the bounds that the effect must lie between.
+- A decline is that of the curve. If later tasks are harder, as pairs of digits may be, that is part of it; a difference between
+  methods is free of it.
+- A method that never learns has nothing to lose and does not decline. So a smaller decline counts as kept plasticity (C1, C7)
+  only if the last tenth of the tasks is learnt as well as by the other method, to within the margin.
+- An effect *holds* if its t interval over lanes lies within its bounds, *fails* if it lies beyond one of them, and is *open*
   otherwise. The intervals of one claim are simultaneous (Bonferroni: level 1 - 0.05 / number of its effects).
-- A claim is *reproduced* when all its effects hold, *contradicted* when one fails, *undecided* otherwise: also when a setting is
-  missing, when there are fewer lanes than a two-sided sign-flip test needs to reach 0.05 (6), or when what the paper states
-  of its experiment (MNIST, 100 permutations or 45 pairs, three fully connected layers) is not so here.
+- A claim is *reproduced* if all its effects hold, *contradicted* if one fails, and *undecided* otherwise. It is also undecided if
+  a setting is missing, if there are fewer lanes than a two-sided sign-flip test needs to reach 0.05 (6), or if this sweep's
+  experiment is not the one the paper states (MNIST, 100 permutations or 45 pairs, three fully connected layers).
 """
 
 from __future__ import annotations
@@ -29,25 +30,28 @@ import numpy as np
 import pandas as pd
 
 from analysis import statistics
-from analysis.evidence import PAIRS, PIXELS, Evidence, Setting
+from analysis.paper.evidence import PAIRS, PIXELS, Evidence, Setting
+from analysis.paper.verdicts import Effect, Finding, judge
 from analysis.statistics import Interval
-from analysis.verdicts import Effect, Finding, judge
 from search_spaces.paper_grid import LR
 
 MARGIN: Final = 0.01
-"""One percentage point: a smaller difference in accuracy counts as none, a smaller decline as stable."""
+"""One percentage point: smaller differences and declines count as none."""
 
 ALPHA: Final = 0.05
 
 DIGITS: Final = 12
-"""Decimals of a lane's number: finer than one image in the mean over a task sequence, coarser than what rounding adds."""
+"""Decimals that a lane's number is rounded to.
+
+Finer than one image in the mean over a task sequence, coarser than rounding error.
+"""
 
 HIGH, LOW = LR
 
 
 @dataclass(frozen=True)
 class _Gathered:
-    """An effect before its interval: the value of each lane, the bounds, the settings, and of a proviso too its values."""
+    """An effect before its interval: values per lane, bounds, settings."""
 
     label: str
     lanes: pd.Series[float]
@@ -59,7 +63,7 @@ class _Gathered:
 
 @dataclass
 class _Case:
-    """The effects of a claim as they are gathered, and the settings that there are not."""
+    """The effects of one claim, and the missing settings."""
 
     evidence: Evidence
     missing: list[Setting] = field(default_factory=list)
@@ -67,7 +71,7 @@ class _Case:
 
     @property
     def level(self) -> float:
-        """Of each interval, so that all intervals of the claim hold together (Bonferroni)."""
+        """Of each interval, so that all hold together (Bonferroni)."""
         intervals = sum(1 if effect.proviso is None else 2 for effect in self.gathered)
         return 1 - ALPHA / max(1, intervals)
 
@@ -81,9 +85,15 @@ class _Case:
         high: float = math.inf,
         if_learnt: bool = False,
     ) -> None:
-        """An effect: a quantity of one setting, or that of the first minus that of the second, seed by seed.
+        """Adds an effect: of one setting, or a paired difference.
 
-        With `if_learnt` it fails only if the second setting learns the last tenth of the tasks as well as the first.
+        Args:
+            what: reduces accuracies [task, lane] to [lane].
+            first: the setting.
+            second: what is subtracted, seed by seed; None: nothing.
+            low, high: the bounds that the claim sets.
+            if_learnt: whether the effect fails only if the second setting learns the last tenth of the tasks as well as the
+                first.
         """
         settings = (first,) if second is None else (first, second)
         absent = [setting for setting in settings if setting not in self.evidence.accuracy]
@@ -106,7 +116,7 @@ def _by_seed(what: Callable[[Any], Any], accuracy: pd.DataFrame) -> pd.Series[fl
 
 
 def c1(evidence: Evidence) -> Finding:
-    """No significant effect of sharpness regularisation on plasticity loss, in both scenarios, at both learning rates."""
+    """Sharpness regularisation has no significant effect on plasticity loss."""
     case = _Case(evidence)
     for tasks in (PIXELS, PAIRS):
         for method in ("sam", "gnp"):
@@ -138,7 +148,7 @@ def c2(evidence: Evidence) -> Finding:
 
 
 def c3(evidence: Evidence) -> Finding:
-    """Domain-incremental: SGD at the lower learning rate is the best of the six settings."""
+    """Domain-incremental: SGD at the lower learning rate is best."""
     case = _Case(evidence)
     best = Setting(PIXELS, "sgd", LOW)
     for method in ("sgd", "sam", "gnp"):
@@ -154,7 +164,7 @@ def c3(evidence: Evidence) -> Finding:
 
 
 def c4(evidence: Evidence) -> Finding:
-    """Domain-incremental: SAM and GNP decline noticeably at the higher learning rate."""
+    """Domain-incremental: SAM and GNP at the higher rate decline noticeably."""
     case = _Case(evidence)
     for method in ("sam", "gnp"):
         case.of(statistics.decline, Setting(PIXELS, method, HIGH), low=MARGIN)
@@ -245,8 +255,8 @@ def _effect(evidence: Evidence, gathered: _Gathered, level: float) -> Effect:
     )
     if effect.outcome != "open" or len(gathered.lanes) < 2:
         return effect
-    told = effect.interval.above(gathered.high) or effect.interval.below(gathered.low)
-    if told and gathered.proviso is not None and effect.proviso is not None:
+    beyond = effect.interval.above(gathered.high) or effect.interval.below(gathered.low)
+    if beyond and gathered.proviso is not None and effect.proviso is not None:
         return replace(effect, lanes_needed=_lanes_needed(gathered.proviso, effect.proviso, (-MARGIN,)))
     return replace(effect, lanes_needed=_lanes_needed(gathered.lanes, effect.interval, (gathered.low, gathered.high)))
 
@@ -257,7 +267,7 @@ def _interval(lanes: pd.Series[float], level: float) -> Interval:
 
 
 def _lanes_needed(lanes: pd.Series[float], interval: Interval, bounds: Sequence[float]) -> int | None:
-    """How many lanes would tell their mean from the nearest of the bounds."""
+    """Lanes needed to separate the mean from the nearest bound."""
     distance = min(abs(interval.mean - bound) for bound in bounds if math.isfinite(bound))
     spread = float(np.std(lanes.to_numpy(dtype=float), ddof=1))
     return statistics.lanes_needed(spread, distance, interval.level)

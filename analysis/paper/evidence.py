@@ -1,7 +1,7 @@
-"""What a sweep has to say about the paper's own settings, and how far its experiment is the paper's.
+"""A sweep's results at the paper's settings, and its departures.
 
-The paper states its data set, the number of tasks, three fully connected layers, the methods, two learning rates and lambda. What
-it leaves open is filled in by assumptions, which `search_spaces.paper_grid` and `study/docs/faq.md` hold.
+The paper states its data set, the number of tasks, three fully connected layers, the methods, two learning rates and lambda.
+Assumptions fill in what it leaves open; they are in `search_spaces.paper_grid` and `study/docs/faq.md`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PAIRS: Final = "class_pairs"
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """One of the paper's settings: a task sequence, a method and a learning rate."""
+    """One of the paper's settings: tasks, method, learning rate."""
 
     tasks: str
     method: str
@@ -34,21 +34,21 @@ class Setting:
 
 
 Runs = dict[Setting, Mapping[str, Any]]
-"""A row of `Sweep.runs` for each setting."""
+"""A row of `Sweep.runs` per setting."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a sweep has to say about the paper's settings.
+    """A sweep's results at the paper's settings.
 
     Attributes:
         sweep: its name.
         accuracy: test accuracy of each setting, a share, [task, seed]: index task, columns seed.
         run_ids: MLflow's run of each setting.
-        stated: departures from what the paper states; with one of them no verdict is given.
-        assumed: departures from what the study assumes where the paper says nothing.
-        diverged: how many lanes of a setting diverged, where any did; they count at chance accuracy.
-        passed_over: finished trials of the paper's settings that are not among these, and why.
+        stated: departures from what the paper states; with any of them, no verdict is given.
+        assumed: departures from the study's assumptions where the paper says nothing.
+        diverged: diverged lanes of each setting that has any; they count at chance accuracy.
+        passed_over: finished trials of the paper's settings that are not used, and why.
     """
 
     sweep: str
@@ -61,10 +61,10 @@ class Evidence:
 
 
 def gather(sweep: Sweep) -> Evidence:
-    """The paper's settings among the finished trials of a sweep.
+    """Collects the paper's settings among a sweep's finished trials.
 
-    Settings of one task sequence are compared with each other, so all are taken from trials that share every setting but the
-    optimizer's. Where a sweep has several such experiments it is the one with the fewest departures from what the paper states,
+    Settings of one task sequence are compared with each other, so all come from trials that share every setting but the
+    optimizer's. If a sweep has several such experiments, the one with the fewest departures from what the paper states is used,
     then the one with the most settings, then the one with the fewest departures from the assumptions, then the first.
     """
     experiments: dict[str, dict[tuple[str, ...], Runs]] = {}
@@ -73,11 +73,11 @@ def gather(sweep: Sweep) -> Evidence:
         setting = paper_setting(run)
         if setting is None:
             continue
-        found = experiments.setdefault(setting.tasks, {}).setdefault(_conditions(run), {})
-        if setting in found:
-            passed_over.append(f"{run['trial']}: {found[setting]['trial']} has the same settings")
+        experiment = experiments.setdefault(setting.tasks, {}).setdefault(_conditions(run), {})
+        if setting in experiment:
+            passed_over.append(f"{run['trial']}: {experiment[setting]['trial']} has the same settings")
         else:
-            found[setting] = run
+            experiment[setting] = run
     chosen: Runs = {}
     for candidates in experiments.values():
         first, *others = sorted(candidates.values(), key=_distance)
@@ -85,8 +85,8 @@ def gather(sweep: Sweep) -> Evidence:
         name = next(iter(first.values()))["trial"]
         passed_over += [
             f"{other['trial']}: an experiment that cannot be compared with {name}"
-            for found in others
-            for other in found.values()
+            for experiment in others
+            for other in experiment.values()
         ]
     departures = [_departures(run) for run in chosen.values()]
     return Evidence(
@@ -105,19 +105,25 @@ def gather(sweep: Sweep) -> Evidence:
 
 
 def _conditions(run: Mapping[str, Any]) -> tuple[str, ...]:
-    """Everything that a run shares with those that it is compared with: all settings but the optimizer's and the device."""
+    """What compared runs must share.
+
+    All settings but the optimizer's and the device.
+    """
     groups = ("data/", "tasks/", "model/", "training/")
     return tuple(f"{name}={run[name]}" for name in sorted(run) if name.startswith(groups) and name != "training/device")
 
 
 def _distance(runs: Runs) -> tuple[int, int, int]:
-    """Departures from the paper, settings that are there (counted down), departures from the assumptions: less is nearer."""
+    """Distance of an experiment from the paper's; smaller is closer.
+
+    Departures from the paper, minus the number of settings, departures from the assumptions.
+    """
     departures = [_departures(run) for run in runs.values()]
     return max(len(stated) for stated, _ in departures), -len(runs), max(len(assumed) for _, assumed in departures)
 
 
 def paper_setting(run: Mapping[str, Any]) -> Setting | None:
-    """Which of the paper's settings a run of `Sweep.runs` is; None when it is none of them."""
+    """The paper's setting that a run has; None if none."""
     method, tasks = run.get("optimizer/name"), run.get("tasks/name")
     acts = [name for name in run if name.startswith("interventions/") and not _is_nan(run[name])]
     if acts or tasks not in SPACE.scenarios or run.get("optimizer/momentum") or run.get("optimizer/weight_decay"):
@@ -129,7 +135,7 @@ def paper_setting(run: Mapping[str, Any]) -> Setting | None:
 
 
 def _departures(run: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Where a run differs from what the paper states, and from what is assumed where it says nothing."""
+    """A run's departures from the paper and from the assumptions."""
     settings = {**SPACE.settings, "tasks/images_per_task": None}
     count = SPACE.scenarios[run["tasks/name"]]["tasks/count"]
     stated = []
@@ -137,17 +143,17 @@ def _departures(run: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         stated.append(f"{run['data/name']} instead of {settings['data/name']}")
     if run["tasks"] != count:
         stated.append(f"{run['tasks']} tasks of {run['tasks/name']} instead of {count}")
-    widths, known = run.get("model/widths"), {"data/name", "model/name"}
+    widths, covered = run.get("model/widths"), {"data/name", "model/name"}
     if run["model/name"] != settings["model/name"] or not isinstance(widths, Sequence):
         stated.append(f"the model {run['model/name']} instead of three fully connected layers")
-        known.add("model/widths")
+        covered.add("model/widths")
     elif len(widths) != len(settings["model/widths"]):
         stated.append(f"fully connected layers: {len(widths) + 1} instead of three")
-        known.add("model/widths")
+        covered.add("model/widths")
     assumed = [
         f"`{name}` is {_short(run.get(name))} instead of {_short(value)}"
         for name, value in settings.items()
-        if name not in known and run.get(name) != value and not (value is None and _is_nan(run.get(name)))
+        if name not in covered and run.get(name) != value and not (value is None and _is_nan(run.get(name)))
     ]
     return stated, assumed
 

@@ -1,0 +1,211 @@
+"""What was searched: trials over settings, heat maps, importance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis import importance, load, settings
+from analysis.figures import heat_maps, parallel, search
+from analysis.load import Sweep
+from analysis.report.page import Column, Draw, Picture, Section, Table
+from study import schema
+
+
+def section_search(sweep: Sweep) -> Section:
+    """What the sweep tried, and the results."""
+    scored = schema.OBJECTIVE in sweep.runs and bool(sweep.runs[schema.OBJECTIVE].notna().any())
+    measure = schema.OBJECTIVE if scored else "summary/accuracy_test"
+    label = "objective: validation accuracy (share)" if scored else "mean test accuracy (share)"
+    words: list[str | tuple[str, ...]] = [
+        f"All trials of `{sweep.name}` that have "
+        + (
+            "an objective (accuracy on held-out training images)."
+            if scored
+            else "finished, by test accuracy because no images were held out."
+        )
+        + " Trials stopped early are shown with the value they had reached."
+    ]
+    blocks: list[Table | Picture] = []
+    runs = sweep.runs[sweep.runs["outcome"].isin(["finished", "stopped"])]
+    runs = runs[runs[measure].notna()] if measure in runs else runs.iloc[:0]
+    for scenario in dict.fromkeys(runs["scenario"]):
+        chosen = runs[runs["scenario"] == scenario]
+        tried = _tried(sweep, chosen, measure)
+        if any(trial.settings for trial in tried):
+            ids = tuple(chosen["run_id"])
+            blocks += [
+                Picture(
+                    f"settings-{scenario}",
+                    f"{scenario}: {label} of every trial against each setting; the best of each method is ringed.",
+                    _scatter(f"{scenario}: every trial over its settings", tried, label),
+                    ids,
+                ),
+                Picture(
+                    f"parallel-{scenario}",
+                    f"{scenario}: every trial as one line across its settings; the darker the line, the better the trial.",
+                    _parallel(f"{scenario}: parallel coordinates", tried, label),
+                    ids,
+                ),
+            ]
+        blocks += _heat_maps(sweep, scenario, scored)
+    blocks += _importance(sweep, words)
+    return Section("search", "Search results", tuple(words), tuple(blocks))
+
+
+def _tried(sweep: Sweep, runs: pd.DataFrame, measure: str) -> list[search.Tried]:
+    """The trials with the numeric settings their method varies."""
+    labels = settings.labels(
+        dict.fromkeys(name for group in sweep.plan["groups"] for name in _names(group)), sweep.plan
+    )
+    trials = []
+    for run in load.rows(runs):
+        group = next(
+            g for g in sweep.plan["groups"] if (g["scenario"], g["method"]) == (run["scenario"], run["method"])
+        )
+        values = {labels[name]: float(run[name]) for name in _names(group) if isinstance(run[name], int | float)}
+        trials.append(search.Tried(run["method"], values, float(run[measure]), run["outcome"] == "finished"))
+    return trials
+
+
+def _names(group: Mapping[str, Any]) -> list[str]:
+    """The settings that a group of a plan varies."""
+    return list(dict.fromkeys([*group["distributions"], *(name for point in group["points"] for name in point)]))
+
+
+def _scatter(title: str, tried: Sequence[search.Tried], label: str) -> Draw:
+    return lambda path, size: search.settings_scatter(path, title, tried, label, size)
+
+
+def _parallel(title: str, tried: Sequence[search.Tried], label: str) -> Draw:
+    return lambda path, size: parallel.parallel_coordinates(path, title, tried, label, size)
+
+
+def _heat_maps(sweep: Sweep, scenario: str, scored: bool) -> list[Picture]:
+    """Heat maps over learning rate and sharpness, by method.
+
+    They show accuracy and decline, where explicit points form a grid. The baseline is the row of sharpness 0, and any other
+    setting of the method has maps of its own for each of its values.
+    """
+    accuracy = "summary/objective" if scored else "summary/accuracy_test"
+    on = "validation" if scored else "test"
+    pictures = []
+    for group in sweep.plan["groups"]:
+        if group["scenario"] != scenario or group["distributions"]:
+            continue
+        roles: dict[str, list[str]] = {"learning rate": [], "sharpness": [], "other": []}
+        for name in _names(group):
+            roles[settings.describe(name, sweep.plan).role].append(name)
+        if not roles["learning rate"] or not roles["sharpness"]:
+            continue
+        rate, sharpness = roles["learning rate"][0], roles["sharpness"][0]
+        facets = [name for name in _names(group) if name not in (rate, sharpness)]
+        runs = sweep.finished[(sweep.finished["scenario"] == scenario) & (sweep.finished["method"] == group["method"])]
+        if min(runs[rate].nunique(), runs[sharpness].nunique()) < 2:
+            continue
+        plain = sweep.finished[
+            (sweep.finished["scenario"] == scenario) & (sweep.finished["optimizer/name"] == settings.BASELINE)
+        ]
+        axes = sharpness, rate
+        maps = []
+        for values in dict.fromkeys(runs[facets].itertuples(index=False, name=None)) if facets else [()]:
+            cells = runs
+            for name, value in zip(facets, values, strict=True):
+                cells = cells[cells[name] == value]
+            at = "".join(f", {_value(name, value, sweep.plan)}" for name, value in zip(facets, values, strict=True))
+            maps += [
+                _map(f"mean {on} accuracy{at}", cells, plain, axes, accuracy, False, sweep.plan),
+                _map(f"decline of {on} accuracy{at}", cells, plain, axes, _decline(scored), True, sweep.plan),
+            ]
+        short, rate_short = (settings.describe(name, sweep.plan).short for name in axes)
+        pictures.append(
+            Picture(
+                f"heat_maps-{group['label'] if 'label' in group else group['scenario'] + '-' + group['method']}",
+                f"{scenario}, {group['method']}: mean accuracy over the tasks and decline (first tenth of the tasks "
+                f"minus last), on {on} images, over learning rate and {short}; {short} = 0 is "
+                f"{settings.BASELINE.upper()}.",
+                _drawn_maps(f"{scenario}: {group['method']} over {rate_short} and {short}", maps),
+                tuple(runs["run_id"]) + tuple(plain["run_id"]),
+            )
+        )
+    return pictures
+
+
+def _value(name: str, value: Any, plan: Mapping[str, Any]) -> str:
+    """`r = 0.05`, `r = 0 (exact)`, `name = text`."""
+    setting = settings.describe(name, plan)
+    if not isinstance(value, int | float):
+        return f"{setting.short} = {value}"
+    return f"{setting.short} = {value:g}" + (f" ({setting.zero})" if value == 0 and setting.zero else "")
+
+
+def _decline(scored: bool) -> str:
+    return schema.DECLINE if scored else "summary/decline_test"
+
+
+def _map(
+    title: str,
+    cells: pd.DataFrame,
+    plain: pd.DataFrame,
+    axes: tuple[str, str],
+    measure: str,
+    diverging: bool,
+    plan: Mapping[str, Any],
+) -> heat_maps.HeatMap:
+    """One map over sharpness (rows) and learning rate (columns)."""
+    sharpness, rate = axes
+    columns = sorted(set(cells[rate]))
+    rows = sorted(set(cells[sharpness]))
+    measured: dict[tuple[float, float], float] = {(run[sharpness], run[rate]): run[measure] for run in load.rows(cells)}
+    baseline = {(0.0, run[rate]): run[measure] for run in load.rows(plain)}
+    if any((0.0, lr) in baseline for lr in columns):
+        rows = [0.0, *rows]
+        measured |= baseline
+    values = [[float(measured.get((row, column), math.nan)) for column in columns] for row in rows]
+    labels = settings.labels(axes, plan)
+    return heat_maps.HeatMap(title, rows, columns, labels[sharpness], labels[rate], values, "share", diverging)
+
+
+def _drawn_maps(title: str, maps: Sequence[heat_maps.HeatMap]) -> Draw:
+    return lambda path, size: heat_maps.heat_maps(path, title, maps, size)
+
+
+def _importance(sweep: Sweep, words: list[str | tuple[str, ...]]) -> list[Table | Picture]:
+    shares = importance.importance(sweep)
+    if not len(shares):
+        words.append(
+            f"The importance of each setting is not computed: it takes at least {importance.LEAST_TRIALS} finished "
+            "trials of a method in a scenario, with an objective and at least two settings that vary."
+        )
+        return []
+    blocks: list[Table | Picture] = []
+    for scenario in dict.fromkeys(shares["scenario"]):
+        chosen = shares[shares["scenario"] == scenario]
+        names = settings.short_names(dict.fromkeys(chosen["setting"]), sweep.plan)
+        by_method = {
+            str(method): {names[name]: float(share) for name, share in zip(rows["setting"], rows["share"], strict=True)}
+            for method, rows in chosen.groupby("method", sort=False)
+        }
+        blocks.append(
+            Picture(
+                f"importance-{scenario}",
+                f"{scenario}: share of the objective's variance that each setting explains (Optuna's fANOVA), by method.",
+                _bars(f"{scenario}: importance of each setting", by_method),
+                tuple(sweep.finished[sweep.finished["scenario"] == scenario]["run_id"]),
+            )
+        )
+    columns = (
+        Column("scenario", "scenario"),
+        Column("method", "method"),
+        Column("setting", "setting"),
+        Column("share", "share", "number"),
+        Column("trials", "trials", "count"),
+    )
+    return [*blocks, Table("importance", "Importance of each setting for the objective.", shares, columns)]
+
+
+def _bars(title: str, shares: dict[str, dict[str, float]]) -> Draw:
+    return lambda path, size: search.importance(path, title, shares, size)
