@@ -29,10 +29,7 @@ LEGEND = (
     "Accuracies are shares of images, averaged over tasks and seeds; first and last tenth: test accuracy on the first and the "
     "last tenth of the tasks."
 )
-WINNERS = (
-    " The best trials were chosen by the objective, on held-out training images, so their objective is too high by the luck "
-    "of the selection."
-)
+WINNERS = " Winners were chosen on held-out training images, so luck in the selection makes their objective too high."
 
 
 def show_results(sweep: SweepFolder) -> None:

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from study import schema
-from study.cli.terminal import clock, console
+from study.cli import terminal
+from study.cli.terminal import clock
 from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory
 
@@ -45,8 +46,10 @@ class Progress:
 
     def __enter__(self) -> Progress:
         """Starts the display."""
-        if console.is_terminal:
-            self._live = Live(console=console, refresh_per_second=2, transient=True, get_renderable=self._picture)
+        if terminal.console.is_terminal:
+            self._live = Live(
+                console=terminal.console, refresh_per_second=2, transient=True, get_renderable=self._picture
+            )
             self._live.start()
         else:
             at_once = f"{self._workers} at a time" if self._workers else "as many at a time as fit"
@@ -60,7 +63,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints a line, above the live display if there is one."""
-        console.print(text, markup=False, soft_wrap=True)
+        terminal.console.print(text, markup=False, soft_wrap=True)
 
     def trial_changed(self, history: TrialHistory) -> None:
         """Shows that a trial has started, reported a task, or ended."""
