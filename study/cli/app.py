@@ -91,7 +91,10 @@ def run(
     ] = False,
     price_per_hour: PricePerHour = None,
 ) -> int:
-    """Run a sweep over a search space, and export its best trials."""
+    """Run a sweep over a search space.
+
+    Trains, logs to MLflow, compares the trials, and exports the best ones.
+    """
     if price_per_hour is not None and not dry_run:
         raise StudyError("--price-per-hour belongs to an estimate: add --dry-run, or use `study show`.")
     execution = new_execution(cpus_per_trial, gpus_per_trial, workers, address, storage, data_dir, tracking_uri)
@@ -184,7 +187,10 @@ def confirm(
 
 @app.command(epilog="Example:\n\nstudy sync quickstart --tracking-uri http://localhost:5000")
 def sync(name: Name, directory: Directory = DEFAULT_DIRECTORY, tracking_uri: TrackingUri = None) -> int:
-    """Send a sweep's records to MLflow, after an outage or to fill another store."""
+    """Send a sweep's records to MLflow.
+
+    After an outage, or to fill another store.
+    """
     from study.cli import sync
 
     return sync.run(directory, name, tracking_uri)
@@ -209,7 +215,7 @@ def show(
     price_per_hour: PricePerHour = None,
     data_dir: DataDir = None,
 ) -> int:
-    """Show what a search space tries, and how long it takes here.
+    """Show what a space tries and how long it takes.
 
     To check a full command: study run ... --dry-run
     """
@@ -268,7 +274,10 @@ def export(
     directory: Directory = DEFAULT_DIRECTORY,
     data_dir: DataDir = None,
 ) -> int:
-    """Write the best configuration of each method as YAML for `study trial`."""
+    """Write the best configuration of each method to a file.
+
+    `study trial` runs these YAML files.
+    """
     from study.cli import export
 
     if model and (trial or to):
@@ -305,7 +314,7 @@ def archive(
     directory: Directory = DEFAULT_DIRECTORY,
     tracking_uri: TrackingUri = None,
 ) -> int:
-    """Write all numbers of a sweep into a few small files.
+    """Write all numbers of a sweep to small files.
 
     `study report` makes the report and its verdicts again from them.
     """
@@ -377,14 +386,17 @@ def ui(
     browser: Annotated[bool, typer.Option(help="Open the first link in a browser, if there is a screen.")] = True,
     tracking_uri: TrackingUri = None,
 ) -> int:
-    """Open MLflow's page on the study's store, with links to each sweep."""
+    """Serve MLflow's page on the study's store, with links."""
     from study.cli import ui
 
     return ui.run(directory, name, tracking_uri, host, port, browser)
 
 
 def _say(words: str) -> None:
-    """Prints a line on standard error, wrapped between words in a terminal."""
+    """Prints a line on standard error.
+
+    A terminal gets it wrapped between words.
+    """
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
         words = textwrap.fill(words, width, break_long_words=False, break_on_hyphens=False)

@@ -1,4 +1,4 @@
-"""`study bench`: speeds of training as tables or JSON, with advice."""
+"""`study bench`: speeds of training and advice."""
 
 from __future__ import annotations
 

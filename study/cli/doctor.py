@@ -1,4 +1,4 @@
-"""`study doctor`: checks of this machine, the data, MLflow and Ray.
+"""`study doctor`: checks of machine, data, MLflow and Ray.
 
 Each thing is tried, not assumed, and a problem comes with advice.
 """

@@ -1,4 +1,4 @@
-"""`study export`: the best configurations as files, or as models in MLflow."""
+"""`study export`: configurations as files, networks as models."""
 
 from __future__ import annotations
 

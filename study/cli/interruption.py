@@ -24,7 +24,7 @@ class Interruption:
     """
 
     def __init__(self, parting: str) -> None:
-        """`parting` is printed on standard error when the process ends at once."""
+        """`parting`: printed when the process ends at once."""
         self.requested = False
         self._parting = parting
         self._before: dict[int, object] = {}

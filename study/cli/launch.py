@@ -1,4 +1,4 @@
-"""The commands that start or continue a sweep: `run`, `confirm`, `resume`."""
+"""Commands that train: `study run`, `study confirm`, `study resume`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from study.sweep.plan import Plan
 
 
 def run(space_name: str, directory: Path, execution: Execution, name: str | None, **choices: Any) -> int:
-    """Starts a sweep over a search space; returns the exit code.
+    """Runs a sweep over a space; returns the exit code.
 
     `choices` are those of `study.sweep.search_plan.make_plan`.
     """
@@ -64,7 +64,10 @@ def confirm(
 
 
 def _tunings(directory: Path) -> tuple[list[Plan], list[str]]:
-    """The plans of all sweeps in a folder except confirmations, and a note on each sweep that cannot be read."""
+    """The plans of all tuning sweeps, and notes.
+
+    There is a note on each sweep that cannot be read.
+    """
     plans, notes = [], []
     for name in folder.names(directory):
         try:
@@ -145,7 +148,9 @@ class Prepared:
 def prepare(
     plan: Plan, directory: Path, execution: Execution, dataset_of: DatasetSource = experiment.load_dataset
 ) -> Prepared:
-    """Checks all that a new sweep needs, except Ray; starts and writes nothing.
+    """Checks all that a new sweep needs except Ray.
+
+    Starts and writes nothing.
 
     Args:
         plan: what the sweep tries.
@@ -175,14 +180,17 @@ def _changed(execution: Execution, changes: Mapping[str, Any]) -> Execution:
 
 
 def _with_checked_storage(execution: Execution) -> Execution:
-    """The execution with the path of its storage in full; raises StudyError if there can be no storage."""
+    """The execution with the path of its storage in full.
+
+    Raises StudyError if it cannot be a storage.
+    """
     if execution.storage is None:
         return execution
     return execution.model_copy(update={"storage": storage.check(execution.storage)})
 
 
 def _begin(plan: Plan, directory: Path, execution: Execution, notes: Sequence[str] = ()) -> int:
-    """Prepares and starts a new sweep, and prints the notes; returns the exit code."""
+    """Prepares and runs a new sweep; returns the exit code."""
     prepared = prepare(plan, directory, execution)
     execution = prepared.execution
     if terminal.console.is_terminal:
@@ -198,7 +206,10 @@ def _begin(plan: Plan, directory: Path, execution: Execution, notes: Sequence[st
 
 
 def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material: Material, uri: str) -> int:
-    """Runs the trials that are left, with Ray started and the sweep locked; returns the exit code."""
+    """Runs the trials that are left; returns the exit code.
+
+    Ray has been started and the sweep is locked.
+    """
     from study.cli import pictures
     from study.cluster import tuner
     from study.tracking.runs import SweepView
@@ -243,7 +254,7 @@ def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material:
 
 
 def _write_optuna_storage(sweep: SweepFolder) -> None:
-    """Updates Optuna's own storage; prints why if it cannot be written."""
+    """Updates Optuna's own storage, or prints why not."""
     from study.sweep import optuna_storage
 
     try:
@@ -253,7 +264,7 @@ def _write_optuna_storage(sweep: SweepFolder) -> None:
 
 
 def _export_best(sweep: SweepFolder, uri: str) -> None:
-    """Writes the files of the best trials, if there are any; prints why if they cannot be written."""
+    """Writes files of the best trials, or prints why not."""
     from study.sweep import export, winners
     from study.tracking import store
 

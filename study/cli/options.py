@@ -93,7 +93,7 @@ def new_execution(
     data_dir: Path | None = None,
     tracking_uri: str | None = None,
 ) -> Execution:
-    """The execution that a command's options and the environment ask for.
+    """The execution that options and environment ask for.
 
     Raises StudyError if a number is out of range.
     """
@@ -111,7 +111,9 @@ def execution_changes(
     data_dir: Path | None,
     tracking_uri: str | None,
 ) -> dict[str, Any]:
-    """Changes to the execution of an existing sweep; None: as before.
+    """Changes to the execution of an existing sweep.
+
+    A value of None means as before.
 
     Raises StudyError if a number is out of range.
     """

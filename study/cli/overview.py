@@ -53,10 +53,10 @@ def show_results(sweep: SweepFolder) -> None:
 
 
 def _show_confirmed(sweep: SweepFolder, finished: Sequence[TrialHistory]) -> None:
-    """Shows for each scenario the objective as tuned and as confirmed, and the confirmed test accuracy.
+    """Shows a table of confirmed trials for each scenario.
 
-    Their difference is left out where the confirmation has another setting than the tuning, since it would measure that
-    setting too.
+    It has the objective as tuned and as confirmed, and the confirmed test accuracy. The difference is left out where the
+    confirmation has another setting than the tuning, since it would measure that setting too.
     """
     tuned = _tuned(sweep)
     changes: dict[str, Any] = {}
@@ -108,7 +108,10 @@ def _show_confirmed(sweep: SweepFolder, finished: Sequence[TrialHistory]) -> Non
 
 
 def _tuned(confirmation: SweepFolder) -> dict[str, TrialHistory]:
-    """The trials of the sweep that is confirmed, by key; empty if it is elsewhere or unreadable."""
+    """The trials of the sweep that is confirmed, by key.
+
+    Empty if that sweep is elsewhere or unreadable.
+    """
     tuning = confirmation.plan.confirms
     if tuning is None:
         return {}
@@ -228,7 +231,7 @@ def show_plan(plan: Plan) -> None:
 
 
 def _fixed(plan: Plan, groups: Sequence[Group]) -> dict[str, str]:
-    """The settings that have one value in all trials of these groups."""
+    """The settings that are equal in all these trials."""
     configs = [plan.trial_config(group, point).flat() for group in groups for point in extremes(group)]
     first = configs[0]
     return {
@@ -243,7 +246,7 @@ FEW_POINTS = 6
 
 
 def _points_words(points: Sequence[Mapping[str, Any]], labels: Labels) -> str:
-    """Points for a table: each one, or the values of a large full grid."""
+    """Points in words, or the values of a large grid."""
     values = (
         {name: {json.dumps(point.get(name)): point.get(name) for point in points} for name in points[0]}
         if points

@@ -20,7 +20,10 @@ class Pictures:
     """The pictures of trials and sweeps, as PNG files."""
 
     def learning_curve(self, path: Path, history: TrialHistory) -> None:
-        """Draws the accuracy of one trial by task: lanes and mean."""
+        """Draws the accuracy of one trial: lanes and mean.
+
+        It is drawn for each task.
+        """
         lanes = {
             label: [line["lanes"][name] for line in history.tasks]
             for name, label in MEASURED_ON.items()

@@ -1,4 +1,4 @@
-"""The progress of a running sweep: a live display or plain lines."""
+"""The progress of a sweep, live or as plain lines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Progress:
     """
 
     def __init__(self, folder: SweepFolder, workers: int | None) -> None:
-        """`workers` is how many trials run at once; None: as many as fit."""
+        """`workers`: number of trials at once; None: all that fit."""
         plan = folder.plan
         self._name = plan.name
         self._workers = workers
@@ -62,11 +62,11 @@ class Progress:
             self._live.stop()
 
     def say(self, text: str) -> None:
-        """Prints a line, above the live display if there is one."""
+        """Prints a line, above any live display."""
         terminal.console.print(text, markup=False, soft_wrap=True)
 
     def trial_changed(self, history: TrialHistory) -> None:
-        """Shows that a trial has started, reported a task, or ended."""
+        """Shows that a trial started, reported a task, or ended."""
         self._histories[history.key] = history
         self._began = self._began or time.monotonic()
         if self._live and history.outcome != "waiting":
@@ -87,7 +87,10 @@ class Progress:
         self.say(f"note: {history.key}: {text}")
 
     def _tasks_done(self) -> int:
-        """Tasks that need no more work, including those that a stopped trial skips."""
+        """Tasks that need no more work.
+
+        They include those that a stopped trial skips.
+        """
         return sum(
             history.task_count if history.is_over else len(history.tasks) for history in list(self._histories.values())
         )

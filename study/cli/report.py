@@ -1,4 +1,4 @@
-"""`study report` and `study archive`: a sweep as a page or files."""
+"""`study report` and `study archive`: a page and small files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def write(directory: Path, name: str, target: Path | None, tracking_uri: str | None) -> int:
-    """Writes the report of a sweep from MLflow's runs; returns the exit code.
+    """Writes the report of a sweep; returns the exit code.
 
-    The report is attached to the sweep's own run. That of an archived sweep is attached to nothing.
+    It is made from MLflow's runs, and attached to the sweep's own run. That of an archived sweep is attached to nothing.
 
     Args:
         directory: folder of all sweeps.
@@ -54,9 +54,9 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
 
 
 def write_archive(directory: Path, name: str, target: Path | None, tracking_uri: str | None) -> int:
-    """Writes all numbers of a sweep into small files; returns the exit code.
+    """Writes the archive of a sweep; returns the exit code.
 
-    They come from MLflow's runs. The arguments are those of `write`.
+    It holds all numbers in a few small files. They come from MLflow's runs. The arguments are those of `write`.
     """
     sweep_folder = _folder(directory, name, target, "archive")
     from analysis import archive, load
@@ -74,7 +74,10 @@ def write_archive(directory: Path, name: str, target: Path | None, tracking_uri:
 
 
 def _folder(directory: Path, name: str, target: Path | None, what: str) -> SweepFolder | None:
-    """The folder of a sweep; None if only MLflow knows the sweep and a target is given."""
+    """The folder of a sweep, if there is one.
+
+    Without a folder the sweep may be known to MLflow only; then raises StudyError unless a target is given.
+    """
     if name in folder.names(directory):
         return SweepFolder.open(directory, name)
     if target is None:
@@ -86,7 +89,10 @@ def _folder(directory: Path, name: str, target: Path | None, what: str) -> Sweep
 
 
 def _uri(directory: Path, sweep: SweepFolder | None, tracking_uri: str | None) -> str:
-    """The store to read: as given, else the sweep's, else the environment's, else the default."""
+    """The address of the store to read.
+
+    As given, else the sweep's, else the environment's, else the default.
+    """
     from study.tracking import store
 
     own = sweep.execution.tracking_uri if sweep else None
@@ -94,7 +100,7 @@ def _uri(directory: Path, sweep: SweepFolder | None, tracking_uri: str | None) -
 
 
 def _write(page: Page, target: Path) -> Path:
-    """Writes a report and prints where it is; returns its folder."""
+    """Writes a report, prints where it is, returns its folder."""
     from analysis import report
 
     place, is_new = report.write(page, target)

@@ -1,4 +1,4 @@
-"""What a sweep will try, how long it takes, and what it costs."""
+"""`study show` and dry runs: plan, time and price."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def dry_run(
     price_per_hour: float | None,
     **choices: Any,
 ) -> int:
-    """Checks and shows a sweep without starting it; returns the exit code.
+    """Shows a sweep without starting it; returns the exit code.
 
     It checks all that `study.cli.launch.run` checks. Nothing is started or written.
     """
@@ -81,7 +81,10 @@ def dry_run(
 def _show_estimate(
     plan: Plan, resolved: Execution, at_once: int, material: Material, price_per_hour: float | None
 ) -> None:
-    """Measures and shows how long the plan takes; raises StudyError if it cannot be measured here."""
+    """Measures and shows how long the plan takes.
+
+    Raises StudyError if that cannot be measured here.
+    """
     if resolved.gpus_per_trial and not torch.cuda.is_available():
         raise StudyError("the trials use GPUs, and this machine has none to measure on.")
     fitting = nodes.this_machine().fits(resolved.cpus_per_trial, resolved.gpus_per_trial or 0)
@@ -113,7 +116,7 @@ def _show_estimate(
 
 
 def show_table(estimated: Estimate, seeds: int) -> None:
-    """The table of an estimate, by scenario and method."""
+    """Shows the table of an estimate, by scenario and method."""
     rows = [
         (
             row.scenario,
@@ -134,7 +137,7 @@ def show_table(estimated: Estimate, seeds: int) -> None:
 
 
 def show_sum(estimated: Estimate, price_per_hour: float | None) -> None:
-    """The time of a whole sweep, in hours of machines and in money."""
+    """Shows the total: time, hours of machines, and price."""
     words = [f"About {_clock(estimated.duration)} in total: {_hours(estimated.cpu_hours)} CPU-hours"]
     if estimated.gpus:
         words.append(f"{_hours(estimated.gpu_hours)} GPU-hours")

@@ -11,7 +11,7 @@ from study.sweep.folder import SweepFolder
 
 
 def run(directory: Path, name: str, tracking_uri: str | None) -> int:
-    """Sends a sweep's records to an MLflow store; returns the exit code."""
+    """Sends a sweep's records to MLflow; returns the exit code."""
     sweep = SweepFolder.open(directory, name)
     from study.cli import pictures
     from study.tracking import store, tracker

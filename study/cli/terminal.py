@@ -25,7 +25,7 @@ It claims to be a terminal, but keeps lines that are meant to be overwritten.
 
 
 def _console(stream: TextIO, *, stderr: bool) -> Console:
-    """A console that writes plain text unless the output is a terminal.
+    """A console that writes plain text except in a terminal.
 
     Even if FORCE_COLOR is set, as in notebooks and on build servers.
     """
@@ -39,22 +39,25 @@ errors = _console(sys.stderr, stderr=True)
 
 
 def remark(text: str) -> None:
-    """Prints an explanation, wrapped in a terminal, one line elsewhere."""
+    """Prints an explanation, dimmed, wrapped only in a terminal."""
     console.print(text, style="dim", markup=False, soft_wrap=not console.is_terminal)
 
 
 def headline(text: str) -> None:
-    """Prints an opening sentence, wrapped in a terminal, one line elsewhere."""
+    """Prints an opening sentence, wrapped only in a terminal."""
     console.print(text, markup=False, soft_wrap=not console.is_terminal)
 
 
 def complain(text: str) -> None:
-    """Prints a line on standard error, wrapped in a terminal."""
+    """Prints a line on stderr, wrapped only in a terminal."""
     errors.print(text, markup=False, soft_wrap=not errors.is_terminal)
 
 
 def clock(seconds: float) -> str:
-    """A duration for people: 45 s, 3 min 20 s, 2 h 05 min."""
+    """A duration for people.
+
+    Such as 45 s, 3 min 20 s, 2 h 05 min.
+    """
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -64,7 +67,7 @@ def clock(seconds: float) -> str:
 
 
 def number(value: object) -> str:
-    """A share with four decimals; a dash if there is none."""
+    """A share with four decimals, or a dash if missing."""
     return f"{value:.4f}" if isinstance(value, float) else "-"
 
 
@@ -105,7 +108,7 @@ def show_table(
 
 
 def _widths(rows: Sequence[Sequence[str]], most: int | None, *, whole: bool) -> list[int] | None:
-    """The width of each column, so that a row has at most `most` characters.
+    """Widths of columns for rows of at most `most` characters.
 
     None if words would have to be broken. The excess is taken, character by character, from the widest column that can be
     narrower; with `whole`, never from the first. (Rich narrows columns below their longest word before it looks at it.)
@@ -124,7 +127,7 @@ def _widths(rows: Sequence[Sequence[str]], most: int | None, *, whole: bool) -> 
 
 
 def _show_stacked(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints each row as a few lines: its first cell, the others below it."""
+    """Prints each row as a few lines, one per cell."""
     for first, *others in rows:
         console.print(first, markup=False, soft_wrap=True)
         for column, cell in zip(columns[1:], others, strict=True):

@@ -85,7 +85,7 @@ def run(path: Path, overrides: Flat, threads: int | None, data_dir: Path, as_jso
 
 
 def _warn_of_differences(provenance: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Notes each difference that may change the numbers of an exported trial."""
+    """Prints a note on each difference that may change numbers."""
     for what, value in here.items():
         if provenance.get(what) not in (None, value):
             terminal.complain(f"note: {what} is {value} here and was {provenance[what]}; the numbers may differ.")

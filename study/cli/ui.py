@@ -68,7 +68,7 @@ def _show(links: list[Link], browse: bool) -> None:
 
 
 def _has_browser() -> bool:
-    """Whether the output is a terminal on a machine with a screen."""
+    """Whether a user sits at a terminal with a screen."""
     if not sys.stdout.isatty():
         return False
     return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

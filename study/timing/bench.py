@@ -1,4 +1,4 @@
-"""Images a second of the study's lanes and of ordinary training.
+"""Images a second of lanes and of ordinary training.
 
 Every way of training is timed in turn, round after round in one process. The best round counts, since other work on the
 machine can only slow it down. Each image counts once per seed and step, however often a method uses it. Work done once per
@@ -113,7 +113,7 @@ def _usual(
 def _best_rates(
     timed: dict[tuple[str, int, str], Callable[[int], float]], seconds: float
 ) -> dict[tuple[str, int, str], float]:
-    """Steps a second of each way, the best of several rounds."""
+    """Steps a second of each way, best of several rounds."""
     steps = {key: _steps_in(seconds, time_of) for key, time_of in timed.items()}
     rates = dict.fromkeys(timed, 0.0)
     for _ in range(ROUNDS):

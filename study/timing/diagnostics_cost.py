@@ -1,4 +1,4 @@
-"""What the diagnostics cost beside training in the paper's task sequences.
+"""What diagnostics cost beside training, in the paper's sequences.
 
 Each kind of diagnostics is timed by itself, and the times are added up as often as a sequence asks for them.
 """
@@ -67,7 +67,7 @@ class Overhead:
 def overhead(
     dataset: Dataset, sequence: str, lanes: int, device: str, speeds: Mapping[str, float], repeats: int = 2
 ) -> Overhead:
-    """Times the diagnostics of one task sequence of the paper's network.
+    """Times the diagnostics of one of the paper's sequences.
 
     Args:
         dataset: on the CPU.
@@ -88,7 +88,10 @@ def overhead(
 def _measured(
     dataset: Dataset, sequence: str, lane_count: int, device: str, repeats: int
 ) -> tuple[dict[str, float], int]:
-    """Seconds of each kind of diagnostics after a second task, and the images of a lane that they used."""
+    """Seconds of each kind of diagnostics after a second task.
+
+    And how many images of a lane they used.
+    """
     asked = Diagnostics()
     tasks: dict[str, str | int] = {"name": sequence, "count": 3}
     if len(dataset.train_labels) >= LARGE:

@@ -92,7 +92,10 @@ class Estimate:
 
     @property
     def duration(self) -> Range:
-        """Seconds from start to end, at least those of the longest trial."""
+        """Seconds from start to end.
+
+        Never less than those of the longest trial.
+        """
         shared = self.work * (1 / self.trials_at_once)
         return Range(
             max(shared.low, *(row.trial.low for row in self.rows)),
@@ -110,12 +113,12 @@ class Estimate:
         return self.work * (self.gpus / SECONDS_PER_HOUR)
 
     def price(self, per_hour: float) -> Range:
-        """The cost, given the price per hour of all machines together."""
+        """The cost, if all machines together cost `per_hour`."""
         return self.duration * (per_hour / SECONDS_PER_HOUR)
 
 
 def kind(config: TrialConfig) -> str:
-    """A key that is equal for configurations that take equally long.
+    """A key, equal for configurations that take equally long.
 
     Of the numbers of optimizers and interventions it only tells 0 from others, since that switches parts of a step on.
     """
@@ -132,9 +135,9 @@ def _without_numbers(value: Any) -> Any:
 
 
 def listed(plan: Plan, group: Group) -> list[list[TrialConfig]]:
-    """For each point within the budget, a configuration of each kind.
+    """Configurations of each kind, for each point within the budget.
 
-    It is a single one if the point leaves no setting to be drawn.
+    It is a single one for a point that leaves no setting to be drawn.
     """
     return [_kinds_of(plan, group, point) for point in group.points[: group.trials]]
 
@@ -150,7 +153,10 @@ def corners(plan: Plan, group: Group) -> list[TrialConfig]:
 
 
 def _kinds_of(plan: Plan, group: Group, point: Flat) -> list[TrialConfig]:
-    """Configurations of each kind with a point's settings, the others at the ends of their ranges."""
+    """Configurations of each kind with a point's settings.
+
+    The other settings are at the ends of their ranges.
+    """
     if group.drawn().keys() <= point.keys():
         return [plan.trial_config(group, point)]
     values: dict[str, list[Any]] = {}

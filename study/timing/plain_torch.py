@@ -70,7 +70,10 @@ def step(net: nn.Sequential, optimizer: torch.optim.Optimizer, method: Method, x
 
 
 def _second_gradient(net: nn.Sequential, method: Method, x: Tensor, y: Tensor) -> None:
-    """Moves uphill, computes the gradient there, and moves back, as in the usual two-step SAM."""
+    """Computes the second gradient as the usual two-step SAM does.
+
+    It moves uphill, computes the gradient there, and moves back.
+    """
     params = list(net.parameters())
     gradients = [param.grad.clone() for param in params if param.grad is not None]
     with torch.no_grad():

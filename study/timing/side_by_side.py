@@ -1,4 +1,4 @@
-"""Trials side by side on one machine, and how each slows the others."""
+"""Trials side by side, and how each slows the others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROBING_STEPS = 20
 
 @dataclass(frozen=True)
 class Division:
-    """A number of trials at once with a number of threads each, timed.
+    """Trials at once with some threads each, timed.
 
     Attributes:
         trials, threads: of each trial.
@@ -46,7 +46,7 @@ def usable_cpus() -> int:
 
 
 def divisions(dataset: Dataset, lane_count: int, device: str, seconds: float) -> list[Division]:
-    """Measures SGD in the paper's setting, with several trials at once.
+    """Times SGD in the paper's setting, several trials at once.
 
     On a CPU: one trial with one thread, one with all threads, and one trial for each CPU.
 
@@ -83,7 +83,7 @@ def _lanes(dataset: Dataset, lane_count: int, device: str) -> speed.Lanes:
 
 
 def _rate(trials: int, threads: int, lane_count: int, device: str, steps: int) -> float:
-    """Images a second of one of the trials, which start together."""
+    """Images a second of one trial; all start together."""
     torch.set_num_threads(threads)
     lanes = _lanes(speed.shared_datasets["it"], lane_count, device)
     lanes.seconds(PROBING_STEPS)

@@ -1,4 +1,4 @@
-"""How long a trial takes on this machine, measured on the real parts.
+"""How long a trial takes here, measured on real parts.
 
 A trial's steps are taken by `study.training.steps` on a whole task, as in training. What comes after a task is done by the
 trainer itself, on tasks that are cut to one minibatch. Each kind of diagnostics is computed once and counted as often as it is
@@ -53,7 +53,7 @@ OFF = dict.fromkeys(DIAGNOSTICS, 0)
 
 
 class Lanes:
-    """The lanes of an experiment on a task that never ends.
+    """Lanes of an experiment on a task without end.
 
     Each task starts from the initial weights.
 
@@ -68,7 +68,7 @@ class Lanes:
         self._initial = Weights(state.params, state.memory, state.intervention_states)
 
     def enter(self, index: int) -> float:
-        """Starts a task and draws its first minibatch; returns the seconds."""
+        """Starts a task, draws its first minibatch, returns the seconds."""
         began = time.perf_counter()
         self._index, self._task = index, self.experiment.tasks.task(index)
         self._feed = self._steps.feed(self._task)
@@ -85,7 +85,10 @@ class Lanes:
         return time.perf_counter() - began
 
     def trained(self, tasks: int) -> Tensors:
-        """Parameters [lane, ...] after the first tasks; enters the last of them."""
+        """Parameters [lane, ...] after the first tasks.
+
+        Enters the last of these tasks.
+        """
         weights = self._initial
         for index in range(tasks):
             self.enter(index)
@@ -113,7 +116,7 @@ class Lanes:
 def lanes_of(
     dataset: Dataset, method: str, count: int, widths: tuple[int, ...], batch_size: int, device: str, **sections: Any
 ) -> Lanes:
-    """Lanes of a method of the paper on its first task.
+    """Lanes of a method of the paper, on a task.
 
     Args:
         dataset: on the CPU.
@@ -174,7 +177,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class FirstMinibatches:
-    """A task sequence of which only the first training images remain."""
+    """A task sequence with only the first training images."""
 
     whole: TaskSequence
     images: int
@@ -255,7 +258,7 @@ def measured(
     threads: int,
     seconds: float,
 ) -> list[Timing]:
-    """Timings of configurations while as many train as in the sweep.
+    """Timings of configurations, with parallel trials as in a sweep.
 
     Args:
         configs: to be timed.
@@ -295,7 +298,7 @@ def _mean(timings: Sequence[Timing]) -> Timing:
 
 @contextmanager
 def processes(sizes: Iterable[int], datasets: Mapping[str, Dataset]) -> Iterator[Callable[..., list[Any]]]:
-    """A `map` whose calls run in processes at the same time.
+    """A `map` whose calls run in processes in parallel.
 
     There are as many processes as the largest of `sizes`; they start when they are needed, and stay. Each has the data sets
     in `shared_datasets`.
@@ -325,7 +328,7 @@ _barriers: dict[int, Barrier] = {}
 
 
 def meet(size: int) -> None:
-    """Waits in a process until a group of them is ready."""
+    """Waits until that many processes have called it."""
     _barriers[size].wait(START_SECONDS)
 
 

@@ -1,4 +1,7 @@
-"""The commands; bad input gives one sentence, exit code 2 and no files."""
+"""Commands: bad input gives one sentence and exit code 2.
+
+It leaves no files behind.
+"""
 
 import re
 import subprocess
@@ -341,7 +344,10 @@ def test_a_sweep_without_objective_has_no_best(refused, here):
 
 
 def strip_objectives(histories, folder):
-    """Removes the objective from the records, as if no image had been held out."""
+    """Removes the objective from records.
+
+    As if no image had been held out.
+    """
     for history in histories:
         path = folder.root / "trials" / history.key / "record.jsonl"
         text = path.read_text()
@@ -357,7 +363,10 @@ def test_an_unknown_trial_is_not_exported(refused, here):
 
 
 def study_store(here):
-    """Creates the default store, so that a refusal leaves no new file."""
+    """Creates the default store.
+
+    So a refusal leaves no new file.
+    """
     from study.tracking.store import Store, default_uri
 
     Store(default_uri(here / "study-results"))

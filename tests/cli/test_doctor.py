@@ -17,7 +17,10 @@ NO_RAY = ("--address", "127.0.0.1:1")
 
 @pytest.fixture
 def seen(here, run):
-    """Runs the doctor without Ray; gives its lines by topic and name, and its problems except Ray's."""
+    """Runs the doctor without Ray.
+
+    Gives its lines by topic and name, and its problems except Ray's.
+    """
 
     def call(*words):
         code, out, err = run("doctor", *NO_RAY, "--data-dir", here / "data", *words)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks to stop, the second ends."""
+"""Ctrl-C and SIGTERM: the first asks, the second ends."""
 
 import os
 import signal

@@ -22,7 +22,7 @@ from study.sweep.conductor import Conductor
 
 @pytest.fixture
 def piped(monkeypatch):
-    """What is printed when the output is not a terminal, as lines."""
+    """Lines that are printed when the output is no terminal."""
     text = io.StringIO()
     monkeypatch.setattr(terminal, "console", Console(highlight=False, file=text))
     return lambda: text.getvalue().splitlines()
@@ -124,7 +124,7 @@ def test_tables_in_a_pipe_are_plain_and_keep_every_row_on_one_line(piped):
 
 
 def lines_in_terminal(monkeypatch, columns):
-    """What is printed in a terminal of that width, as lines without styles."""
+    """Lines that are printed in a terminal, without styles."""
     text = io.StringIO()
     console = Console(highlight=False, file=text, force_terminal=True, color_system=None, width=columns)
     monkeypatch.setattr(terminal, "console", console)
@@ -166,7 +166,10 @@ def test_commands_are_never_broken_in_two(monkeypatch, columns):
 
 
 def said_in(columns, code, **environment):
-    """What a process prints on a terminal of that width; 0: through a pipe."""
+    """What a process prints in a terminal.
+
+    `columns` is the width of the terminal; 0: a pipe.
+    """
     command = [sys.executable, "-c", code]
     environment = clean_environment(PYTHONPATH=str(REPOSITORY), TERM="xterm-256color", **environment)
     if not columns:

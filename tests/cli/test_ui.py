@@ -1,4 +1,4 @@
-"""`study ui`: the server and its links, and what MLflow's page shows through them in a real browser."""
+"""`study ui`: its server and links, in a real browser."""
 
 import re
 import shutil
@@ -31,7 +31,7 @@ PATIENCE = 60
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    """The folder of a sweep that has been played and sent, and of its confirmation."""
+    """The folder of a sweep and its confirmation, both sent."""
     place = tmp_path_factory.mktemp("place") / "study-results"
     folder = tuned(place, "played")
     play(folder)
@@ -73,7 +73,7 @@ class Page:
         self._reader.start()
 
     def wait(self):
-        """Until it serves; the links by what they lead to."""
+        """Waits until it serves; returns the links by name."""
         deadline = time.monotonic() + PATIENCE
         while not any("Ctrl-C" in line for line in list(self.lines)):
             assert time.monotonic() < deadline, self.lines
@@ -85,7 +85,7 @@ class Page:
         return dict(line.rstrip("\n").rsplit(": ", 1) for line in list(self.lines) if ": http" in line)
 
     def end(self, number):
-        """Sends a signal; the exit code."""
+        """Sends a signal and returns the exit code."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 
@@ -136,10 +136,10 @@ def best_of(client, name):
 
 def test_the_best_of_each_method_and_scenario_is_tagged_with_its_file(client, directory):
     folder = SweepFolder.open(directory, "played")
-    found = best_of(client, "played")
-    assert len(found) == 6
+    best = best_of(client, "played")
+    assert len(best) == 6
     objective = {history.key: history.summary["summary/objective"] for history in folder.histories()}
-    for key, run in found.items():
+    for key, run in best.items():
         group = key.rpartition("-")[0]
         assert objective[key] == max(value for other, value in objective.items() if other.startswith(f"{group}-"))
         assert run.data.tags["best"] == "{1} on {0}".format(*group.split("-"))
@@ -147,9 +147,9 @@ def test_the_best_of_each_method_and_scenario_is_tagged_with_its_file(client, di
         assert file.path == f"best/{key}.yaml"
     done = study("export", "played", "--dir", directory, "--to", "winners", cwd=directory.parent)
     assert done.returncode == 0, done.stderr
-    for key, run in found.items():
-        there = client.download_artifacts(run.info.run_id, f"best/{key}.yaml", str(directory.parent))
-        assert Path(there).read_text() == (directory.parent / "winners" / f"{key}.yaml").read_text()
+    for key, run in best.items():
+        copy = client.download_artifacts(run.info.run_id, f"best/{key}.yaml", str(directory.parent))
+        assert Path(copy).read_text() == (directory.parent / "winners" / f"{key}.yaml").read_text()
 
 
 def test_a_confirmation_chooses_no_best(client):
@@ -182,8 +182,8 @@ def test_a_longer_search_takes_the_tag_from_the_one_it_beats_and_a_user_s_tags_s
 
 
 def test_links_lead_to_trials_charts_comparisons_and_the_sweep(page, client):
-    found = page.links()
-    assert set(found) == {
+    links = page.links()
+    assert set(links) == {
         *(
             f"{part}: {view}"
             for part in ("all trials", "permuted_pixels", "class_pairs")
@@ -193,8 +193,8 @@ def test_links_lead_to_trials_charts_comparisons_and_the_sweep(page, client):
         "permuted_pixels: the best 10 compared",
         "class_pairs: the best 10 compared",
     }
-    assert all(link.startswith(page.root) for link in found.values())
-    ids = re.findall(r'"([0-9a-f]{32})"', unquote(found["class_pairs: the best 10 compared"]))
+    assert all(link.startswith(page.root) for link in links.values())
+    ids = re.findall(r'"([0-9a-f]{32})"', unquote(links["class_pairs: the best 10 compared"]))
     objectives = [client.get_run(run_id).data.metrics["objective"] for run_id in ids]
     assert objectives == sorted(objectives, reverse=True)
     experiment = client.get_experiment_by_name("played").experiment_id
@@ -207,7 +207,7 @@ def test_links_lead_to_trials_charts_comparisons_and_the_sweep(page, client):
 def test_a_server_of_the_same_store_is_used(page, directory):
     done = study("ui", "played", "--port", page.port, "--dir", directory, cwd=directory.parent)
     assert done.returncode == 0, done.stderr
-    assert f"A server of this store runs at {page.root} already." in done.stdout
+    assert f"A server of this store already runs at {page.root}." in done.stdout
     assert done.stdout.count("http") == len(page.links()) + 1
     assert urllib.request.urlopen(f"{page.root}/health").status == 200
 
@@ -222,7 +222,7 @@ def test_a_port_of_something_else_is_refused(directory):
 
 
 def test_a_server_of_another_store_is_no_server_of_this_one_even_if_it_has_the_sweep(page, directory, tmp_path):
-    """Its numbers of experiments and runs are others, to which no link may lead."""
+    """Its experiments and runs have other numbers."""
     elsewhere = f"sqlite:///{tmp_path / 'elsewhere.db'}"
     MlflowClient(elsewhere).create_experiment("before")
     sent = study("sync", "played", "--tracking-uri", elsewhere, "--dir", directory, cwd=tmp_path)
@@ -241,7 +241,7 @@ def test_no_proxy_stands_before_a_server_of_this_machine(page, directory, monkey
     monkeypatch.delenv("NO_PROXY", raising=False)
     done = study("ui", "played", "--port", page.port, "--dir", directory, cwd=directory.parent)
     assert done.returncode == 0, done.stderr
-    assert "A server of this store runs" in done.stdout
+    assert "A server of this store already runs" in done.stdout
 
 
 @pytest.mark.parametrize("words", [("ui", "played"), ("export", "played"), ("export", "played", "--model")])
@@ -340,7 +340,7 @@ HEADERS = """() => [...document.querySelectorAll('.ag-header-cell')]
 
 
 def shows(tab, link, *texts):
-    """Opens a link and waits until all the texts can be seen."""
+    """Opens a link and waits for all the texts."""
     tab.goto("about:blank")
     tab.goto(link)
     for text in texts:

@@ -134,7 +134,10 @@ def test_a_sequence_computes_the_diagnostics_that_its_settings_ask_for(monkeypat
     [("units_every", 1, 1.0), ("curvature_every", 1, 1.0), ("forgetting_every", 1, 0.5), ("forgetting_every", 0, 1.0)],
 )
 def test_one_kind_of_diagnostics_is_timed_at_a_time_and_forgetting_by_the_task(monkeypatch, kind, index, seconds):
-    """The first task is evaluated by itself, and again as one of those before."""
+    """After task i, i + 1 tasks are evaluated.
+
+    The first one is evaluated twice.
+    """
     clock, computed = iter(range(1000)), []
 
     class Diagnosis:
@@ -185,7 +188,7 @@ def test_the_advice_takes_the_fewest_seeds_and_threads_that_are_nearly_the_best(
 
 @pytest.mark.slow
 def test_60_lanes_on_all_of_mnist_stay_below_2_gib(data_dir):
-    """The whole process, torch included, with SAM, which takes the most."""
+    """The whole process with torch and SAM, which takes most."""
     train = (
         "import resource, sys; from pathlib import Path; from study import experiment; from study.timing import speed;"
         "from study.config import TrialConfig; config = TrialConfig.from_plain({'data': {'name': 'mnist'}});"
