@@ -125,7 +125,7 @@ def test_instead_of_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(b
 def test_a_second_interrupt_ends_the_driver_at_once_and_says_how_to_go_on(broken):
     code, _, err = broken[1]["interrupted"]
     assert code == 130
-    assert err.splitlines()[-1].endswith("go on with: study resume broken")
+    assert err.splitlines()[-1].endswith("continue with: study resume broken")
 
 
 @pytest.fixture(scope="module")

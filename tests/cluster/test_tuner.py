@@ -250,7 +250,7 @@ def test_an_interrupted_sweep_that_is_resumed_equals_an_undisturbed_one(grid):
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=120)
     assert running.returncode == 130, err
-    assert "interrupted; go on with: study resume cut" in err
+    assert "interrupted; continue with: study resume cut" in err
     assert "Traceback" not in out + err
     ended = [key for key, lines in records_of(sweep).items() if lines[-1]["kind"] == "end"]
     assert 1 <= len(ended) < 6
