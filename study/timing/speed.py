@@ -27,7 +27,7 @@ from study.contracts import Dataset, Experiment, Task, TaskSequence
 from study.errors import StudyError
 from study.experiment import build
 from study.lanes import Tensors
-from study.training.diagnostics import Diagnosis, due
+from study.training.diagnostics import NetworkDiagnostics, due
 from study.training.steps import Steps, Weights
 from study.training.trainer import initial_state, train
 
@@ -105,7 +105,7 @@ class Lanes:
         """
         experiment = self.experiment
         only = experiment.diagnostics.model_copy(update={**OFF, kind: 1})
-        diagnosis = Diagnosis(replace(experiment, diagnostics=only), self._steps)
+        diagnosis = NetworkDiagnostics(replace(experiment, diagnostics=only), self._steps)
         for _ in range(repeats):
             began = time.perf_counter()
             diagnosis.after(self._index, self._task, self._feed, self._initial.params if params is None else params)

@@ -140,7 +140,7 @@ def test_one_kind_of_diagnostics_is_timed_at_a_time_and_forgetting_by_the_task(m
     """
     clock, computed = iter(range(1000)), []
 
-    class Diagnosis:
+    class NetworkDiagnostics:
         def __init__(self, experiment, _):
             self.asked = experiment.diagnostics
 
@@ -149,7 +149,7 @@ def test_one_kind_of_diagnostics_is_timed_at_a_time_and_forgetting_by_the_task(m
 
     lanes = speed.Lanes(tiny.experiment())
     lanes.enter(index)
-    monkeypatch.setattr(speed, "Diagnosis", Diagnosis)
+    monkeypatch.setattr(speed, "NetworkDiagnostics", NetworkDiagnostics)
     monkeypatch.setattr(speed.time, "perf_counter", lambda: float(next(clock)))
     assert lanes.diagnostics_seconds(kind, repeats=2) == seconds
     assert computed == [(index, [kind])] * 2
