@@ -256,7 +256,7 @@ def _logged(
         )
     if not winner.as_tuned:
         notes.append(
-            "it was confirmed with other settings than in the tuning; no configuration was confirmed with the same"
+            "it was confirmed with other settings than it was tuned with; none was confirmed with the same settings"
         )
     return Registered(name, version, True, history.key, "; ".join(notes))
 

@@ -39,7 +39,7 @@ def due(tasks: int, every: int) -> list[int]:
     return [index for index in range(tasks) if every and (index % every == 0 or index + 1 == tasks)]
 
 
-class Diagnosis:
+class NetworkDiagnostics:
     """The diagnostics of one experiment, task after task."""
 
     def __init__(self, experiment: Experiment, steps: Steps) -> None:

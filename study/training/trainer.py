@@ -16,7 +16,7 @@ from torch import Tensor
 from study.contracts import Experiment
 from study.lanes import Tensors, select
 from study.training import metrics
-from study.training.diagnostics import Diagnosis
+from study.training.diagnostics import NetworkDiagnostics
 from study.training.metrics import evaluate
 from study.training.steps import Steps, Weights
 
@@ -100,14 +100,16 @@ def train(experiment: Experiment, start: State | None = None) -> Iterator[TaskRe
     """
     state = start or initial_state(experiment)
     steps = Steps(experiment, state.params, state.memory)
-    diagnosis = Diagnosis(experiment, steps)
+    diagnosis = NetworkDiagnostics(experiment, steps)
     for index in range(state.next_task, experiment.tasks.count):
         result = _train_on_task(experiment, steps, diagnosis, state, index)
         state = result.state
         yield result
 
 
-def _train_on_task(experiment: Experiment, steps: Steps, diagnosis: Diagnosis, state: State, index: int) -> TaskResult:
+def _train_on_task(
+    experiment: Experiment, steps: Steps, diagnosis: NetworkDiagnostics, state: State, index: int
+) -> TaskResult:
     """Boundary, training, evaluation and diagnostics of one task.
 
     Lanes that have diverged are computed with the others, and their results are discarded.

@@ -125,7 +125,7 @@ def test_instead_of_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(b
 def test_a_second_interrupt_ends_the_driver_at_once_and_says_how_to_go_on(broken):
     code, _, err = broken[1]["interrupted"]
     assert code == 130
-    assert err.splitlines()[-1].endswith("go on with: study resume broken")
+    assert err.splitlines()[-1].endswith("continue with: study resume broken")
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +287,7 @@ def breaks_once(site, server, chance):
         return f"{how} {site.damage(chance)}" if how.endswith("checkpoint") else how
     if how.startswith("server"):
         server.back()
-        site.wait_until_begun()  # a driver that finds no server at first refuses to begin
+        site.wait_until_begun()  # a driver that finds no server at its start refuses to begin
         (server.kill if how == "server killed" else server.stop)()
         return how
     if how == "interrupts":

@@ -408,7 +408,7 @@ def job(tmp_path):
         RAY_AUTH_TOKEN_PATH=str(token),
         RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{dashboard}",
     )
-    environment.pop("PYTHONPATH", None)  # the code is to come out of the working directory
+    environment.pop("PYTHONPATH", None)  # the code must come from the working directory
     place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets must have short names
 
     def call(*words):
@@ -441,7 +441,7 @@ FEW_IMAGES = "--set tasks/images_per_task=320 --set tasks/count=5"
 @pytest.mark.sweep
 def test_a_submitted_job_can_be_stopped_and_another_one_goes_on(job, tmp_path):
     environment = runtime_env()
-    del environment["pip"]  # what it would install is here already
+    del environment["pip"]  # its packages are installed here already
     results = tmp_path / "results"
 
     def submit(name, words, *options):

@@ -32,13 +32,13 @@ def result(sizes, trials=24, overrides=None, **asked):
     ("sizes", "trials", "expected"),
     [
         ([(2, 0)], 24, (0.0, 2)),  # a laptop
-        ([(16, 1)], 24, (0.25, 4)),  # four trials on a card
-        ([(2, 1)], 24, (0.5, 2)),  # no more than there are CPUs for
-        ([(16, 8)], 24, (0.5, 16)),  # all cards are used before any is shared by more
-        ([(16, 8)], 4, (1.0, 8)),  # few trials: a card each
+        ([(16, 1)], 24, (0.25, 4)),  # four trials on a GPU
+        ([(2, 1)], 24, (0.5, 2)),  # no more than the CPUs allow
+        ([(16, 8)], 24, (0.5, 16)),  # all GPUs are used before one is shared by more trials
+        ([(16, 8)], 4, (1.0, 8)),  # few trials: a GPU each
         ([(64, 2)], 24, (0.25, 8)),
         ([(8, 1), (8, 1)], 24, (0.25, 8)),
-        ([(4, 0), (8, 2)], 24, (0.25, 8)),  # a node without a card trains nothing
+        ([(4, 0), (8, 2)], 24, (0.25, 8)),  # a node without a GPU trains nothing
         ([(3, 1)], 24, (1 / 3, 3)),
     ],
 )

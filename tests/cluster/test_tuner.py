@@ -168,7 +168,7 @@ def serial(tmp_path_factory):
     One runs five trials; the other runs three and is then extended to five.
     """
     place = tmp_path_factory.mktemp("serial")
-    with ThreadPoolExecutor() as pool:  # beside each other: two sweeps may share a folder and a store
+    with ThreadPoolExecutor() as pool:  # side by side: two sweeps may share a folder and a store
         beside = pool.submit(study, "run", "quickstart", *SERIAL, "--name", "once", "--trials", 5, cwd=place)
         first = study("run", "quickstart", *SERIAL, "--name", "grown", "--trials", 3, cwd=place)
         once = beside.result()
@@ -250,7 +250,7 @@ def test_an_interrupted_sweep_that_is_resumed_equals_an_undisturbed_one(grid):
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=120)
     assert running.returncode == 130, err
-    assert "interrupted; go on with: study resume cut" in err
+    assert "interrupted; continue with: study resume cut" in err
     assert "Traceback" not in out + err
     ended = [key for key, lines in records_of(sweep).items() if lines[-1]["kind"] == "end"]
     assert 1 <= len(ended) < 6

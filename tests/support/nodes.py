@@ -181,7 +181,7 @@ class Node:
         They exist as long as a process that holds them.
         """
         mounts = "; ".join(f"mkdir -p {path} && mount -t tmpfs node {path}" for path in (*PRIVATE_FOLDERS, self.local))
-        for name, content in (("hosts", HOSTS), ("resolv.conf", "")):  # no waiting for a server of names
+        for name, content in (("hosts", HOSTS), ("resolv.conf", "")):  # no waiting for a name server
             (self.log.parent / name).write_text(content)
             mounts += f"; mount --bind {self.log.parent / name} /etc/{name}"
         script = f"set -e; hostname {self.name}; ip link set lo up; {mounts}; echo ready; exec sleep infinity"

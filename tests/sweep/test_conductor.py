@@ -95,7 +95,7 @@ def test_a_task_done_again_after_the_death_of_a_worker_is_passed_over(tmp_path):
     conductor = Conductor(folder)
     history = conductor.propose()
     assert not train(conductor, history, tasks=2)
-    conductor.started(history.key)  # the worker begins again from an earlier checkpoint
+    conductor.started(history.key)  # the worker starts from an earlier checkpoint
     before = record_of(folder, history.key)
     for line in list(history.tasks):
         assert conductor.result(history.key, line, FACTS)
@@ -151,7 +151,7 @@ def test_a_trial_whose_workers_die_again_and_again_without_a_new_task_fails(tmp_
     history = conductor.propose()
     for death in range(MOST_DEATHS):
         conductor.started(history.key)
-        if death == 1:  # a new task: the count begins anew
+        if death == 1:  # a new task: counting starts again
             train(conductor, history, tasks=1)
         conductor.lost(history.key, "out of memory")
         assert conductor.propose() is history

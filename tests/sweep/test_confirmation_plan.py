@@ -389,7 +389,7 @@ def test_fresh_seeds_permute_the_pixels_otherwise():
     for index in range(sequence.count):
         assert_lanes_differ(sequence.task(index).pixel_order)
     orders = [sequence.task(index).pixel_order for index in range(sequence.count)]
-    for a, b in itertools.combinations(range(sequence.count), 2):  # nor is a task of the tuning another one now
+    for a, b in itertools.combinations(range(sequence.count), 2):  # and tasks do not repeat those of the tuning
         assert not any(
             torch.equal(orders[a][i], orders[b][j]) or torch.equal(orders[b][i], orders[a][j]) for i, j in PAIRS
         )
@@ -443,7 +443,7 @@ def test_no_stream_of_a_fresh_seed_is_a_stream_of_the_tuning(purpose):
     assert before & fresh == set()
 
 
-# Settings that are to differ
+# Overrides
 
 
 def test_another_data_set_changes_the_data_and_nothing_else(tmp_path):
@@ -617,7 +617,7 @@ def test_what_was_not_confirmed_is_told(run, here, launched):
     assert "3 trials of 'tuned' are not done" in notes
     assert "no trial of class_pairs-sgd has finished with an objective" in notes
     assert "class_pairs-sam" not in notes
-    assert "whether the seeds of 'broken' are fresh cannot be told" in notes
+    assert "cannot tell whether the seeds of 'broken' are fresh" in notes
     run("confirm", "tuned", "--method", "sam")
     assert "class_pairs-sgd" not in "\n".join(launched[1][3])
 
@@ -650,7 +650,7 @@ def test_a_sweep_beside_it_that_cannot_be_read_stops_no_confirmation(run, result
     code, _, err = run("confirm", "tuned", "--seeds", 2)
     assert (code, err) == (0, "")
     (note,) = launched[0][3]
-    assert note.startswith("whether the seeds of 'unbegun' are fresh cannot be told: ")
+    assert note.startswith("cannot tell whether the seeds of 'unbegun' are fresh: ")
 
 
 def test_it_runs_where_the_tuning_did_but_for_how_many_at_once(run, here, launched):

@@ -106,7 +106,7 @@ def uncut():
     return get
 
 
-@pytest.mark.parametrize("cut", [0, 1, 2, 3, 11, 12, 13])  # before, within and after the points; once there is a model
+@pytest.mark.parametrize("cut", [0, 1, 2, 3, 11, 12, 13])  # before, among and after the points; with TPE's model
 @pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
 def test_a_search_cut_after_any_trial_suggests_what_the_uncut_one_would_have(uncut, sampler, cut):
     whole = uncut(sampler)
@@ -272,7 +272,7 @@ def verdicts(rungs, task, objectives):
 
 
 def test_successive_halving_keeps_the_best_third_so_far():
-    # of 1, 2 and 3 the best one goes on, of 4 and 5 still one, of 6 the best two
+    # of 1 to 5 trials the best one continues, of 6 the best two
     assert verdicts(Rungs(9), 0, [0.5, 0.4, 0.6, 0.3, 0.55, 0.58]) == [True, False, True, False, False, True]
 
 
@@ -312,7 +312,7 @@ def test_a_whole_sweep_resumes_from_its_records_as_if_uncut(tmp_path):
     plan = plan_of(trials=5)
     whole = run_all(folder_of(tmp_path / "whole", plan))
     cut = folder_of(tmp_path / "cut", plan)
-    for most in (1, 4, 7):  # three sessions, each a conductor of its own
+    for most in (1, 4, 7):  # three launches, each with its own conductor
         conductor = Conductor(cut)
         while len(conductor.histories) < most:
             history = conductor.propose()

@@ -152,7 +152,7 @@ def test_the_command_says_where_they_are_and_a_second_one_adds_none(exported, tu
     code, out, err = run("export", "small", "--model", "--dir", tuning.directory)
     assert code == 0, err
     assert [line.split("  ")[0] for line in out.splitlines()] == [
-        f"there already: models:/small-{scenario}/1" for scenario in SCENARIOS
+        f"already registered: models:/small-{scenario}/1" for scenario in SCENARIOS
     ]
     for scenario in SCENARIOS:
         assert len(client.search_model_versions(f"name = 'small-{scenario}'")) == 1
