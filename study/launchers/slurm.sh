@@ -1,28 +1,28 @@
 #!/usr/bin/env bash
 # A sweep on a Slurm cluster: a Ray head on the first node, a Ray worker on each other one, and `study run` beside the head.
 #
-#   sbatch slurm.sh beyond_grid --scheduler asha            # words of `study run`, a search space first
+#   sbatch slurm.sh beyond_grid --scheduler asha            # arguments of `study run`, the search space first
 #   sbatch --nodes 8 --gpus-per-node 4 --time 2-0 slurm.sh paper_grid
 #   scancel --batch --signal TERM JOB                       # stops the sweep cleanly; plain `scancel JOB` is rougher
 #
-# Where the sweep's folder exists (a requeued job, a job submitted again), the job goes on with it by `study resume` and the
-# words after its name are not read. Two minutes before the time limit Slurm sends SIGTERM, and the sweep stops with all that
-# was measured; the exit code is then 130.
+# If the sweep's folder exists (the job was requeued or submitted again), the job continues the sweep with `study resume` and
+# ignores the arguments after the search space. Two minutes before the time limit Slurm sends SIGTERM: the sweep stops and keeps
+# all that was measured, and the exit code is 130.
 #
 # Settings, from the environment of sbatch:
-#   STUDY_BIN      folder of the `study` and `ray` commands, on all nodes   default: bin of .venv where sbatch was called, or the PATH
+#   STUDY_BIN      folder of the `study` and `ray` commands, on all nodes   default: .venv/bin where sbatch was called, or the PATH
 #   STUDY_DIR      folder of all sweeps, on a disk that the nodes share     default: study-results where sbatch was called
 #   STUDY_STORAGE  where checkpoints go instead (`--storage`)               default: the sweep's folder
 #   STUDY_NAME     name of the sweep                                        default: the search space's
-#   STUDY_REQUEUE  1: a job that meets its time limit queues itself again   default: 0
+#   STUDY_REQUEUE  1: a job that reaches its time limit is queued again     default: 0
 #   STUDY_HEAD_IP  the head's address for the other nodes                   default: its first (hostname -I)
 #   STUDY_TMP      folder for Ray on a disk of each node, a short name      default: /tmp
 #
-# Ray's ports must be open to the other nodes, so they cannot be bound to loopback; a token made for this job alone keeps
-# strangers out of them. The dashboard is off. Nothing here calls `ray stop`, which would end your other jobs' Ray as well.
+# Ray's ports must be open to the other nodes, so they cannot be bound to loopback. A token that is made for this job keeps
+# strangers out. The dashboard is off. Nothing here calls `ray stop`, which would also stop the Ray of your other jobs.
 #
-# Tried on 2026-11-22 with Slurm 22.05 and Ray 2.60.0, two nodes on one machine: a sweep to its end, stopped at the time limit,
-# queued again and resumed, stopped by scancel. Not tried: several machines, GPUs, STUDY_STORAGE.
+# Tried on 2026-11-22 with Slurm 22.05 and Ray 2.60.0, two nodes on one machine: a sweep that finished, one that reached its
+# time limit, was queued again and resumed, and one that scancel stopped. Not tried: several machines, GPUs, STUDY_STORAGE.
 
 #SBATCH --job-name=study
 #SBATCH --nodes=2
@@ -63,7 +63,7 @@ temporary=${STUDY_TMP:-/tmp}/ray-$SLURM_JOB_ID
 cpus=${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}
 
 signals=0
-left=0 # seconds to the time limit when SIGTERM came; below 0: unknown, or the job is cancelled
+left=0 # seconds to the time limit when SIGTERM came; below 0: unknown, or the job was cancelled
 running=''
 children=()
 
@@ -96,7 +96,7 @@ on_exit() {
   exit "$code"
 }
 
-run() { # COMMAND: its exit code; SIGTERM to this script is passed on, and its end is waited for
+run() { # COMMAND: returns its exit code; passes SIGTERM on to it and waits for its end
   local before code
   "$@" &
   running=$!
@@ -112,7 +112,7 @@ run() { # COMMAND: its exit code; SIGTERM to this script is passed on, and its e
 trap on_term TERM
 trap on_exit EXIT
 
-on_nodes() { # COUNT, srun's choice of nodes, command: in the background, with all that the job has there
+on_nodes() { # COUNT, srun's choice of nodes, command: runs it in the background with all CPUs that the job has there
   srun --overlap --ntasks="$1" --nodes="$1" --cpus-per-task="$cpus" --kill-on-bad-exit=0 "${@:2}" &
   children+=("$!")
 }
