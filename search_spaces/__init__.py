@@ -1,4 +1,7 @@
-"""What is tried: one file a search space, each with a constant `SPACE`. The folder is the registry."""
+"""Search spaces: one file each, with a constant `SPACE`.
+
+The folder is the registry.
+"""
 
 import difflib
 import importlib
@@ -19,10 +22,13 @@ def names() -> list[str]:
 
 
 def load(name: str) -> SearchSpace:
-    """The search space of that name, or the one in a Python file named by its path.
+    """The search space of a name or Python file.
+
+    Args:
+        name: of a file in this folder, or the path of any other Python file.
 
     Raises:
-        ValueError: there is none; the message is one sentence.
+        ValueError: the name is unknown, or the file has no valid search space; the message is one sentence.
     """
     if name.endswith(".py") or "/" in name:
         return _load_file(Path(name))

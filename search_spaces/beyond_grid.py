@@ -1,6 +1,7 @@
-"""Beyond the paper's grid: learning rate, SAM's rho, GNP's lambda and r over several decades, equal budget for each method.
+"""Beyond the paper's grid: settings over several decades.
 
-The paper's own points come first. One sixth of the training images is held out: that is what the search looks at.
+These are learning rate, SAM's rho, GNP's lambda and r; equal budget for each method. The paper's own points come first. One
+sixth of the training images is held out, and the search maximises the accuracy on them.
 """
 
 from optuna.distributions import FloatDistribution

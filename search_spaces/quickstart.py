@@ -1,7 +1,7 @@
-"""The embedded default: both scenarios, all three methods, small enough for minutes on two CPU cores, and offline.
+"""The default: minutes on two cores, without a download.
 
-Ten tasks of each sequence on 5,000 real MNIST digits. The first two points of each method are the paper's step sizes; on
-so few images they learn little, which is part of what the table shows.
+Both scenarios and all three methods, ten tasks of each sequence on 5,000 MNIST digits. The first two points of each method are
+the paper's step sizes. On so few images they learn little, as the table of results shows.
 """
 
 from optuna.distributions import FloatDistribution
@@ -37,7 +37,7 @@ SPACE = SearchSpace(
     settings={
         "data/name": "mnist5k",
         "tasks/validation_fraction": 1 / 6,
-        "diagnostics/images": 200,  # so that looking does not take longer than training on so few images
+        "diagnostics/images": 200,  # with more, diagnostics would take longer than training
         "diagnostics/curvature_every": 3,
     },
     seeds=(0, 1, 2),

@@ -1,8 +1,9 @@
-"""The systematic grid that the paper asks for next: SAM's rho and GNP's lambda from 0.005 to 2, at five learning rates.
+"""The full grid of learning rate and sharpness.
 
-GNP stands here twice: r = 0 is the exact penalty g + lambda H g/|g|, r = 0.05 the finite difference of its paper's recipes. One
-sixth of the training images is held out, so that the best of each method can be chosen and confirmed. The report of this space
-shows accuracy and decline as heat maps over (lr, rho) and (lr, lambda).
+The paper names it as the next step: SAM's rho and GNP's lambda from 0.005 to 2, at five learning rates. GNP is tried with r = 0,
+the exact penalty g + lambda H g/|g|, and with r = 0.05, the finite difference in the recipes of its paper. One sixth of the
+training images is held out, so that the best of each method can be selected and confirmed. The report shows accuracy and decline
+as heat maps over (lr, rho) and (lr, lambda).
 """
 
 from search_spaces.space import Method, SearchSpace, grid

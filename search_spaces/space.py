@@ -1,7 +1,7 @@
-"""The form of a search space: pure data, frozen, knowing nothing of how it is searched.
+"""The form of a search space: frozen, pure data.
 
-Settings go by their slash names, `{"optimizer/lr": 0.01}`. Later groups overrule earlier ones: the space's settings, then
-the scenario's, then the method's, then the point or what a sampler suggests.
+A search space does not know how it is searched. Settings have slash names, `{"optimizer/lr": 0.01}`. Later settings override
+earlier ones: first those of the space, then of the scenario, then of the method, then of the point or the sampler's suggestion.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, extra="forbid")
 
 @dataclass(frozen=True, config=STRICT)
 class Method:
-    """What is tried of one method.
+    """The points and distributions of one method.
 
     Attributes:
-        settings: fixed settings; `optimizer/name` is the method's own name unless it stands here.
+        settings: fixed settings; `optimizer/name` is the name of the method unless it is set here.
         points: explicit points, tried first and in this order.
-        distributions: what a sampler draws the other trials from, by slash name; empty: nothing but the points.
+        distributions: a sampler draws the other trials from these, by slash name; empty: the points alone are tried.
     """
 
     settings: Point = field(default_factory=dict)
@@ -43,19 +43,19 @@ class Method:
 
 @dataclass(frozen=True, config=STRICT)
 class SearchSpace:
-    """A search space.
+    """The scenarios, methods and budget of a search.
 
     Attributes:
-        name: what a sweep of it is called unless it is given a name.
+        name: default name of its sweeps.
         description: one or two sentences for people.
         scenarios: settings of each scenario, by its name.
-        methods: what is tried of each method, by its name.
+        methods: points and distributions of each method, by its name.
         settings: fixed settings of all trials.
         seeds: one lane each.
-        trials: trials of each method in each scenario, the points counted in; the same for all methods. None for a space
-            of points alone: all of them.
-        search_seed: what the samplers' draws depend on.
-        citation: where the points or ranges come from.
+        trials: number of trials of each method in each scenario, points included; the same for all methods. None, for a space
+            without distributions: all points.
+        search_seed: of the samplers.
+        citation: source of the points or ranges.
     """
 
     name: str
@@ -76,9 +76,9 @@ class SearchSpace:
 
 
 def grid(**values: tuple[Any, ...]) -> tuple[Point, ...]:
-    """All combinations of settings of the optimizer, `grid(lr=(0.01, 0.001))`; the last name varies fastest.
+    """All combinations of the optimizer's settings, `grid(lr=(0.01, 0.001))`.
 
-    A trailing underscore is dropped, for names that Python keeps to itself: `lambda_`.
+    The last name varies fastest. A trailing underscore is dropped, for reserved words of Python: `lambda_`.
     """
     keys = [f"optimizer/{name.rstrip('_')}" for name in values]
     return tuple(dict(zip(keys, combination, strict=True)) for combination in product(*values.values()))

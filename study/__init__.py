@@ -1,6 +1,8 @@
-"""A Ray Tune hyperparameter study of plasticity: does sharpness regularisation keep a network able to learn?
+"""A Ray Tune hyperparameter study of neural network plasticity.
 
-The words, used everywhere in the same sense: a *task* is one permutation of the pixels or one pair of classes; a
+The question: does sharpness regularisation keep a network able to learn?
+
+These words have the same meaning everywhere: a *task* is one permutation of the pixels or one pair of classes; a
 *task sequence* is all of them in order; a *lane* is one training run, that is one seed of one configuration; a
 *configuration* is everything that decides a result but the seed; a *trial* is one configuration over its seeds; a
 *search space* is what is tried; a *sweep* is all trials of a space under one name.

@@ -1,7 +1,7 @@
-"""What decides a result: a configuration and its seeds, as words and numbers, without meaning yet.
+"""A configuration and its seeds, as words and numbers.
 
-A `TrialConfig` is a frozen tree with a YAML form and a flat form. It checks the *shape* of what it is given. Whether a
-part of that name exists and what its settings may be is known to the part itself; `study.experiment.complete` asks it.
+A `TrialConfig` is a frozen tree with a YAML form and a flat form. It checks the *shape* of its input only. Each part knows which
+settings it has and what their values may be; `study.parts.complete` and `study.experiment.build` validate them there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Flat = dict[str, Any]
 SEED_LIMIT = 2**31
 
 DEFAULT_PARTS = {"data": "mnist5k", "tasks": "permuted_pixels", "model": "mlp", "optimizer": "sgd"}
-"""The part of a section that names none."""
+"""The default part of each section."""
 
 
 def _tuple_of_list(value: object) -> object:
@@ -33,32 +33,35 @@ def _tuple_of_list(value: object) -> object:
 
 
 Listed = BeforeValidator(_tuple_of_list)
-"""Lets a list, the only sequence that YAML and JSON know, stand where a tuple is declared."""
+"""Accepts a list, the only sequence of YAML and JSON, for a declared tuple."""
 
 
 class StrictSettings(BaseModel):
-    """Base of every group of settings: frozen, strict about types, and closed to names it does not know."""
+    """Base of every group of settings.
+
+    Frozen, strict about types, and closed to unknown names.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
     def plain(self) -> dict[str, Any]:
-        """The settings as plain data under their public names."""
+        """The settings as plain data, by their public names."""
         return self.model_dump(mode="json", by_alias=True)
 
 
 Role = Literal["learning rate", "sharpness", "other"]
-"""What a setting is to a study of sharpness; see `Label`."""
+"""The role of a setting in a study of sharpness; see `Label`."""
 
 
 class Label(StrictSettings):
-    """How a setting is shown in names, tables, MLflow's columns and figures.
+    """How a setting appears in names, tables and figures.
 
     Attributes:
-        short: its name in a word, such as `lr`.
-        unit: of its values; "1" for a pure number, "" if it has none.
-        role: "learning rate" and "sharpness" span the heat maps, and MLflow's tables begin with them; any other setting of a
-            method has heat maps of its own for each of its values.
-        zero: what the value 0 means, in a word; "" if nothing special.
+        short: one word, such as `lr`.
+        unit: of its values; "1" for a pure number, "" if it has no unit.
+        role: "learning rate" and "sharpness" span the heat maps, and MLflow's tables begin with them. Any other setting of a
+            method has separate heat maps for each of its values.
+        zero: one word for the value 0, such as "exact"; "" if 0 has no special meaning.
     """
 
     short: str
@@ -79,10 +82,10 @@ def setting(
     """A pydantic field with a label.
 
     Args:
-        default: value if none is given.
+        default: its value where the user sets none.
         description: one sentence, for the table of settings.
         short, unit, role, zero: see `Label`.
-        bounds: as of `pydantic.Field`, such as `gt=0` or `alias="lambda"`.
+        bounds: arguments of `pydantic.Field`, such as `gt=0` or `alias="lambda"`.
     """
     label = Label(short=short, unit=unit, role=role, zero=zero).plain()
     return Field(default, description=description, json_schema_extra={"label": label}, **bounds)
@@ -97,26 +100,32 @@ EARLIER_LABELS: Labels = {
     "optimizer/lambda": Label(short="lambda", unit="1", role="sharpness"),
     "optimizer/r": Label(short="r", unit="length in weight space", zero="exact"),
 }
-"""Those of sweeps whose plan was written before plans had labels."""
+"""Labels for sweeps whose plan was written before plans had labels."""
 
 
 def label_of(name: str, labels: Labels) -> Label:
-    """The label of a setting; one without is called by the last word of its slash name."""
+    """The label of a setting.
+
+    Without one, its short name is the last word of its slash name.
+    """
     return labels.get(name) or Label(short=name.rsplit("/", 1)[-1])
 
 
 def settings_words(values: Mapping[str, Any], labels: Labels) -> str:
-    """Settings in a line, floats to three significant digits: `lr=0.01 rho=0.05`."""
+    """Settings on one line: `lr=0.01 rho=0.05`.
+
+    Floats have three significant digits.
+    """
     return " ".join(f"{label_of(name, labels).short}={short_value(value)}" for name, value in values.items())
 
 
 def short_value(value: object) -> str:
-    """A value for people: floats to three significant digits."""
+    """A value as text, floats to three significant digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 class Choice(BaseModel):
-    """A part by its name, with whatever settings are given to it."""
+    """The name of a part and its given settings."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -124,12 +133,12 @@ class Choice(BaseModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings, without the name."""
+        """The given settings, without the name."""
         return dict(self.model_extra or {})
 
 
 class Training(StrictSettings):
-    """How a task is trained on, whatever the method."""
+    """How each task is trained, whatever the method."""
 
     batch_size: int = Field(16, ge=1, le=2**31, description="Images in a minibatch, in each lane.")
     passes: int = Field(1, ge=1, le=2**31, description="Passes over the images of each task.")
@@ -139,30 +148,35 @@ class Training(StrictSettings):
 
 
 class Diagnostics(StrictSettings):
-    """Looks into the network after some tasks, see `study.schema.DIAGNOSTICS`; they change nothing about training."""
+    """Which diagnostics of `study.schema.DIAGNOSTICS` run after which tasks.
+
+    They do not change training.
+    """
 
     images: int = Field(
         1000,
         ge=1,
         le=2**31,
-        description="Images of the diagnostics' sample, in each lane; fewer where there are fewer.",
+        description="Images in the diagnostics' sample, in each lane; fewer if the task has fewer.",
     )
     units_every: int = Field(
-        1, ge=0, le=2**31, description="Tasks from one look at units, ranks and weights to the next; 0: none."
+        1, ge=0, le=2**31, description="Units, ranks and weights are measured every so many tasks; 0: never."
     )
     curvature_every: int = Field(
-        10, ge=0, le=2**31, description="Tasks from one look at Hessian, sharpness and gradient to the next; 0: none."
+        10, ge=0, le=2**31, description="Hessian, sharpness and gradient are measured every so many tasks; 0: never."
     )
     forgetting_every: int = Field(
-        10, ge=0, le=2**31, description="Tasks from one look at the accuracy on earlier tasks to the next; 0: none."
+        10, ge=0, le=2**31, description="Accuracy on earlier tasks is measured every so many tasks; 0: never."
     )
     rho: float = Field(
-        0.05, gt=0, le=1e30, description="Length of the step uphill in `sharpness/sam`, for all methods."
+        0.05, gt=0, le=1e30, description="Length of the uphill step in `sharpness/sam`, for all methods."
     )
-    probes: int = Field(10, ge=2, le=2**31, description="Random vectors in the estimate of the Hessian's trace.")
-    dormant_below: float = Field(0.025, ge=0, le=1e30, description="Score tau up to which a unit counts as dormant.")
+    probes: int = Field(10, ge=2, le=2**31, description="Random vectors that estimate the Hessian's trace.")
+    dormant_below: float = Field(
+        0.025, ge=0, le=1e30, description="Highest score tau at which a unit counts as dormant."
+    )
     leave_out: Annotated[tuple[str, ...], Listed] = Field(
-        (), description="Diagnostics that are not computed, by name, such as `hessian/trace`."
+        (), description="Names of diagnostics that are not computed, such as `hessian/trace`."
     )
 
     @field_validator("leave_out")
@@ -171,7 +185,7 @@ class Diagnostics(StrictSettings):
         known = [quantity.name for quantity in schema.DIAGNOSTICS]
         for name in names:
             if name not in known:
-                raise ValueError(f"{name!r} is no diagnostic; {nearest(name, known)}")
+                raise ValueError(f"{name!r} is not a diagnostic; {nearest(name, known)}")
         return names
 
 
@@ -179,7 +193,10 @@ Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 
 
 class TrialConfig(StrictSettings):
-    """One trial: a configuration over its seeds. Each seed is trained as one lane."""
+    """One trial: a configuration and its seeds.
+
+    Each seed is trained as one lane.
+    """
 
     data: Choice = Field(default_factory=lambda: Choice(name=DEFAULT_PARTS["data"]))
     tasks: Choice = Field(default_factory=lambda: Choice(name=DEFAULT_PARTS["tasks"]))
@@ -192,7 +209,10 @@ class TrialConfig(StrictSettings):
 
     @classmethod
     def from_plain(cls, plain: object, source: str = "the configuration") -> TrialConfig:
-        """Reads nested plain data. Raises StudyError, with one sentence, when its shape is wrong."""
+        """The configuration in nested plain data.
+
+        Raises StudyError, one sentence that begins with `source`, if its shape is wrong.
+        """
         if not isinstance(plain, Mapping):
             raise StudyError(f"{source} must be a mapping with keys like 'optimizer' and 'tasks', not {plain!r}.")
         try:
@@ -208,11 +228,14 @@ class TrialConfig(StrictSettings):
 
     @classmethod
     def from_flat(cls, flat: Mapping[str, Any], source: str = "the configuration") -> TrialConfig:
-        """Reads settings by slash name. Raises StudyError when their shape is wrong."""
+        """The configuration in settings by slash name.
+
+        Raises StudyError if their shape is wrong.
+        """
         return cls.from_plain(nested(flat), source)
 
     def flat(self) -> Flat:
-        """All settings by slash name, the seeds excepted."""
+        """All settings by slash name, without the seeds."""
         plain = self.plain()
         del plain["seeds"]
         if not self.interventions:
@@ -221,7 +244,10 @@ class TrialConfig(StrictSettings):
 
 
 def _named(section: object, value: object) -> object:
-    """A section with the name of its default part, if it is one that chooses a part and names none."""
+    """A section, its default part filled in.
+
+    Sections that choose no part, or name one, are returned as they are.
+    """
     if section in DEFAULT_PARTS and isinstance(value, Mapping):
         return {"name": DEFAULT_PARTS[str(section)], **value}
     return value
@@ -231,7 +257,7 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Turns `{"optimizer/lr": 1}` into `{"optimizer": {"lr": 1}}`.
 
     Raises:
-        StudyError: a name is both a setting and a group of settings.
+        StudyError: a name is both a setting and a group.
     """
     tree: dict[str, Any] = {}
     for name, value in flat.items():
@@ -248,7 +274,10 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> Flat:
-    """Turns `{"optimizer": {"lr": 1}}` into `{"optimizer/lr": 1}`; inverse of `nested`. An empty group is a value."""
+    """Turns `{"optimizer": {"lr": 1}}` into `{"optimizer/lr": 1}`.
+
+    The inverse of `nested`. An empty group is a value.
+    """
     flat: Flat = {}
     for name, value in tree.items():
         if isinstance(value, Mapping) and value:
@@ -259,7 +288,13 @@ def flattened(tree: Mapping[str, Any], prefix: str = "") -> Flat:
 
 
 def sentence(error: ValidationError, known: Iterable[str], prefix: str = "") -> str:
-    """The first fault of a pydantic error as one sentence, in terms of slash names."""
+    """The first fault of a pydantic error as one sentence.
+
+    Args:
+        error: the error.
+        known: names of settings, to suggest one for an unknown name.
+        prefix: of the names, for example "optimizer/".
+    """
     fault = error.errors()[0]
     where = "/".join(str(step) for step in fault["loc"])
     name = f"{prefix}{where}" if where else prefix.rstrip("/")
@@ -272,14 +307,14 @@ def sentence(error: ValidationError, known: Iterable[str], prefix: str = "") -> 
 
 
 def read_yaml(path: Path) -> Any:
-    """Plain data of a YAML 1.2 file, read without executing anything.
+    """Plain data of a YAML 1.2 file; nothing is executed.
 
     Raises:
-        StudyError: the file cannot be read or is no YAML.
+        StudyError: the file cannot be read or is not plain YAML.
     """
     try:
         plain = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        json.dumps(plain, default=str, skipkeys=True)  # a file may contain itself, by an alias
+        json.dumps(plain, default=str, skipkeys=True)  # fails if the data contain themselves by an alias
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise StudyError(f"Cannot read {str(path)!r}: {reason}.") from None
@@ -292,7 +327,10 @@ def read_yaml(path: Path) -> Any:
 
 
 def yaml_text(plain: Mapping[str, Any]) -> str:
-    """Plain data as YAML, keys in the given order, lists on one line."""
+    """Plain data as YAML.
+
+    Keys keep their order, and lists are on one line.
+    """
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]

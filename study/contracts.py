@@ -1,7 +1,7 @@
-"""What a part of each kind returns: data set, task sequence, model, rule, intervention.
+"""Interfaces of data sets, task sequences, models, rules and interventions.
 
-A part is one file in the folder of its kind. The file declares `Settings` and a function `build(settings, ...)`; there is
-no other registration. The trainer knows only what stands here.
+A part is one file in the folder of its kind. The file declares `Settings` and a function `build(settings, ...)` that returns what
+is described here; no other registration is needed. The trainer knows nothing of a part beyond these interfaces.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from study.lanes import Tensors
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images, as bytes; equal to itself alone.
+    """Labelled images, as bytes.
+
+    A data set is equal only to itself, so that it can be the key of a cache.
 
     Attributes:
         name: the part's name.
-        train_images: uint8 [image, feature], grey values from 0 to 255, rows of the picture one after the other.
+        train_images: uint8 [image, feature], grey values from 0 to 255, the rows of a picture one after the other.
         train_labels: int64 [image], from 0 to class_count - 1.
         test_images: uint8 [image, feature].
         test_labels: int64 [image].
         class_count: number of classes.
-        fingerprint: 16 hexadecimal digits that change when any byte of images or labels does.
+        fingerprint: 16 hexadecimal digits that change with any byte of images or labels.
     """
 
     name: str
@@ -52,15 +54,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Task:
-    """One task, for all lanes. Indices point into a Dataset.
+    """One task, for all lanes, as indices into a Dataset.
 
     Attributes:
-        name: what a person calls it, for example "3-8".
+        name: for people, for example "3-8".
         train: int64 [lane, image], training images of each lane.
-        validation: int64 [lane, image], held-out training images of each lane; may be empty on the image axis.
+        validation: int64 [lane, image], held-out training images of each lane; the image axis may be empty.
         test: int64 [image], test images, the same in all lanes.
-        outputs: int64 [class], the output of the network that stands for each class of the data set; -1 where the task
-            has no such class.
+        outputs: int64 [class], the network's output for each class of the data set; -1 if the task does not have the class.
         pixel_order: int64 [lane, feature] or None; feature j of the network's input is pixel `pixel_order[lane, j]`.
     """
 
@@ -73,7 +74,10 @@ class Task:
 
 
 class TaskSequence(Protocol):
-    """All tasks in order. `task(i)` depends on the seeds and i alone, so that any task can be built without the others."""
+    """All tasks in order.
+
+    `task(i)` depends on the seeds and i alone, so any task can be built without the others.
+    """
 
     @property
     def count(self) -> int:
@@ -81,7 +85,10 @@ class TaskSequence(Protocol):
 
     @property
     def output_count(self) -> int:
-        """Outputs of the network, the same in every task; chance accuracy is one over it."""
+        """Outputs of the network, the same in every task.
+
+        Chance accuracy is one divided by it.
+        """
 
     @property
     def has_validation(self) -> bool:
@@ -93,7 +100,7 @@ class TaskSequence(Protocol):
 
 @dataclass(frozen=True)
 class HiddenLayer:
-    """Which weights enter and leave the units of a hidden layer.
+    """Names of the weights around a hidden layer.
 
     Attributes:
         incoming: names of the parameters that feed the layer, each [lane, unit, ...].
@@ -112,37 +119,54 @@ class Model(Protocol):
         """The hidden layers, from input to output."""
 
     def initial(self, seeds: tuple[int, ...]) -> Tensors:
-        """Initial parameters on the CPU, [lane, ...], lane k a function of `seeds[k]` alone."""
+        """Initial parameters [lane, ...] on the CPU.
+
+        Lane k is a function of `seeds[k]` alone.
+        """
 
     def forward(self, params: Tensors, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits [lane, batch, output], and each hidden layer's output [lane, batch, unit].
+        """Logits and hidden activations.
 
-        The inputs are [lane, batch, feature], or [1, batch, feature] when all lanes see the same.
+        Args:
+            params: [lane, ...].
+            inputs: [lane, batch, feature], or [1, batch, feature] if all lanes have the same.
+
+        Returns:
+            Logits [lane, batch, output], and the output of each hidden layer, [lane, batch, unit].
         """
 
 
 class Gradient(Protocol):
-    """A vector over all parameters of each lane, in whatever form is the cheapest."""
+    """A vector over all parameters, for each lane.
+
+    Each model chooses the form that is cheapest to compute with.
+    """
 
     def norm(self) -> Tensor:
         """L2 norm over all parameters together, [lane]."""
 
     def combined(self, share: Tensor, other: Self, weight: Tensor) -> Self:
-        """`share * self + weight * other` with `share` and `weight` [lane]."""
+        """`share * self + weight * other`.
+
+        `share` and `weight` are [lane].
+        """
 
     def add_to(self, tensors: Tensors, scale: Tensor) -> None:
-        """Adds `scale * self` to tensors of the parameters' names and shapes, in place; `scale` is [lane]."""
+        """Adds `scale * self`, in place, with `scale` [lane].
+
+        `tensors` have the names and shapes of the parameters.
+        """
 
     def tensors(self) -> Tensors:
-        """The vector written out, by the names of the parameters."""
+        """The vector written out, [lane, ...] by parameter name."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A minibatch's gradient at some parameters, with what was seen on the way.
+    """Gradient and logits of a minibatch at some parameters.
 
     Attributes:
-        gradient: of the whole loss, interventions included.
+        gradient: of the whole loss, terms of interventions included.
         logits: [lane, batch, output].
     """
 
@@ -151,86 +175,126 @@ class Evaluation:
 
 
 class GradientFunction(Protocol):
-    """The gradient of one minibatch's loss as a function of the parameters."""
+    """A minibatch's gradient as a function of the parameters."""
 
     def __call__(self, params: Tensors) -> Evaluation:
         """The evaluation at `params`."""
 
-    def displaced(self, params: Tensors, seen: Evaluation, scale: Tensor) -> Evaluation:
-        """The evaluation at `params + scale * seen.gradient`, with `seen` that at `params` and `scale` [lane]."""
+    def displaced(self, params: Tensors, evaluation: Evaluation, scale: Tensor) -> Evaluation:
+        """The evaluation at `params + scale * evaluation.gradient`.
+
+        `evaluation` is the one at `params`; `scale` is [lane].
+        """
 
     def with_hessian_product(self, params: Tensors) -> tuple[Evaluation, Gradient]:
-        """The evaluation at `params` and `H g / |g|`, H the Hessian and g the gradient there, by double backprop; 0/0 is 0."""
+        """The evaluation at `params`, and `H g / |g|` there.
+
+        H is the Hessian and g the gradient; the product is computed by double backprop, and 0/0 counts as 0.
+        """
 
 
 @runtime_checkable
 class DirectModel(Model, Protocol):
-    """A model that knows its own gradient, and need not have pixels moved, nor see those that are always 0.
+    """A model that knows its own gradient; optional.
 
-    A model may leave this out; it is then differentiated by autograd, on whole images whose pixels have been moved. The
-    results are the same but for rounding.
+    It also works on a selection of input features in any order. So pixels need not be moved, and pixels that are always 0 can be
+    left out. Models without these methods are differentiated by autograd, on whole images with their pixels moved; the results
+    are equal up to rounding.
     """
 
     def gradient_function(self, inputs: Tensor, labels: Tensor) -> GradientFunction:
-        """The gradient of a minibatch's mean cross-entropy; inputs [lane, batch, feature], labels [lane, batch]."""
+        """The gradient of a minibatch's mean cross-entropy.
+
+        Inputs are [lane, batch, feature], labels [lane, batch].
+        """
 
     def take_features(self, params: Tensors, features: Tensor) -> Tensors:
-        """Parameters at which some inputs give what they give at `params` as those `features`, the others being 0.
+        """Parameters of the network that sees only the given features.
 
-        `features` is int64 [lane, input], without repetition. `params` may also be a part of the parameters, or other
-        tensors of their names and shapes.
+        Input j of the new network stands for feature `features[lane, j]` of the old one, whose other features count as 0.
+
+        Args:
+            params: all parameters, some of them, or other tensors of their names and shapes.
+            features: int64 [lane, input], without repetition.
         """
 
     def put_features(self, params: Tensors, features: Tensor, taken: Tensors) -> Tensors:
-        """What is in `taken`, and the rest of `params`: the inverse of `take_features`."""
+        """The inverse of `take_features`.
+
+        Weights of the given features come from `taken`, those of all others from `params`.
+        """
 
 
 @runtime_checkable
 class Portable(DirectModel, Protocol):
-    """A model whose network can be written as layers of torch, for those who have nothing of this study. May be left out."""
+    """A model that can be exported as torch modules; optional.
+
+    The exported network runs without this package.
+    """
 
     def layers(self, params: Tensors, lane: int) -> list[nn.Module]:
-        """Layers that, one after the other, map inputs [image, feature] to the lane's logits [image, output]."""
+        """One lane's network as a sequence of layers.
+
+        Applied one after the other they map inputs [image, feature] to logits [image, output].
+        """
 
 
 class Rule(Protocol):
-    """An optimizer: takes parameters, memory and the gradient *function*, returns new ones. All settings are [lane] tensors."""
+    """An optimizer as a rule that takes the gradient *function*.
+
+    It takes and returns parameters and memory. All its settings are [lane] tensors.
+    """
 
     @property
     def evaluations_per_step(self) -> int:
-        """Gradient evaluations of one step in one lane; a Hessian-vector product counts as one."""
+        """Gradient evaluations of one step, in one lane.
+
+        A Hessian-vector product counts as one.
+        """
 
     @property
     def constants(self) -> dict[str, float]:
-        """Numbers that the settings come down to, for the log: see `study.schema.RULE`."""
+        """Numbers derived from the settings, for the log.
+
+        Named by `study.schema.RULE`.
+        """
 
     @property
     def rests_where_flat(self) -> bool:
-        """Whether a weight, and the memory of it, stay as they are while the gradient is 0 there."""
+        """Whether weights whose gradient is 0 do not change.
+
+        Nor may their part of the memory.
+        """
 
     def initial_memory(self, params: Tensors) -> Tensors:
-        """The memory before the first step, empty when the rule keeps none; see `Steps` on how to name its tensors."""
+        """The memory before the first step.
+
+        Empty if the rule has none. See `study.training.steps.Steps` on the names of its tensors.
+        """
 
     def step(
         self, params: Tensors, memory: Tensors, gradient_at: GradientFunction
     ) -> tuple[Tensors, Tensors, Evaluation]:
-        """New parameters, new memory, and the evaluation at the old parameters.
+        """New parameters and memory after one step.
 
-        What comes in is the rule's to overwrite. It acts by torch operations alone, on the device, and none of its
-        decisions hangs on a value in a tensor, so that a step can be recorded once and replayed.
+        Returned with the evaluation at the old parameters. The rule may overwrite its arguments. It uses torch operations on the
+        device only, and never branches on the value of a tensor, so that a step can be recorded once and replayed.
         """
 
 
 class Intervention:
-    """Something that acts on training besides the rule. Every method has a default that does nothing.
+    """Acts on training besides the rule; by default does nothing.
 
-    State is a dict of tensors [lane, ...], taken and returned, and is part of every checkpoint. What acts within a step does
-    so by torch operations on the device alone, see `Rule.step`.
+    Its state is a dict of tensors [lane, ...], taken and returned, and is part of every checkpoint. Within a step it may use
+    torch operations on the device only, see `Rule.step`.
     """
 
     @property
     def acts_in_steps(self) -> bool:
-        """Whether it acts on the loss or after a step, rather than at the boundaries of tasks alone."""
+        """Whether it acts on the loss or after steps.
+
+        Otherwise it acts only at the boundaries of tasks.
+        """
         mine = type(self)
         return mine.loss_term is not Intervention.loss_term or mine.after_step is not Intervention.after_step
 
@@ -239,15 +303,21 @@ class Intervention:
         return {}
 
     def loss_term(self, params: Tensors, state: Tensors) -> Tensor | None:
-        """A term [lane] added to the loss inside the gradient function, so that every gradient of a step sees it."""
+        """A term [lane] added to the loss, or None.
+
+        It is added inside the gradient function, so every gradient of a step includes it.
+        """
         return None
 
     def after_step(self, params: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
-        """Acts on the weights after each step."""
+        """Parameters and state after each step."""
         return params, state
 
     def before_task(self, index: int, params: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
-        """Acts on the weights at the boundary before task `index`, the first task excepted."""
+        """Parameters and state after the boundary before task `index`.
+
+        Not called for the first task.
+        """
         return params, state
 
 
@@ -260,7 +330,7 @@ class Experiment:
         tasks, model, rule, interventions: the parts.
         seeds: one for each lane.
         batch_size, passes: see `study.config.Training`.
-        diagnostics: what is looked at after which tasks.
+        diagnostics: which diagnostics run after which tasks.
         device: "cpu" or "cuda".
     """
 

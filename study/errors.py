@@ -1,4 +1,4 @@
-"""What can go wrong, as one sentence for the user."""
+"""Errors that the user sees as one sentence."""
 
 from __future__ import annotations
 
@@ -7,21 +7,31 @@ from collections.abc import Iterable
 
 
 class StudyError(Exception):
-    """Something the user asked for cannot be done; the message is one sentence that says what would be right."""
+    """A request that cannot be met.
+
+    The message is one sentence that says what would work.
+    """
 
 
 class Interrupted(StudyError):  # noqa: N818  # not a fault
-    """The user stopped the work; the message says how to go on."""
+    """The user stopped the work.
+
+    The message says how to continue.
+    """
 
 
 class Halted(StudyError):  # noqa: N818  # not the user's
-    """Something outside of the study stopped the work, such as a full disk; the message says how to go on."""
+    """Something outside the study stopped the work.
+
+    A full disk, for example. The message says how to continue.
+    """
 
 
 def first_line(error: BaseException) -> str:
-    """The beginning of an exception's message, for a sentence; its type if it has none.
+    """The first line of an exception's message.
 
-    At most 200 characters, without a full stop. What SQLAlchemy says of how it came to raise is left out.
+    The type, if it has no message. At most 200 characters and no full stop, to be part of a sentence. SQLAlchemy's remarks on
+    how it came to raise are left out.
     """
     lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")]
     return (lines or [type(error).__name__])[0][:200].rstrip(".: ")
@@ -34,7 +44,7 @@ def with_type(error: BaseException) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A clause that lists the known words, with the nearest one first when one is near."""
+    """A clause that lists known words, a similar one first."""
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""

@@ -1,4 +1,4 @@
-"""From a configuration to the parts put together: the only place that does so."""
+"""Builds an experiment out of a configuration: the only place."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from study.parts import SECTIONS
 
 
 def build(config: TrialConfig, dataset: Dataset) -> Experiment:
-    """The parts of a trial, on its device.
+    """The experiment of a trial, on its device.
+
+    The settings of each part are validated here, once; nothing below validates them again.
 
     Args:
         config: complete or not.
-        dataset: the one that it names, on the CPU, see `load_dataset`.
+        dataset: the one that the configuration names, on the CPU, see `load_dataset`.
 
     Raises:
-        StudyError: the configuration cannot be trained, see `complete`; there are fewer tasks or images than asked for; there
-            is no such device.
+        StudyError: a part, a setting or a value is invalid, see `study.parts.settings`; the data set has fewer tasks or images
+            than the configuration asks for; this machine does not have the device.
     """
     device = device_of(config)
     tasks_module, tasks_settings = _chosen(config, "tasks")
@@ -51,20 +53,24 @@ def build(config: TrialConfig, dataset: Dataset) -> Experiment:
 
 
 def build_tasks(config: TrialConfig, dataset: Dataset) -> TaskSequence:
-    """The task sequence of a trial alone: enough to see whether there is so much data.
+    """The task sequence of a trial, without its device.
+
+    Enough to check that the data set has as many tasks and images as the configuration asks for.
 
     Raises:
-        StudyError: see `build`; the device is not looked at.
+        StudyError: see `build`; the device is not checked.
     """
     on_cpu = config.model_copy(update={"training": config.training.model_copy(update={"device": "cpu"})})
     return build(on_cpu, dataset).tasks
 
 
 def load_dataset(config: TrialConfig, data_dir: Path) -> Dataset:
-    """The data set of a trial, on the CPU, loaded once per process.
+    """The data set of a trial, on the CPU.
+
+    Loaded once per process.
 
     Raises:
-        StudyError: there is none of that name, or it is not in `data_dir` and cannot be downloaded into it.
+        StudyError: no data set has that name, or it is not in `data_dir` and cannot be downloaded into it.
     """
     return _load(config.data.name, _chosen(config, "data")[1], data_dir)
 
@@ -77,12 +83,12 @@ def _load(name: str, settings: Any, data_dir: Path) -> Dataset:
 
 @functools.lru_cache(maxsize=4)
 def _on_device(dataset: Dataset, device: str) -> Dataset:
-    """The data set on the device, moved once per process."""
+    """The data set on a device, moved once per process."""
     return dataset if device == "cpu" else dataset.to(device)
 
 
 def _chosen(config: TrialConfig, section: str) -> tuple[ModuleType, Any]:
-    """The part that a section of the configuration chooses, and its settings."""
+    """Module and settings of the part that a section chooses."""
     choice = getattr(config, section)
     return _part(SECTIONS[section], choice.name, choice.settings, f"{section}/")
 
@@ -92,10 +98,10 @@ def _part(kind: str, name: str, given: Mapping[str, Any], prefix: str) -> tuple[
 
 
 def device_of(config: TrialConfig) -> str:
-    """The device that a configuration trains on here.
+    """The device of a trial here, "cpu" or "cuda".
 
     Raises:
-        StudyError: it asks for a GPU and there is none, or torch is told to multiply in TF32, with 10 bits of mantissa.
+        StudyError: it asks for a GPU and torch sees none; or torch multiplies in TF32, which has 10 bits of mantissa.
     """
     asked = config.training.device
     if asked == "cuda" and not torch.cuda.is_available():
@@ -103,7 +109,7 @@ def device_of(config: TrialConfig) -> str:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
     if device == "cuda" and torch.get_float32_matmul_precision() != "highest":
         raise StudyError(
-            "torch is told to round float32 products to TF32 on the GPU, and numbers would say float32 that are not; "
-            "unset TORCH_ALLOW_TF32_CUBLAS_OVERRIDE and call no torch.set_float32_matmul_precision."
+            "torch is set to round float32 products on the GPU to TF32, so results would not be in float32; "
+            "unset TORCH_ALLOW_TF32_CUBLAS_OVERRIDE and do not call torch.set_float32_matmul_precision."
         )
     return device

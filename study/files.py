@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Files and folders that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 @contextmanager
 def draft_of(path: Path) -> Iterator[Path]:
-    """A hidden place beside `path` for its content, until it is renamed.
+    """A hidden path beside `path` to write its content to.
 
-    Write a file or a folder there, then move it to `path`: whoever looks sees the old content or all of the new. What is left of
-    the draft, here or from a process of the same number that was killed, is removed.
+    Write a file or a folder there, then move it to `path`: readers see the old content or all of the new. A leftover draft is
+    removed, also one of a killed process that had the same process id.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _remove(draft)

@@ -1,7 +1,11 @@
-"""The gradient of one minibatch's loss, as the function that a rule asks as often as it needs; here by autograd.
+"""The gradient of one minibatch's loss, by autograd.
 
-Any model is differentiated so. A model that knows its own gradient brings a function of its own, see `DirectModel`, and is
-held to this one by test.
+With L the mean cross-entropy of the minibatch plus the terms of the interventions, w the parameters of one lane,
+
+    g = dL/dw,      H g / |g| = d(g . v)/dw with v = g / |g| held fixed      (double backprop, Pearlmutter 1994)
+
+Rules take the gradient as a function and call it as often as they need. Any model can be differentiated here. A model that knows
+its own gradient provides its own function, see `study.contracts.DirectModel`; a test compares the two.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from study.lanes import Tensors, add, norm, per_lane, reciprocal
 
 @dataclass(frozen=True)
 class DenseGradient:
-    """A gradient written out: one tensor [lane, ...] for each parameter."""
+    """A gradient as one tensor [lane, ...] per parameter."""
 
     values: Tensors
 
@@ -49,7 +53,9 @@ class DenseGradient:
 
 @dataclass(frozen=True)
 class MinibatchGradient:
-    """Gradient of the mean cross-entropy of a minibatch plus the terms of the interventions, lane by lane.
+    """Gradient of a minibatch's loss, lane by lane, by autograd.
+
+    The loss is the mean cross-entropy plus the terms of the interventions.
 
     Attributes:
         model: the network.
@@ -67,37 +73,41 @@ class MinibatchGradient:
     def __call__(self, params: Tensors) -> Evaluation:
         """The evaluation at `params`."""
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-        loss, logits = self._loss(leaves)
-        gradient = torch.autograd.grad(loss.sum(), list(leaves.values()))
+        loss, logits = self._loss(leaves)  # [lane], [lane, batch, output]
+        # Lanes do not interact, so the gradient of the sum is that of each lane's own loss.
+        gradient = torch.autograd.grad(loss.sum(), list(leaves.values()))  # each [lane, ...]
         return Evaluation(DenseGradient(dict(zip(leaves, gradient, strict=True))), logits.detach())
 
-    def displaced(self, params: Tensors, seen: Evaluation, scale: Tensor) -> Evaluation:
-        """The evaluation at `params + scale * seen.gradient`."""
-        return self(add(params, seen.gradient.tensors(), scale))
+    def displaced(self, params: Tensors, evaluation: Evaluation, scale: Tensor) -> Evaluation:
+        """The evaluation at `params + scale * evaluation.gradient`."""
+        return self(add(params, evaluation.gradient.tensors(), scale))
 
     @torch.enable_grad()
     def with_hessian_product(self, params: Tensors) -> tuple[Evaluation, DenseGradient]:
-        """The evaluation at `params` and `H g / |g|` there; the product is 0 in a lane whose gradient is 0."""
+        """The evaluation at `params` and `H g / |g|` there.
+
+        The product is 0 in a lane whose gradient is 0.
+        """
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         loss, logits = self._loss(leaves)
-        gradient = torch.autograd.grad(loss.sum(), list(leaves.values()), create_graph=True)
-        fixed = {name: value.detach() for name, value in zip(leaves, gradient, strict=True)}
-        scale = reciprocal(norm(fixed))
-        along = torch.stack(
+        gradient = torch.autograd.grad(loss.sum(), list(leaves.values()), create_graph=True)  # g, each [lane, ...]
+        fixed = {name: value.detach() for name, value in zip(leaves, gradient, strict=True)}  # g as a constant
+        scale = reciprocal(norm(fixed))  # 1 / |g|, [lane]
+        along = torch.stack(  # g . v, one row for each parameter, [parameter, lane]
             [
                 (value * fixed[name] * per_lane(scale, value)).flatten(1).sum(1)
                 for name, value in zip(leaves, gradient, strict=True)
             ]
         )
-        product = torch.autograd.grad(along.sum(), list(leaves.values()), materialize_grads=True)
-        seen = Evaluation(DenseGradient(fixed), logits.detach())
-        return seen, DenseGradient(dict(zip(leaves, product, strict=True)))
+        product = torch.autograd.grad(along.sum(), list(leaves.values()), materialize_grads=True)  # H v
+        evaluation = Evaluation(DenseGradient(fixed), logits.detach())
+        return evaluation, DenseGradient(dict(zip(leaves, product, strict=True)))
 
     def _loss(self, leaves: Tensors) -> tuple[Tensor, Tensor]:
-        """Loss [lane] with the interventions' terms, and logits [lane, batch, output]."""
+        """Loss [lane] and logits [lane, batch, output]."""
         logits, _ = self.model.forward(leaves, self.inputs)
         losses = cross_entropy(logits.flatten(0, 1), self.labels.flatten(), reduction="none").view(self.labels.shape)
-        loss = losses.mean(dim=1)
+        loss = losses.mean(dim=1)  # of [lane, batch]
         for intervention, state in self.interventions:
             term = intervention.loss_term(leaves, state)
             loss = loss if term is None else loss + term

@@ -1,4 +1,4 @@
-"""Arithmetic on stacked lanes, and where every random number of the study comes from.
+"""Arithmetic on stacked lanes, and the source of all randomness.
 
 The tensors of all lanes are stacked: axis 0 of every tensor in a `Tensors` dict is the lane. Nothing here mixes lanes.
 """
@@ -14,18 +14,20 @@ Tensors = dict[str, Tensor]
 
 
 def generator(seed: int, purpose: str, task: int = 0) -> torch.Generator:
-    """The random stream that belongs to (seed, purpose, task), on the CPU whatever the device.
+    """The random stream of (seed, purpose, task).
 
-    There is no global generator: a task can be rebuilt alone, and all methods draw the same numbers seed by seed. torch
-    seeds its CPU generator with 32 bits, so two of a trial's few thousand streams coincide with odds of about 1 in 1,000; as
-    they then serve different purposes or tasks, this does no harm.
+    It is on the CPU whatever the device, and there is no global generator. So a task can be rebuilt alone, and all methods draw
+    the same numbers seed by seed.
+
+    torch seeds its CPU generator with 32 bits, so two of a trial's few thousand streams coincide with odds of about 1 in 1,000.
+    As they then serve different purposes or tasks, this does no harm.
     """
     digest = hashlib.blake2b(f"{seed}/{purpose}/{task}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
 def per_lane(values: Tensor, like: Tensor) -> Tensor:
-    """Shapes `values` [lane] so that it broadcasts over `like` [lane, ...]."""
+    """`values` [lane], reshaped to broadcast over `like` [lane, ...]."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
 
 
@@ -34,8 +36,8 @@ def norm(tensors: Mapping[str, Tensor]) -> Tensor:
 
     The lane stays the first axis throughout: a sum along it would round differently with one lane than with many.
     """
-    lengths = [torch.linalg.vector_norm(t.flatten(1), dim=1) for t in tensors.values()]
-    total: Tensor = torch.linalg.vector_norm(torch.stack(lengths, dim=1), dim=1)
+    lengths = [torch.linalg.vector_norm(t.flatten(1), dim=1) for t in tensors.values()]  # each [lane]
+    total: Tensor = torch.linalg.vector_norm(torch.stack(lengths, dim=1), dim=1)  # of [lane, tensor]
     return total
 
 
@@ -51,12 +53,15 @@ def multiply(tensors: Mapping[str, Tensor], scale: Tensor) -> None:
 
 
 def reciprocal(length: Tensor) -> Tensor:
-    """1 / length, and 0 where length is 0. A non-finite length stays visible as a non-finite or zero result."""
+    """1 / length, and 0 where length is 0.
+
+    A non-finite length stays visible: infinity gives 0 and NaN gives NaN.
+    """
     return torch.where(length == 0, torch.zeros_like(length), 1 / length)
 
 
 def select(mask: Tensor, tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Tensors:
-    """Lanes of `tensors` where `mask` [lane] is true, lanes of `others` elsewhere."""
+    """Lanes of `tensors` where `mask` [lane] is true, else `others`."""
     return {k: torch.where(per_lane(mask, t), t, others[k]) for k, t in tensors.items()}
 
 

@@ -1,4 +1,4 @@
-"""Finds a part by its name: the folder of its kind is the registry.
+"""Finds parts by name; the folder is the registry.
 
 `study/optimizers/sam.py` is the optimizer `sam`. A new file in the folder is a new part, with no other change.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from study.config import Label, StrictSettings, TrialConfig, sentence
+from study.config import Choice, Label, StrictSettings, TrialConfig, sentence
 from study.errors import StudyError, nearest
 
 KINDS = {
@@ -24,14 +24,20 @@ KINDS = {
 
 
 def names(kind: str) -> list[str]:
-    """The parts of a kind, in alphabetical order; a file with a leading underscore is none."""
+    """The parts of a kind, in alphabetical order.
+
+    A file whose name begins with an underscore is not a part.
+    """
     package = importlib.import_module(f"study.{kind}")
     modules = (module.name for module in pkgutil.iter_modules(package.__path__))
     return sorted(name for name in modules if not name.startswith("_"))
 
 
 def find(kind: str, name: str) -> ModuleType:
-    """The module of a part. Raises StudyError, naming the nearest one, when there is none of that name."""
+    """The module of a part.
+
+    Raises StudyError, with the nearest name, if the kind has no part of that name.
+    """
     known = names(kind)
     if name not in known:
         raise StudyError(f"unknown {KINDS[kind]} {name!r}; {nearest(str(name), known)}.")
@@ -39,21 +45,21 @@ def find(kind: str, name: str) -> ModuleType:
 
 
 def public_names(settings: type[StrictSettings]) -> list[str]:
-    """Names of a part's settings as the user writes them."""
+    """Names of a part's settings as users write them."""
     return [field.alias or name for name, field in settings.model_fields.items()]
 
 
 def settings(kind: str, name: str, given: Mapping[str, Any], prefix: str) -> StrictSettings:
-    """The settings of a part with its defaults filled in.
+    """The validated settings of a part, defaults filled in.
 
     Args:
         kind: folder of the part.
         name: the part.
         given: settings by their public names.
-        prefix: what stands before their names in messages, for example "optimizer/".
+        prefix: of their names in messages, for example "optimizer/".
 
     Raises:
-        StudyError: there is no such part or setting, or a value is out of range.
+        StudyError: a part or setting of that name does not exist, or a value is out of range.
     """
     declared: type[StrictSettings] = find(kind, name).Settings
     for word in given:
@@ -70,27 +76,34 @@ def settings(kind: str, name: str, given: Mapping[str, Any], prefix: str) -> Str
 
 
 SECTIONS = {"data": "data", "tasks": "tasks", "model": "models", "optimizer": "optimizers"}
-"""Which kind of part each section of a configuration chooses."""
+"""The kind of part that each section of a configuration chooses."""
 
 
 def complete(config: TrialConfig) -> TrialConfig:
-    """The same configuration with every default of every part written out, so that it says all that decides a result.
+    """The configuration with every default of every part written out.
+
+    It states everything that decides a result. All settings of the parts are validated here, each once.
 
     Raises:
         StudyError: a part or a setting is unknown, or a value is out of range.
     """
-    plain: dict[str, Any] = config.plain()
+    sections: dict[str, Any] = {}
     for section, kind in SECTIONS.items():
         choice = getattr(config, section)
         filled = settings(kind, choice.name, choice.settings, f"{section}/")
-        plain[section] = {"name": choice.name} | filled.plain()
-    for name, given in config.interventions.items():
-        plain["interventions"][name] = settings("interventions", name, given, f"interventions/{name}/").plain()
-    return TrialConfig.from_plain(plain)
+        sections[section] = Choice.model_validate({"name": choice.name} | filled.plain())
+    sections["interventions"] = {
+        name: settings("interventions", name, given, f"interventions/{name}/").plain()
+        for name, given in config.interventions.items()
+    }
+    return config.model_copy(update=sections)  # the rest was validated when `config` was made
 
 
 def labels(config: TrialConfig) -> dict[str, Label]:
-    """The labels that the chosen parts declare for their settings, by slash name. Raises StudyError for an unknown part."""
+    """Labels of the chosen parts' settings, by slash name.
+
+    Raises StudyError if a part is unknown.
+    """
     chosen = [(f"{section}/", kind, getattr(config, section).name) for section, kind in SECTIONS.items()]
     chosen += [(f"interventions/{name}/", "interventions", name) for name in config.interventions]
     return {

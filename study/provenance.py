@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, device, threads, host, git commit."""
+"""The provenance of a result: versions, device, host, git commit."""
 
 import contextlib
 import functools
@@ -12,29 +12,35 @@ from typing import Any
 
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
 NUMERIC_PACKAGES = ("torch", "numpy")
-"""Those that the numbers of a trial come from."""
+"""Packages that compute the numbers of a trial."""
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of Python, of this study and of the packages that a result depends on; absent ones are left out."""
-    found = {"python": platform.python_version()}
+    """Versions of Python, this study and its numerical packages.
+
+    Packages that are not installed are left out.
+    """
+    installed = {"python": platform.python_version()}
     for package in ("plasticity-study", *PACKAGES):
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def host() -> str:
-    """Name of this machine in its network."""
+    """Network name of this machine."""
     return platform.node()
 
 
 @functools.cache
 def source_fingerprint() -> str:
-    """16 hexadecimal digits that change with any line of this package's code."""
+    """16 hexadecimal digits that identify this package's code.
+
+    They change with any line of it.
+    """
     folder = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
@@ -44,16 +50,17 @@ def source_fingerprint() -> str:
 
 @functools.cache
 def git_commit() -> str | None:
-    """Commit that this package runs from: of its working tree, with "+changes" when that differs, or of its installation.
+    """The git commit that this package runs from, or None.
 
-    None when it was installed from neither a working tree (`pip install -e`) nor a repository (`pip install git+...`).
+    It is the commit of the working tree (`pip install -e`), with "+changes" if files differ from it, or the commit that pip
+    installed (`pip install git+...`). None if the package was installed in any other way.
     """
     folder = Path(__file__).parent
     try:
         listed = subprocess.run(
             ["git", "ls-files", "--error-unmatch", __file__], cwd=folder, capture_output=True, check=False
         )
-        if listed.returncode:  # not in a working tree, or in somebody else's
+        if listed.returncode:  # outside a working tree, or inside that of another project
             return _installed_commit()
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
         changes = subprocess.run(
@@ -69,18 +76,21 @@ def git_commit() -> str | None:
 
 
 def _installed_commit() -> str | None:
-    """The commit that pip noted when it installed from a repository (PEP 610)."""
+    """The commit that pip recorded at installation (PEP 610)."""
     try:
-        noted = metadata.distribution("plasticity-study").read_text("direct_url.json")
+        recorded = metadata.distribution("plasticity-study").read_text("direct_url.json")
     except metadata.PackageNotFoundError:
         return None
-    commit = json.loads(noted or "{}").get("vcs_info", {}).get("commit_id")
+    commit = json.loads(recorded or "{}").get("vcs_info", {}).get("commit_id")
     return str(commit) if commit else None
 
 
 @functools.cache
 def processor() -> str:
-    """Name of this machine's processor: Linux's, where it tells, or else its kind."""
+    """Name of this machine's processor.
+
+    Read from /proc/cpuinfo on Linux; elsewhere its architecture.
+    """
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -89,12 +99,14 @@ def processor() -> str:
 
 
 def training_facts(device: str, data_fingerprint: str) -> dict[str, Any]:
-    """What a process knows about how it trains; numbers may differ in their last digits when any of it does.
+    """Hardware and software that this process trains with.
+
+    Results may differ in their last digits if any of these facts differ.
 
     Returns:
         Plain data: `device`, `device_name`, `threads`, `host`, `data_fingerprint`, `git_commit` (or None), `versions`.
     """
-    import torch  # only where something is trained
+    import torch  # slow to import, and needed only by processes that train
 
     return {
         "device": device,

@@ -1,7 +1,7 @@
 """Reference tables of settings and metrics, made from the code.
 
-`python -m study.reference settings` and `python -m study.reference metrics` print one each, without a word both. A test holds
-`study/docs/settings.md` and `study/docs/metrics.md` to them.
+`python -m study.reference settings` and `python -m study.reference metrics` print one table each; without an argument both are
+printed. A test compares them with `study/docs/settings.md` and `study/docs/metrics.md`.
 """
 
 import json
@@ -19,7 +19,7 @@ SECTION_OF = {"data": "data", "tasks": "tasks", "models": "model", "optimizers":
 
 
 def settings_table() -> str:
-    """Markdown: every setting by its slash name, with its default and meaning, part by part."""
+    """A Markdown table of all settings with default and meaning."""
     rows = []
     for kind, section in SECTION_OF.items():
         rows.append(
@@ -31,11 +31,11 @@ def settings_table() -> str:
         rows += _rows(f"interventions/{name}/", parts.find("interventions", name).Settings.model_fields, "")
     rows += _rows("training/", Training.model_fields, "")
     rows += _rows("diagnostics/", Diagnostics.model_fields, "")
-    return _markdown(("setting", "default, or what there is", "meaning"), rows)
+    return _markdown(("setting", "default, or choices", "meaning"), rows)
 
 
 def metrics_table() -> str:
-    """Markdown: every logged quantity with unit and definition."""
+    """A Markdown table of all logged quantities, units and definitions."""
     rows = []
     for quantity in schema.QUANTITIES.values():
         more = (
@@ -45,13 +45,16 @@ def metrics_table() -> str:
             more = " Of each layer, as `" + schema.layer_name(quantity.name, "0") + "` and so on."
         only = " Only when images are held out." if quantity.needs_validation else ""
         source = f" {quantity.source}." if quantity.source else ""
-        told = quantity.definition.replace("|", "\\|") + more + only + source
-        rows.append((f"`{quantity.name}`", quantity.unit, told))
+        definition = quantity.definition.replace("|", "\\|") + more + only + source
+        rows.append((f"`{quantity.name}`", quantity.unit, definition))
     return _markdown(("name", "unit", "definition"), rows)
 
 
 def _distinct(kind: str) -> Iterable[tuple[str, Fields]]:
-    """The settings of a kind's parts: those that all parts share first, under no name, then each part's own."""
+    """The settings of a kind's parts, grouped by part.
+
+    Settings that all parts share come first, under the name "".
+    """
     declared = {name: parts.find(kind, name).Settings.model_fields for name in parts.names(kind)}
     shared = set.intersection(*(set(fields) for fields in declared.values()))
     yield "", {name: field for name, field in next(iter(declared.values())).items() if name in shared}
@@ -73,7 +76,10 @@ def _markdown(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def main(words: list[str]) -> None:
-    """Prints the tables that are named, all of them if none is. Exits with a sentence if there is no such table."""
+    """Prints the named tables, all tables without a name.
+
+    Exits with one sentence if a table is unknown.
+    """
     unknown = [word for word in words if word not in TABLES]
     if unknown:
         sys.exit(f"There is no table {unknown[0]!r}; there are: {', '.join(TABLES)}.")

@@ -1,6 +1,7 @@
-"""Every quantity that the study logs: its name, its unit and one sentence that defines it.
+"""Every logged quantity: name, unit and a one-sentence definition.
 
-A name that is not declared here is not logged. The README's table of metrics is made from this module.
+A name that is not declared here is not logged. `study/docs/metrics.md` is made from this module by
+`python -m study.reference metrics`, and a test compares the two.
 """
 
 import math
@@ -14,12 +15,12 @@ class Quantity:
 
     Attributes:
         name: the slash name, the same in the record, in MLflow and in data frames.
-        unit: its unit; "share" is a number from 0 to 1.
-        definition: what it is, in one sentence.
-        by_lane: whether each lane's value is logged too, beside the mean over the lanes.
-        needs_validation: whether it exists only when validation images are held out.
-        by_layer: whether there is one of each layer, named by `layer_name`.
-        source: where its formula comes from.
+        unit: "share" stands for a number from 0 to 1.
+        definition: one sentence.
+        by_lane: whether the value of each lane is logged beside the mean over the lanes.
+        needs_validation: whether it exists only if validation images are held out.
+        by_layer: whether every layer has its own value, named by `layer_name`.
+        source: of the formula.
     """
 
     name: str
@@ -81,7 +82,7 @@ PER_TASK: Final = (
     Quantity(
         ONLINE_ACCURACY,
         "share",
-        "Share of the task's training images classified correctly at the moment they are met, before the update on them.",
+        "Share of the task's training images classified correctly before the update on them.",
         by_lane=True,
     ),
     Quantity(
@@ -115,7 +116,7 @@ PER_TASK: Final = (
     Quantity(
         DIVERGED_LANES,
         "count",
-        "Lanes whose loss or weights became non-finite: frozen since, counted at chance accuracy and the loss of a guess.",
+        "Lanes whose loss or weights became non-finite; then frozen, at chance accuracy and the loss of a uniform guess.",
     ),
 )
 
@@ -123,7 +124,7 @@ DIAGNOSTICS: Final = (
     Quantity(
         HESSIAN_EIGENVALUE,
         "nats / weight^2",
-        "Largest eigenvalue of the Hessian H of the sample's loss: power iteration that keeps its step, to a residual of 0.1 %.",
+        "Largest eigenvalue of the Hessian H of the sample's loss; power iteration with its last step, to a residual of 0.1 %.",
         source="Knyazev 2001",
     ),
     Quantity(
@@ -148,7 +149,7 @@ DIAGNOSTICS: Final = (
     Quantity(
         DEAD_UNITS,
         "share",
-        "Share of a hidden layer's units that are above 0 on no image of the sample.",
+        "Share of a hidden layer's units that are positive on no image of the sample.",
         by_layer=True,
     ),
     Quantity(
@@ -173,20 +174,20 @@ DIAGNOSTICS: Final = (
     Quantity(
         SRANK,
         "count",
-        "How many of A's singular values, the largest first, make up 99 % of their sum.",
+        "Number of A's largest singular values that make up 99 % of the sum of all.",
         source="Kumar et al. 2021, arXiv 2010.14498",
     ),
     Quantity(WEIGHT_NORM, "weight", "L2 norm of a layer's weights and biases.", by_layer=True),
     Quantity(
         WEIGHT_DISTANCE,
         "weight",
-        "L2 norm of a layer's weights and biases minus those that training began with.",
+        "L2 norm of a layer's weights and biases minus their initial values.",
         by_layer=True,
     ),
     Quantity(
         FIRST_TASK_ACCURACY,
         "share",
-        "Accuracy on the first task's test images, or a sample of them, with the weights of now.",
+        "Accuracy on the first task's test images, or a sample of them, with the current weights.",
     ),
     Quantity(
         EARLIER_TASKS_ACCURACY,
@@ -194,8 +195,10 @@ DIAGNOSTICS: Final = (
         "Accuracy on the test images, or a sample of them, of the tasks before the current one, averaged over these.",
     ),
 )
-"""Looks into the network after a task, where `study.config.Diagnostics` asks for them; none acts on training. Unless said
-otherwise they are of a fixed sample of the task's training images. Each lane's values are in `tables/diagnostics.csv`."""
+"""Diagnostics of the network after the tasks that `study.config.Diagnostics` chooses; none affects training.
+
+Unless the definition says otherwise, they are computed on a fixed sample of the task's training images. The values of each lane
+are in `tables/diagnostics.csv`."""
 
 SUMMARY: Final = (
     Quantity(
@@ -263,24 +266,24 @@ RULE: Final = (
         "1",
         "Weight a of the uphill gradient in G = (1 - a) g(w) + a g(w + r g/|g|): 0 for SGD, 1 for SAM, lambda / r for GNP.",
     ),
-    Quantity(RADIUS, "length in weight space", "Length r of the step uphill; 0 for SGD and for GNP's exact penalty."),
+    Quantity(RADIUS, "length in weight space", "Length r of the uphill step; 0 for SGD and for GNP's exact penalty."),
     Quantity(PENALTY, "1", "Weight lambda of GNP's exact penalty, which has no blend."),
 )
-"""Logged as parameters of a trial, beside its settings."""
+"""Logged as parameters of a trial, next to its settings."""
 
 QUANTITIES: Final = {quantity.name: quantity for quantity in PER_TASK + DIAGNOSTICS + SUMMARY + SWEEP + RULE}
 
 
 def lane_name(name: str, lane: int) -> str:
-    """Name of one lane's value of a quantity: `accuracy/test` of lane 3 is `accuracy/test/lane_3`."""
+    """Name of one lane's value, such as `accuracy/test/lane_3`."""
     return f"{name}/lane_{lane}"
 
 
 def layer_name(name: str, layer: str) -> str:
-    """Name of one layer's value of a quantity: `units/dead` of layer "0" is `units/dead/layer_0`."""
+    """Name of one layer's value, such as `units/dead/layer_0`."""
     return f"{name}/layer_{layer}"
 
 
 def tenth(tasks: int) -> int:
-    """Number of tasks in a tenth of a sequence of so many, rounded up."""
+    """A tenth of a number of tasks, rounded up."""
     return math.ceil(tasks / 10)

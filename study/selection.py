@@ -1,6 +1,6 @@
-"""Which trials are the best: by the objective, among finished trials.
+"""Selects the best finished trials by objective, without test accuracy.
 
-A selection sees no test accuracy: a `Candidate` does not have it.
+A selection cannot read test accuracy, because a `Candidate` does not have it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a selection reads of a trial.
+    """The fields of a trial that a selection reads.
 
     Attributes:
-        trial: its key.
+        trial: key of the trial.
         number: its place among the trials of its scenario and method.
-        scenario, method: the group that it competes in.
-        outcome: only "finished" ones can win.
+        scenario, method: the group in which it competes.
+        outcome: only a "finished" trial can win.
         objective: accuracy on held-out training images; None if no images were held out.
     """
 
@@ -34,10 +34,10 @@ def best(candidates: Sequence[Candidate], count: int = 1) -> list[Candidate]:
 
     Args:
         candidates: in any order.
-        count: at most so many of each scenario and method.
+        count: the largest number of winners of each scenario and method.
 
     Returns:
-        The best of each group, best first; ties go to the earlier trial. Groups stand in the order of their first candidate,
+        The winners of each group, best first; ties go to the earlier trial. Groups are in the order of their first candidate,
         finished or not. Empty if no finished candidate has an objective.
     """
     groups: dict[tuple[str, str], list[tuple[float, Candidate]]] = {}

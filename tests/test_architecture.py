@@ -1,4 +1,4 @@
-"""What the house promises of itself."""
+"""Promises of the whole code: imports, documentation, no private paths."""
 
 import ast
 import importlib
@@ -79,33 +79,45 @@ def test_the_help_is_there_without_importing_what_takes_seconds(tmp_path):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def undocumented(path):
-    """Public definitions of a file that say nothing of themselves."""
+def docstrings(path):
+    """The docstrings of a file's module and of its public definitions, by name; "" where one is missing."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = [] if ast.get_docstring(tree) or not tree.body else [path.name]
+    texts = {str(path.relative_to(REPOSITORY)): ast.get_docstring(tree) or ""} if tree.body else {}
 
     def visit(node, where):
         for child in node.body:
-            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or child.name.startswith(
-                "_"
-            ):
+            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                continue
+            if child.name.startswith("_"):
                 continue
             name = f"{where}.{child.name}"
             setter = any(isinstance(d, ast.Attribute) and d.attr == "setter" for d in child.decorator_list)
-            if not ast.get_docstring(child) and not setter:
-                found.append(name)
+            if not setter:
+                texts[name] = ast.get_docstring(child) or ""
             if isinstance(child, ast.ClassDef):
                 visit(child, name)
 
-    visit(tree, path.name)
-    return found
+    visit(tree, str(path.relative_to(REPOSITORY)))
+    return texts
+
+
+def docstrings_of(package):
+    """The docstrings of a package's modules and of their public definitions, by name."""
+    files = [path for path in sources() if path.is_relative_to(REPOSITORY / package)]
+    assert len(files) >= 4
+    return {name: text for path in files for name, text in docstrings(path).items()}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_everything_public_says_what_it_is(package):
-    files = [path for path in sources() if path.is_relative_to(REPOSITORY / package)]
-    assert len(files) >= 4
-    assert [name for path in files for name in undocumented(path)] == []
+    assert [name for name, text in docstrings_of(package).items() if not text] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_first_line_of_a_docstring_has_at_most_ten_words(package):
+    first_lines = {name: text.splitlines()[0] for name, text in docstrings_of(package).items() if text}
+    assert len(first_lines) >= 10
+    assert {name: line for name, line in first_lines.items() if len(line.split()) > 10} == {}
 
 
 SETTINGS = {"training": Training} | {

@@ -1,4 +1,4 @@
-"""Configurations: the round trips between their forms, and the sentences with which they are refused."""
+"""Configurations: round trips between their forms, and messages for invalid ones."""
 
 import string
 import tempfile
@@ -92,7 +92,7 @@ def test_completing_twice_changes_nothing_more(plain):
 
 
 def parsed(text: str):
-    """What a YAML file with this text holds."""
+    """The content of a YAML file with this text."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file.yaml"
         path.write_text(text, encoding="utf-8")
@@ -101,9 +101,9 @@ def parsed(text: str):
 
 @given(st.dictionaries(NAMES, VALUES | TREES, min_size=1, max_size=4))
 def test_any_plain_data_survives_yaml(tree):
-    found = parsed(yaml_text(tree))
-    assert found == tree
-    assert list(map(repr, flattened(found).values())) == list(map(repr, flattened(tree).values())), "types and order"
+    again = parsed(yaml_text(tree))
+    assert again == tree
+    assert list(map(repr, flattened(again).values())) == list(map(repr, flattened(tree).values())), "types and order"
 
 
 @pytest.mark.parametrize(
@@ -111,9 +111,9 @@ def test_any_plain_data_survives_yaml(tree):
     [("1e-3", 0.001), ("1E5", 100000.0), ("1.5e+2", 150.0), ("0.001", 0.001), ("no", "no"), ("on", "on"), ("10", 10)],
 )
 def test_yaml_numbers_are_those_of_yaml_1_2(text, value):
-    found = parsed(f"value: {text}\n")["value"]
-    assert found == value
-    assert type(found) is type(value)
+    read = parsed(f"value: {text}\n")["value"]
+    assert read == value
+    assert type(read) is type(value)
 
 
 def test_a_learning_rate_of_1e_3_in_a_file_is_a_number():
@@ -134,7 +134,7 @@ def test_the_seeds_are_no_part_of_the_flat_form():
 
 
 def refusal(plain: object) -> str:
-    """The one sentence with which a configuration is refused."""
+    """The message of the StudyError for a configuration, one sentence."""
     with pytest.raises(StudyError) as error:
         parts.complete(TrialConfig.from_plain(plain))
     message = str(error.value)

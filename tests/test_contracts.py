@@ -1,4 +1,7 @@
-"""Every part that lies in a folder keeps the contract of its kind. A new file is tested here with no other change."""
+"""Every part fulfils the contract of its kind.
+
+A new file in a folder of parts is tested here with no other change.
+"""
 
 import inspect
 import urllib.error
@@ -42,12 +45,12 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def test_the_folders_hold_the_parts_that_the_study_is_about():
-    found = {kind: set(parts.names(kind)) for kind in parts.KINDS}
-    assert found["data"] >= {"mnist", "fashion_mnist", "mnist5k"}
-    assert found["tasks"] >= {"class_pairs", "permuted_pixels"}
-    assert found["models"] >= {"mlp"}
-    assert found["optimizers"] >= {"sgd", "sam", "gnp"}
-    assert found["interventions"] >= {"l2_init", "shrink_and_perturb"}
+    registered = {kind: set(parts.names(kind)) for kind in parts.KINDS}
+    assert registered["data"] >= {"mnist", "fashion_mnist", "mnist5k"}
+    assert registered["tasks"] >= {"class_pairs", "permuted_pixels"}
+    assert registered["models"] >= {"mlp"}
+    assert registered["optimizers"] >= {"sgd", "sam", "gnp"}
+    assert registered["interventions"] >= {"l2_init", "shrink_and_perturb"}
 
 
 @pytest.mark.parametrize("kind", parts.KINDS)
@@ -120,18 +123,18 @@ def test_a_data_set_is_bytes_with_labels_from_0(name, request, tmp_path, monkeyp
     monkeypatch.setattr(urllib.request, "urlopen", no_network)
     module, settings = tiny.part("data", name)
     try:
-        found = module.build(settings, tmp_path)
+        built = module.build(settings, tmp_path)
     except StudyError:
-        found = module.build(settings, request.getfixturevalue("data_dir"))
-    assert isinstance(found, Dataset)
-    assert found.name == name
-    assert len(found.fingerprint) == 16
-    for images, labels in ((found.train_images, found.train_labels), (found.test_images, found.test_labels)):
+        built = module.build(settings, request.getfixturevalue("data_dir"))
+    assert isinstance(built, Dataset)
+    assert built.name == name
+    assert len(built.fingerprint) == 16
+    for images, labels in ((built.train_images, built.train_labels), (built.test_images, built.test_labels)):
         assert images.dtype == torch.uint8
         assert labels.dtype == torch.int64
-        assert images.shape == (len(labels), found.train_images.shape[1])
+        assert images.shape == (len(labels), built.train_images.shape[1])
         assert images.is_contiguous()
-        assert sorted(labels.unique().tolist()) == list(range(found.class_count))
+        assert sorted(labels.unique().tolist()) == list(range(built.class_count))
 
 
 # --- task sequences --------------------------------------------------------------------------------------------------
@@ -217,7 +220,7 @@ def test_a_model_returns_logits_and_the_activations_of_its_hidden_layers(name):
 
 
 def without(params: Tensors, key: str, axis: int, unit: int, value: float | None = 0.0) -> Tensors:
-    """The parameters with one unit's slice of one tensor set, or replaced by other numbers when `value` is None."""
+    """The parameters with one unit's slice of a tensor set to `value`, or to random numbers if it is None."""
     changed = params[key].clone()
     piece = changed.select(axis, unit)
     piece.copy_(draw(*piece.shape, seed=7) if value is None else torch.full_like(piece, value))
@@ -226,7 +229,7 @@ def without(params: Tensors, key: str, axis: int, unit: int, value: float | None
 
 @each("models")
 def test_a_hidden_unit_acts_through_its_outgoing_weights_and_nothing_else(name):
-    """With them at zero, whatever feeds the unit changes no logit; with them in place, it does."""
+    """If they are 0, the unit's incoming weights change no logit; otherwise they do."""
     model = network(name)
     inputs = draw(3, BATCH, FEATURES)
     params = model.initial(SEEDS)
@@ -237,8 +240,8 @@ def test_a_hidden_unit_acts_through_its_outgoing_weights_and_nothing_else(name):
         for key in layer.incoming:
             fed_otherwise = without(fed_otherwise, key, 1, unit, None)
         cut, cut_and_fed_otherwise = (without(start, layer.outgoing, -1, unit) for start in (params, fed_otherwise))
-        expected, found = model.forward(cut, inputs)[0], model.forward(cut_and_fed_otherwise, inputs)[0]
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+        expected, logits = model.forward(cut, inputs)[0], model.forward(cut_and_fed_otherwise, inputs)[0]
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-6)
         whole, changed = model.forward(params, inputs)[0], model.forward(fed_otherwise, inputs)[0]
         assert float((whole - expected).abs().max()) > 1e-4, "cutting a living unit off changes the logits"
         assert float((whole - changed).abs().max()) > 1e-4
@@ -255,12 +258,12 @@ def test_the_incoming_weights_of_a_hidden_unit_feed_that_unit_and_no_other_of_it
         silent = params
         for key in layer.incoming:
             silent = without(silent, key, 1, unit)
-        _, found = model.forward(silent, inputs)
-        assert not found[index][:, :, unit].any(), "a unit that nothing feeds is 0"
+        _, computed = model.forward(silent, inputs)
+        assert not computed[index][:, :, unit].any(), "a unit that nothing feeds is 0"
         others = torch.arange(hidden[index].shape[2]) != unit
-        torch.testing.assert_close(found[index][:, :, others], hidden[index][:, :, others], rtol=0, atol=1e-6)
+        torch.testing.assert_close(computed[index][:, :, others], hidden[index][:, :, others], rtol=0, atol=1e-6)
         for before in range(index):
-            assert torch.equal(found[before], hidden[before])
+            assert torch.equal(computed[before], hidden[before])
 
 
 @each("models")
@@ -270,9 +273,9 @@ def test_the_lanes_of_a_model_are_independent(name):
     logits, hidden = model.forward(params, inputs)
     other_params = {key: torch.cat([value[:1], value[1:] * 3 + 1]) for key, value in params.items()}
     other_inputs = torch.cat([inputs[:1], 1 - inputs[1:]])
-    found, activations = model.forward(other_params, other_inputs)
-    assert torch.equal(found[0], logits[0])
-    assert not torch.equal(found[1], logits[1])
+    computed, activations = model.forward(other_params, other_inputs)
+    assert torch.equal(computed[0], logits[0])
+    assert not torch.equal(computed[1], logits[1])
     for ours, theirs in zip(activations, hidden, strict=True):
         assert torch.equal(ours[0], theirs[0])
     leaves = {key: value.clone().requires_grad_() for key, value in params.items()}
@@ -293,7 +296,7 @@ def test_a_model_changes_nothing_that_it_is_given(name):
 
 
 def direct(name) -> DirectModel:
-    """The network, if it knows its own gradient."""
+    """The network, if it knows its own gradient; otherwise skips the test."""
     model = network(name)
     if not isinstance(model, DirectModel):
         pytest.skip("it is differentiated by autograd")
@@ -304,26 +307,26 @@ def direct(name) -> DirectModel:
 @pytest.mark.parametrize("batch", [1, BATCH, 200])
 @tiny.float64()
 def test_a_model_that_knows_its_gradient_agrees_with_autograd(name, batch):
-    """At the parameters, displaced along the gradient, and in all that a rule may do with a gradient."""
+    """At the parameters, displaced along the gradient, and in every operation on a gradient."""
     model = direct(name)
     params, inputs = model.initial(SEEDS), draw(3, batch, FEATURES).double()
     labels = torch.randint(0, OUTPUTS, (3, batch), generator=torch.Generator().manual_seed(1))
     scale, weight = torch.tensor([0.3, 0.0, -2.0]), torch.tensor([1.5, 0.25, -1.0])
     ours, theirs = model.gradient_function(inputs, labels), MinibatchGradient(model, inputs, labels)
     before = {key: value.clone() for key, value in params.items()}
-    seen, known = ours(params), theirs(params)
-    there, known_there = (
-        gradient_at.displaced(params, at, scale) for gradient_at, at in ((ours, seen), (theirs, known))
+    here, expected_here = ours(params), theirs(params)
+    uphill, expected_uphill = (
+        gradient_at.displaced(params, at, scale) for gradient_at, at in ((ours, here), (theirs, expected_here))
     )
     assert all(torch.equal(value, before[key]) for key, value in params.items()), "asking changes nothing"
-    mixed = seen.gradient.combined(scale, there.gradient, weight)
-    known_mixed = known.gradient.combined(scale, known_there.gradient, weight)
-    for mine, expected in ((seen, known), (there, known_there)):
+    mixed = here.gradient.combined(scale, uphill.gradient, weight)
+    expected_mixed = expected_here.gradient.combined(scale, expected_uphill.gradient, weight)
+    for mine, expected in ((here, expected_here), (uphill, expected_uphill)):
         torch.testing.assert_close(mine.logits, expected.logits, rtol=1e-12, atol=1e-12)
     for mine, expected in (
-        (seen.gradient, known.gradient),
-        (there.gradient, known_there.gradient),
-        (mixed, known_mixed),
+        (here.gradient, expected_here.gradient),
+        (uphill.gradient, expected_uphill.gradient),
+        (mixed, expected_mixed),
     ):
         torch.testing.assert_close(mine.norm(), expected.norm(), rtol=1e-10, atol=1e-12)
         moved = {key: value.clone() for key, value in params.items()}
@@ -333,8 +336,8 @@ def test_a_model_that_knows_its_gradient_agrees_with_autograd(name, batch):
         for key, value in params.items():
             torch.testing.assert_close(written[key], wanted[key], rtol=1e-10, atol=1e-12)
             torch.testing.assert_close(moved[key], value + per_lane(scale, value) * wanted[key], rtol=1e-10, atol=1e-12)
-    (_, product), (_, known_product) = ours.with_hessian_product(params), theirs.with_hessian_product(params)
-    for key, value in known_product.tensors().items():
+    (_, product), (_, expected_product) = ours.with_hessian_product(params), theirs.with_hessian_product(params)
+    for key, value in expected_product.tensors().items():
         torch.testing.assert_close(product.tensors()[key], value, rtol=1e-10, atol=1e-12)
 
 
@@ -348,8 +351,8 @@ def test_a_model_that_takes_some_features_computes_what_it_computes_with_zeros_e
     features = torch.stack(shuffled)[:, :count]
     everything = torch.zeros(3, BATCH, FEATURES).scatter(2, features.unsqueeze(1).expand(inputs.shape), inputs)
     taken = model.take_features(params, features)
-    expected, found = model.forward(params, everything)[0], model.forward(taken, inputs)[0]
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    expected, logits = model.forward(params, everything)[0], model.forward(taken, inputs)[0]
+    torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-12)
     for key, value in taken.items():
         assert torch.equal(model.take_features({key: params[key]}, features)[key], value), "a part of them alone"
     other = {key: draw(*value.shape, seed=3).double() for key, value in taken.items()}
@@ -446,7 +449,10 @@ def built(name: str, seeds: tuple[int, ...] = SEEDS) -> Intervention:
 
 
 def acted(acting: Intervention, start: Tensors, now: Tensors) -> tuple[Tensors, Tensors, Tensor | None]:
-    """All that an intervention does, once: weights, state, and loss term at `now` when training began at `start`."""
+    """Weights, state and loss term after every action of an intervention, once.
+
+    Training began at `start`, and the weights are `now`.
+    """
     state = acting.initial_state(start)
     term = acting.loss_term(now, state)
     params, state = acting.after_step(now, state)
@@ -505,8 +511,8 @@ def test_an_intervention_changes_nothing_that_it_is_given(name):
 @each("interventions")
 def test_an_intervention_trains_with_every_optimizer(name):
     for optimizer in parts.names("optimizers"):
-        plan = tiny.experiment(optimizer, {}, interventions={name: {}}, task_settings={"count": 2})
+        experiment = tiny.experiment(optimizer, {}, interventions={name: {}}, task_settings={"count": 2})
         plain = tiny.experiment(optimizer, {}, task_settings={"count": 2})
-        acted_on, left_alone = tiny.results(plan)[-1].state.params, tiny.results(plain)[-1].state.params
+        acted_on, left_alone = tiny.results(experiment)[-1].state.params, tiny.results(plain)[-1].state.params
         assert all(value.isfinite().all() for value in acted_on.values())
         assert any(not torch.equal(value, left_alone[key]) for key, value in acted_on.items()), optimizer

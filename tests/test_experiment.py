@@ -1,4 +1,4 @@
-"""From a configuration to the parts put together."""
+"""Experiments built from configurations."""
 
 import pytest
 import tiny
@@ -26,14 +26,14 @@ FLAT = {
 
 
 def test_a_configuration_becomes_the_experiment_that_it_describes():
-    plan = tiny.built(TrialConfig.from_flat(FLAT))
-    assert (plan.seeds, plan.batch_size, plan.passes, plan.device) == ((3, 1), 8, 1, "cpu")
-    assert plan.dataset.name == "mnist5k"
-    assert (plan.tasks.count, plan.tasks.output_count) == (2, 2)
-    assert plan.tasks.task(0).train.shape == (2, 40)
-    assert plan.rule.blend.tolist() == [2.0, 2.0]
-    assert len(plan.interventions) == 1
-    results = tiny.results(plan)
+    built = tiny.built(TrialConfig.from_flat(FLAT))
+    assert (built.seeds, built.batch_size, built.passes, built.device) == ((3, 1), 8, 1, "cpu")
+    assert built.dataset.name == "mnist5k"
+    assert (built.tasks.count, built.tasks.output_count) == (2, 2)
+    assert built.tasks.task(0).train.shape == (2, 40)
+    assert built.rule.blend.tolist() == [2.0, 2.0]
+    assert len(built.interventions) == 1
+    results = tiny.results(built)
     assert [result.name for result in results] == ["0-1", "0-2"]
     assert results[0].state.params["0/weight"].shape == (2, 6, 784)
 
@@ -46,16 +46,16 @@ def test_a_complete_configuration_trains_to_the_same_bits_as_the_short_one():
 
 
 def test_an_experiment_does_not_depend_on_the_global_random_state():
-    found = []
+    params = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        found.append(tiny.results(tiny.built(TrialConfig.from_flat(FLAT)))[-1].state.params)
-    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+        params.append(tiny.results(tiny.built(TrialConfig.from_flat(FLAT)))[-1].state.params)
+    assert all(torch.equal(value, params[1][name]) for name, value in params[0].items())
 
 
-@pytest.mark.parametrize(("there", "device"), [(False, "cpu"), (True, "cuda")])
-def test_auto_takes_a_gpu_when_there_is_one(there, device, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+@pytest.mark.parametrize(("has_gpu", "device"), [(False, "cpu"), (True, "cuda")])
+def test_auto_takes_a_gpu_when_there_is_one(has_gpu, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     assert experiment.device_of(TrialConfig.from_flat({"training/device": "auto"})) == device
     assert experiment.device_of(TrialConfig.from_flat({"training/device": "cpu"})) == "cpu"
 

@@ -1,4 +1,4 @@
-"""Arithmetic on stacked lanes, and the streams of random numbers."""
+"""Arithmetic on stacked lanes, and random streams."""
 
 import hypothesis.strategies as st
 import pytest
@@ -21,10 +21,10 @@ def test_multiply_scales_each_lane_by_its_own_number_and_in_place():
 
 @given(FINITE)
 def test_the_reciprocal_of_0_is_0_and_that_of_what_is_not_finite_is_seen(length):
-    found = reciprocal(torch.tensor([length, 0.0, torch.inf, torch.nan]))
-    assert found[0] == (1 / torch.tensor(length) if length else 0)
-    assert found[1] == found[2] == 0
-    assert found[3].isnan()
+    result = reciprocal(torch.tensor([length, 0.0, torch.inf, torch.nan]))
+    assert result[0] == (1 / torch.tensor(length) if length else 0)
+    assert result[1] == result[2] == 0
+    assert result[3].isnan()
 
 
 def test_the_norm_is_that_of_all_tensors_of_a_lane_together():

@@ -1,4 +1,4 @@
-"""What was timed, as tables for people and as plain data for machines, and what it means for a sweep on this machine."""
+"""`study bench`: speeds of training and advice."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ from study.timing.diagnostics_cost import Overhead
 from study.timing.side_by_side import Division
 
 ENOUGH = 0.9
-"""Share of the best speed that is as good as the best."""
+"""Share of the best speed from which on a choice counts as good as the best."""
+
+BRIEF_SECONDS = 0.1
+"""Below this time for each cell, diagnostics are computed once only, without a first time to warm up."""
 
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What everything was timed on.
+    """The machine that everything was timed on.
 
     Attributes:
         device, device_name, threads: of this process.
-        product_rate: floating-point operations a second, see `study.timing.bench`.
+        product_rate: floating-point operations a second, see `study.timing.bench.product_rate`.
         data: name of the data set.
     """
 
@@ -43,17 +46,18 @@ class Machine:
 
 
 def show_machine(machine: Machine) -> None:
-    """The first lines: what the numbers are."""
+    """The first lines: the machine and what the numbers mean."""
     say = terminal.console.print
     say(
         f"{machine.device_name}, torch {provenance.versions()['torch']}, {_threads(machine.threads)}, {machine.data}",
         markup=False,
     )
     say(
-        f"Matrix products: {machine.product_rate / 1e9:,.0f} GFLOP/s (float32, 1024 x 1024; the best of some).\n"
-        "Images a second over all seeds; times the DataLoader's; share of the matrix products' rate. Operations of an image:\n"
-        "2 in out a layer, forward, again for its weights' gradient, and again but for the first layer for the errors; SAM and\n"
-        "GNP take two gradients. Each is the best of three rounds in which all ways took turns.",
+        f"Matrix products: {machine.product_rate / 1e9:,.0f} GFLOP/s (float32, 1024 x 1024; best of several).\n"
+        "Each cell: images a second over all seeds; ratio to the DataLoader; share of the matrix products' rate.\n"
+        "Operations per image: 2 x inputs x outputs of each layer, once forward, once for the gradient of the weights, and\n"
+        "once for the errors (not in the first layer). SAM and GNP compute two gradients a step.\n"
+        "Each number is the best of three rounds in which all ways took turns.",
         markup=False,
         soft_wrap=True,
     )
@@ -64,15 +68,15 @@ def _threads(count: int) -> str:
 
 
 def title(setting: Setting, features: int, outputs: int) -> str:
-    """For example "784-100-100-10, batch 16"."""
+    """A setting in words, such as "784-100-100-10, batch 16"."""
     return f"{'-'.join(map(str, (features, *setting.widths, outputs)))}, batch {setting.batch_size}"
 
 
 def show_speeds(heading: str, speeds: Sequence[Speed]) -> None:
-    """One setting: a row for each way, a cell for each method."""
+    """The table of one setting, with ways by methods."""
     ways = list(dict.fromkeys((speed.way, speed.lanes) for speed in speeds))
-    found = {(speed.way, speed.lanes, speed.method): speed for speed in speeds}
-    rows = [[_way(way, lanes), *(_cell(found[way, lanes, method]) for method in METHODS)] for way, lanes in ways]
+    cells = {(speed.way, speed.lanes, speed.method): _cell(speed) for speed in speeds}
+    rows = [[_way(way, lanes), *(cells[way, lanes, method] for method in METHODS)] for way, lanes in ways]
     terminal.show_table(heading, ["", *(method.upper() for method in METHODS)], rows, numeric=1)
 
 
@@ -87,8 +91,8 @@ def _cell(speed: Speed) -> str:
 
 
 def show_divisions(divisions: Sequence[Division], lanes: int) -> None:
-    """Trials at once."""
-    alone = _alone(divisions)
+    """The table of trials side by side."""
+    alone = next(division for division in divisions if (division.trials, division.threads) == (1, 1))
     rows = [
         [
             f"{division.trials} at once, {_threads(division.threads)} each",
@@ -97,27 +101,27 @@ def show_divisions(divisions: Sequence[Division], lanes: int) -> None:
         ]
         for division in divisions
     ]
-    columns = ["", "images a second together", "slowest trial to one alone on 1 thread"]
+    columns = ["", "images a second in total", "slowest trial, against one alone on 1 thread"]
     terminal.show_table(f"Trials side by side: SGD, {lanes} lanes, batch 16, 784-100-100-10", columns, rows, numeric=1)
 
 
-def show_overheads(looked: Sequence[Overhead]) -> None:
-    """What diagnostics cost."""
-    if not looked:
+def show_overheads(overheads: Sequence[Overhead]) -> None:
+    """The table of what diagnostics cost, if they were timed."""
+    if not overheads:
         return
     rows = [
         [
-            one.sequence,
-            f"{one.images:,}",
-            f"{1000 * one.units_seconds:,.0f} ms",
-            f"{1000 * one.curvature_seconds:,.0f} ms",
-            f"{1000 * one.earlier_seconds:,.0f} ms",
-            *(f"{one.seconds / one.training[method]:.1%}" for method in METHODS),
+            overhead.sequence,
+            f"{overhead.images:,}",
+            f"{1000 * overhead.units_seconds:,.0f} ms",
+            f"{1000 * overhead.curvature_seconds:,.0f} ms",
+            f"{1000 * overhead.earlier_seconds:,.0f} ms",
+            *(f"{overhead.seconds / overhead.training[method]:.1%}" for method in METHODS),
         ]
-        for one in looked
+        for overhead in overheads
     ]
-    seconds = sum(one.seconds for one in looked)
-    shares = [seconds / sum(one.training[method] for one in looked) for method in METHODS]
+    seconds = sum(overhead.seconds for overhead in overheads)
+    shares = [seconds / sum(overhead.training[method] for overhead in overheads) for method in METHODS]
     rows.append(["both sequences", "", "", "", "", *(f"{share:.1%}" for share in shares)])
     columns = [
         "",
@@ -127,22 +131,20 @@ def show_overheads(looked: Sequence[Overhead]) -> None:
         "an earlier task",
         *(f"of {method.upper()}" for method in METHODS),
     ]
-    heading = f"Diagnostics: a look into {looked[0].lanes} lanes, and all looks of the paper's sequences as shares of training"
-    terminal.show_table(heading, columns, rows, numeric=1)
-
-
-def _alone(divisions: Sequence[Division]) -> Division:
-    return next(division for division in divisions if (division.trials, division.threads) == (1, 1))
+    title = f"Diagnostics of {overheads[0].lanes} lanes: time of each kind, and all of them as a share of the paper's training"
+    terminal.show_table(title, columns, rows, numeric=1)
 
 
 def advice(speeds: Sequence[Speed], divisions: Sequence[Division], device: str) -> list[str]:
-    """What a sweep on this machine should do, as sentences."""
-    said = []
+    """Sentences on how to run a sweep on this machine."""
+    sentences = []
     rates = {speed.lanes: speed.images_per_second for speed in speeds if speed.way == LANES and speed.method == "sgd"}
     if len(rates) > 1:
         best = max(rates.values())
         lanes = min(count for count, rate in rates.items() if rate >= ENOUGH * best)
-        said.append(f"Seeds of a trial: {lanes} or more, {rates[lanes] / best:.0%} of the best speed (--seeds).")
+        sentences.append(
+            f"Seeds per trial: {lanes} or more, {rates[lanes] / best:.0%} of the best speed (--seeds {lanes})."
+        )
     if divisions:
         best_total = max(division.total for division in divisions)
         enough = min(
@@ -150,21 +152,21 @@ def advice(speeds: Sequence[Speed], divisions: Sequence[Division], device: str) 
             key=lambda division: (division.threads, division.trials),
         )
         if device == "cuda":
-            said.append(f"Trials at once on a GPU: {enough.trials} (--gpus-per-trial {1 / enough.trials:g}).")
+            sentences.append(f"Trials at once on a GPU: {enough.trials} (--gpus-per-trial {1 / enough.trials:g}).")
         else:
-            said.append(
+            sentences.append(
                 f"Trials at once: {enough.trials}, {_threads(enough.threads)} each (--cpus-per-trial {enough.threads})."
             )
-    return said
+    return sentences
 
 
 def plain(
     machine: Machine,
     speeds: Sequence[Speed],
     divisions: Sequence[Division],
-    looked: Sequence[Overhead],
+    overheads: Sequence[Overhead],
     peak_bytes: int,
-    said: Sequence[str],
+    sentences: Sequence[str],
 ) -> dict[str, Any]:
     """Everything as plain data."""
     return {
@@ -172,21 +174,21 @@ def plain(
         | {"host": provenance.host(), "versions": provenance.versions(), "git_commit": provenance.git_commit()},
         "speeds": [asdict(speed) for speed in speeds],
         "side_by_side": [asdict(division) | {"total": division.total} for division in divisions],
-        "diagnostics": [asdict(one) for one in looked],
+        "diagnostics": [asdict(overhead) for overhead in overheads],
         "peak_bytes": peak_bytes,
-        "advice": list(said),
+        "advice": list(sentences),
     }
 
 
-def show_end(peak_bytes: int, device: str, said: Sequence[str]) -> None:
-    """Memory, and the advice."""
-    where = "on the GPU" if device == "cuda" else "of this process, its libraries and the data set included"
+def show_end(peak_bytes: int, device: str, sentences: Sequence[str]) -> None:
+    """The last lines: peak memory and advice."""
+    where = "on the GPU" if device == "cuda" else "of this process, with its libraries and the data set"
     terminal.console.print(f"\nPeak memory {where}: {peak_bytes / MIB:,.0f} MiB.", markup=False)
-    for sentence in said:
+    for sentence in sentences:
         terminal.console.print(sentence, markup=False, soft_wrap=True)
 
 
-def bench(
+def run(
     *,
     data: str,
     data_dir: Path,
@@ -198,53 +200,56 @@ def bench(
     device: str,
     as_json: bool,
 ) -> int:
-    """Times everything, shows it as it comes, and returns the exit code.
+    """Times everything and shows it; returns the exit code.
+
+    Tables are shown as soon as they are measured.
 
     Raises:
         StudyError: there is no such data set or device.
     """
     config = TrialConfig.from_plain({"data": {"name": data}, "training": {"device": device}})
-    where = experiment.device_of(config)
+    device = experiment.device_of(config)
     dataset = experiment.load_dataset(config, data_dir)
     torch.set_num_threads(threads)
-    seen = provenance.training_facts(where, dataset.fingerprint)
-    rate = product_rate(where, max(seconds, 0.2))
-    machine = Machine(where, seen["device_name"], threads, rate, dataset.name)
+    device_name = provenance.training_facts(device, dataset.fingerprint)["device_name"]
+    rate = product_rate(device, max(seconds, 0.2))
+    machine = Machine(device, device_name, threads, rate, dataset.name)
     if not as_json:
         show_machine(machine)
     speeds: list[Speed] = []
     settings = [Setting(shape, size) for shape in widths for size in batch_sizes]
-    for found in measured(dataset, settings, lane_counts, where, seconds, rate):
-        speeds += found
+    for of_setting in measured(dataset, settings, lane_counts, device, seconds, rate):
+        speeds += of_setting
         if not as_json:
-            heading = title(found[0].setting, dataset.train_images.shape[1], dataset.class_count)
-            show_speeds(heading, found)
-    peak = peak_bytes(where)
+            heading = title(of_setting[0].setting, dataset.train_images.shape[1], dataset.class_count)
+            show_speeds(heading, of_setting)
+    peak = peak_bytes(device)
     lanes = 10 if 10 in lane_counts else max(lane_counts)
-    looked = _overheads(dataset, lanes, where, speeds)
-    divisions = side_by_side.divisions(dataset, lanes, where, 10 * seconds)
-    usual = Setting(side_by_side.WIDTHS, side_by_side.BATCH_SIZE)
-    asked = usual if usual in settings else settings[0]
-    said = advice([speed for speed in speeds if speed.setting == asked], divisions, where)
+    overheads = _overheads(dataset, lanes, device, speeds, 2 if seconds >= BRIEF_SECONDS else 1)
+    divisions = side_by_side.divisions(dataset, lanes, device, 10 * seconds)
+    paper = Setting(side_by_side.WIDTHS, side_by_side.BATCH_SIZE)
+    advised = paper if paper in settings else settings[0]
+    sentences = advice([speed for speed in speeds if speed.setting == advised], divisions, device)
     if as_json:
-        terminal.console.print_json(json.dumps(plain(machine, speeds, divisions, looked, peak, said)))
+        terminal.console.print_json(json.dumps(plain(machine, speeds, divisions, overheads, peak, sentences)))
     else:
-        show_overheads(looked)
+        show_overheads(overheads)
         show_divisions(divisions, lanes)
-        show_end(peak, where, said)
+        show_end(peak, device, sentences)
     return 0
 
 
-def _overheads(dataset: Dataset, lanes: int, device: str, speeds: list[Speed]) -> list[Overhead]:
-    """What diagnostics cost in the paper's task sequences; nothing when the paper's network has not been timed."""
-    usual = Setting(side_by_side.WIDTHS, side_by_side.BATCH_SIZE)
-    known = {
+def _overheads(dataset: Dataset, lanes: int, device: str, speeds: list[Speed], repeats: int) -> list[Overhead]:
+    """What diagnostics cost in the paper's task sequences.
+
+    Empty when the paper's network has not been timed.
+    """
+    paper = Setting(side_by_side.WIDTHS, side_by_side.BATCH_SIZE)
+    rates = {
         speed.method: speed.images_per_second
         for speed in speeds
-        if (speed.setting, speed.way, speed.lanes) == (usual, LANES, lanes)
+        if (speed.setting, speed.way, speed.lanes) == (paper, LANES, lanes)
     }
-    return (
-        [diagnostics_cost.overhead(dataset, name, lanes, device, known) for name in diagnostics_cost.PAPER]
-        if known
-        else []
-    )
+    if not rates:
+        return []
+    return [diagnostics_cost.overhead(dataset, name, lanes, device, rates, repeats) for name in diagnostics_cost.PAPER]

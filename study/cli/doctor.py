@@ -1,4 +1,7 @@
-"""`study doctor`: what the study sees here, each thing tried and not assumed, and what to do about what does not work."""
+"""`study doctor`: checks of machine, data, MLflow and Ray.
+
+Each thing is tried, not assumed, and a problem comes with advice.
+"""
 
 from __future__ import annotations
 
@@ -18,30 +21,32 @@ from study.sweep.execution import Execution
 
 GIB = 2**30
 LEAST_FREE_BYTES = GIB
-"""Less free disk than this is a problem: a sweep of the whole paper with its checkpoints takes about as much."""
+"""Less free disk is a problem: a sweep of the whole paper with its checkpoints takes about this much."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        topic, name: what.
-        seen: what was found.
-        problem: what is wrong with it and what to do, as a sentence; "" when it is well.
+        topic, name: what was checked.
+        text: the result.
+        problem: what is wrong and what to do about it, as a sentence; "" if nothing is.
     """
 
     topic: str
     name: str
-    seen: str
+    text: str
     problem: str = ""
 
 
 def examine(directory: Path, execution: Execution) -> Iterator[Finding]:
-    """Looks at versions, this machine, data sets, results, MLflow's store and Ray, in this order.
+    """Checks everything, topic by topic.
+
+    The topics are versions, this machine, data sets, results, MLflow's store and Ray, in this order.
 
     Args:
-        directory: folder of all sweeps; it need not be there.
+        directory: folder of all sweeps; it need not exist.
         execution: where and with what a sweep would run.
     """
     yield from _versions()
@@ -55,7 +60,9 @@ def examine(directory: Path, execution: Execution) -> Iterator[Finding]:
 def _versions() -> Iterator[Finding]:
     for package, version in provenance.versions().items():
         yield Finding("versions", package, version)
-    yield Finding("versions", "commit", provenance.git_commit() or "not known: neither a clone nor installed from one")
+    yield Finding(
+        "versions", "commit", provenance.git_commit() or "unknown: this is neither a clone nor installed from one"
+    )
 
 
 def _machine() -> Iterator[Finding]:
@@ -66,7 +73,7 @@ def _machine() -> Iterator[Finding]:
     built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
     if not torch.cuda.is_available():
         yield Finding(
-            "machine", "GPUs", f"none that torch can use (torch is built with {built}); trials train on the CPU"
+            "machine", "GPUs", f"none that torch can use (torch was built with {built}); trials train on the CPU"
         )
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
@@ -78,9 +85,9 @@ def _machine() -> Iterator[Finding]:
 def _datasets(data_dir: Path) -> Iterator[Finding]:
     for name in parts.names("data"):
         module = parts.find("data", name)
-        files = getattr(module, "files", None)  # of data sets that are downloaded
+        files = getattr(module, "files", None)  # only of data sets that are downloaded
         if files is not None and not files(data_dir).is_dir():
-            yield Finding("data sets", name, f"not in {files(data_dir)}; downloaded there on first use")
+            yield Finding("data sets", name, f"not in {files(data_dir)}; will be downloaded there on first use")
             continue
         try:
             dataset = experiment.load_dataset(TrialConfig.from_plain({"data": {"name": name}}), data_dir)
@@ -108,7 +115,7 @@ def _results(directory: Path) -> Iterator[Finding]:
         "results",
         "disk",
         free,
-        f"Less than {LEAST_FREE_BYTES / GIB:g} GiB is free for results; make room." if few else "",
+        f"Less than {LEAST_FREE_BYTES / GIB:g} GiB of disk is free for results; make room." if few else "",
     )
 
 
@@ -120,7 +127,7 @@ def _store(directory: Path, execution: Execution) -> Iterator[Finding]:
     try:
         check_reachable(uri)
         if is_missing(uri):
-            yield Finding("MLflow", "store", f"{uri}, made by the first sweep")
+            yield Finding("MLflow", "store", f"{uri}, will be created by the first sweep")
             return
         with refusals(uri):
             count = len(store.Store(uri).client.search_experiments())
@@ -134,33 +141,34 @@ def _store(directory: Path, execution: Execution) -> Iterator[Finding]:
 
 
 def _ray(directory: Path, execution: Execution) -> Iterator[Finding]:
-    where = "of this machine alone" if execution.is_local else f"cluster at {execution.address}"
+    where = "on this machine only" if execution.is_local else f"cluster at {execution.address}"
     try:
         place = storage.check(execution.storage or str(directory))
-        with connection.joined(execution) as there:
+        with connection.joined(execution) as members:
             from study.cluster import nodes
 
-            for report in nodes.examine(there, place, connection.STORAGE_ADVICE):
+            for report in nodes.examine(members, place, connection.STORAGE_ADVICE):
                 has = report.node.resources
-                seen = f"{has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs, {has.get('memory', 0) / GIB:.1f} GiB memory"
-                reached = "" if report.problem else f"; runs this code and reaches {place}"
+                text = f"{has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs, {has.get('memory', 0) / GIB:.1f} GiB memory"
+                reached = "" if report.problem else f"; runs this code and can use {place}"
                 name = f"node {report.node.address}" + (f" ({report.host})" if report.host else "")
-                yield Finding("Ray", name, seen + reached, report.problem)
+                yield Finding("Ray", name, text + reached, report.problem)
                 for note in report.notes:
                     yield Finding("Ray", "note", note)
     except StudyError as error:
-        yield Finding("Ray", where, "not to be used", str(error))
+        yield Finding("Ray", where, "cannot be used", str(error))
 
 
-def doctor(directory: Path, execution: Execution) -> int:
-    """Shows what the study sees here, and what to do about what does not work. Returns the exit code."""
-    found: list[Finding] = []
+def run(directory: Path, execution: Execution) -> int:
+    """Prints all checks, then the problems; returns the exit code."""
+    problems, topic = [], ""
     for finding in examine(directory, execution):
-        if finding.topic not in [earlier.topic for earlier in found]:
-            terminal.console.print(f"\n{finding.topic}", style="bold", markup=False)
-        terminal.console.print(f"  {finding.name:20}  {finding.seen}", markup=False, soft_wrap=True)
-        found.append(finding)
-    problems = [finding.problem for finding in found if finding.problem]
+        if finding.topic != topic:
+            topic = finding.topic
+            terminal.console.print(f"\n{topic}", style="bold", markup=False)
+        terminal.console.print(f"  {finding.name:20}  {finding.text}", markup=False, soft_wrap=True)
+        if finding.problem:
+            problems.append(finding.problem)
     terminal.console.print()
     for problem in problems:
         terminal.complain(f"problem: {problem}")

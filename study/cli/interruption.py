@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM while a sweep runs: the first asks it to stop, the second ends the process at once."""
+"""Ctrl-C and SIGTERM while a sweep runs.
+
+The first one asks the sweep to stop, the second one ends the process at once.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +11,31 @@ import sys
 from types import FrameType
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C or SIGTERM, by custom 128 + SIGINT."""
+"""Exit code after Ctrl-C or SIGTERM: by convention 128 + SIGINT."""
 
 SHOW_CURSOR = "\x1b[?25h"
 
 
 class Interruption:
-    """Listens to SIGINT and SIGTERM between `__enter__` and `__exit__`.
+    """Handles SIGINT and SIGTERM within a `with` block.
 
     Attributes:
-        requested: whether one has come.
+        requested: whether a signal has come.
     """
 
     def __init__(self, parting: str) -> None:
-        """`parting` is said on standard error when the process ends at once."""
+        """`parting`: printed when the process ends at once."""
         self.requested = False
         self._parting = parting
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interruption:
-        """Begins to listen."""
+        """Installs the handlers."""
         self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Gives the signals back to whom they belonged."""
+        """Restores the earlier handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
@@ -42,4 +45,4 @@ class Interruption:
             os.write(2, f"{cursor}study: {self._parting}\n".encode())
             os._exit(INTERRUPTED)  # Ray's processes end with this one
         self.requested = True
-        os.write(2, b"study: stopping; once more ends at once\n")
+        os.write(2, b"study: stopping; press Ctrl-C once more to end at once\n")

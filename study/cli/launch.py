@@ -1,9 +1,10 @@
-"""Commands that launch a sweep or go on with one: `run`, `confirm`, `resume`."""
+"""Commands that train: `study run`, `study confirm`, `study resume`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +22,30 @@ from study.sweep.plan import Plan
 
 
 def run(space_name: str, directory: Path, execution: Execution, name: str | None, **choices: Any) -> int:
-    """Launches a sweep; `choices` as in `study.sweep.search_plan.make_plan`. Returns the exit code."""
-    space = search_plan.load_space(space_name)
-    made = search_plan.make_plan(space, name=space.name if name is None else name, **choices)
-    return _begin(made, directory, execution)
+    """Runs a sweep over a space; returns the exit code.
+
+    `choices` are those of `study.sweep.search_plan.make_plan`.
+    """
+    return _begin(planned(space_name, name, **choices), directory, execution)
 
 
 def confirm(
     directory: Path, tuned_name: str, changes: Mapping[str, Any], name: str | None, overrides: Flat, **choices: Any
 ) -> int:
-    """Confirms a sweep on fresh seeds.
+    """Confirms a sweep on fresh seeds; returns the exit code.
 
     Args:
         directory: folder of all sweeps.
         tuned_name: the sweep to confirm.
-        changes: to its execution; how many run at once is chosen anew.
+        changes: to its execution; how many trials run at once is chosen anew.
         name: of the confirmation; None: after the sweep.
         overrides, choices: as in `study.sweep.confirmation_plan.make_confirmation`.
-
-    Returns:
-        The exit code.
     """
     from study.sweep import confirmation_plan
 
     tuned = SweepFolder.open(directory, tuned_name)
     others, notes = _tunings(directory)
-    made = confirmation_plan.make_confirmation(
+    plan = confirmation_plan.make_confirmation(
         tuned,
         name=confirmation_plan.default_name(tuned_name, overrides) if name is None else name,
         overrides=overrides,
@@ -58,163 +57,221 @@ def confirm(
         notes.append(f"{undone} trials of {tuned_name!r} are not done; the best of the others are confirmed.")
     notes += [
         f"no trial of {label} has finished with an objective, so none of it was selected."
-        for label in confirmation_plan.unconfirmed(tuned, made, choices["scenarios"], choices["methods"])
+        for label in confirmation_plan.unconfirmed(tuned, plan, choices["scenarios"], choices["methods"])
     ]
-    kept = tuned.execution.model_copy(update={"workers": None, "gpus_per_trial": None})
-    changed = kept.model_copy(update={k: v for k, v in changes.items() if v is not None})
-    return _begin(made, directory, changed, notes)
+    before = tuned.execution.model_copy(update={"workers": None, "gpus_per_trial": None})
+    return _begin(plan, directory, _changed(before, changes), notes)
 
 
 def _tunings(directory: Path) -> tuple[list[Plan], list[str]]:
-    """The plans of all sweeps in a folder but confirmations, and a note of each sweep that cannot be read."""
+    """The plans of all tuning sweeps, and notes.
+
+    There is a note on each sweep that cannot be read.
+    """
     plans, notes = [], []
     for name in folder.names(directory):
         try:
             plans.append(SweepFolder.open(directory, name).plan)
         except StudyError as error:
-            notes.append(f"whether the seeds of {name!r} are fresh cannot be told: {error}")
+            notes.append(f"cannot tell whether the seeds of {name!r} are fresh: {error}")
     return [plan for plan in plans if plan.phase != "confirm"], notes
 
 
-def _begin(made: Plan, directory: Path, execution: Execution, notes: Sequence[str] = ()) -> int:
-    """Launches a new sweep of that plan, once all that it needs is there, and says the notes. Returns the exit code."""
-    execution, loaded, uri = prepared(made, directory, execution)
-    if terminal.console.is_terminal:
-        terminal.remark(f"{made.name}: {made.trial_count} trials; starting Ray")
-    from study.cluster import connection
-
-    place = execution.storage or folder.own_checkpoint_place(directory, made.name)
-    with connection.connected(execution, made, place) as (resolved, more):
-        made_folder = SweepFolder.create(directory, made, execution, loaded.task_counts)
-        for note in (*notes, *more):
-            terminal.complain(f"note: {note}")
-        with made_folder.locked():
-            return _launch(made_folder, execution, resolved, loaded, uri)
-
-
-def prepared(
-    made: Plan, directory: Path, execution: Execution, dataset_of: DatasetSource = experiment.load_dataset
-) -> tuple[Execution, Material, str]:
-    """What a new sweep needs before Ray does: the execution in full, what its trials are made of, and MLflow's store.
+def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int | None) -> int:
+    """Continues a sweep; returns the exit code.
 
     Args:
-        made: the plan.
         directory: folder of all sweeps.
-        execution: what was asked for.
-        dataset_of: where the data sets come from, see `study.sweep.datasets.load`.
-
-    Raises:
-        StudyError: the name is taken, a folder or the store cannot be used, or the data is not to be had or too small.
+        name: of the sweep.
+        changes: to its execution.
+        trials: a larger budget; None: as planned.
     """
-    folder.check_new(directory, made.name)
-    from study.tracking import store
-
-    execution = _checked(execution)
-    loaded = datasets.load(made, Path(execution.data_dir), dataset_of)
-    uri = store.tracking_uri(directory, execution)
-    if uri != store.default_uri(directory):
-        execution = execution.model_copy(update={"tracking_uri": uri})  # it may come from the environment of today
-    store.check_new_experiment(uri, made.name)
-    return execution, loaded, uri
-
-
-def _checked(execution: Execution) -> Execution:
-    """The execution with a storage that can be one, its path in full. Raises StudyError."""
-    kept = execution.storage
-    return execution if kept is None else execution.model_copy(update={"storage": storage.check(kept)})
-
-
-def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int | None) -> int:
-    """Goes on with a sweep; `changes` to its execution. Returns the exit code."""
-    opened = SweepFolder.open(directory, name)
+    sweep = SweepFolder.open(directory, name)
     if trials is not None:
-        planned = max(group.trials for group in opened.plan.groups)
-        if trials < planned:
+        planned_trials = max(group.trials for group in sweep.plan.groups)
+        if trials < planned_trials:
             raise StudyError(
-                f"--trials {trials} is fewer than the {planned} that {name!r} has already; a budget can only grow."
+                f"--trials {trials} is fewer than the {planned_trials} that {name!r} has already; a budget can only grow."
             )
-        opened.plan.with_trials(trials)
-    execution = opened.execution.model_copy(update={k: v for k, v in changes.items() if v is not None})
+        sweep.plan.with_trials(trials)
+    execution = _changed(sweep.execution, changes)
     from study.tracking import store
     from study.tracking.client import check_reachable
 
     uri = store.tracking_uri(directory, execution)
     check_reachable(uri)
-    execution = _checked(execution)
-    loaded = datasets.load(opened.plan, Path(execution.data_dir))
+    execution = _with_checked_storage(execution)
+    material = datasets.load(sweep.plan, Path(execution.data_dir))
     from study.cluster import connection
 
-    place = opened.checkpoint_place(execution)
-    with opened.locked(), connection.connected(execution, opened.plan, place) as (resolved, notes):
+    place = sweep.checkpoint_place(execution)
+    with sweep.locked(), connection.connected(execution, sweep.plan, place) as (resolved, notes):
         for note in notes:
             terminal.complain(f"note: {note}")
         if trials is not None:
-            opened.log("budget", trials=trials)
-        return _launch(SweepFolder.open(directory, name), execution, resolved, loaded, uri)
+            sweep.log("budget", trials=trials)
+        return _launch(SweepFolder.open(directory, name), execution, resolved, material, uri)
 
 
-def _launch(opened: SweepFolder, asked: Execution, resolved: Execution, loaded: Material, uri: str) -> int:
-    """Runs what is left of a sweep, within Ray and the sweep's lock. Returns the exit code."""
+def planned(space_name: str, name: str | None = None, **choices: Any) -> Plan:
+    """The plan of a sweep over a search space.
+
+    Args:
+        space_name: name of the space, or path of its file.
+        name: of the sweep; None: that of the space.
+        choices: as in `study.sweep.search_plan.make_plan`.
+
+    Raises:
+        StudyError: the space, a choice or a setting is not possible.
+    """
+    space = search_plan.load_space(space_name)
+    return search_plan.make_plan(space, name=space.name if name is None else name, **choices)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a new sweep needs before it starts Ray.
+
+    Attributes:
+        execution: where it runs, with its storage and store in full.
+        material: what its trials are made of.
+        uri: of MLflow's store.
+        checkpoint_place: folder or address of the checkpoints.
+    """
+
+    execution: Execution
+    material: Material
+    uri: str
+    checkpoint_place: str
+
+
+def prepare(
+    plan: Plan, directory: Path, execution: Execution, dataset_of: DatasetSource = experiment.load_dataset
+) -> Prepared:
+    """Checks all that a new sweep needs except Ray.
+
+    Starts and writes nothing.
+
+    Args:
+        plan: what the sweep tries.
+        directory: folder of all sweeps.
+        execution: where it is to run.
+        dataset_of: where the data sets come from, see `study.sweep.datasets.load`.
+
+    Raises:
+        StudyError: the name is taken, a folder or the store cannot be used, or the data is not available or too small.
+    """
+    folder.check_new(directory, plan.name)
+    from study.tracking import store
+
+    execution = _with_checked_storage(execution)
+    material = datasets.load(plan, Path(execution.data_dir), dataset_of)
+    uri = store.tracking_uri(directory, execution)
+    if uri != store.default_uri(directory):
+        execution = execution.model_copy(update={"tracking_uri": uri})  # the environment may name another one later
+    store.check_new_experiment(uri, plan.name)
+    place = execution.storage or folder.own_checkpoint_place(directory, plan.name)
+    return Prepared(execution, material, uri, place)
+
+
+def _changed(execution: Execution, changes: Mapping[str, Any]) -> Execution:
+    """The execution with those changes that are not None."""
+    return execution.model_copy(update={name: value for name, value in changes.items() if value is not None})
+
+
+def _with_checked_storage(execution: Execution) -> Execution:
+    """The execution with the path of its storage in full.
+
+    Raises StudyError if it cannot be a storage.
+    """
+    if execution.storage is None:
+        return execution
+    return execution.model_copy(update={"storage": storage.check(execution.storage)})
+
+
+def _begin(plan: Plan, directory: Path, execution: Execution, notes: Sequence[str] = ()) -> int:
+    """Prepares and runs a new sweep; returns the exit code."""
+    prepared = prepare(plan, directory, execution)
+    execution = prepared.execution
+    if terminal.console.is_terminal:
+        terminal.remark(f"{plan.name}: {plan.trial_count} trials; starting Ray")
+    from study.cluster import connection
+
+    with connection.connected(execution, plan, prepared.checkpoint_place) as (resolved, more):
+        sweep = SweepFolder.create(directory, plan, execution, prepared.material.task_counts)
+        for note in (*notes, *more):
+            terminal.complain(f"note: {note}")
+        with sweep.locked():
+            return _launch(sweep, execution, resolved, prepared.material, prepared.uri)
+
+
+def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material: Material, uri: str) -> int:
+    """Runs the trials that are left; returns the exit code.
+
+    Ray has been started and the sweep is locked.
+    """
     from study.cli import pictures
     from study.cluster import tuner
     from study.tracking.runs import SweepView
     from study.tracking.tracker import Tracker
 
-    going_on = f"go on with: study resume {opened.plan.name}{opened.option}"
-    with Interruption(f"interrupted at once; {going_on}") as interruption:
-        with Progress(opened, resolved.workers) as progress:
-            tracker = Tracker(SweepView(opened, uri, pictures.Pictures()), progress.say)
+    how_to_continue = f"continue with: study resume {sweep.plan.name}{sweep.option}"
+    with Interruption(f"interrupted at once; {how_to_continue}") as interruption:
+        with Progress(sweep, resolved.workers) as progress:
+            tracker = Tracker(SweepView(sweep, uri, pictures.Pictures()), progress.say)
             outcome = None
             try:
-                session = opened.begin_session(asked, resolved)
+                session = sweep.begin_session(asked, resolved)
                 outcome = tuner.launch(
-                    opened, session, resolved, loaded.datasets, lambda: interruption.requested, (progress, tracker)
+                    sweep, session, resolved, material.datasets, lambda: interruption.requested, (progress, tracker)
                 )
-            except OSError as error:  # before the first trial; later ones are the outcome's fault
-                raise Halted(f"the sweep could not start: {error}; once that is mended, {going_on}") from None
+            except OSError as error:  # before the first trial; later ones are in the outcome's fault
+                raise Halted(f"the sweep could not start: {error}; once that is fixed, {how_to_continue}") from None
             finally:
                 done = outcome is not None and not outcome.fault
                 logged = tracker.close(hurried=lambda: interruption.requested or not done)
-                with suppress(OSError):  # a full disk is said elsewhere
-                    opened.log("logged", complete=logged, seconds=round(tracker.seconds, 3))
-        overview.show_results(opened)
-        _write_optuna_view(opened)
+                with suppress(OSError):  # a full disk is reported elsewhere
+                    sweep.log("logged", complete=logged, seconds=round(tracker.seconds, 3))
+        overview.show_results(sweep)
+        _write_optuna_storage(sweep)
         if logged and not outcome.interrupted:
-            _export_best(opened, uri)
+            _export_best(sweep, uri)
         if not logged:
-            again = f"study sync {opened.plan.name}{opened.option}"
-            terminal.complain(f"MLflow has not got everything ({tracker.fault}); when it is back: {again}, then export")
+            sync = f"study sync {sweep.plan.name}{sweep.option}"
+            terminal.complain(
+                f"Not everything reached MLflow ({tracker.fault}); once it is available: {sync}, then study export"
+            )
         for history in outcome.failed:
             terminal.complain(f"failed: {history.key} ({history.name}): {history.reason}")
-            if opened.traceback_file(history.key).is_file():
-                terminal.complain(f"its traceback: {opened.traceback_file(history.key)}")
+            if sweep.traceback_file(history.key).is_file():
+                terminal.complain(f"its traceback: {sweep.traceback_file(history.key)}")
     if outcome.fault:
-        raise Halted(f"the sweep had to stop: {outcome.fault}; once that is mended, {going_on}")
+        raise Halted(f"the sweep had to stop: {outcome.fault}; once that is fixed, {how_to_continue}")
     if outcome.interrupted:
-        raise Interrupted(f"interrupted; {going_on}")
-    overview.show_next_steps(opened, uri)
+        raise Interrupted(f"interrupted; {how_to_continue}")
+    overview.show_next_steps(sweep, uri)
     return 1 if outcome.failed else 0
 
 
-def _write_optuna_view(opened: SweepFolder) -> None:
-    """Keeps Optuna's own storage up to date; says why when it cannot be written."""
+def _write_optuna_storage(sweep: SweepFolder) -> None:
+    """Updates Optuna's own storage, or prints why not."""
     from study.sweep import optuna_storage
 
     try:
-        optuna_storage.write(opened)
+        optuna_storage.write(sweep)
     except StudyError as error:
         terminal.complain(f"note: {error}")
 
 
-def _export_best(opened: SweepFolder, uri: str) -> None:
-    """Writes the files of the best trials, if there are any to choose; says why when they cannot be written."""
+def _export_best(sweep: SweepFolder, uri: str) -> None:
+    """Writes files of the best trials, or prints why not."""
     from study.sweep import export, winners
     from study.tracking import store
 
-    if not winners.best_keys(opened.histories()):
+    if not winners.best_keys(sweep.histories()):
         return
     try:
-        for path in export.export_best(opened, opened.root / "best", store.run_ids(uri, opened)):
+        for path in export.export_best(sweep, sweep.root / "best", store.run_ids(uri, sweep)):
             terminal.console.print(f"exported {path}", markup=False, soft_wrap=True)
     except StudyError as error:
         terminal.complain(f"not exported: {error}")

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their words mean."""
+"""Options that several commands share, and their meaning."""
 
 from __future__ import annotations
 
@@ -26,53 +26,80 @@ TrackingUri = Annotated[
 Name = Annotated[str, typer.Argument(help="Name of the sweep.", show_default=False)]
 Settings = Annotated[
     list[str],
-    typer.Option("--set", help="Overrule any setting by its slash name, e.g. training/batch_size=32. Repeatable."),
+    typer.Option("--set", help="Override a setting by its slash name, e.g. training/batch_size=32. Repeatable."),
 ]
-CpusPerTrial = Annotated[float | None, typer.Option(help="CPUs and threads of each trial; default 1.")]
+CpusPerTrial = Annotated[float | None, typer.Option(help="CPUs and threads per trial; default: 1.")]
 GpusPerTrial = Annotated[
-    float | None, typer.Option(help="GPUs of each trial; a fraction shares a card; default 0.25 where there is one.")
+    float | None, typer.Option(help="GPUs per trial; a fraction shares a GPU; default: 0.25 if there is one.")
 ]
 Workers = Annotated[
-    int | None, typer.Option(help="Most trials at once; 1 makes a search repeatable. Default: all that fit.")
+    int | None, typer.Option(help="Most trials at once; 1 makes a search repeatable; default: all that fit.")
 ]
 Address = Annotated[
     str | None,
     typer.Option(
-        help="A Ray cluster, HOST:PORT or auto; or local: this machine alone. Default: $RAY_ADDRESS, or local."
+        help="A Ray cluster (HOST:PORT or auto), or local for this machine only; default: $RAY_ADDRESS, or local."
     ),
 ]
 Storage = Annotated[
     str | None,
     typer.Option(
-        help="Folder or s3://BUCKET/PREFIX that all nodes reach, for checkpoints; default: in the sweep's folder."
+        help="Folder or s3://BUCKET/PREFIX for checkpoints, reachable from all nodes; default: the sweep's folder."
     ),
 ]
 PricePerHour = Annotated[
     float | None,
-    typer.Option(help="Price of an hour of all that the sweep runs on, for the estimate.", min=0, show_default=False),
+    typer.Option(help="For the estimate: price per hour of all machines together.", min=0, show_default=False),
 ]
 
 
 def parse_overrides(settings: list[str]) -> dict[str, Any]:
-    """Settings by slash name, from `--set` options. Raises StudyError if one is malformed."""
+    """Settings by slash name, from `--set` options.
+
+    Raises StudyError if one is malformed.
+    """
     return dict(parse_setting(text) for text in settings)
 
 
 def parse_widths(words: str) -> tuple[int, ...]:
-    """Layer widths from words such as `100,100`. Raises StudyError."""
+    """Layer widths from words such as `100,100`.
+
+    Raises StudyError if they are malformed.
+    """
     try:
         widths = tuple(int(word) for word in words.split(","))
     except ValueError:
         widths = ()
     if not widths or min(widths) < 1:
-        raise StudyError(f"--widths {words} must be whole numbers from 1 on with commas between them, such as 100,100.")
+        raise StudyError(f"--widths {words} must be positive whole numbers separated by commas, such as 100,100.")
     return widths
 
 
 def data_folder(given: Path | None) -> Path:
-    """The folder of downloaded data sets: as given, $STUDY_DATA, or the cache."""
+    """The folder of downloaded data sets.
+
+    As given, else $STUDY_DATA, else the cache in the user's home.
+    """
     cache = os.environ.get("STUDY_DATA") or Path.home() / ".cache" / "plasticity-study" / "data"
     return Path(given or cache).expanduser().resolve()
+
+
+def new_execution(
+    cpus_per_trial: float | None = None,
+    gpus_per_trial: float | None = None,
+    workers: int | None = None,
+    address: str | None = None,
+    storage: str | None = None,
+    data_dir: Path | None = None,
+    tracking_uri: str | None = None,
+) -> Execution:
+    """The execution that options and environment ask for.
+
+    Raises StudyError if a number is out of range.
+    """
+    changes = execution_changes(cpus_per_trial, gpus_per_trial, workers, address, storage, data_dir, tracking_uri)
+    given = {name: value for name, value in changes.items() if value is not None}
+    return Execution(**{**given, "data_dir": str(data_folder(data_dir))})
 
 
 def execution_changes(
@@ -84,8 +111,18 @@ def execution_changes(
     data_dir: Path | None,
     tracking_uri: str | None,
 ) -> dict[str, Any]:
-    """Changes to the execution of a sweep that there is already; None: as it was."""
-    changes = {
+    """Changes to the execution of an existing sweep.
+
+    A value of None means as before.
+
+    Raises StudyError if a number is out of range.
+    """
+    for option, number in (("--cpus-per-trial", cpus_per_trial), ("--workers", workers)):
+        if number is not None and not 0 < number < math.inf:
+            raise StudyError(f"{option} must be above 0, not {number:g}.")
+    if gpus_per_trial is not None and not 0 <= gpus_per_trial < math.inf:
+        raise StudyError(f"--gpus-per-trial must be 0 or more, not {gpus_per_trial:g}.")
+    return {
         "cpus_per_trial": cpus_per_trial,
         "gpus_per_trial": gpus_per_trial,
         "workers": workers,
@@ -94,25 +131,16 @@ def execution_changes(
         "tracking_uri": tracking_uri,
         "data_dir": str(data_folder(data_dir)) if data_dir else None,
     }
-    checked_execution(**{**changes, "data_dir": ""})
-    return changes
-
-
-def checked_execution(**choices: Any) -> Execution:
-    """The execution, refusing numbers that make no sense."""
-    for name in ("cpus_per_trial", "workers"):
-        if choices[name] is not None and not 0 < choices[name] < math.inf:
-            raise StudyError(f"--{name.replace('_', '-')} must be above 0, not {choices[name]:g}.")
-    if choices["gpus_per_trial"] is not None and not 0 <= choices["gpus_per_trial"] < math.inf:
-        raise StudyError(f"--gpus-per-trial must be 0 or more, not {choices['gpus_per_trial']:g}.")
-    return Execution(**{name: value for name, value in choices.items() if value is not None})
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """Reads `key=value` as the command line gives it; the value is JSON, or else a plain word.
+    """A slash name and its value, from `key=value`.
+
+    The value is read as JSON if it is JSON, and else as a plain word.
+
 
     Raises:
-        StudyError: there is no `=`, or no slash in the key, or no such group of settings.
+        StudyError: there is no `=`, no slash in the key, or no such group of settings.
     """
     key, equals, value = text.partition("=")
     if not equals or "/" not in key:

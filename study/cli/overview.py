@@ -1,4 +1,4 @@
-"""What a person is shown of search spaces and sweeps, as tables."""
+"""Tables of search spaces, plans, results and next steps."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import search_spaces
 from study.cli import terminal
 from study.config import Labels, label_of, settings_words, short_value
 from study.errors import StudyError
-from study.sweep import folder, plan, winners
+from study.sweep import folder, winners
 from study.sweep.folder import SweepFolder
-from study.sweep.plan import Group, Plan
+from study.sweep.plan import Group, Plan, extremes
 from study.sweep.record import TrialHistory
 
 NUMBERS = {
@@ -23,21 +23,27 @@ NUMBERS = {
     "test: first tenth": "summary/accuracy_test_first_tenth",
     "last tenth": "summary/accuracy_test_last_tenth",
 }
-"""Columns of the tables of results, and where their numbers stand."""
+"""Columns of the tables of results, and the names of their numbers in a trial's summary."""
 
-LEGEND = "Accuracies are shares, averaged over tasks and seeds; first and last tenth are of the tasks, on test images."
-WINNERS = " Chosen on held-out training images, so the objective of a winner is too good by luck of the draw."
+LEGEND = (
+    "Accuracies are shares of images, averaged over tasks and seeds; first and last tenth: test accuracy on the first and the "
+    "last tenth of the tasks."
+)
+WINNERS = " Winners were chosen on held-out training images, so luck in the selection makes their objective too high."
 
 
-def show_results(opened: SweepFolder) -> None:
-    """A table for each scenario: the best of each method, or every setting of a sweep without objective."""
-    histories = opened.histories()
+def show_results(sweep: SweepFolder) -> None:
+    """Shows a table of results for each scenario.
+
+    It has the best trial of each method, all settings if there is no objective, or the trials of a confirmation.
+    """
+    histories = sweep.histories()
     finished = [history for history in histories if history.outcome == "finished"]
     if not finished:
         terminal.console.print("No trial has finished yet.")
         return
-    if opened.plan.confirms:
-        _show_confirmed(opened, finished)
+    if sweep.plan.confirms:
+        _show_confirmed(sweep, finished)
         return
     best = winners.best_keys(histories)
     shown = [history for history in finished if history.key in best] if best else finished
@@ -46,19 +52,20 @@ def show_results(opened: SweepFolder) -> None:
     terminal.remark(LEGEND + (WINNERS if best else ""))
 
 
-def _show_confirmed(opened: SweepFolder, finished: Sequence[TrialHistory]) -> None:
-    """A table for each scenario: objective where it was tuned and on fresh seeds, and the confirmed test accuracy.
+def _show_confirmed(sweep: SweepFolder, finished: Sequence[TrialHistory]) -> None:
+    """Shows a table of confirmed trials for each scenario.
 
-    Their difference is left out where a setting is not what it was in the tuning, for then it would tell of that setting too.
+    It has the objective as tuned and as confirmed, and the confirmed test accuracy. The difference is left out where the
+    confirmation has another setting than the tuning, since it would measure that setting too.
     """
-    tuned = _tuned(opened)
+    tuned = _tuned(sweep)
     changes: dict[str, Any] = {}
     for scenario in dict.fromkeys(history.scenario for history in finished):
         rows = []
         for history in finished:
             if history.scenario != scenario:
                 continue
-            origin = opened.plan.origin(history.group, history.number)
+            origin = sweep.plan.origin(history.group, history.number)
             after = history.summary.get("summary/objective")
             before = difference = None
             if origin.trial in tuned:
@@ -76,7 +83,7 @@ def _show_confirmed(opened: SweepFolder, finished: Sequence[TrialHistory]) -> No
                     terminal.number(after),
                     terminal.number(difference),
                     terminal.number(history.summary["summary/accuracy_test"]),
-                    f"{history.summary['summary/lanes_diverged']:.0f} of {len(history.seeds)}",
+                    _diverged(history),
                 )
             )
         columns = [
@@ -90,18 +97,21 @@ def _show_confirmed(opened: SweepFolder, finished: Sequence[TrialHistory]) -> No
             "diverged",
         ]
         terminal.show_table(f"{scenario}: confirmed on fresh seeds", columns, rows, numeric=5)
-    text = "Shares, averaged over tasks and seeds. The objective is accuracy on held-out training images"
+    text = "Shares of images, averaged over tasks and seeds. The objective is accuracy on held-out training images"
     if changes:
         words = ", ".join(f"{name}={json.dumps(value)}" for name, value in changes.items())
-        terminal.remark(f"{text}. The tuning had other settings than {words}, so there is no difference to tell.")
+        terminal.remark(f"{text}. The tuning used other settings than {words}, so no difference is given.")
     else:
         terminal.remark(
-            f"{text}; a positive difference of a selected trial is the luck that it was selected by, give or take chance."
+            f"{text}; where a selected trial has a positive difference, that is the luck of the selection, give or take chance."
         )
 
 
 def _tuned(confirmation: SweepFolder) -> dict[str, TrialHistory]:
-    """The trials of the sweep that a confirmation confirms, by key; none when its folder is elsewhere or cannot be read."""
+    """The trials of the sweep that is confirmed, by key.
+
+    Empty if that sweep is elsewhere or unreadable.
+    """
     tuning = confirmation.plan.confirms
     if tuning is None:
         return {}
@@ -112,10 +122,24 @@ def _tuned(confirmation: SweepFolder) -> dict[str, TrialHistory]:
     return {history.key: history for history in tuned.histories()} if tuned.identity == tuning.identity else {}
 
 
-def show_best(histories: Sequence[TrialHistory], keys: Sequence[str]) -> None:
-    """A table for each scenario of the trials of these keys, in their order."""
-    found = {history.key: history for history in histories}
-    _show_by_scenario("best by objective", [found[key] for key in keys], ("trial", "settings"))
+def show_best(directory: Path, name: str, top: int) -> None:
+    """Shows the best trials of each scenario and method.
+
+    Args:
+        directory: folder of all sweeps.
+        name: of the sweep.
+        top: how many of each.
+
+    Raises:
+        StudyError: there is no such sweep, or nothing to choose from.
+    """
+    if top < 1:
+        raise StudyError(f"--top must be at least 1, not {top}.")
+    sweep = SweepFolder.open(directory, name)
+    winners.check_selectable(sweep)
+    histories = {history.key: history for history in sweep.histories()}
+    best = winners.best_keys([*histories.values()], top)
+    _show_by_scenario("best by objective", [histories[key] for key in best], ("trial", "settings"))
     terminal.remark(LEGEND + WINNERS)
 
 
@@ -126,7 +150,7 @@ def _show_by_scenario(what: str, shown: Sequence[TrialHistory], words: tuple[str
                 history.key if words[0] == "trial" else history.method,
                 settings_words(history.tried, history.labels),
                 *(terminal.number(history.summary.get(name)) for name in NUMBERS.values()),
-                f"{history.summary['summary/lanes_diverged']:.0f} of {len(history.seeds)}",
+                _diverged(history),
             )
             for history in shown
             if history.scenario == scenario
@@ -135,79 +159,80 @@ def _show_by_scenario(what: str, shown: Sequence[TrialHistory], words: tuple[str
         terminal.show_table(f"{scenario}: {what}", columns, rows, numeric=len(NUMBERS) + 1)
 
 
-def show_next_steps(opened: SweepFolder, uri: str) -> None:
-    """The commands to go on with."""
-    name = opened.plan.name
-    option = opened.option
-    best = winners.best_keys(opened.histories())
+def _diverged(history: TrialHistory) -> str:
+    return f"{history.summary['summary/lanes_diverged']:.0f} of {len(history.seeds)}"
+
+
+def show_next_steps(sweep: SweepFolder, uri: str) -> None:
+    """Shows the commands that may follow a sweep."""
+    name = sweep.plan.name
+    option = sweep.option
+    best = winners.best_keys(sweep.histories())
     steps = [(f"study ui {name}{option}", "compare the trials in MLflow")]
     if best:
-        steps.append((f"study confirm {name}{option}", "the best of each method again, on fresh seeds"))
-    reported = opened.plan.confirms.sweep if opened.plan.confirms else name
-    steps.append((f"study report {reported}{option}", "one page with every number, interval and claim"))
+        steps.append((f"study confirm {name}{option}", "rerun the best of each method on fresh seeds"))
+    reported = sweep.plan.confirms.sweep if sweep.plan.confirms else name
+    steps.append((f"study report {reported}{option}", "write one page with every number, interval and claim"))
     if best:
-        steps.append(
-            (f"study trial {opened.root / 'best' / best[0]}.yaml", "run one of the best again, in this process")
-        )
-        steps.append((f"study best {name}{option} --top 3", "more of the best"))
-    elif not opened.plan.confirms:
-        steps.append((f"study export {name}{option} --trial {opened.histories()[0].key}", "write a trial as a file"))
-    if opened.plan.phase == "tune":
-        more = 2 * max(group.trials for group in opened.plan.groups)
-        steps.append((f"study resume {name}{option} --trials {more}", "search on"))
+        steps.append((f"study trial {sweep.root / 'best' / best[0]}.yaml", "rerun one of the best in this process"))
+        steps.append((f"study best {name}{option} --top 3", "show more of the best"))
+    elif not sweep.plan.confirms:
+        steps.append((f"study export {name}{option} --trial {sweep.histories()[0].key}", "write a trial to a file"))
+    if sweep.plan.phase == "tune":
+        more = 2 * max(group.trials for group in sweep.plan.groups)
+        steps.append((f"study resume {name}{option} --trials {more}", "search longer"))
     terminal.console.print(f"\nMLflow store: {uri}", soft_wrap=True)
-    terminal.show_table("How to go on", ["command", "what it does"], steps, commands=True)
+    terminal.show_table("Next steps", ["command", "what it does"], steps, commands=True)
 
 
 def show_all(directory: Path) -> None:
-    """The search spaces and the sweeps there are."""
+    """Shows all search spaces and sweeps."""
     spaces = [(name, search_spaces.load(name).description) for name in search_spaces.names()]
     terminal.show_table("Search spaces", ["space", "what it tries"], spaces)
     rows, faults = [], []
     for name in folder.names(directory):
         try:
-            opened = SweepFolder.open(directory, name)
-        except StudyError as error:  # such as a copy in a folder that no sweep can have the name of
+            sweep = SweepFolder.open(directory, name)
+        except StudyError as error:  # such as a copy in a folder whose name no sweep can have
             faults.append(str(error))
             continue
-        outcomes = [history.outcome for history in opened.histories()]
-        planned = opened.plan.trial_count
+        outcomes = [history.outcome for history in sweep.histories()]
         done = outcomes.count("finished") + outcomes.count("stopped")
         words = [f"{outcomes.count(word)} {word}" for word in ("finished", "stopped", "failed") if word in outcomes]
-        rows.append((name, opened.plan.space, f"{done}/{planned}", ", ".join(words) or "nothing done yet"))
+        rows.append((name, sweep.plan.space, f"{done}/{sweep.plan.trial_count}", ", ".join(words) or "none yet"))
     if rows:
         terminal.show_table(f"Sweeps in {directory}", ["sweep", "space", "trials", "outcomes"], rows)
     else:
-        terminal.console.print(f"\nNo sweeps in {directory} yet; begin with: study run quickstart", soft_wrap=True)
+        terminal.console.print(f"\nNo sweeps in {directory} yet; start with: study run quickstart", soft_wrap=True)
     for fault in faults:
         terminal.complain(f"note: {fault}")
 
 
-def show_plan(made: Plan) -> None:
-    """What a sweep tries."""
-    terminal.headline(f"{made.space}: {made.description}")
-    if made.citation:
-        terminal.remark(made.citation)
+def show_plan(plan: Plan) -> None:
+    """Shows what a sweep tries."""
+    terminal.headline(f"{plan.space}: {plan.description}")
+    if plan.citation:
+        terminal.remark(plan.citation)
     rows = []
-    for group in made.groups:
-        points = _points_words(group.points, made.labels)
+    for group in plan.groups:
+        points = _points_words(group.points, plan.labels)
         drawn = "; ".join(
-            f"{label_of(name, made.labels).short} in {_range(value)}" for name, value in group.drawn().items()
+            f"{label_of(name, plan.labels).short} in {_range(value)}" for name, value in group.drawn().items()
         )
         rows.append((group.scenario, group.method, str(group.trials), points or "-", drawn or "-"))
     columns = ["scenario", "method", "trials", "points, tried first", "then drawn from"]
     terminal.show_table("What is tried", columns, rows)
-    scenarios = list(dict.fromkeys(group.scenario for group in made.groups))
-    fixed = [_fixed(made, [group for group in made.groups if group.scenario == scenario]) for scenario in scenarios]
-    names = dict.fromkeys(name for found in fixed for name in found)
-    title = f"The same in all trials of a scenario, with seeds {list(made.seeds)}"
-    values = [(name, *(found.get(name, "-") for found in fixed)) for name in names]
-    terminal.show_table(title, ["setting", *scenarios], values)
+    scenarios = list(dict.fromkeys(group.scenario for group in plan.groups))
+    fixed = [_fixed(plan, [group for group in plan.groups if group.scenario == scenario]) for scenario in scenarios]
+    names = dict.fromkeys(name for settings in fixed for name in settings)
+    title = f"The same in all trials of a scenario, with seeds {list(plan.seeds)}"
+    rows_of_settings = [(name, *(settings.get(name, "-") for settings in fixed)) for name in names]
+    terminal.show_table(title, ["setting", *scenarios], rows_of_settings)
 
 
-def _fixed(made: Plan, groups: Sequence[Group]) -> dict[str, str]:
-    """The settings that have one value in all trials of these groups."""
-    configs = [made.trial_config(group, point).flat() for group in groups for point in plan.extremes(group)]
+def _fixed(plan: Plan, groups: Sequence[Group]) -> dict[str, str]:
+    """The settings that are equal in all these trials."""
+    configs = [plan.trial_config(group, point).flat() for group in groups for point in extremes(group)]
     first = configs[0]
     return {
         name: f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
@@ -217,11 +242,11 @@ def _fixed(made: Plan, groups: Sequence[Group]) -> dict[str, str]:
 
 
 FEW_POINTS = 6
-"""So many points are listed one by one, even if they are a grid."""
+"""Up to this many points are listed one by one, even if they are a grid."""
 
 
 def _points_words(points: Sequence[Mapping[str, Any]], labels: Labels) -> str:
-    """Points for a table: each of them, or the values that a large full grid combines."""
+    """Points in words, or the values of a large grid."""
     values = (
         {name: {json.dumps(point.get(name)): point.get(name) for point in points} for name in points[0]}
         if points
@@ -231,8 +256,8 @@ def _points_words(points: Sequence[Mapping[str, Any]], labels: Labels) -> str:
     if len(points) <= FEW_POINTS or not full:
         return "; ".join(settings_words(point, labels) for point in points)
     sets = [
-        f"{label_of(name, labels).short} in {{{', '.join(map(short_value, found.values()))}}}"
-        for name, found in values.items()
+        f"{label_of(name, labels).short} in {{{', '.join(map(short_value, distinct.values()))}}}"
+        for name, distinct in values.items()
     ]
     return f"all {len(points)} of {', '.join(sets)}"
 

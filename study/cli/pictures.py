@@ -1,4 +1,4 @@
-"""Draws what a sweep logs, out of its records, with the figures of `analysis`."""
+"""The pictures that a sweep logs, drawn from its records."""
 
 from pathlib import Path
 
@@ -13,14 +13,17 @@ MEASURED_ON = {
 }
 
 MOST_CURVES = 12
-"""More lines than this in one picture say nothing."""
+"""The most lines in one picture: with more it cannot be read."""
 
 
 class Pictures:
     """The pictures of trials and sweeps, as PNG files."""
 
     def learning_curve(self, path: Path, history: TrialHistory) -> None:
-        """Accuracy of each task of one trial, every lane and their mean."""
+        """Draws the accuracy of one trial: lanes and mean.
+
+        It is drawn for each task.
+        """
         lanes = {
             label: [line["lanes"][name] for line in history.tasks]
             for name, label in MEASURED_ON.items()
@@ -30,7 +33,10 @@ class Pictures:
         accuracy.learning_curve(path, f"{history.name} on {history.scenario}, {seeds}", lanes)
 
     def comparison(self, path: Path, scenario: str, histories: list[TrialHistory]) -> None:
-        """Test accuracy of each task: the trials with the best objective of each method, or all of a grid or a confirmation."""
+        """Draws the test accuracy of several trials by task.
+
+        They are those with the best objective of each method, or all of a grid or a confirmation.
+        """
         shown = histories
         if any("summary/objective" in history.summary for history in histories if history.phase != "confirm"):
             ranked = sorted(histories, key=lambda history: -history.summary.get("summary/objective", -1.0))

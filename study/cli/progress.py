@@ -1,4 +1,4 @@
-"""How a running sweep is shown: a live display, or plain lines."""
+"""The progress of a sweep, live or as plain lines."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from rich.table import Table
 from rich.text import Text
 
 from study import schema
-from study.cli.terminal import clock, console
+from study.cli import terminal
+from study.cli.terminal import clock
 from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory
 
 PLAIN_LINE_SECONDS = 10.0
-"""Least time between two lines of progress where the output is not a terminal."""
+"""Least time between two lines of progress when the output is not a terminal."""
 
 
 LEAST_TASKS_FOR_ESTIMATE = 5
-"""Tasks of each worker before the time left can be told from them."""
+"""Tasks of each worker before the time left is estimated."""
 
 
 class Progress:
-    """How a sweep goes: a calm live display in a terminal, plain lines elsewhere."""
+    """Shows how a sweep goes.
+
+    In a terminal as a calm live display, elsewhere as plain lines.
+    """
 
     def __init__(self, folder: SweepFolder, workers: int | None) -> None:
-        """`workers` is how many trials run at once; None: as many as fit."""
+        """`workers`: number of trials at once; None: all that fit."""
         plan = folder.plan
         self._name = plan.name
         self._workers = workers
@@ -37,13 +41,15 @@ class Progress:
         self._histories = {history.key: history for history in folder.histories()}
         self._began: float | None = None
         self._tasks_before = self._tasks_done()
-        self._said = 0.0
+        self._last_line = 0.0
         self._live: Live | None = None
 
     def __enter__(self) -> Progress:
-        """Starts to show."""
-        if console.is_terminal:
-            self._live = Live(console=console, refresh_per_second=2, transient=True, get_renderable=self._picture)
+        """Starts the display."""
+        if terminal.console.is_terminal:
+            self._live = Live(
+                console=terminal.console, refresh_per_second=2, transient=True, get_renderable=self._picture
+            )
             self._live.start()
         else:
             at_once = f"{self._workers} at a time" if self._workers else "as many at a time as fit"
@@ -51,37 +57,40 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Takes the live display away."""
+        """Removes the live display."""
         if self._live:
             self._live.stop()
 
     def say(self, text: str) -> None:
-        """A line for people, above the live display."""
-        console.print(text, markup=False, soft_wrap=True)
+        """Prints a line, above any live display."""
+        terminal.console.print(text, markup=False, soft_wrap=True)
 
     def trial_changed(self, history: TrialHistory) -> None:
-        """A trial was started, reported a task, or ended."""
+        """Shows that a trial started, reported a task, or ended."""
         self._histories[history.key] = history
         self._began = self._began or time.monotonic()
         if self._live and history.outcome != "waiting":
             return
         if history.outcome == "waiting":
-            next_ = "goes on from its last checkpoint" if history.checkpoints else "starts again"
-            self.say(f"{self._status()}; its worker has died: {history.key} {next_}")
+            next_ = "continues from its last checkpoint" if history.checkpoints else "starts again"
+            self.say(f"{self._status()}; worker died: {history.key} {next_}")
         elif history.is_over:
             self.say(f"{self._status()}; {history.outcome}: {history.key}, {describe(history)}")
-        elif time.monotonic() - self._said < PLAIN_LINE_SECONDS or not history.tasks:
+        elif time.monotonic() - self._last_line < PLAIN_LINE_SECONDS or not history.tasks:
             return
         else:
             self.say(self._status())
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
 
     def trial_noted(self, history: TrialHistory, text: str) -> None:  # the record has it
-        """Something happened to a trial that a reader of its numbers should know."""
+        """Prints a note on a trial that affects its numbers."""
         self.say(f"note: {history.key}: {text}")
 
     def _tasks_done(self) -> int:
-        """Tasks that need no more work; those that a stopped trial was spared count as done."""
+        """Tasks that need no more work.
+
+        They include those that a stopped trial skips.
+        """
         return sum(
             history.task_count if history.is_over else len(history.tasks) for history in list(self._histories.values())
         )
@@ -110,17 +119,17 @@ class Progress:
         bar.add_row(ProgressBar(total=max(1, self._planned_tasks), completed=self._tasks_done(), width=40))
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for label in self._groups:
-            found = [h for h in list(self._histories.values()) if h.group == label]
-            scored = [h for h in found if h.outcome == "finished" and schema.OBJECTIVE in h.metrics]
+            histories = [h for h in list(self._histories.values()) if h.group == label]
+            scored = [h for h in histories if h.outcome == "finished" and schema.OBJECTIVE in h.metrics]
             top = max(scored, key=lambda h: h.metrics[schema.OBJECTIVE], default=None)
-            ended = sum(h.is_over for h in found)
+            ended = sum(h.is_over for h in histories)
             best = f"best {top.metrics[schema.OBJECTIVE]:.4f}  {top.name}" if top else ""
             table.add_row(label, f"{ended} done", best)
         return Group(Text(f"{self._name}  ", style="bold"), Text(self._status()), bar, table)
 
 
 def describe(history: TrialHistory) -> str:
-    """One trial's last numbers, for a line."""
+    """A trial's last numbers in a few words."""
     if history.outcome == "failed":
         return f"{history.name}: {history.reason}"
     parts = [history.name]

@@ -1,42 +1,50 @@
-"""`study report` and `study archive`: what a sweep found, as a page and as small files."""
+"""`study report` and `study archive`: a page and small files."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from study.cli import terminal
 from study.errors import StudyError, nearest
 from study.sweep import folder
 from study.sweep.folder import SweepFolder
 
+if TYPE_CHECKING:
+    from analysis.report.page import Page
 
-def report(directory: Path, name: str, target: Path | None, tracking_uri: str | None) -> int:
-    """Writes the report of a sweep out of MLflow's runs, and attaches it to the sweep's own run.
 
-    A name that is the folder of an archived sweep has the report made of that, and attached to nothing.
+def write(directory: Path, name: str, target: Path | None, tracking_uri: str | None) -> int:
+    """Writes the report of a sweep; returns the exit code.
+
+    It is made from MLflow's runs, and attached to the sweep's own run. That of an archived sweep is attached to nothing.
+
+    Args:
+        directory: folder of all sweeps.
+        name: of the sweep, or the folder of an archived one.
+        target: folder for the report; None: a folder within the sweep's.
+        tracking_uri: MLflow's store; None: see `_uri`.
     """
-    from analysis import archive
-    from analysis import report as reports
+    from analysis import archive, report
 
     if (Path(name) / archive.SWEEP).is_file():
         if target is None:
             raise StudyError(f"Name a folder for the report of the archived sweep {name!r} with --to.")
-        _written(reports.write(reports.make(archive.read(Path(name)), []), target))
+        _write(report.make(archive.read(Path(name)), []), target)
         return 0
-    opened = _opened(directory, name, target, "report")
+    sweep_folder = _folder(directory, name, target, "report")
     from study.tracking import store
     from study.tracking.client import check_reachable, refusals
 
-    uri = _uri(directory, opened, tracking_uri)
+    uri = store.tracking_uri(directory, sweep_folder.execution if sweep_folder else None, tracking_uri)
     check_reachable(uri)
-    tuned, confirmations = reports.load_all(name, uri)
+    tuned, confirmations = report.load_all(name, uri)
     for sweep in (tuned, *confirmations):
         _warn_of_unsent(directory, sweep.name, sweep.identity, len(sweep.finished))
-    place = _written(reports.write(reports.make(tuned, confirmations), target or directory / name / "report"))
+    place = _write(report.make(tuned, confirmations), target or directory / name / "report")
     try:
         with refusals(uri):
-            attached = store.attach(uri, tuned.run_id, place, reports.PAGE)
+            attached = store.attach(uri, tuned.run_id, place, report.PAGE)
     except StudyError as error:
         terminal.complain(f"not attached to the sweep's run: {error}")
         return 1
@@ -44,13 +52,17 @@ def report(directory: Path, name: str, target: Path | None, tracking_uri: str | 
     return 0
 
 
-def archive(directory: Path, name: str, target: Path | None, tracking_uri: str | None) -> int:
-    """Writes all numbers of a sweep as a few small files, out of MLflow's runs."""
-    opened = _opened(directory, name, target, "archive")
+def write_archive(directory: Path, name: str, target: Path | None, tracking_uri: str | None) -> int:
+    """Writes the archive of a sweep; returns the exit code.
+
+    It holds all numbers in a few small files. They come from MLflow's runs. The arguments are those of `write`.
+    """
+    sweep_folder = _folder(directory, name, target, "archive")
     from analysis import archive, load
+    from study.tracking import store
     from study.tracking.client import check_reachable
 
-    uri = _uri(directory, opened, tracking_uri)
+    uri = store.tracking_uri(directory, sweep_folder.execution if sweep_folder else None, tracking_uri)
     check_reachable(uri)
     sweep = load.sweep(name, uri, archive.QUANTITIES, diagnosed=True)
     _warn_of_unsent(directory, sweep.name, sweep.identity, len(sweep.finished))
@@ -61,42 +73,38 @@ def archive(directory: Path, name: str, target: Path | None, tracking_uri: str |
     return 0
 
 
-def _opened(directory: Path, name: str, target: Path | None, what: str) -> SweepFolder | None:
-    """The folder of a sweep; None when it is known to MLflow alone, and what is made of it has a place."""
-    opened = SweepFolder.open(directory, name) if name in folder.names(directory) else None
-    if opened is None and target is None:
+def _folder(directory: Path, name: str, target: Path | None, what: str) -> SweepFolder | None:
+    """The folder of a sweep, if there is one.
+
+    Without a folder the sweep may be known to MLflow only; then raises StudyError unless a target is given.
+    """
+    if name in folder.names(directory):
+        return SweepFolder.open(directory, name)
+    if target is None:
         raise StudyError(
             f"There is no sweep {name!r} in {str(directory)!r} to put its {what} beside; "
             f"{nearest(name, folder.names(directory))}, or name a folder for the {what} with --to."
         )
-    return opened
+    return None
 
 
-def _uri(directory: Path, opened: SweepFolder | None, tracking_uri: str | None) -> str:
-    """The store to read: the one named, the sweep's own, that of the environment, or the default."""
-    from study.tracking import store
+def _write(page: Page, target: Path) -> Path:
+    """Writes a report, prints where it is, returns its folder."""
+    from analysis import report
 
-    kept = opened.execution.tracking_uri if opened else None
-    return tracking_uri or kept or os.environ.get("MLFLOW_TRACKING_URI") or store.default_uri(directory)
-
-
-def _written(written: tuple[Path, bool]) -> Path:
-    """Says where a report is."""
-    from analysis import report as reports
-
-    place, new = written
-    terminal.console.print(f"{'wrote' if new else 'unchanged:'} {place / reports.PAGE}", markup=False, soft_wrap=True)
+    place, is_new = report.write(page, target)
+    terminal.console.print(f"{'wrote' if is_new else 'unchanged:'} {place / report.PAGE}", markup=False, soft_wrap=True)
     return place
 
 
 def _warn_of_unsent(directory: Path, name: str, identity: str, finished: int) -> None:
-    """Says when the records here know of more finished trials than MLflow does."""
+    """Notes if the records have more finished trials than MLflow."""
     if name not in folder.names(directory):
         return
-    opened = SweepFolder.open(directory, name)
-    done = sum(history.outcome == "finished" for history in opened.histories())
-    if opened.identity == identity and done > finished:
+    sweep = SweepFolder.open(directory, name)
+    done = sum(history.outcome == "finished" for history in sweep.histories())
+    if sweep.identity == identity and done > finished:
         terminal.complain(
-            f"note: {done} trials of {name!r} have finished, but MLflow has the numbers of {finished}; for all of them: "
-            f"study sync {name}{opened.option}, then study report again."
+            f"note: {done} trials of {name!r} have finished, but MLflow has the numbers of {finished}; to include all: "
+            f"study sync {name}{sweep.option}, then study report again."
         )

@@ -10,23 +10,23 @@ from study.sweep import folder
 from study.sweep.folder import SweepFolder
 
 
-def sync(directory: Path, name: str, tracking_uri: str | None) -> int:
-    """Brings an MLflow store up to date with a sweep's records."""
-    opened = SweepFolder.open(directory, name)
+def run(directory: Path, name: str, tracking_uri: str | None) -> int:
+    """Sends a sweep's records to MLflow; returns the exit code."""
+    sweep = SweepFolder.open(directory, name)
     from study.cli import pictures
     from study.tracking import store, tracker
 
-    execution = opened.execution.model_copy(update={"tracking_uri": tracking_uri or opened.execution.tracking_uri})
+    execution = sweep.execution.model_copy(update={"tracking_uri": tracking_uri or sweep.execution.tracking_uri})
     uri = store.tracking_uri(directory, execution)
     try:
-        with opened.locked():
-            count = tracker.sync(opened, uri, pictures.Pictures())
+        with sweep.locked():
+            count = tracker.sync(sweep, uri, pictures.Pictures())
     except folder.RunningError:
-        if uri == store.tracking_uri(directory, opened.execution):
-            raise StudyError(f"The sweep {name!r} is running and keeps {uri} up to date itself.") from None
-        count = tracker.sync(opened, uri, pictures.Pictures(), running=True)
+        if uri == store.tracking_uri(directory, sweep.execution):
+            raise StudyError(f"The sweep {name!r} is running and updates {uri} itself.") from None
+        count = tracker.sync(sweep, uri, pictures.Pictures(), running=True)
     terminal.console.print(f"{name}: {count} trials are up to date in {uri}", soft_wrap=True)
     from study.sweep import optuna_storage
 
-    optuna_storage.write(opened)
+    optuna_storage.write(sweep)
     return 0

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: progress while a sweep runs, tables after it."""
+"""Output for people: lines, tables, durations and numbers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from rich.table import Table
 from rich.text import Text
 
 GAP = 2
-"""Blanks between two columns of a table."""
+"""Spaces between two columns of a table."""
 
 
 IN_NOTEBOOK = "JPY_PARENT_PID" in os.environ or "backend_inline" in os.environ.get("MPLBACKEND", "")
-"""Whether a notebook's cell has called: it says that it is a terminal, but keeps all that is to be written over."""
+"""Whether the output goes to a notebook's cell.
+
+It claims to be a terminal, but keeps lines that are meant to be overwritten.
+"""
 
 
 def _console(stream: TextIO, *, stderr: bool) -> Console:
-    """Plain text where nobody sits before a terminal, even where FORCE_COLOR is set, as in notebooks and on build servers."""
+    """A console that writes plain text except in a terminal.
+
+    Even if FORCE_COLOR is set, as in notebooks and on build servers.
+    """
     return Console(
         stderr=stderr, highlight=False, force_terminal=None if stream.isatty() and not IN_NOTEBOOK else False
     )
@@ -33,22 +39,25 @@ errors = _console(sys.stderr, stderr=True)
 
 
 def remark(text: str) -> None:
-    """A paragraph that explains; wrapped in a terminal, one line elsewhere."""
+    """Prints an explanation, dimmed, wrapped only in a terminal."""
     console.print(text, style="dim", markup=False, soft_wrap=not console.is_terminal)
 
 
 def headline(text: str) -> None:
-    """A paragraph that begins what is shown; wrapped between words in a terminal, one line elsewhere."""
+    """Prints an opening sentence, wrapped only in a terminal."""
     console.print(text, markup=False, soft_wrap=not console.is_terminal)
 
 
 def complain(text: str) -> None:
-    """A line on standard error, wrapped between words in a terminal."""
+    """Prints a line on stderr, wrapped only in a terminal."""
     errors.print(text, markup=False, soft_wrap=not errors.is_terminal)
 
 
 def clock(seconds: float) -> str:
-    """A duration for people: 45 s, 3 min 20 s, 2 h 05 min."""
+    """A duration for people.
+
+    Such as 45 s, 3 min 20 s, 2 h 05 min.
+    """
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -58,17 +67,24 @@ def clock(seconds: float) -> str:
 
 
 def number(value: object) -> str:
-    """A share for a table: four decimals, and a dash for what there is not."""
+    """A share with four decimals, or a dash if missing."""
     return f"{value:.4f}" if isinstance(value, float) else "-"
 
 
 def show_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 0, *, commands: bool = False
 ) -> None:
-    """Prints an empty line, a title and a plain table, its last `numeric` columns aligned to the right.
+    """Prints a title and a plain table.
 
-    In a terminal the table fits its width, and no word is broken: where there is not even room for the longest words, each row
-    becomes a few lines. Elsewhere it is as wide as it needs to be. `commands` in the first column are never wrapped.
+    In a terminal the table fits the width and no word is broken. If the longest words do not fit side by side, each row
+    becomes a few lines. Elsewhere the table is as wide as it needs to be.
+
+    Args:
+        title: above the table, after an empty line.
+        columns: their headings.
+        rows: of cells.
+        numeric: how many of the last columns are aligned to the right.
+        commands: whether the first column holds commands, which are never wrapped.
     """
     shown = [tuple(row) for row in rows]
     widths = _widths([tuple(columns), *shown], console.width if console.is_terminal else None, whole=commands)
@@ -92,9 +108,10 @@ def show_table(
 
 
 def _widths(rows: Sequence[Sequence[str]], most: int | None, *, whole: bool) -> list[int] | None:
-    """How wide each column is, so that a row has at most so many characters; None when words would have to be broken.
+    """Widths of columns for rows of at most `most` characters.
 
-    What is too wide is taken, character by character, from the widest column that can do with less; `whole`: not the first.
+    None if words would have to be broken. The excess is taken, character by character, from the widest column that can be
+    narrower; with `whole`, never from the first. (Rich narrows columns below their longest word before it looks at it.)
     """
     columns = list(zip(*rows, strict=True))
     widths = [max(map(len, cells)) for cells in columns]
@@ -110,7 +127,7 @@ def _widths(rows: Sequence[Sequence[str]], most: int | None, *, whole: bool) -> 
 
 
 def _show_stacked(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table without columns: of each row the first cell, and the others in lines below it."""
+    """Prints each row as a few lines, one per cell."""
     for first, *others in rows:
         console.print(first, markup=False, soft_wrap=True)
         for column, cell in zip(columns[1:], others, strict=True):

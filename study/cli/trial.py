@@ -15,7 +15,10 @@ from study.errors import StudyError
 
 
 def read_trial(path: Path, overrides: Flat) -> tuple[TrialConfig, Mapping[str, Any]]:
-    """The complete configuration of a trial file, and its provenance. Raises StudyError when it is none."""
+    """The complete configuration of a trial file, and its provenance.
+
+    Raises StudyError if the file is not a configuration.
+    """
     plain = read_yaml(path)
     if not isinstance(plain, Mapping):
         raise StudyError(f"{str(path)!r} is not a trial: it must be a mapping with keys like 'optimizer' and 'tasks'.")
@@ -23,14 +26,21 @@ def read_trial(path: Path, overrides: Flat) -> tuple[TrialConfig, Mapping[str, A
     if not isinstance(provenance, Mapping):
         raise StudyError(f"{str(path)!r}: provenance must be a mapping, not {provenance!r}.")
     settings = {key: value for key, value in plain.items() if key != "provenance"}
-    given = TrialConfig.from_plain(settings, repr(str(path)))
-    flat = {**given.flat(), **overrides}
-    seeds = list(given.seeds)
-    return parts.complete(TrialConfig.from_plain({**nested(flat), "seeds": seeds}, repr(str(path)))), provenance
+    in_file = TrialConfig.from_plain(settings, repr(str(path)))
+    plain = {**nested({**in_file.flat(), **overrides}), "seeds": list(in_file.seeds)}
+    return parts.complete(TrialConfig.from_plain(plain, repr(str(path)))), provenance
 
 
-def trial(path: Path, overrides: Flat, threads: int | None, data_dir: Path, as_json: bool) -> int:
-    """Runs one trial in this process, without Ray, and prints each task."""
+def run(path: Path, overrides: Flat, threads: int | None, data_dir: Path, as_json: bool) -> int:
+    """Runs the trial of a file and prints each task.
+
+    Args:
+        path: of the file.
+        overrides: of its settings, by slash name.
+        threads: to train with; None: as many as its provenance says, or 1.
+        data_dir: folder of downloaded data sets.
+        as_json: whether to print a line of JSON for each task.
+    """
     config, provenance = read_trial(path, overrides)
     import torch
 
@@ -75,7 +85,7 @@ def trial(path: Path, overrides: Flat, threads: int | None, data_dir: Path, as_j
 
 
 def _warn_of_differences(provenance: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Says when the numbers of an exported trial cannot be expected again."""
+    """Prints a note on each difference that may change numbers."""
     for what, value in here.items():
         if provenance.get(what) not in (None, value):
             terminal.complain(f"note: {what} is {value} here and was {provenance[what]}; the numbers may differ.")

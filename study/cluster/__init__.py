@@ -1,1 +1,1 @@
-"""Ray: where trials run, and how they get there and back."""
+"""Ray: runs the trials of a sweep in worker processes."""

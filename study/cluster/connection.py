@@ -1,6 +1,6 @@
-"""The Ray that a sweep runs on: one of its own on this machine, or a cluster that it joins; and how it is divided among trials.
+"""Starts Ray on this machine or joins a cluster.
 
-Ray is imported here when it is needed and not before, since it reads the environment only once.
+Ray is imported only when it is needed, since it reads the environment only once.
 """
 
 from __future__ import annotations
@@ -33,73 +33,83 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
-"""Keeps Ray's own output and files away; what the user has set is left alone."""
+"""Suppresses Ray's own output and files. Variables that the user has set are kept."""
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""A Ray that no other machine is to join listens to this machine alone; by default Ray listens to the whole network."""
+"""Makes a Ray for this machine alone listen to this machine alone; by default Ray listens to the whole network."""
 
 TOKEN = {"RAY_AUTH_MODE": "token"}
-"""Makes Ray show its token to the cluster."""
+"""Makes Ray send its token to the cluster."""
 
 CONNECT_SECONDS = 5.0
+"""Longest time to connect to the address of a cluster."""
+
 JOIN_SECONDS = 40.0
-"""How long a cluster may take to be reached, and to be joined."""
+"""Longest time to join a cluster."""
 
 STORAGE_ADVICE = "give --storage a folder that all nodes reach, or an address like s3://BUCKET/PREFIX"
 
 
 @contextmanager
 def connected(execution: Execution, plan: Plan, place: str) -> Iterator[tuple[Execution, list[str]]]:
-    """A Ray to run a plan on, local or the cluster at the address.
+    """Starts or joins the Ray that a plan runs on.
 
     Args:
-        execution: what was asked for.
-        plan: what is to be run.
-        place: where the checkpoints go; looked at when the user has chosen it, or when there are several nodes.
+        execution: what the user asked for.
+        plan: what is run.
+        place: where the checkpoints go; checked if the user has chosen it or if there are several nodes.
 
     Yields:
-        The execution with its open choices made, and notes on what may make numbers differ in their last digits.
+        The execution with GPUs and workers chosen, and notes on why numbers may differ in their last digits.
 
     Raises:
-        StudyError: the cluster cannot be reached, has no node with as many CPUs and GPUs as one trial asks for, or has a
-            node that does not run this code or does not reach the storage.
+        StudyError: the cluster cannot be reached, no node has the CPUs and GPUs that a trial asks for, or a node does not run
+            this code or does not reach the storage.
     """
-    with joined(execution) as there:
-        yield _settled(there, execution, plan, place)
+    with joined(execution) as nodes:
+        yield _resolved(nodes, execution, plan, place)
 
 
 def foreseen(execution: Execution, plan: Plan, place: str) -> tuple[Execution, int, list[str]]:
-    """What `connected` would give, and how many trials would run at once. A cluster is joined, but no Ray is started.
+    """What `connected` would yield, without starting Ray.
+
+    A cluster is joined.
+
+    Returns:
+        What `connected` yields, with the number of trials at once in between.
 
     Raises:
-        StudyError: as `connected` does.
+        StudyError: see `connected`.
     """
     if not execution.is_local:
-        with joined(execution) as there:
-            resolved, notes = _settled(there, execution, plan, place)
-            fitting = sum(node.fits(resolved.cpus_per_trial, resolved.gpus_per_trial or 0) for node in there)
+        with joined(execution) as cluster:
+            resolved, notes = _resolved(cluster, execution, plan, place)
+            fitting = sum(node.fits(resolved.cpus_per_trial, resolved.gpus_per_trial or 0) for node in cluster)
             return resolved, min(resolved.workers or fitting, fitting), notes
     from study.cluster import nodes
 
-    here = nodes.this_machine()
-    resolved, notes = _settled([here], execution.model_copy(update={"storage": None}), plan, place)
+    machine = nodes.this_machine()
+    resolved, notes = _resolved([machine], execution.model_copy(update={"storage": None}), plan, place)
     if execution.storage:
         nodes.check([], place, STORAGE_ADVICE)
     return resolved, resolved.workers or 1, notes
 
 
-def _settled(there: list[Node], execution: Execution, plan: Plan, place: str) -> tuple[Execution, list[str]]:
-    """See `connected`."""
+def _resolved(cluster: list[Node], execution: Execution, plan: Plan, place: str) -> tuple[Execution, list[str]]:
+    """The execution with GPUs and workers chosen, and the notes."""
     from study.cluster import nodes, resources
 
-    resolved = resources.divided(execution, plan, there)
-    notes = nodes.check(there, place, STORAGE_ADVICE) if execution.storage or len(there) > 1 else []
+    resolved = resources.divided(execution, plan, cluster)
+    notes = nodes.check(cluster, place, STORAGE_ADVICE) if execution.storage or len(cluster) > 1 else []
     return resolved, notes
 
 
 @contextmanager
 def joined(execution: Execution) -> Iterator[list[Node]]:
-    """A Ray of this machine, or the cluster at the address; gives its nodes. Raises StudyError when there is none."""
+    """Starts Ray here or joins the cluster; yields the nodes.
+
+    Raises StudyError if there is no cluster at the address.
+    """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     if execution.is_local:
         os.environ.update(LOOPBACK)
@@ -109,10 +119,12 @@ def joined(execution: Execution) -> Iterator[list[Node]]:
     import ray
 
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # a failed trial is told of by its record
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the record says why a trial failed
     import ray._private.worker as driver
 
-    driver.print_to_stdstream = lambda *_, **__: None  # paragraphs about every dead worker, which no option turns off
+    driver.print_to_stdstream = lambda *_, **__: (
+        None
+    )  # long messages about every dead worker, which no option turns off
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if execution.is_local:
         with _signals_held():
@@ -129,9 +141,11 @@ def joined(execution: Execution) -> Iterator[list[Node]]:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Starts Ray's processes out of reach of signals to our process group, which would kill them before the trials can stop.
+    """Shields Ray's processes from signals while they start.
 
-    Signals to this process wait until they are up: Ray does not survive one in the middle. Raises KeyboardInterrupt then.
+    Ray's processes inherit a process group of their own. Otherwise a signal to our group, such as Ctrl-C, would kill them
+    before the trials can stop. Signals to this process are held until Ray has started, since Ray does not survive a signal
+    during its start; then they raise KeyboardInterrupt.
     """
     held: list[int] = []
     before = {
@@ -139,7 +153,7 @@ def _signals_held() -> Iterator[None]:
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     group = os.getpgrp()
-    with suppress(OSError):  # a session's leader cannot leave its group
+    with suppress(OSError):  # the leader of a process session cannot leave its group
         os.setpgid(0, 0)
     try:
         yield
@@ -156,7 +170,7 @@ def _signals_held() -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Refuses an address that is none, or where nobody listens. Raises StudyError."""
+    """Raises StudyError if the address is malformed or unreachable."""
     if address == "auto":
         return
     host, colon, port = address.rpartition(":")
@@ -166,39 +180,39 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise StudyError(
-            f"No Ray cluster answers at --address {address} ({error}); start one by `ray start --head`, or leave "
-            f"--address away to run on this machine."
+            f"No Ray cluster answers at --address {address} ({error}); start one with `ray start --head`, or leave out "
+            f"--address to run on this machine."
         ) from None
 
 
 def _way_in(address: str) -> dict[str, str]:
-    """What the environment must have to join the cluster, found by joining it in other processes first.
+    """The environment variables needed to join a cluster.
 
-    Where no Ray answers, Ray waits for minutes and then ends the process. Where it wants a token and gets none, it says only
-    that it cannot be reached; where it wants none, a process that gives one joins, but its workers never start. So both are
-    tried if there is a token, and the way without one is preferred.
+    Other processes try to join first. If no Ray answers, Ray waits for minutes and then ends the process. If a cluster wants a
+    token and gets none, Ray says only that it is unreachable. If a cluster wants no token, a process that sends one joins, but
+    its workers never start. So both ways are tried if there is a token, and the way without is preferred.
 
     Raises:
-        StudyError: neither way leads in.
+        StudyError: the cluster cannot be joined either way.
     """
     with ExitStack() as processes:
-        plain = processes.enter_context(_joining(address, {}))
-        given = _has_token() and "RAY_AUTH_MODE" not in os.environ
-        by_token = processes.enter_context(_joining(address, TOKEN)) if given else None
-        reason = _why_not(plain)
-        if reason is None:
+        without_token = processes.enter_context(_joining(address, {}))
+        try_token = _has_token() and "RAY_AUTH_MODE" not in os.environ
+        with_token = processes.enter_context(_joining(address, TOKEN)) if try_token else None
+        fault = _fault_of(without_token)
+        if fault is None:
             return {}
-        if by_token and _why_not(by_token) is None:
+        if with_token and _fault_of(with_token) is None:
             return TOKEN
     raise StudyError(
-        f"No Ray cluster can be joined at --address {address} ({reason.rstrip('.')}); start one by `ray start --head`; if it "
-        f"asks for a token, put it into ~/.ray/auth_token; or leave --address away to run on this machine."
+        f"No Ray cluster can be joined at --address {address} ({fault.rstrip('.')}); start one with `ray start --head`; if it "
+        f"asks for a token, put it into ~/.ray/auth_token; or leave out --address to run on this machine."
     )
 
 
 @contextmanager
 def _joining(address: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A process that joins the cluster and ends."""
+    """Starts a process that joins the cluster and ends."""
     command = [sys.executable, "-c", "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)", address]
     with subprocess.Popen(
         command,
@@ -213,18 +227,18 @@ def _joining(address: str, environment: dict[str, str]) -> Iterator[subprocess.P
             process.kill()
 
 
-def _why_not(process: subprocess.Popen[str]) -> str | None:
-    """Why the process could not join, or None when it could."""
+def _fault_of(process: subprocess.Popen[str]) -> str | None:
+    """Why the process could not join; None if it could."""
     try:
-        said = process.communicate(timeout=JOIN_SECONDS)[1]
+        messages = process.communicate(timeout=JOIN_SECONDS)[1]
     except subprocess.TimeoutExpired:
         return f"what listens there does not answer as Ray within {JOIN_SECONDS:g} s"
     if process.returncode == 0:
         return None
-    return next((line for line in reversed(said.splitlines()) if "Error: " in line), "no reason given")
+    return next((line for line in reversed(messages.splitlines()) if "Error: " in line), "no reason given")
 
 
 def _has_token() -> bool:
-    """Whether there is a token of Ray on this machine, where Ray looks for it."""
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
+    """Whether Ray finds a token on this machine."""
+    variable = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(variable) or (Path.home() / ".ray" / "auth_token").is_file()

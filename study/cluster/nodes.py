@@ -1,4 +1,4 @@
-"""What each node of a Ray cluster is and can reach, asked of the node itself: code, versions, storage."""
+"""Asks each node for its code, versions and storage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from study.errors import StudyError, first_line
 from study.sweep import storage
 
 ANSWER_SECONDS = 120.0
-"""How long a node may take to start a worker and answer."""
+"""Longest time for a node to start a worker and answer."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Node:
     Attributes:
         identifier: Ray's.
         address: of its network interface.
-        resources: what it has in all, by Ray's names.
+        resources: its total resources by Ray's names, such as CPU and GPU.
     """
 
     identifier: str
@@ -36,55 +36,62 @@ class Node:
     resources: dict[str, float] = field(default_factory=dict)
 
     def fits(self, cpus: float, gpus: float) -> int:
-        """How many trials of so many CPUs and GPUs it can run at once."""
+        """Number of trials that it can run at once.
+
+        Each takes so many CPUs and GPUs.
+        """
         counts = [self.resources.get(name, 0.0) / each for name, each in (("CPU", cpus), ("GPU", gpus)) if each > 0]
         return int(min(counts, default=0.0) + 1e-9)
 
 
 def alive() -> list[Node]:
     """The nodes of the Ray that this process has joined."""
-    found = [node for node in ray.nodes() if node["Alive"]]
-    return [Node(node["NodeID"], node["NodeManagerAddress"], dict(node["Resources"])) for node in found]
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    return [Node(node["NodeID"], node["NodeManagerAddress"], dict(node["Resources"])) for node in nodes]
 
 
 def this_machine() -> Node:
-    """What a Ray that is started on this machine would have, as one node."""
-    import torch  # takes seconds
-    from ray._private.utils import get_num_cpus  # how Ray counts, limits of a container included
+    """This machine as the node that Ray would make it."""
+    import torch  # slow to import
+    from ray._private.utils import get_num_cpus  # counts as Ray does: respects a container's limits
 
     return Node("", "", {"CPU": float(get_num_cpus()), "GPU": float(torch.cuda.device_count())})
 
 
 def look(place: str, name: str) -> dict[str, Any]:
-    """What a node says of itself; runs there.
+    """Describes the node that it runs on.
 
     Args:
-        place: of the checkpoints; a file `name` lies there, which this node copies beside it.
+        place: where the checkpoints go. It has a file `name`, which this node copies to test that it reaches the storage.
         name: of the file.
 
     Returns:
-        `host`, `source` (see `study.provenance.source_fingerprint`), `versions`, and `fault`, why the storage is
-        out of reach, or "".
+        `host`, `source` (see `study.provenance.source_fingerprint`), `versions`, and `fault`: why the node does not reach the
+        storage, or "".
     """
     node = ray.get_runtime_context().get_node_id()
     fault = ""
     try:
         storage.leave(place, f"{name}-{node}", storage.read(place, name).decode())
-    except Exception as error:  # pyarrow raises what its file systems do
+    except Exception as error:  # pyarrow passes on whatever its file systems raise
         fault = first_line(error)
-    told = provenance.versions()
-    return {"host": provenance.host(), "source": provenance.source_fingerprint(), "versions": told, "fault": fault}
+    return {
+        "host": provenance.host(),
+        "source": provenance.source_fingerprint(),
+        "versions": provenance.versions(),
+        "fault": fault,
+    }
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found out about a node.
+    """The result of examining a node.
 
     Attributes:
-        node: which.
-        host: its name; "" when it did not answer.
+        node: the node.
+        host: its name; "" if it did not answer.
         problem: why no trial can run there, as a sentence, or "".
-        notes: what may make its numbers differ in their last digits from those of this machine.
+        notes: why its numbers may differ in their last digits from those of this machine.
     """
 
     node: Node
@@ -94,7 +101,10 @@ class Report:
 
 
 def check(nodes: Sequence[Node], place: str, advice: str) -> list[str]:
-    """The notes of all nodes, see `examine`. Raises StudyError when one has a problem, or this machine does not reach `place`."""
+    """Returns the notes of all nodes, see `examine`.
+
+    Raises StudyError if a node has a problem or this machine does not reach `place`.
+    """
     reports = examine(nodes, place, advice)
     for report in reports:
         if report.problem:
@@ -103,70 +113,73 @@ def check(nodes: Sequence[Node], place: str, advice: str) -> list[str]:
 
 
 def examine(nodes: Sequence[Node], place: str, advice: str) -> list[Report]:
-    """Asks every node whether it runs this code and reaches the storage; leaves nothing behind there.
+    """Asks every node for its code, versions and storage.
+
+    Leaves no files behind in the storage.
 
     Args:
-        nodes: to be asked.
+        nodes: the nodes to ask.
         place: where the checkpoints go.
-        advice: what the user should do about a storage out of reach.
+        advice: what the user should do if the storage cannot be reached.
 
     Raises:
         StudyError: this machine does not reach the storage.
     """
     name = f".reached-{uuid.uuid4().hex[:12]}"
-    made = None if storage.is_uri(place) else _first_missing(Path(place))
+    created = None if storage.is_uri(place) else _first_missing(Path(place))
     try:
         try:
             storage.leave(place, name, name)
-        except Exception as error:  # pyarrow raises what its file systems do
+        except Exception as error:  # pyarrow passes on whatever its file systems raise
             raise StudyError(f"The storage {place} cannot be written ({first_line(error)}); {advice}.") from None
         return [
             _judge(node, answer, place, name, advice)
             for node, answer in zip(nodes, _ask(nodes, place, name), strict=True)
         ]
     finally:
-        for mark in (name, *(f"{name}-{node.identifier}" for node in nodes)):
+        for file in (name, *(f"{name}-{node.identifier}" for node in nodes)):
             with suppress(Exception):
-                storage.remove(place, mark)
-        if made is not None:
-            _remove_empty(made, Path(place))
+                storage.remove(place, file)
+        if created is not None:
+            _remove_empty(created, Path(place))
 
 
 def _ask(nodes: Sequence[Node], place: str, name: str) -> list[dict[str, Any] | Exception]:
-    """What each node says of itself, or why it says nothing."""
-    asked = ray.remote(num_cpus=0, max_retries=0)(look)
-    answers = [
-        asked.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.identifier, soft=False)).remote(
+    """The answer of each node to `look`, or the error."""
+    task = ray.remote(num_cpus=0, max_retries=0)(look)
+    futures = [
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.identifier, soft=False)).remote(
             place, name
         )
         for node in nodes
     ]
-    told: list[dict[str, Any] | Exception] = []
-    for answer in answers:
+    answers: list[dict[str, Any] | Exception] = []
+    for future in futures:
         try:
-            told.append(ray.get(answer, timeout=ANSWER_SECONDS))
-        except (RayError, ImportError) as error:  # a time that ran out is Ray's too
-            told.append(error)
-    return told
+            answers.append(ray.get(future, timeout=ANSWER_SECONDS))
+        except (RayError, ImportError) as error:  # a timeout is a RayError
+            answers.append(error)
+    return answers
 
 
 def _judge(node: Node, answer: dict[str, Any] | Exception, place: str, name: str, advice: str) -> Report:
+    """Turns a node's answer into a report."""
     if isinstance(answer, GetTimeoutError):
         return Report(node, problem=f"Node {node.address} does not answer within {ANSWER_SECONDS:g} s.")
     if isinstance(answer, Exception):
         missing = "No module named" in str(answer)
         reason = "cannot import the study" if missing else f"cannot be asked ({str(answer).strip().splitlines()[-1]})"
         return Report(node, problem=f"Node {node.address} {reason}; install the study there as it is here.")
-    called = f"{node.address} ({answer['host']})"
+    label = f"{node.address} ({answer['host']})"
     problem = ""
     if answer["source"] != provenance.source_fingerprint():
-        problem = f"Node {called} has other code of the study than this machine; install the same on all nodes."
+        problem = f"Node {label} has other code of the study than this machine; install the same on all nodes."
     elif answer["fault"]:
-        problem = f"Node {called} does not reach {place} ({answer['fault']}); {advice}."
+        problem = f"Node {label} does not reach {place} ({answer['fault']}); {advice}."
     elif _copy(node, place, name) != name:
-        problem = f"What node {called} writes to {place} is not seen here; {advice}."
+        problem = f"What node {label} writes to {place} is not seen here; {advice}."
     notes = [
-        f"node {called} has {package} {answer['versions'].get(package)}, this machine {provenance.versions().get(package)}; last "
+        f"node {label} has {package} {answer['versions'].get(package)}, this machine {provenance.versions().get(package)}; last "
         f"digits may differ."
         for package in provenance.NUMERIC_PACKAGES
         if answer["versions"].get(package) != provenance.versions().get(package)
@@ -175,20 +188,21 @@ def _judge(node: Node, answer: dict[str, Any] | Exception, place: str, name: str
 
 
 def _copy(node: Node, place: str, name: str) -> str:
-    """What this machine finds of what a node has written; "" when nothing."""
+    """What this machine reads of a node's file, or ""."""
     try:
         return storage.read(place, f"{name}-{node.identifier}").decode()
-    except Exception:  # whatever it is, it is not there
+    except Exception:  # whatever the reason, this machine does not see the file
         return ""
 
 
 def _first_missing(folder: Path) -> Path | None:
+    """The topmost missing one of a folder and its parents."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     return missing[-1] if missing else None
 
 
 def _remove_empty(top: Path, bottom: Path) -> None:
-    """Removes the folders from `bottom` up to `top`, as long as nothing is in them."""
+    """Removes the empty folders from `bottom` up to `top`."""
     for folder in (bottom, *bottom.parents):
         with suppress(OSError):
             folder.rmdir()

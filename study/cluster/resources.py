@@ -1,4 +1,4 @@
-"""How the CPUs and GPUs of a Ray are divided among trials."""
+"""Divides the CPUs and GPUs of Ray among trials."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from study.sweep.execution import Execution
 from study.sweep.plan import Plan
 
 MOST_TRIALS_PER_GPU = 4
-"""These networks are small: so many trials share a GPU by default, fewer where there are not as many."""
+"""Most trials that share a GPU by default. The networks are small, so several fit."""
 
 
 def divided(execution: Execution, plan: Plan, nodes: Sequence[Node]) -> Execution:
-    """The execution with GPUs and workers chosen, once it is known what there is.
+    """Returns the execution with GPUs and workers chosen.
 
-    By default trials share GPUs only when there are more of them than GPUs, evenly, and never more than
-    `MOST_TRIALS_PER_GPU` on one; where there is none, or the trials are told to train on the CPU, they ask for none.
-    A cluster may grow, so the number of trials at once is left open there, unless the user limits it.
+    By default trials share GPUs only if there are more trials than GPUs, and then evenly, with at most `MOST_TRIALS_PER_GPU`
+    on one. They get no GPU if there is none, or if all of them are set to train on the CPU. A cluster may grow, so the number
+    of trials at once stays open there unless the user limits it.
 
     Raises:
-        StudyError: no node has what one trial asks for.
+        StudyError: no node has the resources that one trial asks for.
     """
     cpus = execution.cpus_per_trial
     share = execution.gpus_per_trial
@@ -55,10 +55,13 @@ def divided(execution: Execution, plan: Plan, nodes: Sequence[Node]) -> Executio
 
 
 def _gpu_share(nodes: Sequence[Node], cpus: float, trials: int) -> float:
-    """The share of a GPU that each of so many trials gets at most, so that all GPUs are used and none holds too many."""
+    """The share of a GPU for each of `trials` trials.
+
+    It spreads the trials over all GPUs, with at most `MOST_TRIALS_PER_GPU` on one.
+    """
     gpus = sum(int(node.resources.get("GPU", 0)) for node in nodes)
     if not gpus:
         return 0.0
     by_cpu = sum(node.fits(cpus, 0) for node in nodes if node.resources.get("GPU", 0))
-    on_each = -(-min(trials, max(1, by_cpu)) // gpus)
+    on_each = -(-min(trials, max(1, by_cpu)) // gpus)  # rounded up
     return 1 / min(MOST_TRIALS_PER_GPU, on_each)

@@ -1,4 +1,7 @@
-"""A data set on its way to the workers: plain arrays, which all workers of a machine read in the same memory."""
+"""A data set on its way to the workers.
+
+Ray puts NumPy arrays into shared memory, where all workers of a machine read them without a copy.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from study.contracts import Dataset
 
 @dataclass(frozen=True)
 class SharedDataset:
-    """The fields of a `Dataset`, its tensors as arrays."""
+    """The fields of a `Dataset`, with tensors as arrays."""
 
     name: str
     train_images: np.ndarray
@@ -26,7 +29,7 @@ class SharedDataset:
 
     @classmethod
     def of(cls, dataset: Dataset) -> SharedDataset:
-        """The data set, which is on the CPU, as arrays; nothing is copied."""
+        """Converts a data set on the CPU without copying."""
         return cls(
             dataset.name,
             dataset.train_images.numpy(),
@@ -42,7 +45,10 @@ _received: dict[tuple[str, str], Dataset] = {}
 
 
 def receive(shared: SharedDataset) -> Dataset:
-    """The data set, the same object each time that this process receives it. It must not be written to."""
+    """Returns the data set, the same object on every call.
+
+    It must not be written to.
+    """
     key = (shared.name, shared.fingerprint)
     if key not in _received:
         _received[key] = Dataset(
@@ -59,5 +65,5 @@ def receive(shared: SharedDataset) -> Dataset:
 
 def _tensor(array: np.ndarray) -> Tensor:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the array is read-only, and so is our use of it
+        warnings.simplefilter("ignore", UserWarning)  # the array is read-only, and nobody writes to the tensor
         return torch.from_numpy(array)

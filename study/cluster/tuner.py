@@ -1,10 +1,11 @@
-"""From a plan to Ray Tune: one Tuner for all trials of a sweep, launched or resumed.
+"""Runs the trials of a sweep with Ray Tune.
 
-Imported within `study.cluster.connection.connected`.
+Import it only within `study.cluster.connection.connected`.
 
-Ray schedules workers and moves checkpoints; what is tried, kept and told is the conductor's. A resume is a new Tuner over a
-conductor made anew from the records, and nothing that Ray pickles is ever read back. For Tune, each attempt at a trial is a
-trial of its own: after the death of a worker the conductor proposes the same one again, as after a resume.
+One Tuner runs all trials of a launch or resume. Ray schedules workers and moves checkpoints; the conductor decides what is
+tried and records it. A resume is a new Tuner with a new conductor, built from the records; nothing that Ray pickles is ever
+read. Each attempt at a trial is a separate trial for Tune: after the death of a worker, as after a resume, the conductor
+proposes the same trial again.
 """
 
 from __future__ import annotations
@@ -34,8 +35,7 @@ from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory
 
 WITHOUT_END = -1
-"""Tune's number of trials: the conductor knows when there is nothing left to try."""
-
+"""Tune's number of trials. The conductor knows when there is nothing left to try."""
 
 Result = TypeVar("Result")
 
@@ -47,7 +47,7 @@ class Outcome:
     Attributes:
         histories: all trials of the sweep.
         interrupted: whether trials are left to do.
-        fault: why the sweep could not go on, such as a full disk; "" when it could.
+        fault: why the sweep had to stop, such as a full disk; "" if it did not.
     """
 
     histories: list[TrialHistory]
@@ -68,15 +68,15 @@ def launch(
     stop_requested: Callable[[], bool],
     watchers: tuple[Watcher, ...] = (),
 ) -> Outcome:
-    """Runs all trials of the sweep that are not done, on the Ray of `connected`.
+    """Runs all trials of the sweep that are not done.
 
     Args:
         folder: of the sweep.
-        session: a name for what Ray stores that no earlier launch has used.
-        execution: with all choices made.
-        datasets: all that the trials name, by `study.sweep.datasets.data_key`; they go out once, through Ray's object store.
-        stop_requested: once it is true the trials are stopped, and what there is is returned.
-        watchers: are told how it goes.
+        session: a name for Ray's files that no earlier launch has used.
+        execution: with GPUs and workers chosen.
+        datasets: all data sets of the trials, by `study.sweep.datasets.data_key`; Ray's object store sends each of them once.
+        stop_requested: whether to stop all trials; asked again and again.
+        watchers: observers of the sweep.
     """
     conductor = Conductor(folder, watchers)
     ending = _Ending(stop_requested)
@@ -85,7 +85,7 @@ def launch(
     done = conductor.histories
     failed = sum(1 for history in done if history.outcome == "failed")
     outcome = Outcome(done, interrupted=conductor.remaining > failed, fault=ending.fault)
-    with suppress(OSError):  # nothing depends on this line
+    with suppress(OSError):  # nobody needs this line
         folder.log("end", interrupted=outcome.interrupted, failed=failed, fault=ending.fault)
     return outcome
 
@@ -124,31 +124,38 @@ def _fit(
 
 
 class _Unpickled:
-    """Ray pickles what it is given into files that nobody reads; what the sweep lives on is left out of them."""
+    """Base of objects whose state Ray must not pickle.
+
+    Ray pickles them into files that nobody reads; the driver's state is excluded.
+    """
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
 class _Ending(_Unpickled, Stopper):
-    """Whether Tune is to end all trials now: somebody has asked for it, or what happens cannot be kept any more."""
+    """Tells Tune when to end all trials.
+
+    That is when the user asks for it, or when the driver can no longer write the records.
+    """
 
     def __init__(self, stop_requested: Callable[[], bool]) -> None:
         self._stop_requested = stop_requested
         self.fault = ""
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """No single trial is ended here."""
+        """Never ends a single trial."""
         return False
 
     def stop_all(self) -> bool:
-        """Whether all are."""
+        """Whether to end all trials."""
         return self._stop_requested() or bool(self.fault)
 
     def guard(self, act: Callable[[], Result]) -> Result | None:
-        """Acts, unless there is a fault already; a refusal of the operating system, such as a full disk, becomes the fault.
+        """Calls `act` and turns an OSError into the fault.
 
-        After a fault other errors are its consequences, such as Tune's about files that it could not write.
+        Does nothing after a fault: a full disk, for example. Further errors are then its consequences, such as Tune's about
+        files that it could not write, and are ignored.
         """
         if not self.fault:
             try:
@@ -172,7 +179,10 @@ class Proposals(_Unpickled, Searcher):
         self._attempts = 0
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Tune's own hint lacks FINISHED
-        """The assignment of the next worker; None when there is none now, FINISHED when there is nothing left."""
+        """Returns the assignment of the next worker.
+
+        None if there is none now, FINISHED if there is nothing left to try.
+        """
         history = self._ending.guard(self._conductor.propose)
         if history is None:
             return None if self._conductor.is_waiting and not self._ending.fault else Searcher.FINISHED
@@ -188,14 +198,17 @@ class Proposals(_Unpickled, Searcher):
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: `Bookkeeping` tells the conductor, with the trial in hand."""
+        """Does nothing: `Bookkeeping` tells the conductor."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Nothing: the records are the memory."""
+        """Does nothing: the records have the state of the search."""
 
 
 class Verdicts(_Unpickled, FIFOScheduler):
-    """Passes each report to the conductor and its verdict, to go on or to stop, back to Tune."""
+    """Passes reports to the conductor and its verdicts to Tune.
+
+    A verdict is to continue or to stop the trial.
+    """
 
     def __init__(self, conductor: Conductor, ending: _Ending) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -203,19 +216,20 @@ class Verdicts(_Unpickled, FIFOScheduler):
         self._ending = ending
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
-        """The verdict on a trial after a report, see `study.cluster.worker`."""
-        goes_on = self._ending.guard(lambda: self._take(trial.config["key"], json.loads(result["report"])))
-        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+        """The verdict after a report, see `study.cluster.worker`."""
+        continues = self._ending.guard(lambda: self._take(trial.config["key"], json.loads(result["report"])))
+        return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
 
     def _take(self, key: str, report: Mapping[str, Any]) -> bool:
+        """Passes a report to the conductor; whether the trial continues."""
         if "note" in report:
             self._conductor.note(key, report["note"])
         if "failure" in report:
             self._conductor.failed(key, **report["failure"])
-        goes_on = self._conductor.result(key, report["line"], report["facts"]) if "line" in report else True
+        continues = self._conductor.result(key, report["line"], report["facts"]) if "line" in report else True
         if "unsaved" in report:
             raise OSError(f"a checkpoint of {key} cannot be stored: {report['unsaved']}")
-        return goes_on
+        return continues
 
 
 class Bookkeeping(_Unpickled, tune.Callback):
@@ -227,27 +241,33 @@ class Bookkeeping(_Unpickled, tune.Callback):
         self._place = place
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A worker begins or goes on with a trial."""
+        """Records that a worker starts or continues a trial."""
         self._ending.guard(lambda: self._conductor.started(trial.config["key"]))
 
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: tune.Checkpoint, **info: Any
     ) -> None:
-        """A checkpoint is in its place."""
+        """Records the place of a checkpoint."""
         place = storage.address_of(self._place, checkpoint.path)
         self._ending.guard(lambda: self._conductor.checkpointed(trial.config["key"], place))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial has run to its end or was stopped."""
+        """Records that a trial ended or was stopped."""
         self._ending.guard(lambda: self._conductor.ended(trial.config["key"]))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The worker of a trial has died, or has ended after it reported a failure."""
+        """Records the death of a worker.
+
+        Nothing is recorded if the worker reported a failure before.
+        """
         self._ending.guard(lambda: self._conductor.lost(trial.config["key"], death_reason(trial)))
 
 
 def death_reason(trial: Trial) -> str:
-    """The first sentence of what Ray says at last about the end of a worker."""
+    """Ray's reason for the end of a worker.
+
+    The first sentence of the last line of the trial's error file.
+    """
     path = trial.error_file
     if not path or not Path(path).is_file():
         return "no reason given"

@@ -1,8 +1,9 @@
-"""Ray's side of a trial: a dict comes in, `tune.report` and checkpoints go out. Runs in a worker process.
+"""A trial in a worker process.
 
-A report is one JSON text, since Tune would flatten a dict, '/' in names or not. It has some of these:
+A dict comes in; reports (`tune.report`) and checkpoints go out. A report is one JSON text, since Tune would flatten a dict. It
+has some of these entries:
 
-    line       a task's measures, with `facts`, where and with what they were made
+    line       the result of a task, with `facts`: where and with what it was trained
     note       something that a reader of the numbers should know
     failure    the exception that ends the trial, with its traceback
     unsaved    why a checkpoint could not be written
@@ -19,31 +20,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.errors import StudyError, with_type
+from study.sweep import storage
 
-if TYPE_CHECKING:  # all of them take seconds to import, and the driver imports this module too
+if TYPE_CHECKING:  # slow to import, and the driver imports this module too
     from study.cluster.shared_data import SharedDataset
     from study.training.trainer import State
 
-from study.sweep import storage
-
 CHECKPOINT_SECONDS = 5.0
-"""Least time between two checkpoints of a trial; the last task always leaves one."""
+"""Least time between two checkpoints of a trial. There is always one after the last task."""
 
 
 def run_trial(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset]) -> None:
     """Trains one trial and reports after each task.
 
     Args:
-        assignment: `config`, a complete configuration with its seeds as nested plain data; `threads`, how many this
-            worker may use; `dataset`, key of its data set; `checkpoints`, places to go on from, the newest first; `done`, how
-            many tasks are recorded: no checkpoint beyond them is gone on from.
+        assignment: `config`, a complete configuration with its seeds as nested plain data; `threads`, the number that this
+            worker may use; `dataset`, the key of its data set; `checkpoints`, places to continue from, the newest first;
+            `done`, the number of tasks recorded (later checkpoints are ignored).
         datasets: by key.
     """
     try:
         _train(assignment, datasets)
     except Exception as error:
         _report(failure={"reason": with_type(error), "traceback": traceback.format_exc()})
-        raise  # ends this process too: what it was in the middle of may have left it unsound
+        raise  # ends this process too, since the error may have left it in an undefined state
 
 
 def _train(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset]) -> None:
@@ -78,7 +78,10 @@ def _train(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset])
 
 
 def _report(folder: str | None = None, **content: Any) -> None:
-    """Reports to the driver, with the files of a folder as a checkpoint; without it when they cannot be stored."""
+    """Reports to the driver.
+
+    The files of `folder` go along as a checkpoint. If they cannot be stored, the report says why in `unsaved`.
+    """
     from ray import tune
 
     if folder is None:
@@ -91,7 +94,16 @@ def _report(folder: str | None = None, **content: Any) -> None:
 
 
 def _last_sound_state(places: list[str], done: int, identity: str, device: str) -> State | None:
-    """The state of the newest checkpoint that can be used, None when there is none; says which ones cannot be."""
+    """The state of the newest usable checkpoint, or None.
+
+    Reports a note on each checkpoint that cannot be used.
+
+    Args:
+        places: of the checkpoints, the newest first.
+        done: number of tasks recorded; later checkpoints are ignored.
+        identity: see `study.training.checkpoint.identity`.
+        device: of the state.
+    """
     from study.training import checkpoint
 
     faults = []
@@ -110,6 +122,6 @@ def _last_sound_state(places: list[str], done: int, identity: str, device: str) 
             state = saved
             break
     if faults:
-        since = f"goes on after its first {state.next_task} tasks" if state else "starts again at its first task"
+        since = f"continues after its first {state.next_task} tasks" if state else "starts again at its first task"
         _report(note=f"{'; '.join(faults)}; it {since}")
     return state

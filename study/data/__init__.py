@@ -1,7 +1,9 @@
-"""Data sets. Each file exposes `Settings` and `build(settings, folder) -> Dataset`, with the data on the CPU.
+"""Data sets, one per file.
 
-One that is downloaded also exposes `files(folder) -> Path`, where its files lie when they are there, and
-`stand_in() -> Dataset`, noise of the same shape, for measuring how long training takes while they are not.
+Each file exposes `Settings` and `build(settings, folder) -> Dataset`, with the data on the CPU.
+
+A data set that is downloaded also exposes `files(folder) -> Path`, the folder of its downloaded files, and
+`stand_in() -> Dataset`, random images of the same shape. They stand in when the time of training is measured before the download.
 """
 
 import contextlib
@@ -18,7 +20,7 @@ from study.errors import StudyError, first_line
 
 
 def dataset(name: str, train_images: Tensor, train_labels: Tensor, test_images: Tensor, test_labels: Tensor) -> Dataset:
-    """Puts a data set together out of images [image, ...] and labels [image], and takes its fingerprint.
+    """A data set of images [image, ...] and labels [image].
 
     The fingerprint is the first 16 hexadecimal digits of SHA-256 over the bytes of training images, training labels,
     test images and test labels, in this order, labels as little-endian 64-bit integers.
@@ -38,7 +40,10 @@ def dataset(name: str, train_images: Tensor, train_labels: Tensor, test_images: 
 
 @functools.cache
 def noise(name: str, train_count: int, test_count: int, features: int, classes: int) -> Dataset:
-    """A data set of random pictures, classes taking turns: nothing to learn, but as much work as a real one."""
+    """A data set of random images, classes taking turns.
+
+    Training on it takes as long as on real images.
+    """
     draw = torch.Generator().manual_seed(0)
 
     def pictures(count: int) -> tuple[Tensor, Tensor]:
@@ -49,17 +54,19 @@ def noise(name: str, train_count: int, test_count: int, features: int, classes: 
 
 
 def raw_files(class_name: str, folder: Path) -> Path:
-    """Where torchvision keeps the files of a data set of the MNIST family."""
+    """The folder in which torchvision keeps an MNIST-like data set."""
     return folder / class_name / "raw"
 
 
 def from_torchvision(name: str, class_name: str, folder: Path) -> Dataset:
-    """A data set of torchvision's MNIST family, downloaded into `folder` on first use.
+    """A data set of torchvision's MNIST family.
+
+    It is downloaded into `folder` on first use.
 
     Raises:
-        StudyError: it is not in the folder and cannot be downloaded into it, or its files there are damaged.
+        StudyError: it is not in `folder` and cannot be downloaded into it, or its files are damaged.
     """
-    from torchvision import datasets  # takes seconds, and most data sets do not need it
+    from torchvision import datasets  # slow to import, and most data sets do not need it
 
     source = getattr(datasets, class_name)
     raw = raw_files(class_name, folder)
@@ -71,15 +78,15 @@ def from_torchvision(name: str, class_name: str, folder: Path) -> Dataset:
         reason = first_line(error)
         if len(list(raw.glob("*-ubyte"))) == 4:
             raise StudyError(
-                f"The data set {name!r} in {str(raw)!r} is damaged ({reason}); delete its four files, "
-                f"and they are downloaded again, or use --set data/name=mnist5k."
+                f"The data set {name!r} in {str(raw)!r} is damaged ({reason}); delete its four files "
+                f"so that they are downloaded again, or use --set data/name=mnist5k."
             ) from None
-        for made in absent:  # by torchvision, before it failed
+        for empty in absent:  # torchvision may have made these folders before it failed
             with contextlib.suppress(OSError):
-                made.rmdir()
+                empty.rmdir()
         raise StudyError(
             f"The data set {name!r} is not in {str(raw)!r} and cannot be downloaded ({reason}); "
             f"put its four files there, name another folder with --data-dir or STUDY_DATA, "
-            f"or use the data set that is always there: --set data/name=mnist5k."
+            f"or use the data set that needs no download: --set data/name=mnist5k."
         ) from None
     return dataset(name, train.data, train.targets, test.data, test.targets)

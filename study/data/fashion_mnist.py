@@ -1,4 +1,7 @@
-"""Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): 60,000 training and 10,000 test pictures of clothes, through torchvision."""
+"""Fashion-MNIST: 60,000 training and 10,000 test pictures of clothes.
+
+Xiao, Rasul and Vollgraf 2017, through torchvision.
+"""
 
 from pathlib import Path
 
@@ -12,15 +15,15 @@ class Settings(StrictSettings):
 
 
 def files(folder: Path) -> Path:
-    """Where its four files lie once it is downloaded."""
+    """The folder of its four files after the download."""
     return raw_files("FashionMNIST", folder)
 
 
 def stand_in() -> Dataset:
-    """Noise of its shape."""
+    """Random images of the same shape."""
     return noise("fashion_mnist", 60_000, 10_000, 28 * 28, 10)
 
 
 def build(settings: Settings, folder: Path) -> Dataset:
-    """The data set, out of `folder/FashionMNIST/raw`, where it is downloaded on first use."""
+    """The data set in `folder/FashionMNIST/raw`, downloaded on first use."""
     return from_torchvision("fashion_mnist", "FashionMNIST", folder)

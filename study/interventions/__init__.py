@@ -1,4 +1,5 @@
-"""Interventions, none by default. Each file exposes `Settings` and `build(settings, seeds, device) -> Intervention`.
+"""Interventions, one per file; by default a trial has none.
 
-They are configured by name, `--set interventions/l2_init/strength=0.001`, and combine with every optimizer.
+Each file exposes `Settings` and `build(settings, seeds, device) -> Intervention`. They are configured by name,
+`--set interventions/l2_init/strength=0.001`, and combine with every optimizer.
 """

@@ -1,7 +1,10 @@
-"""L2 Init (Kumar, Marklund and Van Roy 2023, arXiv 2308.11958): pulls the weights to where they began.
+"""L2 Init: pulls the weights towards their initial values.
 
-The loss gains `strength * |w - w_0|^2`, w_0 the initial weights of the lane. Being part of the loss, it is part of every
-gradient of SAM and GNP.
+Kumar, Marklund and Van Roy 2023, arXiv 2308.11958. With w_0 the initial weights of the lane, the loss becomes
+
+    L(w) + strength |w - w_0|^2.
+
+As the term is part of the loss, it is part of every gradient of SAM and GNP.
 """
 
 from collections.abc import Sequence
@@ -26,7 +29,7 @@ class Settings(StrictSettings):
 
 @dataclass(frozen=True)
 class L2Init(Intervention):
-    """The term; its state is the initial weights."""
+    """The loss term; its state is the initial weights."""
 
     strength: float
 
@@ -35,11 +38,11 @@ class L2Init(Intervention):
         return {name: value.clone() for name, value in params.items()}
 
     def loss_term(self, params: Tensors, state: Tensors) -> Tensor:
-        """Strength * |w - w_0|^2, [lane]."""
-        squares = [(value - state[name]).square().flatten(1).sum(1) for name, value in params.items()]
+        """`strength * |w - w_0|^2`, [lane]."""
+        squares = [(value - state[name]).square().flatten(1).sum(1) for name, value in params.items()]  # each [lane]
         return self.strength * torch.stack(squares).sum(0)
 
 
 def build(settings: Settings, seeds: Sequence[int], device: str) -> L2Init:
-    """The intervention; it draws nothing at random."""
+    """The intervention; nothing in it is random."""
     return L2Init(settings.strength)

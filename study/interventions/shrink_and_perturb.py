@@ -1,8 +1,10 @@
-"""Shrink and perturb (Ash and Adams 2020, arXiv 1910.08475): before each new task the weights shrink and get noise.
+"""Shrink and perturb.
+
+Before each new task the weights shrink and get noise. Ash and Adams 2020, arXiv 1910.08475:
 
     w <- shrink w + noise n,      n standard normal
 
-The first task is left alone. The noise of a lane before task t is drawn from (seed, "shrink and perturb", t).
+Nothing happens before the first task. The noise of a lane before task t is drawn from (seed, "shrink and perturb", t).
 """
 
 from collections.abc import Sequence
@@ -27,7 +29,7 @@ class Settings(StrictSettings):
 
 @dataclass(frozen=True)
 class ShrinkAndPerturb(Intervention):
-    """The intervention for some seeds; it keeps no state."""
+    """The intervention for some seeds; it has no state."""
 
     shrink: float
     noise: float
@@ -39,7 +41,7 @@ class ShrinkAndPerturb(Intervention):
         draws = [generator(seed, "shrink and perturb", index) for seed in self.seeds]
         changed = {}
         for name, value in params.items():
-            normal = torch.stack([torch.randn(value.shape[1:], generator=draw) for draw in draws])
+            normal = torch.stack([torch.randn(value.shape[1:], generator=draw) for draw in draws])  # [lane, ...]
             changed[name] = self.shrink * value + self.noise * normal.to(self.device)
         return changed, state
 

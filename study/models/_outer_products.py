@@ -1,16 +1,20 @@
-"""Gradients of fully connected layers that are never written out.
+"""Gradients of fully connected layers, kept as outer products.
 
-A layer computes z = W h + b from the outputs h of the layer below. With d the gradient of the loss at z, the gradient of W
-is the outer product d h^T summed over the minibatch, and that of b is d, summed likewise. It is all in the two thin
-matrices h [in, batch] and d [out, batch]:
+A layer maps the outputs h of the layer below to z = W h + b. With d the gradient of the loss with respect to z, summed over the
+minibatch,
 
-- its squared norm is sum((h^T h + 1) * (d^T d)), the 1 for the bias: two products of size batch x batch;
-- a layer whose weights are displaced by s d h^T, and its bias by s d, gives W h' + b + s d (h^T h' + 1) for inputs h', so
-  the displaced weights need not exist either;
-- adding it to the weights is one `baddbmm`.
+    dL/dW = d h^T,      dL/db = d 1.
 
-This pays while a minibatch is narrower than the layer. The squared norm is a sum whose terms cancel when the images'
-gradients do: its relative error is the float's, times the ratio of that sum without signs to the sum.
+Both are determined by two thin matrices, h [in, batch] and d [out, batch], and everything a rule needs is computed from these:
+
+    squared norm            sum((h^T h + 1) * (d^T d))      two products of size batch x batch; the 1 belongs to the bias
+    displaced layer         W h' + b + s d (h^T h' + 1)     the output for inputs h' if W moves by s d h^T and b by s d 1
+    update                  W += s d h^T, b += s d 1        one `baddbmm` and a sum
+
+So neither the gradient nor the displaced weights need to exist. This pays off while a minibatch is narrower than the layer.
+
+Rounding: terms of the squared norm cancel where the gradients of the images do. Its relative error is that of the number format
+times sum(|terms|) / |sum(terms)|.
 """
 
 from __future__ import annotations
@@ -27,7 +31,10 @@ from study.lanes import Tensors, per_lane
 
 @dataclass(frozen=True)
 class Signal:
-    """What enters a layer: `values` [lane, unit, batch], the image last."""
+    """The input h of a layer: `values` [lane, unit, batch].
+
+    The image is the last axis.
+    """
 
     values: Tensor
 
@@ -37,7 +44,10 @@ class Signal:
         return self.against(self.values)
 
     def against(self, others: Tensor) -> Tensor:
-        """h^T h' + 1 with `others` h' [lane, unit, image], [lane, batch, image]."""
+        """h^T h' + 1 for other inputs h'.
+
+        The result is [lane, batch, image]; `others` is h' [lane, unit, image].
+        """
         return torch.bmm(self.values.mT, others).add_(1)
 
 
@@ -46,9 +56,9 @@ class OuterProduct:
     """The gradient of one layer.
 
     Attributes:
-        weight, bias: names of the parameters, [lane, out, in] and [lane, out].
-        signal: what enters the layer, `in` units.
-        errors: d, [lane, out, batch]; its mean over the minibatch is taken, that is, it is divided by the batch size.
+        weight, bias: names of the parameters W [lane, out, in] and b [lane, out].
+        signal: h, the input of the layer, [lane, in, batch].
+        errors: d [lane, out, batch], divided by the batch size, so that the sum over the minibatch is a mean.
     """
 
     weight: str
@@ -57,43 +67,61 @@ class OuterProduct:
     errors: Tensor
 
     def squared_norm(self) -> Tensor:
-        """[lane]."""
-        return (self.signal.gram * torch.bmm(self.errors.mT, self.errors)).sum((1, 2))
+        """Squared L2 norm over weight and bias, [lane]."""
+        return (self.signal.gram * torch.bmm(self.errors.mT, self.errors)).sum((1, 2))  # of [lane, batch, batch]
 
-    def displaces(self, signal: Signal, scale: Tensor) -> Tensor:
-        """What `scale * self` adds to the layer's output [lane, out, image] when `signal` enters it; `scale` is [lane]."""
-        gram = self.signal.gram if signal is self.signal else self.signal.against(signal.values)
+    def output_change(self, signal: Signal, scale: Tensor) -> Tensor:
+        """Change of the layer's output when its weights move.
+
+        s d (h^T h' + 1) [lane, out, image], for weights that move by `scale * self`.
+
+        Args:
+            signal: h' [lane, in, image], the input of the layer.
+            scale: s [lane].
+        """
+        gram = self.signal.gram if signal is self.signal else self.signal.against(signal.values)  # [lane, batch, image]
         return torch.bmm(self.errors * per_lane(scale, self.errors), gram)
 
-    def displaces_back(self, errors: Tensor, scale: Tensor) -> Tensor:
-        """What `scale * self` adds to W^T d, [lane, in, image], when `errors` d [lane, out, image] come back through it."""
-        return torch.bmm(self.signal.values, torch.bmm((self.errors * per_lane(scale, self.errors)).mT, errors))
+    def error_change(self, errors: Tensor, scale: Tensor) -> Tensor:
+        """Change of W^T d' when the layer's weights move.
+
+        s h d^T d' [lane, in, image], for weights that move by `scale * self`.
+
+        Args:
+            errors: d' [lane, out, image], errors at the layer's output.
+            scale: s [lane].
+        """
+        scaled = self.errors * per_lane(scale, self.errors)  # s d, [lane, out, batch]
+        return torch.bmm(self.signal.values, torch.bmm(scaled.mT, errors))  # [lane, in, batch] x [lane, batch, image]
 
     def combined(self, share: Tensor, other: OuterProduct, weight: Tensor) -> OuterProduct:
-        """`share * self + weight * other`: one outer product, of twice the width where the signals differ."""
+        """`share * self + weight * other`.
+
+        Again one outer product, of twice the width if the signals differ.
+        """
         mine, theirs = self.errors * per_lane(share, self.errors), other.errors * per_lane(weight, other.errors)
         if self.signal is other.signal:
             return replace(self, errors=mine + theirs)
-        signal = Signal(torch.cat([self.signal.values, other.signal.values], dim=2))
-        return replace(self, signal=signal, errors=torch.cat([mine, theirs], dim=2))
+        signal = Signal(torch.cat([self.signal.values, other.signal.values], dim=2))  # [lane, in, 2 batch]
+        return replace(self, signal=signal, errors=torch.cat([mine, theirs], dim=2))  # [lane, out, 2 batch]
 
     def add_to(self, tensors: Tensors, scale: Tensor) -> None:
-        """Adds `scale * self` to the layer's weight and bias, in place."""
-        errors = self.errors * per_lane(scale, self.errors)
-        tensors[self.weight].baddbmm_(errors, self.signal.values.mT)
-        tensors[self.bias].add_(errors.sum(dim=2))
+        """Adds `scale * self` to weight and bias, in place."""
+        errors = self.errors * per_lane(scale, self.errors)  # s d, [lane, out, batch]
+        tensors[self.weight].baddbmm_(errors, self.signal.values.mT)  # [lane, out, batch] x [lane, batch, in]
+        tensors[self.bias].add_(errors.sum(dim=2))  # [lane, out]
 
 
 @dataclass(frozen=True)
 class OuterProducts:
-    """A `Gradient` as one outer product for each layer."""
+    """A `Gradient` with one outer product for each layer."""
 
     layers: tuple[OuterProduct, ...]
 
     def norm(self) -> Tensor:
         """L2 norm over all parameters together, [lane]."""
-        squares = torch.stack([layer.squared_norm() for layer in self.layers], dim=1)
-        return squares.sum(dim=1).clamp_(min=0).sqrt_()
+        squares = torch.stack([layer.squared_norm() for layer in self.layers], dim=1)  # [lane, layer]
+        return squares.sum(dim=1).clamp_(min=0).sqrt_()  # rounding may leave a sum just below 0
 
     def combined(self, share: Tensor, other: Self, weight: Tensor) -> Self:
         """`share * self + weight * other`."""
@@ -109,6 +137,6 @@ class OuterProducts:
         """The gradient written out."""
         written = {}
         for layer in self.layers:
-            written[layer.weight] = torch.bmm(layer.errors, layer.signal.values.mT)
-            written[layer.bias] = layer.errors.sum(dim=2)
+            written[layer.weight] = torch.bmm(layer.errors, layer.signal.values.mT)  # d h^T, [lane, out, in]
+            written[layer.bias] = layer.errors.sum(dim=2)  # d 1, [lane, out]
         return written

@@ -1,7 +1,11 @@
-"""Gradient norm penalty (Zhao, Zhang and Hu 2022, arXiv 2202.03599): the loss plus lambda |g|.
+"""Gradient norm penalty: the loss plus lambda |g|.
 
-Its gradient is g + lambda H g / |g|. With r > 0 the Hessian product is the finite difference of the paper: the equation
-with a = lambda / r, so that lambda = r is SAM with rho = r exactly. With r = 0 it is computed by double backprop.
+Zhao, Zhang and Hu 2022, arXiv 2202.03599. Its gradient is
+
+    G = g + lambda H g / |g|.
+
+With r > 0 the Hessian product is the finite difference of their paper, that is the package's equation with a = lambda / r; so
+lambda = r is exactly SAM with rho = r. With r = 0 the product is computed by double backprop.
 """
 
 from study.config import setting
@@ -33,7 +37,7 @@ class Settings(RuleSettings):
 
 
 def build(settings: Settings, lanes: int, device: str) -> BlendedRule:
-    """The rule for that many lanes."""
+    """The rule for a number of lanes."""
     if settings.r == 0:
         return constant_rule(settings, lanes, device, penalty=settings.penalty)
     return constant_rule(settings, lanes, device, blend=settings.penalty / settings.r, radius=settings.r)

@@ -1,4 +1,7 @@
-"""Sharpness-aware minimisation (Foret et al. 2021, arXiv 2010.01412): the equation with a = 1 and r = rho."""
+"""Sharpness-aware minimisation: a = 1 and r = rho.
+
+Foret, Kleiner, Mobahi and Neyshabur 2021, arXiv 2010.01412.
+"""
 
 from study.config import setting
 from study.optimizers import LARGEST, BlendedRule, RuleSettings, constant_rule
@@ -9,7 +12,7 @@ class Settings(RuleSettings):
 
     rho: float = setting(
         0.05,
-        "Length of the step uphill, in weight space.",
+        "Length of the uphill step, in weight space.",
         short="rho",
         unit="length in weight space",
         role="sharpness",
@@ -19,5 +22,5 @@ class Settings(RuleSettings):
 
 
 def build(settings: Settings, lanes: int, device: str) -> BlendedRule:
-    """The rule for that many lanes."""
+    """The rule for a number of lanes."""
     return constant_rule(settings, lanes, device, blend=1.0, radius=settings.rho)

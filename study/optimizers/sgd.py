@@ -4,9 +4,9 @@ from study.optimizers import BlendedRule, RuleSettings, constant_rule
 
 
 class Settings(RuleSettings):
-    """The settings that every optimizer has."""
+    """Settings of every optimizer."""
 
 
 def build(settings: Settings, lanes: int, device: str) -> BlendedRule:
-    """The rule for that many lanes."""
+    """The rule for a number of lanes."""
     return constant_rule(settings, lanes, device)

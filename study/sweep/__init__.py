@@ -1,1 +1,4 @@
-"""Many trials as data: plan, records, search, winners. Optuna, no Ray, no MLflow."""
+"""Many trials as data: plan, records, search, winners.
+
+Uses Optuna, but neither Ray nor MLflow.
+"""

@@ -1,10 +1,11 @@
-"""Decides what is tried next, keeps the records, and tells the search how trials went. Knows no Ray.
+"""The conductor proposes trials and records what happens to them.
 
-All that happens in a sweep passes through here, in the driver's process: proposals out, results in. It acts on the records
-alone, so that a conductor made anew goes on where the one before it stopped, whatever stopped it.
+Everything in a sweep passes through it, in the driver's process: proposals go out, results come in. It imports no Ray. It
+depends on the records only, so a new conductor continues where the last one stopped, for whatever reason.
 
-A worker may die at any moment, its machine with it. Its trial is then proposed again and goes on from its last checkpoint that
-can be read; what had been recorded stands, and tasks that are trained a second time are compared with it and passed over.
+A worker may die at any moment, with its machine. Its trial is then proposed again and continues from the last checkpoint that
+can be read. Recorded results stand: when a task is trained a second time, the new result is compared with the recorded one
+and dropped.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from study.sweep.record import TrialHistory, TrialRecord
 from study.sweep.search import GroupSearch
 
 MOST_DEATHS = 5
-"""So many deaths of its workers, with no new task between them, and a trial has failed."""
+"""A trial fails after this many deaths of its workers without a new task between them."""
 
 MOST_CHECKPOINTS = 4
-"""So many of its last checkpoints a worker is told of; the oldest of them are usually gone."""
+"""A worker gets the places of this many last checkpoints; the oldest of them have usually been deleted."""
 
 
 class Watcher(Protocol):
-    """Somebody who wants to know how the sweep goes; called in the driver's process."""
+    """An observer of a sweep, called in the driver's process."""
 
     def trial_changed(self, history: TrialHistory) -> None:
-        """A trial was started, reported a task, lost its worker, or ended."""
+        """Called after a trial started, reported, stopped, failed or ended."""
 
-    def trial_noted(self, history: TrialHistory, text: str) -> None:  # the record has it
-        """Something happened to a trial that a reader of its numbers should know."""
+    def trial_noted(self, history: TrialHistory, text: str) -> None:
+        """Called when a trial's record gets a note, see `Conductor.note`."""
 
 
 class Conductor:
-    """The one object between Ray and the records of a sweep."""
+    """Stands between Ray and the records of a sweep."""
 
     def __init__(self, folder: SweepFolder, watchers: tuple[Watcher, ...] = ()) -> None:
         self._folder = folder
@@ -47,29 +48,32 @@ class Conductor:
         self._proposed: dict[str, int] = {}
         self._deaths: dict[str, int] = {}
         for group in folder.plan.groups:
-            tried = [history for history in self.histories if history.group == group.label]
-            tried.sort(key=lambda history: history.number)
-            self._searches[group.label] = GroupSearch(folder.plan, group, folder.task_counts[group.scenario], tried)
-            self._proposed[group.label] = len(tried)
-        self._in_work: set[str] = set()
+            histories = [history for history in self.histories if history.group == group.label]
+            histories.sort(key=lambda history: history.number)
+            self._searches[group.label] = GroupSearch(folder.plan, group, folder.task_counts[group.scenario], histories)
+            self._proposed[group.label] = len(histories)
+        self._running: set[str] = set()  # keys of the trials that Ray has
 
     @property
     def histories(self) -> list[TrialHistory]:
-        """All trials so far."""
+        """The histories of all trials so far."""
         return [record.history for record in self._records.values()]
 
     @property
     def remaining(self) -> int:
-        """Trials that are still to be proposed, if nothing is in the hands of Ray."""
+        """Number of trials not done, those that Ray has included."""
         return max(0, self._folder.plan.trial_count - sum(history.is_done for history in self.histories))
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a trial is in the hands of Ray, and may come back to be proposed again."""
-        return bool(self._in_work)
+        """Whether a trial that Ray has may be proposed again."""
+        return bool(self._running)
 
     def propose(self) -> TrialHistory | None:
-        """The next trial, groups taking turns; None when there is nothing to try now, see `is_waiting`."""
+        """Returns the next trial; None if there is none now.
+
+        Groups take turns. After None there may be another trial later: see `is_waiting`.
+        """
         for label in sorted(self._searches, key=self._turn):
             history = self._searches[label].propose()
             if history is not None:
@@ -77,25 +81,37 @@ class Conductor:
                     record = TrialRecord.create(self._folder.root / "trials", history)
                     self._records[history.key] = record
                     self._proposed[label] += 1
-                self._in_work.add(history.key)
+                self._running.add(history.key)
                 return self._records[history.key].history
         return None
 
     def _turn(self, label: str) -> tuple[bool, int]:
+        """Sorts groups with unfinished trials first, then by trials proposed."""
         return (not self._searches[label].has_unfinished, self._proposed[label])
 
     def checkpoints_of(self, key: str) -> list[str]:
-        """Where the last checkpoints of the trial lie, the newest first; paths in full."""
+        """Absolute places of a trial's last checkpoints, the newest first."""
         root = self._folder.root.resolve()
         places = self._records[key].history.checkpoints[-MOST_CHECKPOINTS:]
         return [place if "://" in place else str(root / place) for place in reversed(places)]
 
     def started(self, key: str) -> None:
-        """A worker begins or goes on with the trial."""
+        """Records that a worker starts or continues a trial."""
         self._append(key, "start")
 
     def result(self, key: str, line: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-        """Takes a task's measures; whether the trial goes on. A task that is recorded already is compared and passed over."""
+        """Records the result of a task.
+
+        The result of a task that is in the record already is compared with it and dropped; a difference becomes a note.
+
+        Args:
+            key: of the trial.
+            line: see `study.training.task_log.task_line`.
+            facts: where and with what it was trained.
+
+        Returns:
+            Whether the trial continues.
+        """
         record = self._records[key]
         history = record.history
         if history.facts != facts:
@@ -104,20 +120,23 @@ class Conductor:
             if line["lanes"] != history.tasks[line["task"]]["lanes"]:
                 self.note(key, f"{line['name']}, trained again, gave other numbers than before; the first ones stand")
             return True
-        goes_on = self._search(key).report(history.number, line["task"], line["metrics"])
-        self._append(key, "task", **line, **({} if goes_on else {"stops": True}))
+        continues = self._search(key).report(history.number, line["task"], line["metrics"])
+        self._append(key, "task", **line, **({} if continues else {"stops": True}))
         self._deaths.pop(key, None)
-        return goes_on
+        return continues
 
     def checkpointed(self, key: str, place: str) -> None:
-        """A checkpoint of the trial is in its place, a path or a URI."""
+        """Records the place of a new checkpoint, path or URI."""
         root = self._folder.root.resolve()
-        if "://" not in place and Path(place).is_relative_to(root):  # so that the folder of a sweep can be moved
+        if "://" not in place and Path(place).is_relative_to(root):  # lets the folder of a sweep be moved
             place = str(Path(place).relative_to(root))
         self._records[key].append("checkpoint", path=place)
 
     def note(self, key: str, text: str) -> None:
-        """Keeps and tells something about a trial, once."""
+        """Records a note on a trial and tells the watchers.
+
+        Notes are for things that a reader of the trial's numbers should know. The same note is recorded once.
+        """
         history = self._records[key].history
         if text not in history.notes:
             self._records[key].append("note", text=text)
@@ -125,7 +144,10 @@ class Conductor:
                 watcher.trial_noted(history, text)
 
     def lost(self, key: str, reason: str) -> None:
-        """The worker of the trial has died. The trial is proposed again, unless its workers die again and again."""
+        """Records the death of a worker.
+
+        The trial is proposed again, or fails after `MOST_DEATHS` deaths.
+        """
         history = self._records[key].history
         if history.is_over:
             return
@@ -134,31 +156,34 @@ class Conductor:
             self.failed(key, f"its worker died {MOST_DEATHS} times on task {len(history.tasks)}: {reason}")
             return
         self._append(key, "lost", reason=reason)
-        self._in_work.discard(key)
+        self._running.discard(key)
         self._search(key).take_back(history)
 
     def ended(self, key: str) -> None:
-        """Ray is done with the trial: it has reached its last task, or was stopped by the scheduler, or by an interruption."""
+        """Records that Ray is done with a trial.
+
+        It has trained its last task, or the scheduler stopped it; nothing is recorded if an interruption ended it.
+        """
         history = self._records[key].history
         if history.is_over or not (history.was_stopped or history.is_complete):
             return
         outcome = "stopped" if history.was_stopped else "finished"
         self._search(key).tell(history.number, outcome, history.metrics)
         self._append(key, "end", outcome=outcome)
-        self._in_work.discard(key)
+        self._running.discard(key)
 
     def failed(self, key: str, reason: str, traceback: str = "") -> None:
-        """The trial has failed for good."""
+        """Records that a trial has failed."""
         history = self._records[key].history
         if traceback:
             with self.traceback_file(key).open("a", encoding="utf-8") as file:
                 file.write(traceback.rstrip() + "\n\n")
         self._search(key).tell(history.number, "failed", {})
         self._append(key, "end", outcome="failed", reason=reason)
-        self._in_work.discard(key)
+        self._running.discard(key)
 
     def traceback_file(self, key: str) -> Path:
-        """Where the tracebacks of a failed trial are kept, those of all attempts one after the other."""
+        """The file with the tracebacks of a trial's failed attempts."""
         return self._folder.traceback_file(key)
 
     def _search(self, key: str) -> GroupSearch:
@@ -171,7 +196,10 @@ class Conductor:
 
 
 def _write_missing_end(record: TrialRecord) -> None:
-    """Ends a trial whose last task is recorded, but not its end: the driver died between the two."""
+    """Records the end of a trial if that is missing.
+
+    The driver died between the line of the last task and that of the end.
+    """
     history = record.history
     if history.is_done:
         return

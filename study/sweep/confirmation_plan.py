@@ -1,8 +1,9 @@
-"""The plan of a confirmation: the best of a sweep, and the paper's own settings, once more on seeds that no tuning has seen.
+"""The plan of a confirmation.
 
-A winner won on the seeds and the images that it was chosen by, so its objective is too good. Its honest number comes from a run
-in full on fresh seeds, on the same data, or on a data set that was never tuned on (the two-phase protocol of Cha and Cho 2024,
-arXiv 2403.09066). A confirmation is a sweep like any other, of explicit points and phase `confirm`; nothing is ever chosen by it.
+A confirmation trains the winners of a sweep, and the paper's own settings, again on seeds that no tuning has used. Winners are
+selected on certain seeds and images, so their objective is biased upwards. An unbiased number needs a full run on fresh seeds,
+on the same data or on a data set that was never tuned on (the two-phase protocol of Cha and Cho 2024, arXiv 2403.09066). A
+confirmation is a sweep of explicit points in phase `confirm`; nothing is ever selected by it.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ from study.sweep.record import TrialHistory
 from study.sweep.search_plan import check_overrides, check_trials, chosen, labelled
 
 SEEDS = 10
-"""As many runs as the paper has of each setting."""
+"""The paper has as many runs of each setting."""
 
 FIRST_SEED = 1000
-"""Far from the seeds that search spaces count from 0."""
+"""Search spaces number their seeds from 0, so this is far from them."""
 
 
 def default_name(tuned: str, overrides: Flat) -> str:
-    """What a confirmation is called unless it is given a name; another data set is part of it."""
+    """The default name of a confirmation.
+
+    It contains the data set if that is overridden.
+    """
     return "-".join([tuned, "confirm", *([str(overrides["data/name"])] if "data/name" in overrides else [])])
 
 
@@ -44,20 +48,20 @@ def make_confirmation(
     methods: Sequence[str] = (),
     others: Iterable[Plan] = (),
 ) -> Plan:
-    """The plan that confirms a sweep.
+    """Returns the plan that confirms a sweep.
 
     Args:
         tuned: the sweep; its best trials are those with the highest objective, see `study.selection.best`.
         name: of the confirmation.
-        top: how many of the best configurations of each method and scenario; fewer where fewer have finished.
-        seeds, first_seed: so many seeds from this one up.
-        overrides: settings by slash name that are to differ from the tuning, such as the data set; none that was tried.
-        scenarios, methods: only these; empty: all of the sweep.
+        top: number of best configurations of each method and scenario; fewer if fewer have finished.
+        seeds, first_seed: this many consecutive seeds from the first one.
+        overrides: settings by slash name that differ from the tuning, such as the data set; never a setting that was tuned.
+        scenarios, methods: only these; all of the sweep's if empty.
         others: plans of further sweeps whose seeds are not fresh either.
 
     Raises:
-        StudyError: nothing can be selected, the seeds overlap with those of a tuning, a setting that was tuned is overruled, or
-            anything else of it is unknown or impossible.
+        StudyError: nothing can be selected, a tuning has used one of the seeds, a tuned setting is overridden, or an option
+            is unknown or out of range.
     """
     overrides = dict(overrides or {})
     check_overrides(overrides)
@@ -97,14 +101,20 @@ def make_confirmation(
 def unconfirmed(
     tuned: SweepFolder, plan: Plan, scenarios: Sequence[str] = (), methods: Sequence[str] = ()
 ) -> list[str]:
-    """Labels of the groups asked for of which the plan has no selected trial, because none has finished with an objective."""
+    """Labels of the groups without a winner in the plan.
+
+    No trial of theirs has finished with an objective. Only groups of these scenarios and methods are looked at.
+    """
     selected = {group.label for group in plan.groups if any(origin.rank for origin in group.origins)}
-    wanted = [group.label for group in _chosen_groups(tuned.plan, scenarios, methods)]
-    return [label for label in wanted if label not in selected]
+    labels = [group.label for group in _chosen_groups(tuned.plan, scenarios, methods)]
+    return [label for label in labels if label not in selected]
 
 
 def _chosen_groups(plan: Plan, scenarios: Sequence[str], methods: Sequence[str]) -> list[Group]:
-    """The groups of these scenarios and methods; empty: all. Raises StudyError for an unknown one."""
+    """The groups of these scenarios and methods, by default all.
+
+    Raises StudyError for an unknown scenario or method.
+    """
     in_scenarios = chosen("scenario", scenarios, list(dict.fromkeys(group.scenario for group in plan.groups)))
     of_methods = chosen("method", methods, list(dict.fromkeys(group.method for group in plan.groups)))
     return [group for group in plan.groups if group.scenario in in_scenarios and group.method in of_methods]
@@ -120,42 +130,48 @@ def _description(tuned: str, top: int, overrides: Flat) -> str:
 
 
 def _ranked(histories: Sequence[TrialHistory], top: int) -> list[list[str]]:
-    """Keys of the best trials of each group, best first; a configuration that was tried again counts once."""
-    found = {history.key: history for history in histories}
-    ranked: dict[str, dict[str, str]] = {}
+    """Keys of the best trials of each group, best first.
+
+    A configuration that was tried twice counts once.
+    """
+    history_of = {history.key: history for history in histories}
+    ranked: dict[str, dict[str, str]] = {}  # by group, the best key of each configuration
     for key in winners.best_keys(histories, len(histories)):
-        configuration = json.dumps(found[key].config, sort_keys=True)
-        ranked.setdefault(found[key].group, {}).setdefault(configuration, key)
+        configuration = json.dumps(history_of[key].config, sort_keys=True)
+        ranked.setdefault(history_of[key].group, {}).setdefault(configuration, key)
     return [list(keys.values())[:top] for keys in ranked.values()]
 
 
 def _check_untuned(overrides: Flat, histories: Sequence[TrialHistory]) -> None:
     tuned = sorted({name for history in histories for name in history.tried})
-    for given in overrides:
+    for override in overrides:
         for name in tuned:
-            if given == name or given.startswith(f"{name}/") or name.startswith(f"{given}/"):
+            if override == name or override.startswith(f"{name}/") or name.startswith(f"{override}/"):
                 raise StudyError(
-                    f"{name} was tuned, so it cannot be set in a confirmation: what would be confirmed is not what was "
-                    f"selected; leave it away, or run a new sweep with it."
+                    f"{name} was tuned, so it cannot be set in a confirmation, which would then not confirm what was "
+                    f"selected; leave it out, or run a new sweep with it."
                 )
 
 
 def _group(plan: Plan, group: Group, histories: Sequence[TrialHistory], rank: dict[str, int], overrides: Flat) -> Group:
-    """The group with the selected trials as its points, best first, then the paper's own settings if they are not among them."""
-    tuned_as = {history.key: plan.trial_config(group, history.tried) for history in histories}
+    """The group with the selected trials as its points.
+
+    The best is first. The paper's own settings follow unless they are among the selected ones.
+    """
+    config_of = {history.key: plan.trial_config(group, history.tried) for history in histories}
     selected = sorted((history for history in histories if history.key in rank), key=lambda history: rank[history.key])
     points: list[dict[str, Any]] = [history.tried for history in selected]
     origins = [Origin(trial=history.key, rank=rank[history.key]) for history in selected]
     is_paper_method = group.settings.get("optimizer/name") == group.method
     for point in POINTS.get(group.method, ()) if is_paper_method else ():
         config = plan.trial_config(group, point)
-        same = [key for key, other in tuned_as.items() if other == config]
+        same = [key for key, other in config_of.items() if other == config]
         if not any(key in rank for key in same):
             for name in overrides:
                 if name in point:
                     raise StudyError(
-                        f"{name} cannot be set in a confirmation: the paper's own settings, which it runs too, have a value of "
-                        f"their own for it; leave it away, or run a new sweep with it."
+                        f"{name} cannot be set in a confirmation: it also runs the paper's own settings, which include "
+                        f"{name}; leave it out, or run a new sweep with it."
                     )
             points.append(dict(point))
             origins.append(Origin(trial=same[0] if same else None))
@@ -171,7 +187,10 @@ def _group(plan: Plan, group: Group, histories: Sequence[TrialHistory], rank: di
 
 
 def _fresh(count: int, first: int, tunings: Sequence[Plan]) -> tuple[int, ...]:
-    """So many seeds from `first` up. Raises StudyError when a tuning has seen one of them."""
+    """Returns `count` consecutive seeds from `first`.
+
+    Raises StudyError if a tuning has used one of them.
+    """
     seeds = range(first, first + count)
     if first < 0 or seeds[-1] >= SEED_LIMIT:
         raise StudyError(
@@ -179,11 +198,11 @@ def _fresh(count: int, first: int, tunings: Sequence[Plan]) -> tuple[int, ...]:
             f"--seeds."
         )
     for plan in tunings:
-        seen = [seed for seed in plan.seeds if seed in seeds]
-        if seen:
+        used = [seed for seed in plan.seeds if seed in seeds]
+        if used:
             free = 1 + max(seed for tuning in tunings for seed in tuning.seeds)
             hint = f" {free}" if free <= SEED_LIMIT - count else ""
             raise StudyError(
-                f"Seed {min(seen)} is not fresh: it is one of the sweep {plan.name!r}; choose others with --first-seed{hint}."
+                f"Seed {min(used)} is not fresh: the sweep {plan.name!r} has used it; choose others with --first-seed{hint}."
             )
     return tuple(seeds)

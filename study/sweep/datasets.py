@@ -1,4 +1,7 @@
-"""What the trials of a plan are made of: their data sets and task sequences, all built before the first trial starts."""
+"""The data sets and task sequences of a plan.
+
+All of them are loaded and built before the first trial starts, so that one that cannot be built is found in time.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from study.errors import StudyError
 from study.sweep.plan import Plan, extremes
 
 DatasetSource = Callable[[TrialConfig, Path], Dataset]
-"""Where the data set of a trial comes from, given the folder of downloaded ones."""
+"""Returns the data set of a trial, given the folder of downloaded data sets."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """What the trials of a plan are made of.
+    """The data sets and numbers of tasks of a plan.
 
     Attributes:
         task_counts: number of tasks of each scenario.
@@ -31,52 +34,54 @@ class Material:
 
 
 def data_key(config: TrialConfig) -> str:
-    """What a trial asks for as its data set, as text."""
+    """A text that identifies the data set of a trial."""
     return json.dumps(config.data.model_dump(), sort_keys=True)
 
 
 def load(plan: Plan, data_dir: Path, dataset_of: DatasetSource = experiment.load_dataset) -> Material:
-    """Loads what the trials need and builds every different task sequence.
+    """Loads the data sets and builds the task sequences.
 
     Args:
         plan: of the trials.
         data_dir: folder of downloaded data sets.
-        dataset_of: where a trial's data set comes from, see `found_or_stand_in`.
+        dataset_of: returns the data set of a trial; another choice is `found_or_stand_in`.
 
     Raises:
-        StudyError: a data set is not to be had, or has fewer tasks or images than asked for, or trials of one scenario
-            have different numbers of tasks.
+        StudyError: a data set cannot be loaded or downloaded, has too few tasks or images, or trials of one scenario have
+            different numbers of tasks.
     """
     material = Material({}, {})
-    seen: dict[str, int] = {}
+    task_counts: dict[str, int] = {}  # of each different task sequence
     for group in plan.groups:
         for point in extremes(group):
             config = plan.trial_config(group, point)
             dataset = dataset_of(config, data_dir)
             material.datasets[data_key(config)] = dataset
-            what = json.dumps([config.data.model_dump(), config.tasks.model_dump()], sort_keys=True)
-            if what not in seen:
-                seen[what] = experiment.build_tasks(config, dataset).count
-            count = material.task_counts.setdefault(group.scenario, seen[what])
-            if count != seen[what]:
+            sequence = json.dumps([config.data.model_dump(), config.tasks.model_dump()], sort_keys=True)
+            if sequence not in task_counts:
+                task_counts[sequence] = experiment.build_tasks(config, dataset).count
+            count = material.task_counts.setdefault(group.scenario, task_counts[sequence])
+            if count != task_counts[sequence]:
                 raise StudyError(
                     f"The trials of {group.scenario} must have equally many tasks to be compared, but tasks/count is "
-                    f"{count} in some and {seen[what]} in others; make two scenarios of them."
+                    f"{count} in some and {task_counts[sequence]} in others; make two scenarios of them."
                 )
     return material
 
 
 def missing(config: TrialConfig, data_dir: Path) -> bool:
-    """Whether a trial's data set would have to be downloaded first."""
+    """Whether a trial's data set has yet to be downloaded."""
     files = getattr(parts.find("data", config.data.name), "files", None)
     return files is not None and not files(data_dir).is_dir()
 
 
 def found_or_stand_in(config: TrialConfig, data_dir: Path) -> Dataset:
-    """A trial's data set, or noise of its shape where it would have to be downloaded first.
+    """Returns a trial's data set, or noise of its shape.
+
+    Noise stands in for a data set that has yet to be downloaded.
 
     Raises:
-        StudyError: it is damaged, or not there and without a stand-in.
+        StudyError: it is damaged, or has yet to be downloaded and has no stand-in.
     """
     if not missing(config, data_dir):
         return experiment.load_dataset(config, data_dir)

@@ -1,4 +1,4 @@
-"""Where and with what a sweep runs, apart from what it tries."""
+"""Where a sweep runs, and with which resources."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from pathlib import Path
 from study.config import StrictSettings
 
 DEFAULT_DIRECTORY = Path("study-results")
-"""Folder of all sweeps unless the user names another one."""
+"""Default folder of all sweeps."""
 
 
 class Execution(StrictSettings):
-    """Where and with what a sweep runs; it may differ from one start to the next.
+    """Where a sweep runs, and with what.
+
+    It decides no result and may differ from one start to the next.
 
     Attributes:
-        cpus_per_trial: CPUs of each trial, and its threads (at least one).
-        gpus_per_trial: GPUs of each trial, a fraction shares a card; None: see `study.cluster.resources.divided`.
+        cpus_per_trial: CPUs of each trial, and its number of threads (at least one).
+        gpus_per_trial: GPUs of each trial, a fraction to share one; None: see `study.cluster.resources.divided`.
         workers: most trials at once; None: as many as the resources allow.
-        address: of a Ray cluster; None or "local": one of this machine, for this sweep alone.
-        storage: folder or address such as s3://BUCKET/PREFIX where checkpoints go; None: the sweep's own folder.
+        address: of a Ray cluster; None or "local" for a Ray on this machine for this sweep only.
+        storage: folder or address such as s3://BUCKET/PREFIX for the checkpoints; None: the sweep's own folder.
         data_dir: folder of downloaded data sets.
         tracking_uri: MLflow's store; None: the SQLite file beside the sweeps.
     """
@@ -33,5 +35,5 @@ class Execution(StrictSettings):
 
     @property
     def is_local(self) -> bool:
-        """Whether it runs on a Ray of this machine, for this sweep alone."""
+        """Whether it starts its own Ray on this machine."""
         return self.address in (None, "local")

@@ -1,4 +1,4 @@
-"""What a sweep has found: the table of its trials, the best of each method, their exported files."""
+"""Exports configurations of a sweep as YAML files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HIGHEST = "the highest objective of its method and scenario"
 
 
 def provenance(folder: SweepFolder, history: TrialHistory, run_id: str | None, selected_by: str) -> dict[str, Any]:
-    """Where an exported configuration comes from."""
+    """Returns the provenance of an exported configuration."""
     return {
         "sweep": folder.plan.name,
         "space": folder.plan.space,
@@ -37,10 +37,18 @@ def provenance(folder: SweepFolder, history: TrialHistory, run_id: str | None, s
 
 
 def export_best(folder: SweepFolder, target: Path, run_ids: Mapping[str, str]) -> list[Path]:
-    """Writes the best configuration of each scenario and method, `SCENARIO-METHOD-NUMBER.yaml`.
+    """Writes the best configuration of each scenario and method.
+
+    Args:
+        folder: of the sweep.
+        target: folder for the files, `SCENARIO-METHOD-NUMBER.yaml`.
+        run_ids: MLflow's run of each trial, by the trial's key.
+
+    Returns:
+        The files.
 
     Raises:
-        StudyError: there is nothing to choose from, or another file stands in the place of one of them.
+        StudyError: there is nothing to choose from, or a different file of that name exists.
     """
     check_selectable(folder)
     histories = folder.histories()
@@ -53,7 +61,7 @@ def export_named(folder: SweepFolder, keys: Sequence[str], target: Path, run_ids
     """Writes the configurations of the trials that the user names.
 
     Raises:
-        StudyError: there is no such trial or it has not finished, or another file stands in the place of one of them.
+        StudyError: there is no such trial, it has not finished, or a different file of that name exists.
     """
     histories = {history.key: history for history in folder.histories()}
     for key in keys:
@@ -61,7 +69,7 @@ def export_named(folder: SweepFolder, keys: Sequence[str], target: Path, run_ids
             raise StudyError(f"The sweep {folder.plan.name!r} has no trial {key!r}; {nearest(key, histories)}.")
         if histories[key].outcome != "finished":
             raise StudyError(
-                f"The trial {key!r} is {histories[key].outcome}, not finished; only finished ones are exported."
+                f"The trial {key!r} is {histories[key].outcome}, not finished; only finished trials can be exported."
             )
     return _export(folder, target, run_ids, {histories[key]: "named by the user" for key in keys})
 
@@ -78,13 +86,15 @@ def _export(
 
 
 def write(path: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> bool:
-    """Writes one configuration with its provenance, whole or not at all.
+    """Writes a configuration with its provenance to a YAML file.
+
+    The file is complete or does not exist.
 
     Returns:
-        Whether it was written; False when the file is there already with the same content.
+        Whether it was written; False if the file exists with the same content.
 
     Raises:
-        StudyError: another file stands there, or the folder cannot be written.
+        StudyError: a different file exists, or the folder cannot be written.
     """
     text = yaml_text({**config, "provenance": dict(provenance)})
     try:
@@ -95,7 +105,7 @@ def write(path: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]) 
             raise StudyError(f"{str(path)!r} exists and differs; move it away, or export to another folder with --to.")
         with draft_of(path) as draft:
             draft.write_text(text, encoding="utf-8")
-            os.link(draft, path)  # unlike a rename it never replaces a file that has come up meanwhile
+            os.link(draft, path)  # unlike a rename, never replaces a file that another process has created meanwhile
     except OSError as error:
         raise StudyError(f"{str(path)!r} cannot be written: {error.strerror}.") from None
     return True

@@ -1,12 +1,12 @@
-"""The folder of a sweep: its plan and log, the records of its trials, its exports, Ray's checkpoints.
+"""The folder of a sweep.
 
 study-results/
-  mlflow.db                 MLflow's default store, shared by the sweeps beside it
-  NAME/sweep.jsonl          append-only: the plan, then every start, change of budget, and how long MLflow's part took
-  NAME/trials/KEY/          the record of each trial, and its traceback if it failed
+  mlflow.db                 MLflow's default store, shared by all sweeps in this folder
+  NAME/sweep.jsonl          append-only log: the plan, then each start, change of budget, end, and MLflow's share of the time
+  NAME/trials/KEY/          the record of each trial, and its tracebacks if it failed
   NAME/best/                exported configurations
-  NAME/ray/                 checkpoints, one folder a session, unless `--storage` puts them elsewhere
-  NAME/mlflow-artifacts/    artifacts, where the store is a database and no server
+  NAME/ray/                 checkpoints, one folder for each start, unless `--storage` puts them elsewhere
+  NAME/mlflow-artifacts/    artifacts, if the store is a database rather than a server
 """
 
 from __future__ import annotations
@@ -38,7 +38,14 @@ class RunningError(StudyError):
 
 @dataclass(frozen=True)
 class SweepFolder:
-    """One sweep on disk."""
+    """One sweep on disk.
+
+    Attributes:
+        root: the folder of this sweep.
+        plan: what it tries, with its present budget.
+        execution: what the user asked for at the last start.
+        task_counts: number of tasks of each scenario.
+    """
 
     root: Path
     plan: Plan
@@ -47,7 +54,10 @@ class SweepFolder:
 
     @classmethod
     def create(cls, directory: Path, plan: Plan, execution: Execution, task_counts: dict[str, int]) -> SweepFolder:
-        """Makes the folder of a new sweep. Raises StudyError when the name is taken or the folder cannot be written."""
+        """Creates the folder of a new sweep.
+
+        Raises StudyError if the name is taken or the folder cannot be written.
+        """
         check_new(directory, plan.name)
         root = directory / plan.name
         line = {"kind": "plan", "plan": plan.plain(), "execution": execution.plain(), "task_counts": task_counts}
@@ -62,12 +72,14 @@ class SweepFolder:
 
     @classmethod
     def open(cls, directory: Path, name: str) -> SweepFolder:
-        """The sweep of that name. Raises StudyError when there is none."""
+        """Opens the sweep of that name.
+
+        Raises StudyError if there is none or its log cannot be understood.
+        """
         check_name(name)
         root = directory / name
         if not (root / "sweep.jsonl").is_file():
-            known = names(directory)
-            raise StudyError(f"There is no sweep {name!r} in {str(directory)!r}; {nearest(name, known)}.")
+            raise StudyError(f"There is no sweep {name!r} in {str(directory)!r}; {nearest(name, names(directory))}.")
         lines = list(LineReader(root / "sweep.jsonl").new_lines())
         if not lines or lines[0].get("kind") != "plan":
             raise StudyError(f"{str(root / 'sweep.jsonl')!r} does not begin with the plan of a sweep.")
@@ -80,9 +92,9 @@ class SweepFolder:
                 elif line["kind"] == "start":
                     execution = Execution(**line["execution"])
             return cls(root, plan, execution, lines[0]["task_counts"])
-        except (KeyError, TypeError, ValueError):  # of another version, or by another hand
+        except (KeyError, TypeError, ValueError):  # written by another version, or edited
             raise StudyError(
-                f"{str(root / 'sweep.jsonl')!r} is not the log of a sweep that this version reads."
+                f"{str(root / 'sweep.jsonl')!r} is not the log of a sweep that this version can read."
             ) from None
 
     @property
@@ -92,13 +104,19 @@ class SweepFolder:
 
     @property
     def identity(self) -> str:
-        """16 hexadecimal digits that tell this sweep from any other one, of the same name and plan too."""
+        """An identifier of 16 hexadecimal digits.
+
+        It differs even between sweeps of the same name and plan, since the first line of the log has the time.
+        """
         with (self.root / "sweep.jsonl").open("rb") as file:
             return hashlib.blake2b(file.readline(), digest_size=8).hexdigest()
 
     @property
     def option(self) -> str:
-        """What a command must be given to find the sweep: nothing when it lies in the default folder."""
+        """The option `--dir` for commands on this sweep.
+
+        Empty if the sweep is in the default folder.
+        """
         return "" if self.directory == DEFAULT_DIRECTORY else f" --dir {shlex.quote(str(self.directory))}"
 
     def log(self, kind: str, **content: Any) -> None:
@@ -106,53 +124,59 @@ class SweepFolder:
         append_line(self.root / "sweep.jsonl", {"kind": kind, **content})
 
     def records(self) -> list[TrialRecord]:
-        """The records of all trials so far, in the order of the plan's groups, then by number.
+        """The records of all trials so far.
 
-        Raises StudyError when something else lies among them.
+        In the order of the plan's groups, then of the trials' numbers. Raises StudyError if a file is not a record of this
+        sweep.
         """
         places = {group.label: place for place, group in enumerate(self.plan.groups)}
         try:
             records = read_records(self.root / "trials", self.plan.labels)
             return sorted(records, key=lambda record: (places[record.history.group], record.history.number))
-        except (KeyError, TypeError, ValueError) as error:  # of another version, or by another hand
-            raise StudyError(f"{str(self.root / 'trials')!r} holds what is no record of this sweep: {error}") from None
+        except (KeyError, TypeError, ValueError) as error:  # written by another version, or edited
+            raise StudyError(
+                f"{str(self.root / 'trials')!r} has a file that is not a record of this sweep: {error}"
+            ) from None
 
     def histories(self) -> list[TrialHistory]:
-        """What the records tell."""
+        """The histories of all trials, ordered as the records."""
         return [record.history for record in self.records()]
 
     def begin_session(self, asked: Execution, resolved: Execution) -> str:
         """Logs a start.
 
         Args:
-            asked: what the user asked for, which a resume elsewhere begins from.
-            resolved: the same with its open choices made.
+            asked: what the user asked for; a later resume, perhaps on another machine, starts from it.
+            resolved: the same with GPUs and workers chosen.
 
         Returns:
-            A name for what Ray stores that no earlier session has used.
+            A name for Ray's files that no earlier start has used.
         """
-        taken = sum(1 for line in LineReader(self.root / "sweep.jsonl").new_lines() if line["kind"] == "start")
+        earlier = sum(1 for line in LineReader(self.root / "sweep.jsonl").new_lines() if line["kind"] == "start")
         self.log("start", execution=asked.plain(), resolved=resolved.plain())
-        return f"session-{taken:03d}"
+        return f"session-{earlier:03d}"
 
     def checkpoint_place(self, execution: Execution) -> str:
-        """The place of the checkpoints: a folder or an address of this sweep alone."""
+        """The folder or URI for the checkpoints of this sweep."""
         if execution.storage is None:
             return own_checkpoint_place(self.directory, self.plan.name)
         return storage.within(execution.storage, f"{self.plan.name}-{self.identity}")
 
     def traceback_file(self, key: str) -> Path:
-        """Where the tracebacks of a failed trial are kept, those of all attempts one after the other."""
+        """The file with the tracebacks of a trial's failed attempts."""
         return self.root / "trials" / key / "traceback.txt"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other drivers out. Raises RunningError when one is in, StudyError when the folder cannot be written."""
+        """Locks the sweep against other drivers.
+
+        Raises RunningError if another one has the lock, StudyError if the folder cannot be written.
+        """
         lock = FileLock(self.root / ".lock", blocking=False)
         try:
             lock.acquire()
         except Timeout:
-            raise RunningError(f"The sweep {self.plan.name!r} is running already, in another process.") from None
+            raise RunningError(f"The sweep {self.plan.name!r} is already running in another process.") from None
         except OSError as error:
             raise StudyError(f"The folder {str(self.root)!r} cannot be written: {error.strerror}.") from None
         try:
@@ -168,32 +192,35 @@ def own_checkpoint_place(directory: Path, name: str) -> str:
 
 def names(directory: Path) -> list[str]:
     """The sweeps in a folder, in alphabetical order."""
-    found = (path.parent.name for path in directory.glob("*/sweep.jsonl"))
-    return sorted(name for name in found if not name.startswith("."))  # such as the draft of a launch that was killed
+    folders = (path.parent.name for path in directory.glob("*/sweep.jsonl"))
+    return sorted(name for name in folders if not name.startswith("."))  # hidden: the draft of a launch that was killed
 
 
 def check_new(directory: Path, name: str) -> None:
-    """Refuses a name that is taken, or a folder that cannot be written, before any work starts."""
+    """Raises StudyError if a new sweep cannot be created.
+
+    Its name is taken or unsuitable, or the folder cannot be written.
+    """
     check_name(name)
     if name == STORE_FILE:
         raise StudyError(f"{name!r} cannot name a sweep: MLflow's store has that name; choose another with --name.")
     if (directory / name).exists():
         number = next(n for n in range(2, 10_000) if not (directory / f"{name}-{n}").exists())
         is_sweep = (directory / name / "sweep.jsonl").is_file()
-        going_on = f"go on with it by `study resume {name}`, or " if is_sweep else "it is no sweep; "
+        advice = f"continue it with `study resume {name}`, or " if is_sweep else "it is no sweep; "
         raise StudyError(
-            f"{str(directory / name)!r} exists already; {going_on}choose another name, for example --name {name}-{number}."
+            f"{str(directory / name)!r} exists already; {advice}choose another name, for example --name {name}-{number}."
         )
     check_writable(directory)
 
 
 def first_existing(directory: Path) -> Path:
-    """The folder itself, or the nearest one above it that is there."""
+    """The folder itself, or the nearest parent that exists."""
     return next((path for path in (directory, *directory.parents) if path.exists()), Path())
 
 
 def check_writable(directory: Path) -> None:
-    """Refuses a folder of sweeps that cannot be made or written. Raises StudyError."""
+    """Raises StudyError if the folder cannot be created or written."""
     existing = first_existing(directory)
     if not existing.is_dir():
         raise StudyError(f"--dir {str(directory)!r} cannot be a folder: {str(existing)!r} is a file.")

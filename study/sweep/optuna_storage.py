@@ -1,8 +1,8 @@
-"""A sweep's trials in a storage of Optuna's own, as a view of its records: for optuna-dashboard and Optuna's plots.
+"""A sweep's trials in a database for optuna-dashboard.
 
-The search itself keeps its studies in memory and builds them anew from the records, see `study.sweep.search`; nothing reads
-this file again. It is made whole beside the old one and then takes its place, so that
-at any time there is all of it or the one before.
+Optuna's plots can read it too. The study itself never does: its search keeps Optuna's studies in memory and rebuilds them from
+the records, see `study.sweep.search`. A new file is written beside the old one and then replaces it, so the file is complete
+at any time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,27 +27,20 @@ from study.files import draft_of
 from study.sweep.folder import SweepFolder
 from study.sweep.plan import Group
 from study.sweep.record import TrialHistory
+from study.sweep.search import frozen_trial
 
 FILE = "optuna.db"
 
 LOGARITHMIC_FROM = 20.0
-"""Values whose largest is more than so many times the smallest, above 0, are shown on a logarithmic axis."""
-
-STATES = {
-    "finished": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-    "running": TrialState.RUNNING,
-    "waiting": TrialState.RUNNING,
-}
-"""Optuna's word for each outcome: a trial that was interrupted or lost its worker is still to go on."""
+"""Positive values whose largest is more than this many times the smallest get a logarithmic axis."""
 
 
 def write(folder: SweepFolder) -> Path:
-    """Writes all trials of a sweep, a study for each method in each scenario, named SWEEP/SCENARIO-METHOD.
+    """Writes all trials of a sweep.
 
-    Values are the objective, or mean test accuracy where no images were held out; with the sampler `nsga2` objective and decline.
-    Intermediate values are the objective, or test accuracy, after each task. Parameters bear their slash names.
+    Each method in each scenario is a study of its own, named SWEEP/SCENARIO-METHOD. A trial's value is the objective, or the
+    mean test accuracy if no images were held out; with the sampler `nsga2` it has two, the objective and the decline. Its
+    intermediate values are the objective, or the test accuracy, after each task. Parameters have their slash names.
 
     Returns:
         The SQLite file.
@@ -60,7 +53,7 @@ def write(folder: SweepFolder) -> Path:
     try:
         with draft_of(path) as draft:
             storage = RDBStorage(f"sqlite:///{draft.resolve()}")
-            event.listen(storage.engine, "connect", _without_waiting_for_the_disk)
+            event.listen(storage.engine, "connect", _write_without_sync)
             storage.engine.dispose()
             histories = folder.histories()
             for group in folder.plan.groups:
@@ -75,14 +68,17 @@ def write(folder: SweepFolder) -> Path:
     return path
 
 
-def _without_waiting_for_the_disk(connection: Any, _: object) -> None:
-    """A draft that a crash damages is thrown away."""
+def _write_without_sync(connection: Any, _: object) -> None:
+    """Turns off SQLite's waiting for the disk.
+
+    A crash can damage the draft only, which is then deleted.
+    """
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("PRAGMA journal_mode = MEMORY")
 
 
 def _add(storage: RDBStorage, folder: SweepFolder, group: Group, histories: Sequence[TrialHistory]) -> None:
-    names = _values(folder, histories)
+    names = _objectives(folder, histories)
     directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: len(names)]
     study = optuna.create_study(
         study_name=f"{folder.plan.name}/{group.label}", storage=storage, directions=directions, sampler=_NO_SAMPLER
@@ -90,8 +86,9 @@ def _add(storage: RDBStorage, folder: SweepFolder, group: Group, histories: Sequ
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(names))
-    about = {"space": folder.plan.space, "phase": folder.plan.phase, "scenario": group.scenario, "method": group.method}
-    for name, value in about.items():
+    attributes = {"space": folder.plan.space, "phase": folder.plan.phase}
+    attributes |= {"scenario": group.scenario, "method": group.method}
+    for name, value in attributes.items():
         study.set_user_attr(name, value)
     distributions = _distributions(group, histories)
     ordered = sorted(histories, key=lambda history: history.number)
@@ -99,31 +96,33 @@ def _add(storage: RDBStorage, folder: SweepFolder, group: Group, histories: Sequ
 
 
 _NO_SAMPLER = optuna.samplers.RandomSampler()
-"""Nothing is asked of these studies."""
+"""These studies suggest nothing, so the default sampler need not be made."""
 
 
-def _values(folder: SweepFolder, histories: Sequence[TrialHistory]) -> dict[str, str]:
-    """What the trials are judged by: names of their values, each with that of the summary."""
-    validated = any(schema.OBJECTIVE in history.metrics for history in histories)
-    if not validated:
+def _objectives(folder: SweepFolder, histories: Sequence[TrialHistory]) -> dict[str, str]:
+    """The metrics that are a trial's values, by name."""
+    if not any(schema.OBJECTIVE in history.metrics for history in histories):
         return {"test accuracy": "summary/accuracy_test"}
-    values = {"objective": "objective"}
-    return values | {"decline": "decline"} if folder.plan.sampler == "nsga2" else values
+    names = [schema.OBJECTIVE, schema.DECLINE] if folder.plan.sampler == "nsga2" else [schema.OBJECTIVE]
+    return {name: name for name in names}
 
 
 def _distributions(group: Group, histories: Sequence[TrialHistory]) -> dict[str, BaseDistribution]:
-    """Of each setting that was tried: what it was drawn from if that has all of its values, else what spans them."""
+    """The distribution of each setting tried.
+
+    It is the one that the setting was drawn from if it contains all values, else one that spans the values.
+    """
     drawn = group.drawn()
-    found: dict[str, BaseDistribution] = {}
+    distributions: dict[str, BaseDistribution] = {}
     for name in dict.fromkeys(name for history in histories for name in history.tried):
         values = [history.tried[name] for history in histories if name in history.tried]
         fits = name in drawn and all(_contains(drawn[name], value) for value in values)
-        found[name] = _kept(drawn[name]) if fits else _spanning(values)
-    return found
+        distributions[name] = _with_text(drawn[name]) if fits else _spanning(values)
+    return distributions
 
 
-def _kept(distribution: BaseDistribution) -> BaseDistribution:
-    """A distribution with its choices as Optuna keeps them."""
+def _with_text(distribution: BaseDistribution) -> BaseDistribution:
+    """The distribution with its choices as Optuna stores them."""
     if isinstance(distribution, CategoricalDistribution):
         return CategoricalDistribution([_text(choice) for choice in distribution.choices])
     return distribution
@@ -144,40 +143,25 @@ def _spanning(values: Sequence[Any]) -> BaseDistribution:
 
 
 def _text(value: Any) -> Any:
-    """A value as Optuna keeps it: lists and mappings as text."""
+    """A value that Optuna can store: lists become text."""
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _frozen(
     history: TrialHistory, distributions: Mapping[str, BaseDistribution], names: Mapping[str, str], sampler: str
 ) -> FrozenTrial:
-    measured = {**history.metrics, **history.summary}
-    state = STATES[history.outcome]
-    known = all(summary in measured for summary in names.values())
-    if state is TrialState.COMPLETE and not known:
-        state = TrialState.FAIL
-    shown = schema.OBJECTIVE if "objective" in names else schema.TEST_ACCURACY
-    steps = {line["task"] + 1: line["metrics"][shown] for line in history.tasks if shown in line["metrics"]}
-    params = {
-        name: value if isinstance(distributions[name], FloatDistribution) else _text(value)
-        for name, value in history.tried.items()
-    }
-    begun = history.started if history.started is not None else 0.0
-    trial = create_trial(
-        state=state,
-        values=[measured[summary] for summary in names.values()] if state is TrialState.COMPLETE else None,
-        params=params,
-        distributions={name: distributions[name] for name in params},
-        intermediate_values=steps if sampler != "nsga2" else {},
-        user_attrs={
-            "trial": history.key,
-            "name": history.name,
-            "outcome": history.outcome,
-            "seeds": len(history.seeds),
-            **history.summary,
-        },
+    reported = schema.OBJECTIVE if schema.OBJECTIVE in names else schema.TEST_ACCURACY
+    attributes = {"trial": history.key, "name": history.name, "outcome": history.outcome, "seeds": len(history.seeds)}
+    trial = frozen_trial(
+        history,
+        {name: _text(value) for name, value in history.tried.items()},
+        distributions,
+        names.values(),
+        None if sampler == "nsga2" else reported,
+        user_attrs=attributes | history.summary,
     )
-    trial.datetime_start = datetime.fromtimestamp(begun)  # as Optuna's own: local time, without a zone
-    if state.is_finished():
-        trial.datetime_complete = datetime.fromtimestamp(history.ended or begun)
+    started = history.started or 0.0
+    trial.datetime_start = datetime.fromtimestamp(started)  # as Optuna's own: local time, without a zone
+    if trial.state.is_finished():
+        trial.datetime_complete = datetime.fromtimestamp(history.ended or started)
     return trial

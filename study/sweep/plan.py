@@ -1,23 +1,23 @@
-"""The plan of a sweep: all that it tries and how it looks for more, as plain data that can be kept."""
+"""The plan of a sweep as plain data.
+
+It lists everything that the sweep tries and says how it searches. It is the first line of `sweep.jsonl`. Optuna takes half a
+second to import, so it is imported only where distributions become objects.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    json_to_distribution,
-)
 from pydantic import Field, ValidationError
 
 from study import parts
 from study.config import EARLIER_LABELS, Flat, Label, Listed, StrictSettings, TrialConfig, sentence
 from study.errors import StudyError
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -25,7 +25,10 @@ Phase = Literal["grid", "tune", "confirm"]
 
 
 def check_name(name: str) -> str:
-    """The name, if it can name a sweep, a method or a scenario, and so a folder. Raises StudyError otherwise."""
+    """Returns the name of a sweep, method or scenario.
+
+    Folders and files are named after it. Raises StudyError if it is not suitable.
+    """
     if not NAME.fullmatch(name):
         raise StudyError(
             f"{name!r} cannot be a name: use at most 100 letters, digits, '.', '_' and '-', with a letter or digit first, "
@@ -38,9 +41,9 @@ class Origin(StrictSettings):
     """Where a point of a confirmation comes from.
 
     Attributes:
-        trial: key of the tuning trial with these settings; None: no trial had them.
-        rank: its place by the objective among the configurations of its method and scenario, from 1; None: it was not
-            selected, but is one of the paper's own settings.
+        trial: key of the tuning trial with these settings; None if no trial had them.
+        rank: its rank by the objective among the configurations of its method and scenario, from 1; None if it was not
+            selected but is one of the paper's own settings.
     """
 
     trial: str | None = None
@@ -48,7 +51,12 @@ class Origin(StrictSettings):
 
 
 class Tuning(StrictSettings):
-    """The sweep that a confirmation confirms: its name, and what tells it from any other of that name."""
+    """The sweep that a confirmation confirms.
+
+    Attributes:
+        sweep: its name.
+        identity: see `study.sweep.folder.SweepFolder.identity`; it tells sweeps of the same name apart.
+    """
 
     sweep: str
     identity: str
@@ -58,11 +66,11 @@ class Group(StrictSettings):
     """The trials of one method in one scenario.
 
     Attributes:
-        settings: what all of them share, by slash name.
+        settings: shared by all of them, by slash name.
         points: explicit points, tried first.
-        distributions: Optuna's JSON of what a sampler draws from, by slash name; empty: nothing but the points.
-        trials: how many.
-        origins: of a confirmation, where each point comes from; empty otherwise.
+        distributions: that a sampler draws from, as Optuna's JSON, by slash name; empty if only the points are tried.
+        trials: number of trials.
+        origins: in a confirmation, where each point comes from; otherwise empty.
     """
 
     scenario: str
@@ -79,16 +87,24 @@ class Group(StrictSettings):
         return f"{self.scenario}-{self.method}"
 
     def with_trials(self, trials: int) -> Group:
-        """The same group with another budget, which explicit points without distributions limit."""
+        """The same group with another budget.
+
+        Without distributions the number of points limits it.
+        """
         return self.model_copy(update={"trials": trials if self.distributions else min(trials, len(self.points))})
 
     def drawn(self) -> dict[str, BaseDistribution]:
         """The distributions as objects."""
+        from optuna.distributions import json_to_distribution  # slow to import
+
         return {name: json_to_distribution(text) for name, text in self.distributions.items()}
 
 
 class Plan(StrictSettings):
-    """All that a sweep tries, and how it looks for more; not where it runs. `confirms` is set in phase `confirm` alone."""
+    """Everything that a sweep tries, and how it searches.
+
+    Where it runs is not part of it: see `study.sweep.execution`. `confirms` is set in phase `confirm` only.
+    """
 
     name: str
     space: str
@@ -105,13 +121,13 @@ class Plan(StrictSettings):
 
     @classmethod
     def from_plain(cls, plain: object, source: str) -> Plan:
-        """Reads a kept plan. Raises StudyError when it is none."""
+        """Reads a plan from a file. Raises StudyError if malformed."""
         try:
             plan = cls.model_validate(plain)
         except ValidationError as error:
             raise StudyError(f"{source} is not the plan of a sweep: {sentence(error, cls.model_fields)}") from None
         for name in (plan.name, *(word for group in plan.groups for word in (group.scenario, group.method))):
-            check_name(name)  # folders and files are made of it, and a kept plan comes from who knows where
+            check_name(name)  # folders and files are named after it, and the file is untrusted input
         return plan
 
     def trial_config(self, group: Group, tried: Mapping[str, Any]) -> TrialConfig:
@@ -120,17 +136,23 @@ class Plan(StrictSettings):
         return parts.complete(TrialConfig.from_flat(flat, f"method {group.method!r}"))
 
     def origin(self, label: str, number: int) -> Origin:
-        """Where trial `number` of the group of that label comes from; an empty origin outside of a confirmation."""
+        """The origin of trial `number` of a group.
+
+        Empty unless the plan is a confirmation.
+        """
         origins = next(group.origins for group in self.groups if group.label == label)
         return origins[number] if origins else Origin()
 
     @property
     def trial_count(self) -> int:
-        """Trials of all groups together."""
+        """Number of trials of all groups together."""
         return sum(group.trials for group in self.groups)
 
     def with_trials(self, trials: int) -> Plan:
-        """The same plan with another budget for each method. Raises StudyError when no method can have it."""
+        """The same plan with another budget for each method.
+
+        Raises StudyError if no method has that many trials.
+        """
         if trials < 1:
             raise StudyError(f"--trials must be at least 1, not {trials}.")
         most = max(trials if group.distributions else len(group.points) for group in self.groups)
@@ -143,38 +165,52 @@ class Plan(StrictSettings):
 
     @property
     def needs_no_gpu(self) -> bool:
-        """Whether the trials are told to train on the CPU."""
+        """Whether all trials are set to train on the CPU."""
         return all(group.settings.get("training/device") == "cpu" for group in self.groups)
 
     @property
     def needs_gpu(self) -> bool:
-        """Whether the trials are told to train on a GPU and nowhere else."""
+        """Whether any trial is set to require a GPU."""
         return any(group.settings.get("training/device") == "cuda" for group in self.groups)
 
 
 def ends(group: Group) -> list[Flat]:
-    """For each distribution its extreme values, the others at one of theirs: what must be valid for all draws to be."""
-    values = {name: _extremes(distribution) for name, distribution in group.drawn().items()}
-    lowest = {name: choices[0] for name, choices in values.items()}
-    return [lowest | {name: value} for name, choices in values.items() for value in choices] or [lowest]
+    """Settings at the extremes of each distribution in turn.
+
+    The other distributions are at their first extreme. If all of these are valid, so is every draw.
+    """
+    extremes_of = {name: extreme_values(distribution) for name, distribution in group.drawn().items()}
+    lowest = {name: values[0] for name, values in extremes_of.items()}
+    return [lowest | {name: value} for name, values in extremes_of.items() for value in values] or [lowest]
 
 
 def completed(group: Group, point: Flat) -> list[Flat]:
-    """A point, with what it leaves open at the ends of what that is drawn from: alone when it leaves nothing open."""
-    drawn = group.drawn()
-    if drawn.keys() <= point.keys():
+    """The point completed with the extremes of distributions left free.
+
+    Only the point itself if it sets everything that is drawn.
+    """
+    if group.distributions.keys() <= point.keys():
         return [point]
-    found = [{**end, **point} for end in ends(group)]
-    return [one for place, one in enumerate(found) if one not in found[:place]]
+    candidates = [{**end, **point} for end in ends(group)]
+    return [candidate for place, candidate in enumerate(candidates) if candidate not in candidates[:place]]
 
 
 def extremes(group: Group) -> list[Flat]:
-    """All points, completed, and the ends of all distributions: what must be valid for every trial to be."""
-    listed = [one for point in group.points for one in completed(group, point)]
-    return [*listed, *(ends(group) if group.distributions else [])]
+    """All points, completed, and the ends of all distributions.
+
+    If all of these are valid, so is every trial of the group.
+    """
+    points = [settings for point in group.points for settings in completed(group, point)]
+    return [*points, *(ends(group) if group.distributions else [])]
 
 
-def _extremes(distribution: BaseDistribution) -> list[Any]:
+def extreme_values(distribution: BaseDistribution) -> list[Any]:
+    """Both ends of a range, or all choices.
+
+    Raises StudyError for a kind of distribution that the study cannot draw from.
+    """
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # slow to import
+
     if isinstance(distribution, FloatDistribution | IntDistribution):
         return [distribution.low, distribution.high]
     if isinstance(distribution, CategoricalDistribution):

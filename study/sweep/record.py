@@ -1,18 +1,20 @@
-"""The append-only record of a trial: the sweep's truth, what a resume replays, what MLflow is a view of.
+"""The append-only record of a trial.
 
-A record is a file of JSON lines, `trials/KEY/record.jsonl` in the sweep's folder. The driver appends, nobody rewrites. Kinds of
-lines, in the order in which they may come:
+Records are the source of truth of a sweep: a resume replays them, and MLflow shows a copy of them. A record is a file of JSON
+lines, `trials/KEY/record.jsonl` in the sweep's folder. Only the driver writes to it, and it only appends. Kinds of lines, in
+the order in which they may occur:
 
-    trial       what is to be run: key, number, scenario, method, phase, settings tried, complete configuration with seeds
-    start       an attempt begins (the first, one after the death of a worker, one after a resume)
-    facts       where and with what it runs: device, threads, versions, data fingerprint, host
-    task        one task's measures, see `study.training.task_log.task_line`; `stops` when the scheduler ends the trial here
-    checkpoint  the place of the checkpoint after a task: a path within the sweep's folder, another path, or a URI
+    trial       what is run: key, number, scenario, method, phase, settings tried, complete configuration with seeds
+    start       an attempt begins: the first, one after the death of a worker, or one after a resume
+    facts       where it runs, and with what: device, threads, versions, data fingerprint, host
+    task        the results of one task, see `study.training.task_log.task_line`; has `stops` if the scheduler ends the trial here
+    checkpoint  where the checkpoint after a task is: a path within the sweep's folder, another path, or a URI
     note        something that a reader of the numbers should know, as text
     lost        the worker of an attempt has died, with the reason; another attempt follows
     end         the outcome of the trial: finished, stopped (early, by the scheduler) or failed, with the reason
 
-A line that was cut short by a crash is passed over, and whatever is appended next starts on a line of its own.
+Every line has `at`, the time in seconds since 1970. A line cut short by a crash is skipped, and the next line that is appended
+starts on a new line.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ Outcome = Literal["waiting", "running", "finished", "stopped", "failed"]
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
-    """Appends one line, on disk before this returns. A torn last line is closed first."""
+    """Appends a line and waits until it is on disk.
+
+    A last line that a crash cut short is closed first.
+    """
     data = (json.dumps({**line, "at": round(time.time(), 3)}, allow_nan=False) + "\n").encode()
     with path.open("ab+") as file:
         if file.tell() > 0:
@@ -45,14 +50,17 @@ def append_line(path: Path, line: Mapping[str, Any]) -> None:
 
 
 class LineReader:
-    """Reads the lines that were appended since it last looked."""
+    """Reads the lines appended since the last read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
 
     def new_lines(self) -> Iterator[Line]:
-        """The new whole lines; a line that is no JSON was torn by a crash and is passed over."""
+        """Yields the new complete lines.
+
+        Lines that are not JSON were cut short by a crash and are skipped.
+        """
         with self._path.open("rb") as file:
             file.seek(self._offset)
             data = file.read()
@@ -69,24 +77,24 @@ class LineReader:
 
 @dataclass(eq=False)
 class TrialHistory:
-    """What a record tells of a trial.
+    """The state of a trial according to its record.
 
     Attributes:
-        key: its name within the sweep, "class_pairs-sam-007".
+        key: its name within the sweep, such as "class_pairs-sam-007".
         number: its number within its scenario and method, from 0.
         scenario, method, phase: where it belongs.
-        tried: the settings that set it apart from the other trials of its method, by slash name.
+        tried: the settings in which the trials of its method differ, by slash name.
         config: the complete configuration with the seeds, as nested plain data.
         task_count: length of its task sequence.
-        sampler_notes: what the sampler must find again in a replay.
+        sampler_notes: attributes that the sampler needs in a replay.
         tasks: the lines of its tasks so far, in order.
-        facts: see the module.
-        checkpoints: places of its checkpoints, the newest last; the older ones may be gone.
+        facts: see the table of lines above.
+        checkpoints: places of its checkpoints, the newest last; older ones may have been deleted.
         notes: what a reader of its numbers should know.
         outcome: of the last attempt.
         reason: why it failed.
-        labels: of the settings, see `study.config.Label`; the plan's, and no part of the record.
-        started, ended: when the first attempt began and the last one ended, seconds since 1970; None before.
+        labels: of the settings, see `study.config.Label`; they come from the plan and are not in the record.
+        started, ended: when the first attempt began and the last one ended, in seconds since 1970; None before that.
     """
 
     key: str
@@ -109,7 +117,7 @@ class TrialHistory:
     labels: Labels = field(default_factory=lambda: EARLIER_LABELS)
 
     def apply(self, line: Line) -> None:
-        """Takes one more line into account."""
+        """Updates the state by the next line of the record."""
         match line["kind"]:
             case "start":
                 self.outcome, self.reason, self.ended = "running", "", None
@@ -129,12 +137,12 @@ class TrialHistory:
 
     @property
     def group(self) -> str:
-        """Label of its scenario and method."""
+        """Label of its group: scenario and method."""
         return f"{self.scenario}-{self.method}"
 
     @property
     def name(self) -> str:
-        """What people call the trial: "sam lr=0.01 rho=0.05"."""
+        """A name for people, such as "sam lr=0.01 rho=0.05"."""
         return " ".join(filter(None, [self.method, settings_words(self.tried, self.labels)]))
 
     @property
@@ -144,32 +152,38 @@ class TrialHistory:
 
     @property
     def was_stopped(self) -> bool:
-        """Whether the scheduler has ended the trial at its last task, be that written down as its end or not."""
+        """Whether the scheduler stopped the trial at its last task.
+
+        The record may not have the line `end` yet.
+        """
         return bool(self.tasks) and bool(self.tasks[-1].get("stops"))
 
     @property
     def is_done(self) -> bool:
-        """Whether it needs no more work: finished, or stopped early."""
+        """Whether it is finished or was stopped early."""
         return self.outcome in ("finished", "stopped")
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more happens to it in this session: done or failed."""
+        """Whether it is done or has failed.
+
+        Nothing more happens to it until the sweep is resumed.
+        """
         return self.is_done or self.outcome == "failed"
 
     @property
     def seeds(self) -> list[int]:
-        """One for each lane."""
+        """The seeds, one for each lane."""
         return list(self.config["seeds"])
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The measures after the last task so far; empty before the first."""
+        """The metrics after its last task; empty before the first."""
         return dict(self.tasks[-1]["metrics"]) if self.tasks else {}
 
     @property
     def summary(self) -> dict[str, float]:
-        """The summary of a finished trial by schema name; empty otherwise."""
+        """The summary by schema name; empty unless the trial finished."""
         if self.outcome != "finished" or not self.tasks or "summary" not in self.tasks[-1]:
             return {}
         seconds = sum(
@@ -177,32 +191,58 @@ class TrialHistory:
         )
         return {**self.tasks[-1]["summary"], "summary/seconds": seconds}
 
+    @property
+    def row(self) -> dict[str, Any]:
+        """The trial as a row of a table.
+
+        The settings tried have their slash names, and the summary, of finished trials only, its schema names.
+        """
+        return {
+            "trial": self.key,
+            "number": self.number,
+            "scenario": self.scenario,
+            "method": self.method,
+            "phase": self.phase,
+            "name": self.name,
+            "outcome": self.outcome,
+            "tasks": len(self.tasks),
+            **self.tried,
+            **self.summary,
+        }
+
 
 class TrialRecord:
-    """The file of one trial and what has been read of it."""
+    """A record's file and the state that it describes.
+
+    Only the driver that holds the sweep's lock may `append`; any process may open the record and `refresh` it.
+    """
 
     def __init__(self, path: Path, labels: Labels = EARLIER_LABELS) -> None:
-        """Opens an existing record. Raises ValueError when it does not begin as that of the trial that its folder names."""
+        """Opens an existing record.
+
+        Raises ValueError if the first line is not that of the trial that the folder is named after.
+        """
         self.path = path
         self._reader = LineReader(path)
         lines = self._reader.new_lines()
         header = next(lines, None)
         if header is None or header.get("kind") != "trial":
             raise ValueError(f"{str(path)!r} is not the record of a trial.")
-        if header.get("key") != path.parent.name:  # a key names files too, so it must be no path
+        if header.get("key") != path.parent.name:  # files are named after the key, so it must not be a path
             raise ValueError(
-                f"{str(path)!r} is the record of {header.get('key')!r}, not of the trial that its folder names."
+                f"{str(path)!r} is the record of {header.get('key')!r}, not of the trial that its folder is named after."
             )
-        known = {k: v for k, v in header.items() if k not in ("kind", "at")}
-        self.history = TrialHistory(**known, labels=labels)
+        fields = {name: value for name, value in header.items() if name not in ("kind", "at")}
+        self.history = TrialHistory(**fields, labels=labels)
         for line in lines:
             self.history.apply(line)
 
     @classmethod
     def create(cls, trials: Path, history: TrialHistory) -> TrialRecord:
-        """Begins the record of a new trial in the folder `trials`, where at most a torn first line may stand.
+        """Creates the record of a new trial.
 
-        Raises FileExistsError when the trial has a record.
+        Raises FileExistsError if the trial has a record with a complete line. One with nothing but a first line that was cut
+        short is taken over.
         """
         path = trials / history.key / "record.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -213,25 +253,28 @@ class TrialRecord:
         return cls(path, history.labels)
 
     def append(self, kind: str, **content: Any) -> None:
-        """Appends a line and takes it into account."""
+        """Appends a line and updates the state by it."""
         append_line(self.path, {"kind": kind, **content})
-        self.refresh()
+        self.refresh()  # reads one line, or two: a crash may have left a whole line without its end, closed only now
 
     def refresh(self) -> None:
-        """Reads what has been appended since."""
+        """Reads what was appended since the last read."""
         for line in self._reader.new_lines():
             self.history.apply(line)
 
 
 TRIAL_FIELDS = ("key", "number", "scenario", "method", "phase", "tried", "config", "task_count", "sampler_notes")
-"""What the first line of a record says."""
+"""Fields of the first line of a record."""
 
 
 def read_records(trials: Path, labels: Labels = EARLIER_LABELS) -> list[TrialRecord]:
-    """The records in a folder, in no order; a trial that has not even a whole first line is passed over."""
+    """The records in a folder, in no particular order.
+
+    Trials without a complete first line are skipped.
+    """
     return [TrialRecord(path, labels) for path in trials.glob("*/record.jsonl") if has_whole_line(path)]
 
 
 def has_whole_line(path: Path) -> bool:
-    """Whether a record has more than a torn first line, or two."""
+    """Whether a record has at least one complete line."""
     return next(LineReader(path).new_lines(), None) is not None

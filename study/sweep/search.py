@@ -1,20 +1,25 @@
-"""What to try next, and when to stop trying: points, then Optuna's suggestions; asynchronous successive halving.
+"""The search of one group: points, then Optuna's suggestions.
 
-Everything here is a function of the trials' records. A search that is built anew from the records goes on as if it had
-never stopped: finished trials are told to Optuna with their values, early-stopped ones as pruned, failed ones as failed, and
-unfinished ones are waiting to be asked for again. With one trial at a time, a sweep that was cut and resumed suggests what
-the uncut one would have (samplers `tpe`, `random` and `gp`; `cmaes` starts its covariance anew, see Optuna). With several at
-a time, what is suggested depends on which trial ends first, and that is not repeatable.
+Everything here is a function of the trials' records, so a search rebuilt from them continues as if it had never stopped:
+
+    finished trials           are added to Optuna's study with their values
+    trials stopped early      are added as pruned
+    failed, unfinished trials wait in the study's queue and are proposed again
+
+With one trial at a time, a sweep that was interrupted and resumed suggests what an uninterrupted one would have suggested
+(samplers `tpe`, `random` and `gp`; `cmaes` starts with a new covariance, see Optuna). With several at a time, suggestions
+depend on which trial ends first, and that is not repeatable.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -25,11 +30,20 @@ from study.sweep.record import TrialHistory
 from study.sweep.successive_halving import Rungs
 
 GENERATION_KEY = "NSGAIISampler:generation"
-"""What Optuna's genetic sampler notes on a trial; it must find it again in a replay."""
+"""Attribute in which Optuna's genetic sampler keeps a trial's generation; a replay must restore it."""
+
+STATES = {
+    "finished": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+    "running": TrialState.RUNNING,
+    "waiting": TrialState.RUNNING,
+}
+"""Optuna's state for each outcome. A trial that was interrupted or lost its worker counts as running: it will be continued."""
 
 
 def make_sampler(name: str, seed: int, trials: int) -> BaseSampler:
-    """Optuna's sampler of that name for a budget of `trials`."""
+    """Returns Optuna's sampler of that name for `trials` trials."""
     makers: dict[str, Callable[[], BaseSampler]] = {
         "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True),
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
@@ -43,21 +57,57 @@ def make_sampler(name: str, seed: int, trials: int) -> BaseSampler:
 
 
 def draw_seed(*words: object) -> int:
-    """A 32-bit seed that is a function of the words."""
+    """Returns a 32-bit seed that depends on the words only."""
     digest = hashlib.blake2b("/".join(map(str, words)).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big")
+
+
+def frozen_trial(
+    history: TrialHistory,
+    params: Mapping[str, Any],
+    distributions: Mapping[str, BaseDistribution],
+    objectives: Collection[str],
+    reported: str | None,
+    user_attrs: dict[str, Any] | None = None,
+    system_attrs: dict[str, Any] | None = None,
+) -> FrozenTrial:
+    """Returns a trial as Optuna keeps it.
+
+    Args:
+        history: the trial.
+        params: the settings tried, as Optuna keeps them, by slash name.
+        distributions: of these settings.
+        objectives: the metrics that are its values; a finished trial without one of them counts as failed.
+        reported: the metric whose value after each task is an intermediate value; None for no intermediate values.
+        user_attrs, system_attrs: notes for people, and notes of the sampler.
+    """
+    measured = {**history.metrics, **history.summary}
+    state = STATES[history.outcome]
+    if state is TrialState.COMPLETE and not all(name in measured for name in objectives):
+        state = TrialState.FAIL
+    return create_trial(
+        state=state,
+        values=[measured[name] for name in objectives] if state is TrialState.COMPLETE else None,
+        params=dict(params),
+        distributions={name: distributions[name] for name in params},
+        intermediate_values={
+            line["task"] + 1: line["metrics"][reported] for line in history.tasks if reported in line["metrics"]
+        },
+        user_attrs=user_attrs,
+        system_attrs=system_attrs,
+    )
 
 
 class GroupSearch:
     """The search over one method in one scenario."""
 
     def __init__(self, plan: Plan, group: Group, task_count: int, histories: Sequence[TrialHistory] = ()) -> None:
-        """Rebuilds the search from what was tried before.
+        """Rebuilds the search from the trials so far.
 
         Args:
             plan, group: what is searched.
-            task_count: tasks of the scenario.
-            histories: of this group's trials, in order of their numbers.
+            task_count: number of tasks of the scenario.
+            histories: the group's trials, in the order of their numbers.
         """
         self.group = group
         self.rungs = Rungs(task_count)
@@ -74,25 +124,28 @@ class GroupSearch:
         self._study = optuna.create_study(
             study_name=group.label, directions=directions, pruner=optuna.pruners.NopPruner()
         )
-        known = {history.number: history for history in histories}
-        for number in range(max([len(group.points), *(seen + 1 for seen in known)])):
-            if number in known:
-                self._replay(known[number])
-            else:  # a point to come, or a trial whose record a crash has torn
+        tried = {history.number: history for history in histories}
+        for number in range(max([len(group.points), *(number + 1 for number in tried)])):
+            if number in tried:
+                self._replay(tried[number])
+            else:  # a point not tried yet, or a trial of whose record a crash left no complete line
                 self._wait(group.points[number] if number < len(group.points) else {})
 
     @property
     def study(self) -> optuna.Study:
-        """The Optuna study, for a look."""
+        """The Optuna study, for inspection."""
         return self._study
 
     @property
     def has_unfinished(self) -> bool:
-        """Whether a trial that was begun before waits to be asked for."""
+        """Whether a trial begun earlier waits to be proposed again."""
         return bool(self._unfinished or self._again)
 
     def propose(self) -> TrialHistory | None:
-        """The next trial: one that was left unfinished, as it was left, or a new one; None when there is none now."""
+        """Returns the next trial; None if there is none now.
+
+        Unfinished trials come first, with the tasks that they have.
+        """
         if self._again:
             return self._again.pop(min(self._again))
         waiting = [trial.number for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
@@ -114,18 +167,24 @@ class GroupSearch:
         return self._new_trial(trial, {**point, **trial.params})
 
     def report(self, number: int, task: int, metrics: dict[str, float]) -> bool:
-        """Takes a task's measures; whether the scheduler lets the trial go on."""
+        """Takes the metrics after a task; returns whether to continue."""
         self._report(number, task, metrics)
         if self._plan.scheduler == "none" or task + 1 == self._task_count:
             return True
         return self.rungs.passes(task, metrics[schema.OBJECTIVE])
 
     def take_back(self, history: TrialHistory) -> None:
-        """Takes a trial back whose worker has died; it is proposed again, as the same trial."""
+        """Takes back a trial whose worker died; proposes it again."""
         self._again[history.number] = history
 
     def tell(self, number: int, outcome: str, metrics: dict[str, float]) -> None:
-        """Closes a trial: "finished" with its values, "stopped" as pruned, "failed" as failed."""
+        """Tells Optuna how a trial ended.
+
+        Args:
+            number: of the trial.
+            outcome: "finished" (complete, with its values), "stopped" (pruned) or "failed".
+            metrics: after its last task.
+        """
         trial = self._open.pop(number)
         if outcome == "finished" and all(name in metrics for name in self._objectives):
             self._study.tell(trial, [metrics[name] for name in self._objectives])
@@ -134,8 +193,8 @@ class GroupSearch:
 
     def _new_trial(self, trial: optuna.Trial, tried: dict[str, Any]) -> TrialHistory:
         config = self._plan.trial_config(self.group, tried)
-        noted = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
-        notes = {key: value for key, value in noted.items() if key == GENERATION_KEY}
+        attributes = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
+        notes = {key: value for key, value in attributes.items() if key == GENERATION_KEY}
         return TrialHistory(
             key=f"{self.group.label}-{trial.number:03d}",
             number=trial.number,
@@ -167,21 +226,10 @@ class GroupSearch:
         for line in history.tasks:
             if schema.OBJECTIVE in line["metrics"]:
                 self.rungs.note(history.number, line["task"], line["metrics"][schema.OBJECTIVE])
-        self._study.add_trial(self._frozen(history))
-
-    def _frozen(self, history: TrialHistory) -> FrozenTrial:
-        steps = {
-            line["task"] + 1: line["metrics"][schema.OBJECTIVE]
-            for line in history.tasks
-            if self._single and schema.OBJECTIVE in line["metrics"]
-        }
-        told = history.outcome == "finished" and all(name in history.metrics for name in self._objectives)
-        unscored = TrialState.PRUNED if history.outcome == "stopped" else TrialState.FAIL
-        return create_trial(
-            state=TrialState.COMPLETE if told else unscored,
-            values=[history.metrics[name] for name in self._objectives] if told else None,
-            params={name: history.tried[name] for name in self._distributions},
-            distributions=self._distributions,
-            intermediate_values=steps,
-            system_attrs=history.sampler_notes,
+        params = {name: history.tried[name] for name in self._distributions}
+        reported = schema.OBJECTIVE if self._single else None
+        self._study.add_trial(
+            frozen_trial(
+                history, params, self._distributions, self._objectives, reported, system_attrs=history.sampler_notes
+            )
         )

@@ -1,29 +1,31 @@
-"""From a search space and the user's words to a plan, every setting of it checked."""
+"""Turns a search space and command-line options into a plan.
+
+Every setting is checked before the first trial starts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    distribution_to_json,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 
 import search_spaces
 from search_spaces import SearchSpace
 from study import parts
 from study.config import Flat, Label
 from study.errors import StudyError, nearest
-from study.sweep.plan import Group, Phase, Plan, _extremes, check_name, extremes
+from study.sweep.plan import Group, Phase, Plan, check_name, extreme_values, extremes
 
 SAMPLERS = ("tpe", "random", "gp", "cmaes", "nsga2")
 SCHEDULERS = ("none", "asha")
 
 
 def load_space(name: str) -> SearchSpace:
-    """The search space of that name or path. Raises StudyError when there is none."""
+    """Returns the search space of that name or path.
+
+    Raises StudyError if there is none.
+    """
     try:
         return search_spaces.load(name)
     except ValueError as error:
@@ -48,15 +50,15 @@ def make_plan(
     Args:
         space: what is tried.
         name: of the sweep.
-        scenarios, methods: only these; empty: all of the space.
+        scenarios, methods: only these; all of the space's if empty.
         trials: budget for each method in each scenario; default: the space's.
-        seeds: how many; default: the space's. The space's own seeds come first, then the integers after the largest.
-        overrides: settings by slash name that overrule everything; what was drawn or listed under that name is fixed.
+        seeds: number of seeds; default: the space's. The space's own seeds come first, then the integers after the largest.
+        overrides: settings by slash name with the last word; the distribution or the points of that name are dropped.
         sampler, scheduler: see SAMPLERS and SCHEDULERS.
-        search_seed: what the samplers' draws depend on; default: the space's.
+        search_seed: that the sampler's draws depend on; default: the space's.
 
     Raises:
-        StudyError: anything of it is unknown or impossible. Every point, and both ends of every distribution, is checked.
+        StudyError: anything is unknown or out of range. Every point and both ends of every distribution are checked.
     """
     check_name(name)
     _check_word("sampler", sampler, SAMPLERS)
@@ -74,7 +76,9 @@ def make_plan(
     labels = [group.label for group in groups]
     for label in labels:
         if labels.count(label) > 1:
-            raise StudyError(f"Two pairs of scenario and method would both be called {label!r}; rename one of them.")
+            raise StudyError(
+                f"Two pairs of scenario and method would both be called {label!r}; rename a scenario or method."
+            )
     phase: Phase = "tune" if any(group.distributions for group in groups) else "grid"
     plan = Plan(
         name=name,
@@ -108,33 +112,33 @@ def labelled(plan: Plan) -> Plan:
 
 
 def check_overrides(overrides: Flat) -> None:
-    """Refuses to overrule what tells the groups of a sweep apart. Raises StudyError."""
+    """Raises StudyError if an override would change method or scenario."""
     for setting, option in (("optimizer/name", "--method"), ("tasks/name", "--scenario")):
         if setting in overrides:
-            raise StudyError(f"{setting} is what tells the parts of a sweep apart; choose among them with {option}.")
+            raise StudyError(f"{setting} cannot be set, since the parts of a sweep differ in it; choose with {option}.")
 
 
 def _within(distribution: BaseDistribution, value: Any) -> bool:
-    values = _extremes(distribution)
+    values = extreme_values(distribution)
     return value in values if isinstance(distribution, CategoricalDistribution) else values[0] <= value <= values[-1]
 
 
 def _group(space: SearchSpace, scenario: str, method: str, overrides: Flat) -> Group:
-    tried = space.methods[method]
+    search = space.methods[method]
     settings = {
         **space.settings,
         **space.scenarios[scenario],
         "optimizer/name": method,
-        **tried.settings,
+        **search.settings,
         **overrides,
     }
     points: list[Flat] = []
-    for point in tried.points:
+    for point in search.points:
         kept = {name: value for name, value in point.items() if name not in overrides}
         if kept not in points:
             points.append(kept)
     distributions = {
-        name: distribution_to_json(drawn) for name, drawn in tried.distributions.items() if name not in overrides
+        name: distribution_to_json(drawn) for name, drawn in search.distributions.items() if name not in overrides
     }
     budget = space.trials or len(points)
     if not distributions:
@@ -151,7 +155,7 @@ def _group(space: SearchSpace, scenario: str, method: str, overrides: Flat) -> G
 
 
 def check_trials(plan: Plan) -> None:
-    """Refuses any trial that could not run, before the first one does. Raises StudyError."""
+    """Raises StudyError if any trial of the plan cannot run."""
     for group in plan.groups:
         drawn = group.drawn()
         for point in extremes(group):
@@ -164,35 +168,38 @@ def check_trials(plan: Plan) -> None:
             for name, distribution in drawn.items():
                 if name in point and not _within(distribution, point[name]):
                     raise StudyError(
-                        f"The point {name}={point[name]} of method {group.method!r} lies outside of its distribution "
+                        f"The point {name}={point[name]} of method {group.method!r} lies outside its distribution "
                         f"{distribution}."
                     )
         if not config.tasks.settings.get("validation_fraction"):
             if drawn:
                 raise StudyError(
-                    "A search needs held-out images to score its trials; set tasks/validation_fraction above 0, "
+                    "A search scores its trials on held-out images; set tasks/validation_fraction above 0, "
                     "for example --set tasks/validation_fraction=0.1667."
                 )
             if plan.scheduler != "none":
                 raise StudyError(
-                    f"--scheduler {plan.scheduler} needs held-out images to judge trials by; set "
+                    f"--scheduler {plan.scheduler} judges trials on held-out images; set "
                     f"tasks/validation_fraction above 0, or use --scheduler none."
                 )
     if plan.sampler == "nsga2" and plan.scheduler != "none":
         raise StudyError("--sampler nsga2 has two objectives and cannot stop trials early; use --scheduler none.")
 
 
-def chosen(what: str, words: Sequence[str], known: Collection[str]) -> list[str]:
-    """The known words that are asked for, in their own order; all when none is. Raises StudyError for an unknown one."""
+def chosen(what: str, words: Sequence[str], choices: Collection[str]) -> list[str]:
+    """The choices that the user named, in the choices' order.
+
+    All choices if the user named none. Raises StudyError for an unknown word.
+    """
     for word in words:
-        if word not in known:
-            raise StudyError(f"Unknown {what} {word!r} here; {nearest(word, known)}.")
-    return [word for word in known if word in words] if words else list(known)
+        if word not in choices:
+            raise StudyError(f"Unknown {what} {word!r} here; {nearest(word, choices)}.")
+    return [choice for choice in choices if choice in words] if words else list(choices)
 
 
-def _check_word(what: str, word: str, known: Sequence[str]) -> None:
-    if word not in known:
-        raise StudyError(f"Unknown {what} {word!r}; {nearest(word, known)}.")
+def _check_word(what: str, word: str, choices: Sequence[str]) -> None:
+    if word not in choices:
+        raise StudyError(f"Unknown {what} {word!r}; {nearest(word, choices)}.")
 
 
 def _seeds(space: SearchSpace, count: int | None) -> tuple[int, ...]:

@@ -1,4 +1,7 @@
-"""Where checkpoints go: a folder, or an address such as s3://bucket/prefix. All nodes of a cluster must reach it."""
+"""The storage for checkpoints: a folder or an address.
+
+An address is a URI such as s3://bucket/prefix. All nodes of a cluster must reach the storage.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,15 @@ from study.errors import StudyError, first_line
 
 
 def is_uri(place: str) -> bool:
-    """Whether a place is an address and no path."""
+    """Whether a place is an address rather than a path."""
     return "://" in place
 
 
 def within(place: str, *names: str) -> str:
-    """A place inside of another one. The query of an address, such as `?endpoint_override=...`, stays its end."""
+    """Returns a place inside another one.
+
+    The query of an address, such as `?endpoint_override=...`, stays at the end.
+    """
     if not is_uri(place):
         return str(Path(place, *names))
     address, mark, query = place.partition("?")
@@ -22,7 +28,12 @@ def within(place: str, *names: str) -> str:
 
 
 def address_of(place: str, path: str) -> str:
-    """The full place of a path that the file system of `place` knows: "bucket/prefix/x" in s3 is s3://bucket/prefix/x."""
+    """Returns the full address of a file system's path.
+
+    Args:
+        place: any place in the file system.
+        path: as the file system has it: "bucket/prefix/x" in S3 is s3://bucket/prefix/x.
+    """
     if not is_uri(place):
         return path
     scheme = place.partition("://")[0]
@@ -30,17 +41,17 @@ def address_of(place: str, path: str) -> str:
 
 
 def check(place: str) -> str:
-    """The place, a path made absolute.
+    """Returns the place, with paths made absolute.
 
     Raises:
-        StudyError: it is an address that no file system belongs to.
+        StudyError: it is an address of no known file system.
     """
     if not is_uri(place):
         return str(Path(place).expanduser().resolve())
     try:
         if not _open(place)[1]:
             raise ValueError("it names no bucket")
-    except Exception as error:  # pyarrow raises what its file systems do
+    except Exception as error:  # pyarrow passes on whatever its file systems raise
         raise StudyError(
             f"--storage {place} cannot be used ({first_line(error)}); give a folder or an address like s3://BUCKET/PREFIX."
         ) from None
@@ -56,7 +67,10 @@ def leave(place: str, name: str, text: str) -> None:
 
 
 def read(place: str, name: str) -> bytes:
-    """The content of a file. Raises OSError, and FileNotFoundError if it is not there."""
+    """Returns the content of a file.
+
+    Raises OSError; FileNotFoundError if the file does not exist.
+    """
     if not is_uri(place):
         return Path(place, name).read_bytes()
     system, path = _open(place)
@@ -65,13 +79,13 @@ def read(place: str, name: str) -> bytes:
 
 
 def remove(place: str, name: str) -> None:
-    """Removes a small file, if it is there. Raises OSError."""
+    """Removes a small file if it exists. Raises OSError."""
     system, path = _open(place)
     if system.get_file_info(f"{path}/{name}").type.name == "File":
         system.delete_file(f"{path}/{name}")
 
 
 def _open(place: str) -> tuple[Any, str]:
-    from pyarrow import fs  # takes a moment
+    from pyarrow import fs  # slow to import
 
     return fs.FileSystem.from_uri(place) if is_uri(place) else (fs.LocalFileSystem(), place)

@@ -1,21 +1,20 @@
-"""Asynchronous successive halving, as a function of the records."""
+"""Asynchronous successive halving as a function of the records."""
 
 from __future__ import annotations
 
 REDUCTION = 3
-"""Successive halving keeps one in this many trials at each rung."""
-
+"""Each rung keeps one in this many trials."""
 
 FIRST_RUNG_SHARE = 9
-"""The first rung lies after this part of the task sequence: a ninth, then a third."""
+"""The first rung is after one ninth of the tasks, the next after a third."""
 
 
 class Rungs:
-    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934), for the objective of one group's trials.
+    """The rungs of asynchronous successive halving for one group.
 
-    Rungs lie after a ninth, a third and, of long sequences, further powers of three of the tasks. A trial that reaches a rung
-    goes on if its objective is among the best third of all that have reached it so far, itself counted in; the first to
-    arrive always goes on.
+    Li et al. 2020, arXiv 1810.05934. The first rung is after ceil(tasks / 9) tasks, and each further one after three times as
+    many, as long as that is less than all: a ninth, a third. A trial that reaches a rung continues if its objective is in the
+    best third of all trials that have reached the rung so far, itself included. The first to arrive always continues.
     """
 
     def __init__(self, task_count: int) -> None:
@@ -27,12 +26,15 @@ class Rungs:
         self._reached: dict[int, dict[int, float]] = {step: {} for step in self.steps}
 
     def note(self, number: int, task: int, objective: float) -> None:
-        """Takes down the objective of a trial at the end of a task."""
+        """Notes the objective of a trial after a task."""
         if task + 1 in self._reached:
             self._reached[task + 1][number] = objective
 
     def passes(self, task: int, objective: float) -> bool:
-        """Whether the trial, taken down before, goes on after this task."""
+        """Whether a trial with this objective continues after the task.
+
+        Its objective must have been noted before.
+        """
         if task + 1 not in self._reached:
             return True
         values = sorted(self._reached[task + 1].values(), reverse=True)

@@ -1,4 +1,4 @@
-"""Which trials of a sweep are the best, and whether any may be chosen."""
+"""The winners of a sweep: the best trials by objective."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory
 
 NO_OBJECTIVE = (
-    "has no objective: no images were held out for validation, and choosing by test accuracy would be selecting on the test set; "
+    "has no objective: no images were held out for validation, and the test set must not be used for selection; "
     "run it with --set tasks/validation_fraction=0.1667."
 )
 
 
 def changed_settings(tuned: TrialHistory, confirmed: TrialHistory) -> dict[str, Any]:
-    """The settings of a confirmed trial, by slash name, that are not those of the tuning; where it is computed does not count."""
+    """The settings that differ between a trial and its confirmation.
+
+    Returns:
+        The confirmed trial's values by slash name. The device does not count.
+    """
     before, after = (TrialConfig.from_plain(history.config).flat() for history in (tuned, confirmed))
     names = {**before, **after}.keys() - {"training/device"}
     return {name: after.get(name) for name in sorted(names) if before.get(name) != after.get(name)}
@@ -47,9 +51,9 @@ def best_keys(histories: Sequence[TrialHistory], count: int = 1) -> list[str]:
 
 
 def check_selectable(folder: SweepFolder) -> None:
-    """Refuses to choose from nothing, or by a confirmation.
+    """Raises StudyError if no winner can be selected.
 
-    Raises StudyError when no trial has finished, none has an objective, or the sweep is a confirmation.
+    No trial has finished, none has an objective, or the sweep is a confirmation.
     """
     histories, name = folder.histories(), folder.plan.name
     if folder.plan.confirms:

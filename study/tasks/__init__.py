@@ -1,8 +1,10 @@
-"""Task sequences. Each file exposes `Settings` and `build(settings, dataset, seeds) -> TaskSequence`.
+"""Task sequences, one per file, and what they share.
 
-What all of them share stands here: how many tasks, which training images are held out for validation, and which of the
-rest a task trains on. Held-out images are drawn once per seed, class by class, and stay held out in every task: class
-pairs share images, so an image that validates one pair must not train another.
+Each file exposes `Settings` and `build(settings, dataset, seeds) -> TaskSequence`.
+
+Shared are the number of tasks, the training images held out for validation, and the choice among the rest that a task trains
+on. Held-out images are drawn once per seed, class by class, and stay held out in every task. This matters for class pairs, which
+share images: an image that validates one pair must not train another.
 """
 
 from collections.abc import Sequence
@@ -18,7 +20,7 @@ from study.lanes import generator
 
 
 class TaskSettings(StrictSettings):
-    """Settings that every task sequence has."""
+    """Settings of every task sequence."""
 
     count: int | None = Field(
         None, ge=1, le=2**31, description="Number of tasks: a prefix of the sequence; default: the paper's."
@@ -35,16 +37,16 @@ class TaskSettings(StrictSettings):
 
 
 def split(labels: Tensor, fraction: float, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Training and held-out images of each lane, [lane, image] each, in ascending order.
+    """Training and held-out images of each lane, [lane, image] each.
 
-    Of each class `round(fraction * size)` images are held out, so all lanes have equally many.
+    In ascending order. Of each class `round(fraction * size)` images are held out, so all lanes have equally many.
 
     Args:
         labels: int64 [image].
         fraction: share held out, from 0 to below 1.
         seeds: one for each lane.
     """
-    held_out = torch.zeros(len(seeds), len(labels), dtype=torch.bool)
+    held_out = torch.zeros(len(seeds), len(labels), dtype=torch.bool)  # [lane, image]
     for lane, seed in enumerate(seeds):
         draw = generator(seed, "validation")
         for label in range(int(labels.max()) + 1):
@@ -57,7 +59,14 @@ def split(labels: Tensor, fraction: float, seeds: Sequence[int]) -> tuple[Tensor
 
 
 def subset(images: Tensor, size: int | None, seeds: Sequence[int], task: int) -> Tensor:
-    """`size` of the images [lane, image] of each lane, drawn for this task; all of them when `size` is None."""
+    """`size` images of each lane, drawn for this task.
+
+    Args:
+        images: [lane, image], to draw from.
+        size: None for all of them.
+        seeds: one for each lane.
+        task: index of the task.
+    """
     if size is None:
         return images
     orders = [torch.randperm(images.shape[1], generator=generator(seed, "images", task))[:size] for seed in seeds]
@@ -65,7 +74,14 @@ def subset(images: Tensor, size: int | None, seeds: Sequence[int], task: int) ->
 
 
 def check_sizes(settings: TaskSettings, available: int, held_out: int, where: str) -> None:
-    """Refuses to draw more images than there are, and to validate on none when validation is asked for."""
+    """Raises StudyError if a task has too few images.
+
+    Args:
+        settings: of the task sequence.
+        available: training images that are not held out.
+        held_out: images held out for validation.
+        where: completes the message, for example "of the pair 0-1".
+    """
     if available < 1:
         raise StudyError(
             f"tasks/validation_fraction={settings.validation_fraction} leaves no image to train on {where}."

@@ -1,7 +1,7 @@
-"""Class-incremental: every task is to tell two classes apart, with one two-way head shared by all pairs.
+"""Class-incremental tasks: each task tells two classes apart.
 
-The pairs come in the order of arXiv 2409.17300: 0-1, 0-2, ..., 0-9, 1-2, ..., 8-9. A task has the images of its pair
-only; the smaller class is output 0.
+All pairs share one head with two outputs. They come in the order of arXiv 2409.17300: 0-1, 0-2, ..., 0-9, 1-2, ..., 8-9. A task
+has the images of its pair only; the smaller class is output 0.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,23 @@ from study.tasks import TaskSettings, check_sizes, split, subset, test_images
 
 
 class Settings(TaskSettings):
-    """The settings that every task sequence has; by default all pairs, 45 of 10 classes."""
+    """Settings of every task sequence.
+
+    By default all pairs: 45 of 10 classes.
+    """
 
 
 def of_classes(images: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:
-    """The images [lane, image] whose label is among the classes; every lane must have equally many."""
+    """The images [lane, image] whose label is among the classes.
+
+    Every lane must have equally many.
+    """
     return images[torch.isin(labels[images], torch.tensor(classes))].reshape(len(images), -1)
 
 
 @dataclass(frozen=True)
 class ClassPairs:
-    """The sequence of one data set and some seeds; see the module."""
+    """The sequence for one data set and some seeds."""
 
     settings: Settings
     dataset: Dataset
@@ -67,7 +73,10 @@ class ClassPairs:
 
 
 def build(settings: Settings, dataset: Dataset, seeds: Sequence[int]) -> ClassPairs:
-    """The sequence. Raises StudyError when more tasks or images are asked for than there are."""
+    """The sequence for one data set and some seeds.
+
+    Raises StudyError if the settings ask for more tasks or images than the data set has.
+    """
     pairs = tuple(combinations(range(dataset.class_count), 2))
     count = settings.count or len(pairs)
     if count > len(pairs):
@@ -75,5 +84,5 @@ def build(settings: Settings, dataset: Dataset, seeds: Sequence[int]) -> ClassPa
     train, validation = split(dataset.train_labels, settings.validation_fraction, seeds)
     sequence = ClassPairs(settings, dataset, tuple(seeds), pairs[:count], train, validation)
     for index in range(count):
-        sequence.task(index)  # refuses a pair with too few images now rather than in the middle of a trial
+        sequence.task(index)  # a pair with too few images fails now rather than in the middle of a trial
     return sequence

@@ -1,7 +1,8 @@
-"""Domain-incremental: every task is a fresh random permutation of the pixels, the same for all images, with all classes.
+"""Domain-incremental tasks: each task permutes the pixels anew.
 
-Goodfellow et al. 2013 (arXiv 1312.6211) for the permutations, arXiv 2409.17300 for the sequence of 100. Task 0 is
-permuted like all others. There is no end to the sequence: any number of tasks can be asked for.
+The permutation of a task is the same for all its images; every task has all classes. Permutations: Goodfellow et al. 2013
+(arXiv 1312.6211); sequence of 100: arXiv 2409.17300. Task 0 is permuted like all others. The sequence has no end: any number of
+tasks is possible.
 """
 
 from collections.abc import Sequence
@@ -18,12 +19,12 @@ PAPER_TASKS = 100
 
 
 class Settings(TaskSettings):
-    """The settings that every task sequence has; by default 100 tasks."""
+    """Settings of every task sequence; by default 100 tasks."""
 
 
 @dataclass(frozen=True)
 class PermutedPixels:
-    """The sequence of one data set and some seeds; see the module."""
+    """The sequence for one data set and some seeds."""
 
     count: int
     output_count: int
@@ -36,7 +37,10 @@ class PermutedPixels:
     test: Tensor
 
     def task(self, index: int) -> Task:
-        """Task `index`: its permutation is drawn from (seed, "permutation", index)."""
+        """The task at `index`.
+
+        Its permutation is drawn from (seed, "permutation", index).
+        """
         orders = [torch.randperm(self.feature_count, generator=generator(s, "permutation", index)) for s in self.seeds]
         return Task(
             name=f"permutation {index}",
@@ -44,12 +48,15 @@ class PermutedPixels:
             validation=self.validation,
             test=self.test,
             outputs=torch.arange(self.output_count),
-            pixel_order=torch.stack(orders),
+            pixel_order=torch.stack(orders),  # [lane, feature]
         )
 
 
 def build(settings: Settings, dataset: Dataset, seeds: Sequence[int]) -> PermutedPixels:
-    """The sequence. Raises StudyError when more images are asked for than there are."""
+    """The sequence for one data set and some seeds.
+
+    Raises StudyError if the settings ask for more images than the data set has.
+    """
     train, validation = split(dataset.train_labels, settings.validation_fraction, seeds)
     check_sizes(settings, train.shape[1], validation.shape[1], f"in {dataset.name}")
     return PermutedPixels(

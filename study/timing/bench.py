@@ -1,7 +1,8 @@
-"""`study bench`: images a second of the study's lanes beside the same training written the usual way, on this machine.
+"""Images a second of lanes and of ordinary training.
 
-Every way is timed in turn, round after round in one process, and the best round counts: other work on the machine only ever
-takes time. Images are counted once a seed and step, whatever a method does with them. What comes once a task is not counted.
+Every way of training is timed in turn, round after round in one process. The best round counts, since other work on the
+machine can only slow it down. Each image counts once per seed and step, however often a method uses it. Work done once per
+task is left out.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ LOADER, MEMORY, LANES = "DataLoader", "in memory", "lanes"
 
 @dataclass(frozen=True)
 class Setting:
-    """What is timed: the network's hidden widths and the batch size."""
+    """Hidden widths and batch size of what is timed."""
 
     widths: tuple[int, ...]
     batch_size: int
@@ -47,7 +48,7 @@ class Speed:
         method: "sgd", "sam" or "gnp".
         images_per_second: over all lanes.
         ratio: to the DataLoader's images a second with the same method and setting.
-        share: of the device's rate of matrix products, by the count of `study.timing.bench`.
+        share: of the device's rate of matrix products, with operations counted by `per_image`.
     """
 
     setting: Setting
@@ -62,44 +63,43 @@ class Speed:
 def measured(
     dataset: Dataset, settings: list[Setting], lane_counts: list[int], device: str, seconds: float, rate: float
 ) -> Iterator[list[Speed]]:
-    """The speeds of one setting after the other, by way and method.
+    """The speeds of one setting after the other.
 
     Args:
         dataset: on the CPU.
         settings: networks and batch sizes.
         lane_counts: how many seeds to train at once.
         device: "cpu" or "cuda".
-        seconds: time for each way, method and round, about.
-        rate: of matrix products, see `operations.product_rate`.
+        seconds: for each way, method and round, about.
+        rate: floating-point operations a second, see `product_rate`.
     """
-    here = dataset if device == "cpu" else dataset.to(device)
+    on_device = dataset if device == "cpu" else dataset.to(device)
     order = torch.randperm(dataset.train_images.shape[1], generator=torch.Generator().manual_seed(0))
     for setting in settings:
         sizes = (dataset.train_images.shape[1], *setting.widths, dataset.class_count)
-        timed: dict[tuple[str, int, str], Callable[[int], float]] = {}
+        timed: dict[tuple[str, int, str], Callable[[int], float]] = {}  # seconds of so many steps
         for name, method in METHODS.items():
-            timed[LOADER, 1, name] = _usual(
-                sizes, method, plain_torch.loader(dataset, setting.batch_size, order), device
-            )
+            minibatches = plain_torch.loader(dataset, setting.batch_size, order)
+            timed[LOADER, 1, name] = _usual(sizes, method, minibatches, device)
             draw = torch.Generator().manual_seed(0)
-            timed[MEMORY, 1, name] = _usual(
-                sizes, method, plain_torch.in_memory(here, setting.batch_size, order, draw), device
-            )
+            minibatches = plain_torch.in_memory(on_device, setting.batch_size, order, draw)
+            timed[MEMORY, 1, name] = _usual(sizes, method, minibatches, device)
             for count in lane_counts:
-                timed[LANES, count, name] = _lanes(dataset, name, count, setting, device)
+                lanes = speed.lanes_of(dataset, name, count, setting.widths, setting.batch_size, device)
+                timed[LANES, count, name] = lanes.seconds
         best = _best_rates(timed, seconds)
-        found = {key: per_second * key[1] * setting.batch_size for key, per_second in best.items()}
+        images = {key: per_second * key[1] * setting.batch_size for key, per_second in best.items()}
         yield [
             Speed(
                 setting,
                 way,
                 count,
                 name,
-                images,
-                images / found[LOADER, 1, name],
-                images * per_image(sizes, GRADIENTS[name]) / rate,
+                per_second,
+                per_second / images[LOADER, 1, name],
+                per_second * per_image(sizes, GRADIENTS[name]) / rate,
             )
-            for (way, count, name), images in found.items()
+            for (way, count, name), per_second in images.items()
         ]
 
 
@@ -110,14 +110,10 @@ def _usual(
     return lambda steps: plain_torch.seconds(net, method, minibatches, steps, device)
 
 
-def _lanes(dataset: Dataset, method: str, count: int, setting: Setting, device: str) -> Callable[[int], float]:
-    return speed.Lanes(dataset, method, count, setting.widths, setting.batch_size, device).seconds
-
-
 def _best_rates(
     timed: dict[tuple[str, int, str], Callable[[int], float]], seconds: float
 ) -> dict[tuple[str, int, str], float]:
-    """Steps a second of each, the best of some rounds in which each takes its turn."""
+    """Steps a second of each way, best of several rounds."""
     steps = {key: _steps_in(seconds, time_of) for key, time_of in timed.items()}
     rates = dict.fromkeys(timed, 0.0)
     for _ in range(ROUNDS):
@@ -127,7 +123,7 @@ def _best_rates(
 
 
 def _steps_in(seconds: float, time_of: Callable[[int], float]) -> int:
-    """How many steps take about so long."""
+    """How many steps take about that long."""
     time_of(1)
     steps = 4
     while (taken := time_of(steps)) < seconds / 4:
@@ -136,7 +132,10 @@ def _steps_in(seconds: float, time_of: Callable[[int], float]) -> int:
 
 
 def peak_bytes(device: str) -> int:
-    """Most memory that this process has held so far on `device`; on the CPU, of the whole process with its libraries."""
+    """The most memory that this process has held so far.
+
+    On the GPU, that of its tensors; on the CPU, that of the whole process with its libraries.
+    """
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -147,27 +146,35 @@ SQUARE = 1024
 
 
 def per_image(sizes: tuple[int, ...], gradients: int) -> int:
-    """Floating-point operations of one training image in one step; `sizes` are units from input to output."""
+    """Floating-point operations of one training image in one step.
+
+    Args:
+        sizes: units of each layer, from input to output.
+        gradients: that the method takes in a step.
+    """
     layers = [2 * fan_in * fan_out for fan_in, fan_out in pairwise(sizes)]
     return gradients * (3 * sum(layers) - layers[0])
 
 
 def product_rate(device: str, seconds: float) -> float:
-    """Floating-point operations a second of float32 products of two 1024 x 1024 matrices, the best of some, on `device`."""
+    """Floating-point operations a second of matrix products on `device`.
+
+    The best of several measurements within about `seconds`; the matrices are float32, 1024 x 1024.
+    """
     left, right = (torch.randn(SQUARE, SQUARE, device=device) for _ in range(2))
     out = torch.empty_like(left)
 
-    def waits() -> None:
+    def wait() -> None:
         if device == "cuda":
             torch.cuda.synchronize()
 
     count, best, until = 1, 0.0, time.perf_counter() + seconds
     while not best or time.perf_counter() < until:
-        waits()
+        wait()
         began = time.perf_counter()
         for _ in range(count):
             torch.mm(left, right, out=out)
-        waits()
+        wait()
         taken = time.perf_counter() - began
         best = max(best, 2 * SQUARE**3 * count / taken)
         count = max(1, round(count * 0.02 / taken))

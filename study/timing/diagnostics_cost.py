@@ -1,24 +1,32 @@
-"""What the diagnostics cost beside training, in the paper's two task sequences: timed look by look, and added up."""
+"""What diagnostics cost beside training, in the paper's sequences.
+
+Each kind of diagnostics is timed by itself, and the times are added up as often as a sequence asks for them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from study import experiment
-from study.config import Diagnostics, TrialConfig
+from study.config import Diagnostics
 from study.contracts import Dataset
-from study.timing.speed import OPTIMIZERS
-from study.training.diagnostics import due
-from study.training.trainer import train
+from study.timing import speed
+from study.timing.side_by_side import BATCH_SIZE, WIDTHS
+from study.timing.speed import DIAGNOSTICS
 
 LARGE = 20_000
-"""Training images of a data set from which on its tasks are cut down to as many as a look takes."""
+"""From this many training images on, a data set's tasks are cut down to the images of the diagnostics' sample."""
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """A task sequence of the paper: its length, the training images of a task in each lane, and when it is looked into."""
+    """A task sequence of the paper.
+
+    Attributes:
+        tasks: their number.
+        images: training images of a task, in each lane.
+        diagnostics: how often each kind is due.
+    """
 
     tasks: int
     images: int
@@ -38,12 +46,12 @@ class Overhead:
 
     Attributes:
         sequence: "permuted_pixels" or "class_pairs".
-        lanes: seeds looked into together.
-        images: of each lane that a look took: fewer than were asked for where a task has no more.
-        units_seconds, curvature_seconds: of one look.
-        earlier_seconds: of asking for one earlier task.
-        seconds: all looks of the sequence together.
-        training: seconds of training on the sequence, by method, at the speeds that were measured.
+        lanes: seeds that are diagnosed together.
+        images: of each lane that were used: fewer than were asked for where a task has no more.
+        units_seconds, curvature_seconds: of diagnosing once.
+        earlier_seconds: of evaluating one earlier task again.
+        seconds: of all diagnostics of the sequence together.
+        training: seconds of training on the sequence, by method, at the measured speeds.
     """
 
     sequence: str
@@ -56,50 +64,40 @@ class Overhead:
     training: Mapping[str, float]
 
 
-def overhead(dataset: Dataset, sequence: str, lanes: int, device: str, speeds: Mapping[str, float]) -> Overhead:
-    """Times the looks of one task sequence of the paper's network.
+def overhead(
+    dataset: Dataset, sequence: str, lanes: int, device: str, speeds: Mapping[str, float], repeats: int = 2
+) -> Overhead:
+    """Times the diagnostics of one of the paper's sequences.
 
     Args:
         dataset: on the CPU.
-        sequence: see `PAPER`.
+        sequence: a key of `PAPER`.
         lanes: seeds at once.
         device: "cpu" or "cuda".
         speeds: images a second over all lanes, by method.
+        repeats: how often each kind is computed; the last counts. A single one includes what is made once.
     """
-    off = Diagnostics(units_every=0, curvature_every=0, forgetting_every=0)
-    (units, images), (curvature, _), (earlier, _) = (
-        _look(dataset, sequence, lanes, device, off.model_copy(update={name: 1}))
-        for name in ("units_every", "curvature_every", "forgetting_every")
-    )
-    earlier /= 2  # the first task is asked for by itself, and again as one of those before
+    seconds, images = _measured(dataset, sequence, lanes, device, repeats)
     plan = PAPER[sequence]
-    asked = plan.diagnostics
-    total = (
-        units * len(due(plan.tasks, asked.units_every))
-        + curvature * len(due(plan.tasks, asked.curvature_every))
-        + earlier * sum(index + 1 for index in due(plan.tasks, asked.forgetting_every))
-    )
-    training = {method: plan.tasks * plan.images * lanes / speed for method, speed in speeds.items()}
+    total = sum(seconds[kind] * speed.diagnostics_count(plan.tasks, plan.diagnostics, kind) for kind in DIAGNOSTICS)
+    training = {method: plan.tasks * plan.images * lanes / rate for method, rate in speeds.items()}
+    units, curvature, earlier = (seconds[kind] for kind in DIAGNOSTICS)
     return Overhead(sequence, lanes, images, units, curvature, earlier, total, training)
 
 
-def _look(dataset: Dataset, sequence: str, lanes: int, device: str, asked: Diagnostics) -> tuple[float, int]:
-    """Seconds of the looks after a second task, the first one having paid for what is made once; and images of a lane."""
+def _measured(
+    dataset: Dataset, sequence: str, lane_count: int, device: str, repeats: int
+) -> tuple[dict[str, float], int]:
+    """Seconds of each kind of diagnostics after a second task.
+
+    And how many images of a lane they used.
+    """
+    asked = Diagnostics()
     tasks: dict[str, str | int] = {"name": sequence, "count": 3}
     if len(dataset.train_labels) >= LARGE:
         tasks["images_per_task"] = asked.images
-    config = TrialConfig.from_plain(
-        {
-            "data": {"name": dataset.name},
-            "tasks": tasks,
-            "model": {"name": "mlp", "widths": [100, 100]},
-            "optimizer": OPTIMIZERS["sgd"] | {"lr": 0.1},
-            "training": {"device": device},
-            "diagnostics": asked.plain(),
-            "seeds": list(range(lanes)),
-        }
-    )
-    plan = experiment.build(config, dataset)
-    results = train(plan)
-    seconds = [next(results).diagnostics_seconds for _ in range(2)][1]
-    return seconds, min(asked.images, plan.tasks.task(1).train.shape[1])
+    optimizer = {"name": "sgd", "lr": 0.1}
+    lanes = speed.lanes_of(dataset, "sgd", lane_count, WIDTHS, BATCH_SIZE, device, tasks=tasks, optimizer=optimizer)
+    params = lanes.trained(2)
+    seconds = {kind: lanes.diagnostics_seconds(kind, params, repeats) for kind in DIAGNOSTICS}
+    return seconds, min(asked.images, lanes.experiment.tasks.task(1).train.shape[1])

@@ -1,8 +1,8 @@
-"""How long a plan takes and what it costs, from how long a trial of each kind takes here.
+"""How long a plan takes and what it costs.
 
-An upper bound for the trials themselves: a trial that `asha` stops early costs less. Settings that only change numbers, such as a
-learning rate, make no other kind of trial; settings that change the work, such as a batch size, do, and where a sampler draws
-them the estimate is a range.
+The estimate follows from the time that a trial of each kind takes here. It is an upper bound for the trials themselves: a trial
+that `asha` stops early costs less. Settings that only change numbers, such as a learning rate, make no new kind of trial.
+Settings that change the work, such as a batch size, do; where a sampler draws them, the estimate is a range.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from study.timing.speed import Timing
 SECONDS_PER_HOUR = 3600
 
 MOST_CORNERS = 16
-"""Of the values that a group's settings are drawn from; beyond, each setting is varied alone."""
+"""The most combinations of extreme values that are estimated.
+
+Beyond this number, each setting is varied by itself.
+"""
 
 
 @dataclass(frozen=True)
 class Range:
-    """From the least to the most."""
+    """A least and a largest value."""
 
     low: float
     high: float
@@ -49,12 +52,12 @@ class Row:
 
     Attributes:
         scenario, method: their names.
-        trials: how many.
+        trials: their number.
         tasks: of each trial.
         images: training images of a task, in one lane.
-        passes: over them.
+        passes: over these images.
         trial: seconds of training and evaluation of one trial, all lanes together.
-        total: seconds of all of its trials, one after the other.
+        total: seconds of all these trials, one after the other.
     """
 
     scenario: str
@@ -69,11 +72,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a sweep takes.
+    """How long a sweep takes.
 
     Attributes:
         rows: one for each method in each scenario.
-        trials_at_once: how many run side by side.
+        trials_at_once: how many trials run at the same time.
         cpus, gpus: of each trial.
     """
 
@@ -89,7 +92,10 @@ class Estimate:
 
     @property
     def duration(self) -> Range:
-        """Seconds of all trials, so many at once: never less than the longest of them."""
+        """Seconds from start to end.
+
+        Never less than those of the longest trial.
+        """
         shared = self.work * (1 / self.trials_at_once)
         return Range(
             max(shared.low, *(row.trial.low for row in self.rows)),
@@ -107,14 +113,14 @@ class Estimate:
         return self.work * (self.gpus / SECONDS_PER_HOUR)
 
     def price(self, per_hour: float) -> Range:
-        """What it costs when an hour of all that it runs on costs so much."""
+        """The cost, if all machines together cost `per_hour`."""
         return self.duration * (per_hour / SECONDS_PER_HOUR)
 
 
 def kind(config: TrialConfig) -> str:
-    """What decides how long a trial takes: equal for configurations that take equally long.
+    """A key, equal for configurations that take equally long.
 
-    The numbers of optimizers and interventions count as 0 or not 0, which is what switches parts of a step on.
+    Of the numbers of optimizers and interventions it only tells 0 from others, since that switches parts of a step on.
     """
     plain = config.plain()
     for section in ("optimizer", "interventions"):
@@ -129,19 +135,28 @@ def _without_numbers(value: Any) -> Any:
 
 
 def listed(plan: Plan, group: Group) -> list[list[TrialConfig]]:
-    """Of each point that the budget reaches, the configurations of each kind that it may become: one if nothing is left open."""
+    """Configurations of each kind, for each point within the budget.
+
+    It is a single one for a point that leaves no setting to be drawn.
+    """
     return [_kinds_of(plan, group, point) for point in group.points[: group.trials]]
 
 
 def corners(plan: Plan, group: Group) -> list[TrialConfig]:
-    """Configurations of each kind that the sampler may draw, at the ends of all ranges; none when it draws nothing."""
+    """Configurations of each kind that the sampler may draw.
+
+    They are at the ends of all ranges. Empty if the sampler draws nothing.
+    """
     if group.trials <= len(group.points) or not group.distributions:
         return []
     return _kinds_of(plan, group, {})
 
 
 def _kinds_of(plan: Plan, group: Group, point: Flat) -> list[TrialConfig]:
-    """Configurations of each kind with the settings of a point, the others at the ends of what they are drawn from."""
+    """Configurations of each kind with a point's settings.
+
+    The other settings are at the ends of their ranges.
+    """
     if group.drawn().keys() <= point.keys():
         return [plan.trial_config(group, point)]
     values: dict[str, list[Any]] = {}
@@ -150,8 +165,8 @@ def _kinds_of(plan: Plan, group: Group, point: Flat) -> list[TrialConfig]:
             values.setdefault(name, [])
             if name not in point and value not in values[name]:
                 values[name].append(value)
-    values = {name: found for name, found in values.items() if found}
-    lowest = {**point, **{name: found[0] for name, found in values.items()}}
+    values = {name: extremes for name, extremes in values.items() if extremes}
+    lowest = {**point, **{name: extremes[0] for name, extremes in values.items()}}
     alone = {name: {kind(plan.trial_config(group, lowest | {name: v})) for v in values[name]} for name in values}
     deciding = {name: values[name] for name in values if len(alone[name]) > 1}
     crossed: list[Flat] = [dict(zip(deciding, choice, strict=True)) for choice in product(*deciding.values())]
@@ -161,23 +176,23 @@ def _kinds_of(plan: Plan, group: Group, point: Flat) -> list[TrialConfig]:
 
 def kinds(plan: Plan) -> dict[str, TrialConfig]:
     """A configuration of each kind that the plan tries."""
-    found: dict[str, TrialConfig] = {}
+    configs: dict[str, TrialConfig] = {}
     for group in plan.groups:
         for config in chain(*listed(plan, group), corners(plan, group)):
-            found.setdefault(kind(config), config)
-    return found
+            configs.setdefault(kind(config), config)
+    return configs
 
 
 def estimate(
     plan: Plan, execution: Execution, trials_at_once: int, timing_of: Callable[[TrialConfig], Timing]
 ) -> Estimate:
-    """What the plan takes.
+    """How long the plan takes.
 
     Args:
         plan: what is tried.
-        execution: with the GPUs of each trial chosen.
-        trials_at_once: that fit where it runs.
-        timing_of: how long a trial of a configuration's `kind` takes.
+        execution: where it runs; the GPUs of each trial must be chosen.
+        trials_at_once: how many fit there.
+        timing_of: gives the timing of a trial of a configuration's `kind`.
     """
     rows = tuple(_row(plan, group, timing_of) for group in plan.groups)
     at_once = min(trials_at_once, plan.trial_count)

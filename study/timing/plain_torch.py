@@ -1,7 +1,7 @@
-"""The same training written the usual way, one seed at a time: what the lanes are compared with.
+"""Ordinary training of one seed, to compare the lanes with.
 
-Two ways to feed it: a torchvision data set with transforms behind a DataLoader, as tutorials have it, and tensors that lie
-in memory on the device.
+There are two ways to feed it: a torchvision data set with transforms behind a DataLoader, as in tutorials, and tensors in
+memory on the device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ from study.contracts import Dataset
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the equation in `study.optimizers`: the blend a, and the radius r where a is not 0."""
+    """A row of the equation in `study.optimizers`.
+
+    Attributes:
+        name: of the method.
+        blend: a in the equation.
+        radius: r in the equation; not used if a is 0.
+    """
 
     name: str
     blend: float
@@ -29,7 +35,12 @@ class Method:
 
 
 def network(features: int, widths: tuple[int, ...], outputs: int) -> nn.Sequential:
-    """Fully connected with ReLU."""
+    """A fully connected network with ReLU.
+
+    Args:
+        features, outputs: units of the first and the last layer.
+        widths: units of each hidden layer.
+    """
     layers: list[nn.Module] = []
     for fan_in, fan_out in zip((features, *widths), (*widths, outputs), strict=True):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
@@ -37,7 +48,18 @@ def network(features: int, widths: tuple[int, ...], outputs: int) -> nn.Sequenti
 
 
 def step(net: nn.Sequential, optimizer: torch.optim.Optimizer, method: Method, x: Tensor, y: Tensor) -> Tensor:
-    """One step of torch.optim with the gradient of the method; the logits before it."""
+    """Takes one step and returns the logits before it.
+
+    Args:
+        net: whose parameters change.
+        optimizer: of torch.optim.
+        method: that computes the gradient.
+        x: images [batch, pixel].
+        y: labels [batch].
+
+    Returns:
+        Logits [batch, class].
+    """
     optimizer.zero_grad()
     logits: Tensor = net(x)
     cross_entropy(logits, y).backward()
@@ -48,27 +70,33 @@ def step(net: nn.Sequential, optimizer: torch.optim.Optimizer, method: Method, x
 
 
 def _second_gradient(net: nn.Sequential, method: Method, x: Tensor, y: Tensor) -> None:
-    """Uphill, the gradient there, and back: the two steps of the usual SAM."""
+    """Computes the second gradient as the usual two-step SAM does.
+
+    It moves uphill, computes the gradient there, and moves back.
+    """
     params = list(net.parameters())
-    here = [param.grad.clone() for param in params if param.grad is not None]
+    gradients = [param.grad.clone() for param in params if param.grad is not None]
     with torch.no_grad():
-        norm = torch.stack([gradient.norm() for gradient in here]).norm()
-        uphill = [gradient * (method.radius / norm) for gradient in here]
-        for param, way in zip(params, uphill, strict=True):
-            param.add_(way)
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        uphill = [gradient * (method.radius / norm) for gradient in gradients]  # r g / |g|
+        for param, move in zip(params, uphill, strict=True):
+            param.add_(move)
     net.zero_grad()
     cross_entropy(net(x), y).backward()
     with torch.no_grad():
-        for param, way, gradient in zip(params, uphill, here, strict=True):
-            param.sub_(way)
+        for param, move, gradient in zip(params, uphill, gradients, strict=True):
+            param.sub_(move)
             if method.blend != 1 and param.grad is not None:
-                param.grad.mul_(method.blend).add_(gradient, alpha=1 - method.blend)
+                param.grad.mul_(method.blend).add_(gradient, alpha=1 - method.blend)  # a g' + (1 - a) g
 
 
 def trained(
     net: nn.Sequential, method: Method, lr: float, minibatches: Iterable[tuple[Tensor, Tensor]], device: str
 ) -> Tensor:
-    """A step for each minibatch; how many images were told right before the step on them."""
+    """Takes a step for each minibatch and counts correct predictions.
+
+    They are counted on each minibatch before the step on it; the count is int64 [].
+    """
     optimizer = torch.optim.SGD(net.parameters(), lr=lr)
     hits = torch.zeros((), dtype=torch.int64, device=device)
     for images, labels in minibatches:
@@ -78,7 +106,15 @@ def trained(
 
 
 def loader(dataset: Dataset, batch_size: int, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Minibatches without end as tutorials make them: pictures through transforms, one by one, shuffled by a DataLoader."""
+    """Endless minibatches from a DataLoader, as in tutorials.
+
+    Pictures go through transforms one by one, and are shuffled anew in each pass.
+
+    Args:
+        dataset: on the CPU.
+        batch_size: images in a minibatch.
+        order: of the pixels, int64 [pixel].
+    """
     from PIL import Image  # comes with torchvision
     from torchvision import transforms
     from torchvision.datasets import VisionDataset
@@ -86,7 +122,7 @@ def loader(dataset: Dataset, batch_size: int, order: Tensor) -> Iterator[tuple[T
     side = round(dataset.train_images.shape[1] ** 0.5)
 
     class Pictures(VisionDataset):  # type: ignore[misc]
-        """As torchvision.datasets.MNIST hands out its pictures."""
+        """A data set that works like torchvision.datasets.MNIST."""
 
         def __init__(self, transform: Callable[[Any], Tensor]) -> None:
             super().__init__("", transform=transform)
@@ -110,7 +146,16 @@ def loader(dataset: Dataset, batch_size: int, order: Tensor) -> Iterator[tuple[T
 def in_memory(
     dataset: Dataset, batch_size: int, order: Tensor, draw: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Minibatches without end, cut out of tensors: pixels permuted and scaled beforehand, a new order in each pass."""
+    """Endless minibatches, cut out of tensors in memory.
+
+    Pixels are permuted and scaled beforehand; each pass has a new order.
+
+    Args:
+        dataset: on the device.
+        batch_size: images in a minibatch.
+        order: of the pixels, int64 [pixel].
+        draw: source of the order of the images.
+    """
     images, labels = dataset.train_images[:, order.to(dataset.train_images.device)].float() / 255, dataset.train_labels
     while True:
         shuffled = torch.randperm(len(images), generator=draw).to(images.device)
@@ -121,7 +166,7 @@ def in_memory(
 def seconds(
     net: nn.Sequential, method: Method, minibatches: Iterator[tuple[Tensor, Tensor]], steps: int, device: str
 ) -> float:
-    """Time of so many steps."""
+    """Seconds of that many steps."""
     began = time.perf_counter()
     int(trained(net, method, 0.01, islice(minibatches, steps), device))  # waits for the device
     return time.perf_counter() - began

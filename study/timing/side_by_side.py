@@ -1,11 +1,10 @@
-"""Trials side by side on one machine: what each loses to the others, and how many it pays to run at once."""
+"""Trials side by side, and how each slows the others."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from dataclasses import dataclass
-from multiprocessing.synchronize import Barrier
+from itertools import repeat
 
 import torch
 
@@ -16,12 +15,15 @@ WIDTHS, BATCH_SIZE = (100, 100), 16
 """The paper's setting."""
 
 ON_A_GPU = (1, 2, 4)
-"""How many trials at once are tried on a GPU."""
+"""Numbers of trials at once on a GPU."""
+
+PROBING_STEPS = 20
+"""Steps before the clock starts; also the least number of steps."""
 
 
 @dataclass(frozen=True)
 class Division:
-    """So many trials at once with so many threads each, timed.
+    """Trials at once with some threads each, timed.
 
     Attributes:
         trials, threads: of each trial.
@@ -44,62 +46,46 @@ def usable_cpus() -> int:
 
 
 def divisions(dataset: Dataset, lane_count: int, device: str, seconds: float) -> list[Division]:
-    """SGD in the paper's setting: one trial by itself, one with all threads, and as many at once as there are CPUs.
+    """Times SGD in the paper's setting, several trials at once.
+
+    On a CPU: one trial with one thread, one with all threads, and one trial for each CPU.
 
     Args:
         dataset: on the CPU.
         lane_count: seeds of each trial.
         device: "cpu" or "cuda"; on a GPU a few trials share it.
         seconds: how long they run, about.
+
+    Raises:
+        StudyError: the processes die.
     """
     if device == "cuda":
         ways = [(trials, 1) for trials in ON_A_GPU]
     else:
         cpus = usable_cpus()
         ways = sorted({(1, 1), (1, cpus), (cpus, 1)})
-    steps = _steps(dataset, lane_count, device, seconds)
-    return [Division(n, threads, _together(dataset, lane_count, device, n, threads, steps)) for n, threads in ways]
+    probe = _lanes(dataset, lane_count, device)
+    probe.seconds(PROBING_STEPS)
+    steps = max(PROBING_STEPS, round(PROBING_STEPS * seconds / probe.seconds(PROBING_STEPS)))
+    with speed.processes({trials for trials, _ in ways}, {"it": dataset}) as run:
+        return [
+            Division(
+                trials,
+                threads,
+                tuple(run(_rate, [trials] * trials, *map(repeat, (threads, lane_count, device, steps)))),
+            )
+            for trials, threads in ways
+        ]
 
 
-def _steps(dataset: Dataset, lane_count: int, device: str, seconds: float) -> int:
-    probe, trial = 20, speed.Lanes(dataset, "sgd", lane_count, WIDTHS, BATCH_SIZE, device)
-    trial.seconds(probe)
-    return max(probe, round(probe * seconds / trial.seconds(probe)))
+def _lanes(dataset: Dataset, lane_count: int, device: str) -> speed.Lanes:
+    return speed.lanes_of(dataset, "sgd", lane_count, WIDTHS, BATCH_SIZE, device)
 
 
-def _together(
-    dataset: Dataset, lane_count: int, device: str, trials: int, threads: int, steps: int
-) -> tuple[float, ...]:
-    """Images a second of trials that start at once, each in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    barrier, rates = context.Barrier(trials), context.SimpleQueue()
-    processes = [
-        context.Process(target=_one, args=(dataset, lane_count, device, threads, steps, barrier, rates))
-        for _ in range(trials)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    if any(process.exitcode for process in processes):
-        raise RuntimeError(
-            f"one of {trials} trials at once ended with exit code {max(p.exitcode or 0 for p in processes)}"
-        )
-    return tuple(rates.get() for _ in processes)
-
-
-def _one(
-    dataset: Dataset,
-    lane_count: int,
-    device: str,
-    threads: int,
-    steps: int,
-    barrier: Barrier,
-    rates: multiprocessing.SimpleQueue[float],
-) -> None:
+def _rate(trials: int, threads: int, lane_count: int, device: str, steps: int) -> float:
+    """Images a second of one trial; all start together."""
     torch.set_num_threads(threads)
-    trial = speed.Lanes(dataset, "sgd", lane_count, WIDTHS, BATCH_SIZE, device)
-    trial.seconds(20)
-    barrier.wait()
-    taken = trial.seconds(steps)
-    rates.put(steps * lane_count * BATCH_SIZE / taken)
+    lanes = _lanes(speed.shared_datasets["it"], lane_count, device)
+    lanes.seconds(PROBING_STEPS)
+    speed.meet(trials)
+    return steps * lane_count * BATCH_SIZE / lanes.seconds(steps)

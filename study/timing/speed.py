@@ -1,8 +1,9 @@
-"""How long a trial takes here: the parts of a trial at work for a moment, timed, by as many processes as there will be trials.
+"""How long a trial takes here, measured on real parts.
 
-A trial's steps are taken by `study.training.steps` on a whole task, as in training, and what comes after a task is done by the
-trainer itself, on tasks that are cut to one minibatch; each kind of look into the network is taken once and counted as often
-as it is due. So whatever they do is in the times, and nothing is guessed from sizes.
+A trial's steps are taken by `study.training.steps` on a whole task, as in training. What comes after a task is done by the
+trainer itself, on tasks that are cut to one minibatch. Each kind of diagnostics is computed once and counted as often as it is
+due. So the times include whatever these parts do, and nothing is guessed from sizes. As many processes measure at once as
+there will be trials at once.
 """
 
 from __future__ import annotations
@@ -10,48 +11,147 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice, repeat
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import torch
 
-from study import experiment
-from study.config import TrialConfig
+from study.config import Diagnostics, TrialConfig
 from study.contracts import Dataset, Experiment, Task, TaskSequence
 from study.errors import StudyError
+from study.experiment import build
 from study.lanes import Tensors
-from study.training.diagnostics import Diagnosis, due
-from study.training.minibatches import Feed
+from study.training.diagnostics import NetworkDiagnostics, due
 from study.training.steps import Steps, Weights
 from study.training.trainer import initial_state, train
 
 MOST_PROCESSES = 8
-"""So many trials at once are tried at most; their processes take seconds to start."""
+"""The most processes that measure at once: each takes seconds to start."""
 
 START_SECONDS = 120.0
 """How long the processes may take to start."""
 
 SAMPLED_TASKS = 9
-"""Tasks whose sizes are looked at: those of class pairs differ."""
+"""Tasks whose sizes are read: those of class pairs differ."""
 
-WARMING_STEPS = 8
+WARMING_STEPS = 9
 """Steps before the clock starts: the first ones make their tensors, and on a GPU a graph is recorded."""
 
-OFF = {"units_every": 0, "curvature_every": 0, "forgetting_every": 0}
-
-
 ENDLESS = 2**31
-"""Passes that no measurement gets to the end of."""
+"""Passes over a task that no measurement completes."""
+
+DIAGNOSTICS = ("units_every", "curvature_every", "forgetting_every")
+"""The settings that switch the three kinds of diagnostics on."""
+
+OFF = dict.fromkeys(DIAGNOSTICS, 0)
+
+
+class Lanes:
+    """Lanes of an experiment on a task without end.
+
+    Each task starts from the initial weights.
+
+    Attributes:
+        experiment: whose lanes these are.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        state = initial_state(experiment)
+        self._steps = Steps(experiment, state.params, state.memory)
+        self._initial = Weights(state.params, state.memory, state.intervention_states)
+
+    def enter(self, index: int) -> float:
+        """Starts a task, draws its first minibatch, returns the seconds."""
+        began = time.perf_counter()
+        self._index, self._task = index, self.experiment.tasks.task(index)
+        self._feed = self._steps.feed(self._task)
+        self._steps.begin(self._feed, self._initial)
+        choices = self._feed.choices(self.experiment.seeds, index, self.experiment.batch_size, ENDLESS)
+        self._choices = chain([next(choices)], choices)
+        return time.perf_counter() - began
+
+    def seconds(self, steps: int) -> float:
+        """Seconds of that many steps, with minibatches and online measures."""
+        began = time.perf_counter()
+        tally = self._steps.advance(self._feed, islice(self._choices, steps))
+        tally.hits.tolist()  # waits for the device
+        return time.perf_counter() - began
+
+    def trained(self, tasks: int) -> Tensors:
+        """Parameters [lane, ...] after the first tasks.
+
+        Enters the last of these tasks.
+        """
+        weights = self._initial
+        for index in range(tasks):
+            self.enter(index)
+            weights = self._steps.train(self._feed, index, weights).weights
+        return weights.params
+
+    def diagnostics_seconds(self, kind: str, params: Tensors | None = None, repeats: int = 1) -> float:
+        """Seconds that one kind of diagnostics takes after this task.
+
+        Args:
+            kind: one of `DIAGNOSTICS`. For "forgetting_every" the seconds are those of one task that is evaluated again.
+            params: that are diagnosed, [lane, ...]; None: the initial ones.
+            repeats: how often; the last counts, the first also makes what later ones share.
+        """
+        experiment = self.experiment
+        only = experiment.diagnostics.model_copy(update={**OFF, kind: 1})
+        diagnosis = NetworkDiagnostics(replace(experiment, diagnostics=only), self._steps)
+        for _ in range(repeats):
+            began = time.perf_counter()
+            diagnosis.after(self._index, self._task, self._feed, self._initial.params if params is None else params)
+            seconds = time.perf_counter() - began
+        return seconds / (self._index + 1) if kind == "forgetting_every" else seconds
+
+
+def lanes_of(
+    dataset: Dataset, method: str, count: int, widths: tuple[int, ...], batch_size: int, device: str, **sections: Any
+) -> Lanes:
+    """Lanes of a method of the paper, on a task.
+
+    Args:
+        dataset: on the CPU.
+        method: "sgd", "sam" or "gnp", with the paper's sharpness settings, which are the defaults.
+        count: of lanes.
+        widths: of the hidden layers.
+        batch_size: images in a minibatch of each lane.
+        device: "cpu" or "cuda".
+        sections: of the configuration, instead of those here.
+    """
+    plain = {
+        "data": {"name": dataset.name},
+        "tasks": {"name": "permuted_pixels", "count": 1},
+        "model": {"name": "mlp", "widths": list(widths)},
+        "optimizer": {"name": method, "lr": 0.01},
+        "training": {"batch_size": batch_size, "device": device},
+        "seeds": list(range(count)),
+    }
+    lanes = Lanes(build(TrialConfig.from_plain(plain | sections), dataset))
+    lanes.enter(0)
+    return lanes
+
+
+def diagnostics_count(tasks: int, diagnostics: Diagnostics, kind: str) -> int:
+    """How often a trial computes one kind of diagnostics.
+
+    For "forgetting_every" each task that is evaluated again counts: after task i they are i + 1, the first one twice.
+    """
+    indices = due(tasks, getattr(diagnostics, kind))
+    return sum(index + 1 for index in indices) if kind == "forgetting_every" else len(indices)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long a configuration trains and evaluates.
+    """How long training and evaluation of a configuration take.
 
     Attributes:
         tasks: number of tasks.
@@ -76,17 +176,8 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A configuration to be timed, with the name of its data set and about how many seconds to give it."""
-
-    config: TrialConfig
-    dataset: str
-    seconds: float
-
-
-@dataclass(frozen=True)
 class FirstMinibatches:
-    """A task sequence of which each task has only its first images to train on."""
+    """A task sequence with only the first training images."""
 
     whole: TaskSequence
     images: int
@@ -107,52 +198,43 @@ class FirstMinibatches:
         return self.whole.has_validation
 
     def task(self, index: int) -> Task:
-        """The task with few training images, and all others."""
+        """The task with few training images and all others."""
         task = self.whole.task(index)
         return replace(task, train=task.train[:, : self.images])
 
 
 def timed(config: TrialConfig, dataset: Dataset, seconds: float) -> Timing:
-    """Trains and evaluates in this process for about so long.
+    """Measures a configuration in this process.
 
     Args:
         config: complete or not.
         dataset: the one that it names, or one of its shape, on the CPU.
-        seconds: for the steps; what comes once a task is added.
+        seconds: for the steps, about; what comes once a task is added.
 
     Raises:
         StudyError: the configuration cannot be trained here, see `study.experiment.build`.
     """
-    plan = experiment.build(config, dataset)
-    count = plan.tasks.count
-    tasks = [plan.tasks.task(index) for index in sorted({k * count // SAMPLED_TASKS for k in range(SAMPLED_TASKS)})]
-    sizes = [task.train.shape[1] for task in tasks]
+    experiment = build(config, dataset)
+    count, batch_size = experiment.tasks.count, experiment.batch_size
+    sampled = sorted({k * count // SAMPLED_TASKS for k in range(SAMPLED_TASKS)})
+    sizes = [experiment.tasks.task(index).train.shape[1] for index in sampled]
 
-    state = initial_state(plan)
-    steps = Steps(plan, state.params, state.memory)
+    lanes = Lanes(experiment)
     for index in (0, min(1, count - 1)):  # the second task finds what the first has made, as later ones do
-        began = time.perf_counter()
-        feed = steps.feed(plan.tasks.task(index))
-        steps.begin(feed, Weights(state.params, state.memory, state.intervention_states))
-        choices = feed.choices(plan.seeds, index, plan.batch_size, ENDLESS)
-        first = [next(choices)]
-        setup = time.perf_counter() - began
-        steps.advance(feed, [*first, *islice(choices, WARMING_STEPS)]).hits.tolist()  # waits for the device
+        setup = lanes.enter(index)
+        lanes.seconds(WARMING_STEPS)
     done, taken, ahead = 0, 0.0, WARMING_STEPS
     while taken < seconds:
-        began = time.perf_counter()
-        steps.advance(feed, islice(choices, ahead)).hits.tolist()
-        done, taken = done + ahead, taken + time.perf_counter() - began
+        taken += lanes.seconds(ahead)
+        done += ahead
         ahead = max(1, min(4 * ahead, int(done / taken * (seconds - taken))))
 
-    looks = _diagnostics(plan, steps, feed, state.params)
-    results = train(
-        replace(
-            plan,
-            tasks=FirstMinibatches(plan.tasks, plan.batch_size),
-            diagnostics=plan.diagnostics.model_copy(update=OFF),
-        )
-    )
+    diagnostics = 0.0  # of all tasks
+    for kind in DIAGNOSTICS:
+        if times := diagnostics_count(count, experiment.diagnostics, kind):
+            diagnostics += times * lanes.diagnostics_seconds(kind)
+    without = experiment.diagnostics.model_copy(update=OFF)
+    results = train(replace(experiment, tasks=FirstMinibatches(experiment.tasks, batch_size), diagnostics=without))
     for _ in range(min(2, count)):
         began = time.perf_counter()
         result = next(results)
@@ -160,28 +242,11 @@ def timed(config: TrialConfig, dataset: Dataset, seconds: float) -> Timing:
     return Timing(
         tasks=count,
         images=sum(sizes) / len(sizes),
-        steps=plan.passes * sum(-(-size // plan.batch_size) for size in sizes) / len(sizes),
+        steps=experiment.passes * sum(-(-size // batch_size) for size in sizes) / len(sizes),
         setup=setup,
         step=taken / done,
-        evaluation=evaluation + looks,
+        evaluation=evaluation + diagnostics / count,
     )
-
-
-def _diagnostics(plan: Experiment, steps: Steps, feed: Feed, params: Tensors) -> float:
-    """Seconds of the diagnostics, averaged over all tasks: each look is taken once, after the second task."""
-    index, seconds = min(1, plan.tasks.count - 1), 0.0
-    for name in ("units_every", "curvature_every", "forgetting_every"):
-        looks = due(plan.tasks.count, getattr(plan.diagnostics, name))
-        if not looks:
-            continue
-        only = plan.diagnostics.model_copy(update={**OFF, name: 1})
-        diagnosis = Diagnosis(replace(plan, diagnostics=only), steps)
-        began = time.perf_counter()
-        diagnosis.after(index, plan.tasks.task(index), feed, params)
-        taken = time.perf_counter() - began
-        asked = sum(look + 1 for look in looks) / (index + 1) if name == "forgetting_every" else len(looks)
-        seconds += taken * asked  # a look at what is forgotten asks for all tasks so far
-    return seconds / plan.tasks.count
 
 
 def measured(
@@ -193,33 +258,31 @@ def measured(
     threads: int,
     seconds: float,
 ) -> list[Timing]:
-    """The timings of some configurations, taken while as many train at once as in the sweep.
+    """Timings of configurations, with parallel trials as in a sweep.
 
     Args:
         configs: to be timed.
         names: of the data set of each.
         datasets: by name, on the CPU.
-        trials_at_once: so many processes, see `MOST_PROCESSES`.
-        threads: of each.
+        trials_at_once: how many processes measure, at most `MOST_PROCESSES`.
+        threads: of each process.
         seconds: for all of them together, about.
 
     Raises:
-        StudyError: one of them cannot be trained here, or the processes die.
+        StudyError: a configuration cannot be trained here, or the processes die.
     """
-    processes = min(trials_at_once, MOST_PROCESSES)
-    repeats = -(-processes // len(configs))  # a pool starts no more processes than it has jobs, and all are waited for
-    rounds = -(-len(configs) * repeats // processes)
-    jobs = [Job(config, name, seconds / rounds) for config, name in zip(configs, names, strict=True)]
-    context = multiprocessing.get_context("spawn")
-    start = (threads, context.Barrier(processes), dict(datasets))
-    pool = ProcessPoolExecutor(processes, context, _begin, start)
-    try:
-        found = list(pool.map(_run, jobs * repeats))
-    except BrokenProcessPool:
-        raise StudyError("The processes that were to measure the speed of training died.") from None
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-    return [_mean(found[place :: len(jobs)]) for place in range(len(jobs))]
+    count = min(trials_at_once, MOST_PROCESSES)
+    repeats = -(-count // len(configs))  # so that no process is idle while others measure
+    rounds = -(-len(configs) * repeats // count)
+    with processes([count], datasets) as run:
+        run(meet, [count] * count)
+        timings = run(_timed, [*configs] * repeats, [*names] * repeats, repeat(seconds / rounds), repeat(threads))
+    return [_mean(timings[place :: len(configs)]) for place in range(len(configs))]
+
+
+def _timed(config: TrialConfig, name: str, seconds: float, threads: int) -> Timing:
+    torch.set_num_threads(threads)
+    return timed(config, shared_datasets[name], seconds)
 
 
 def _mean(timings: Sequence[Timing]) -> Timing:
@@ -233,59 +296,43 @@ def _mean(timings: Sequence[Timing]) -> Timing:
     )
 
 
-_datasets: dict[str, Dataset] = {}
-"""Of a process that measures."""
+@contextmanager
+def processes(sizes: Iterable[int], datasets: Mapping[str, Dataset]) -> Iterator[Callable[..., list[Any]]]:
+    """A `map` whose calls run in processes in parallel.
+
+    There are as many processes as the largest of `sizes`; they start when they are needed, and stay. Each has the data sets
+    in `shared_datasets`.
+
+    Args:
+        sizes: of the groups that `meet`.
+        datasets: by key, on the CPU.
+
+    Raises:
+        StudyError: a process dies, or a call raises it.
+    """
+    context = multiprocessing.get_context("spawn")
+    barriers = {size: context.Barrier(size) for size in sizes}
+    pool = ProcessPoolExecutor(max(barriers), context, _begin, (barriers, dict(datasets)))
+    try:
+        yield lambda function, *arguments: list(pool.map(function, *arguments))
+    except BrokenProcessPool:
+        raise StudyError("The processes that were to measure the speed of training died.") from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _begin(threads: int, barrier: Barrier, datasets: dict[str, Dataset]) -> None:
-    """What a process does first: it waits for the others, so that all measure at the same time."""
+shared_datasets: dict[str, Dataset] = {}
+"""The data sets of a process that measures, by key."""
+
+_barriers: dict[int, Barrier] = {}
+
+
+def meet(size: int) -> None:
+    """Waits until that many processes have called it."""
+    _barriers[size].wait(START_SECONDS)
+
+
+def _begin(barriers: Mapping[int, Barrier], datasets: Mapping[str, Dataset]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that has started this one
-    torch.set_num_threads(threads)
-    _datasets.update(datasets)
-    barrier.wait(START_SECONDS)
-
-
-def _run(job: Job) -> Timing:
-    return timed(job.config, _datasets[job.dataset], job.seconds)
-
-
-OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "sgd": {"name": "sgd"},
-    "sam": {"name": "sam", "rho": 0.05},
-    "gnp": {"name": "gnp", "lambda": 0.1, "r": 0.05},
-}
-"""The paper's methods."""
-
-ENDLESS = 2**31
-"""Passes that no measurement gets to the end of."""
-
-
-class Lanes:
-    """Some lanes in the middle of a task that never ends."""
-
-    def __init__(
-        self, dataset: Dataset, method: str, lanes: int, widths: tuple[int, ...], batch_size: int, device: str
-    ) -> None:
-        config = TrialConfig.from_plain(
-            {
-                "data": {"name": dataset.name},
-                "tasks": {"name": "permuted_pixels", "count": 1},
-                "model": {"name": "mlp", "widths": list(widths)},
-                "optimizer": OPTIMIZERS[method] | {"lr": 0.01},
-                "training": {"batch_size": batch_size, "device": device},
-                "seeds": list(range(lanes)),
-            }
-        )
-        plan = experiment.build(config, dataset)
-        state = initial_state(plan)
-        self._steps = Steps(plan, state.params, state.memory)
-        self._feed = self._steps.feed(plan.tasks.task(0))
-        self._steps.begin(self._feed, Weights(state.params, state.memory, state.intervention_states))
-        self._choices = self._feed.choices(plan.seeds, 0, batch_size, ENDLESS)
-
-    def seconds(self, steps: int) -> float:
-        """Time of so many steps with their minibatches and online measures."""
-        began = time.perf_counter()
-        tally = self._steps.advance(self._feed, islice(self._choices, steps))
-        tally.hits.tolist()  # waits for the device
-        return time.perf_counter() - began
+    shared_datasets.update(datasets)
+    _barriers.update(barriers)

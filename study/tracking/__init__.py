@@ -1,1 +1,1 @@
-"""MLflow: a view of the records, for people and for reports."""
+"""MLflow: a copy of the records for people and reports."""

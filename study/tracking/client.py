@@ -1,4 +1,7 @@
-"""MLflow's store as a reader meets it: a client, the runs of an experiment, the tags that tell sweeps apart."""
+"""A client of MLflow's store.
+
+Connects to a store, checks that it is reachable and finds the runs of an experiment. The reports read stores through it too.
+"""
 
 from __future__ import annotations
 
@@ -19,43 +22,53 @@ from mlflow.exceptions import MlflowException
 from study.errors import StudyError, first_line
 
 SWEEP_TAG: Final = "sweep_identity"
-"""Tag of an experiment: whose runs it holds. A name is not enough where several people share a server."""
+"""Tag of an experiment: the identity of its sweep. A name is not enough if several people share a server."""
 
 CONFIRMS_TAG: Final = "confirms_identity"
 """Tag of a confirmation's experiment: the identity of the sweep that it confirms."""
 
 
 def quieten() -> None:
-    """Makes MLflow give up soon when a server is away, and keeps its chatter off the terminal.
+    """Gives MLflow short timeouts, no retries and no output.
 
-    MLflow repeats no request by itself: the answer may be lost and not the request, and then a run would be made twice.
+    MLflow must not retry by itself: if only the answer to a request was lost, a retry would create a run twice. What the user
+    has set in the environment is kept.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # an error is raised too, and told in a sentence
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are raised too, and become one sentence
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file of an SQLite store; None when the store is none."""
+    """The file of an SQLite store; None for other stores."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def is_missing(uri: str) -> bool:
-    """Whether the store is an SQLite file that does not exist yet; to look into it would make it."""
+    """Whether the store is an SQLite file not yet created.
+
+    Connecting to it would create it.
+    """
     file = sqlite_file(uri)
     return file is not None and not file.exists()
 
 
 def served(uri: str) -> bool:
-    """Whether the store is a server, which keeps artifacts itself, and not a database."""
+    """Whether the store is a server rather than a database.
+
+    A server stores artifacts itself.
+    """
     return urlparse(uri).scheme in ("http", "https")
 
 
 def check_reachable(uri: str) -> None:
-    """Refuses a server that does not answer, before any work starts. Raises StudyError."""
+    """Raises StudyError if the store cannot be reached.
+
+    The address is malformed, of an unsupported kind, or no server answers there.
+    """
     try:
         parsed = urlparse(uri)
         port = parsed.port or (443 if parsed.scheme == "https" else 80)
@@ -71,7 +84,7 @@ def check_reachable(uri: str) -> None:
             socket.create_connection((parsed.hostname or "", port), timeout=5).close()
         except OSError as error:
             raise StudyError(
-                f"No MLflow server answers at {uri} ({error}); start it, or leave the address away to use a local file."
+                f"No MLflow server answers at {uri} ({error}); start it, or leave out the address to use a local file."
             ) from None
     elif parsed.scheme not in ("sqlite", "postgresql", "mysql", "mssql") and "+" not in parsed.scheme:
         raise StudyError(
@@ -82,7 +95,7 @@ def check_reachable(uri: str) -> None:
 
 @contextmanager
 def refusals(uri: str) -> Iterator[None]:
-    """Turns whatever MLflow refuses inside into one StudyError."""
+    """Turns errors of MLflow in its block into a StudyError."""
     try:
         yield
     except (MlflowException, OSError) as error:
@@ -90,7 +103,10 @@ def refusals(uri: str) -> Iterator[None]:
 
 
 def server_version(uri: str) -> str:
-    """The version of MLflow that a server runs; "" when the store is no server, or when the server does not say."""
+    """Returns the MLflow version of a server.
+
+    "" if the store is not a server, or if the server does not answer.
+    """
     if not served(uri):
         return ""
     try:
@@ -101,18 +117,21 @@ def server_version(uri: str) -> str:
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the store, which is not looked into yet. Raises StudyError when MLflow has no such kind of store."""
+    """Returns a client of the store.
+
+    It has not connected yet. Raises StudyError if MLflow does not support such a store.
+    """
     quieten()
     try:
         return MlflowClient(uri)
-    except (MlflowException, OSError):  # it may be back in a while
+    except (MlflowException, OSError):  # it may be back soon
         raise
-    except Exception as error:  # a database of an unknown kind or without its driver, whatever that raises
+    except Exception as error:  # a database of an unknown kind or without its driver; SQLAlchemy raises many types
         raise StudyError(f"MLflow cannot use {uri!r}: {first_line(error)}.") from None
 
 
 def find_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
-    """All runs of an experiment that a query finds, however many."""
+    """All runs of an experiment that match a query."""
     runs: list[Run] = []
     token = None
     while True:

@@ -1,8 +1,8 @@
-"""The network of a confirmed configuration as a model in MLflow's registry, which predicts without this package.
+"""Confirmed networks as models in MLflow's registry.
 
-Of each scenario it is the confirmed configuration that had the highest objective in the tuning: a confirmation measures, and to
-choose by it would spoil its numbers. The network is that of the confirmation's first seed that has not
-diverged, after the last task.
+A registered model predicts without this package. For each scenario it is the confirmed configuration that had the highest
+objective in the tuning; selecting by the confirmation would bias the confirmation's numbers. The network is that of the
+confirmation's first seed that has not diverged, after the last task.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from study.training import checkpoint
 from study.training.trainer import State, train
 
 EXAMPLES = 5
-"""Images of the input example."""
+"""Number of images in the input example."""
 
 ROUNDING = 1e-3
-"""Of a test accuracy, for pixels that are put in order inside the network, and so are added in another one."""
+"""Allowed difference of test accuracies. The first layer adds up permuted pixels in another order than in training."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Winner:
         folder: of the confirmation.
         history: the confirmation's trial.
         tuned: objective of the trial in the tuning.
-        as_tuned: whether it was confirmed with all settings of the tuning, its data set among them.
+        as_tuned: whether it was confirmed with the same settings as in the tuning, including the data set.
     """
 
     folder: SweepFolder
@@ -65,9 +65,9 @@ class Registered:
 
     Attributes:
         name, version: of the model.
-        is_new: whether it was made just now.
+        is_new: whether it has just been registered.
         trial: key of the confirmation's trial.
-        note: what its user should know of it, or "".
+        note: what a user of the model should know, or "".
     """
 
     name: str
@@ -78,17 +78,18 @@ class Registered:
 
 
 def confirmed_winners(tuning: SweepFolder) -> list[Winner]:
-    """The confirmed configuration of each scenario that had the highest objective in the tuning.
+    """The best confirmed configuration of each scenario.
 
-    One that was confirmed with other settings, such as another data set, counts only where none was confirmed with the same. Of
-    several confirmations of a configuration the newest counts.
+    The best is that with the highest objective in the tuning. One that was confirmed with other settings, such as another data
+    set, counts only if none was confirmed with the same settings. If a configuration was confirmed several times, the newest
+    confirmation counts.
 
     Raises:
-        StudyError: none has been confirmed yet.
+        StudyError: no configuration has been confirmed yet.
     """
     histories = {history.key: history for history in tuning.histories()}
-    chosen: dict[str, Winner] = {}
-    worth: dict[str, tuple[bool, float, int, int]] = {}
+    best: dict[str, Winner] = {}
+    ranks: dict[str, tuple[bool, float, int, int]] = {}
     for age, confirmation in enumerate(_confirmations(tuning)):
         for history in confirmation.histories():
             origin = confirmation.plan.origin(history.group, history.number)
@@ -96,50 +97,52 @@ def confirmed_winners(tuning: SweepFolder) -> list[Winner]:
                 continue
             trial = histories[origin.trial]
             tuned, as_tuned = trial.summary["summary/objective"], not winners.changed_settings(trial, history)
-            found = (as_tuned, tuned, age, -origin.rank)
-            if history.scenario not in worth or found > worth[history.scenario]:
-                worth[history.scenario] = found
-                chosen[history.scenario] = Winner(confirmation, history, tuned, as_tuned)
-    if not chosen:
+            rank = (as_tuned, tuned, age, -origin.rank)
+            if history.scenario not in ranks or rank > ranks[history.scenario]:
+                ranks[history.scenario] = rank
+                best[history.scenario] = Winner(confirmation, history, tuned, as_tuned)
+    if not best:
         name = tuning.plan.name
         raise StudyError(
             f"No configuration of {name!r} has been confirmed yet; begin with `study confirm {name}{tuning.option}`."
         )
-    return list(chosen.values())
+    return list(best.values())
 
 
-def _confirmations(tuning: SweepFolder) -> Iterator[SweepFolder]:
-    """The sweeps in the same folder that confirm this one, oldest first."""
-    found = []
+def _confirmations(tuning: SweepFolder) -> list[SweepFolder]:
+    """The confirmations of a sweep in its folder, oldest first."""
+    confirmations = []
     for name in folder.names(tuning.directory):
         try:
-            opened = SweepFolder.open(tuning.directory, name)
+            sweep = SweepFolder.open(tuning.directory, name)
         except StudyError:
             continue
-        if opened.plan.confirms and opened.plan.confirms.identity == tuning.identity:
-            started = [history.started for history in opened.histories() if history.started]
-            found.append((min(started, default=0.0), name, opened))
-    yield from (opened for _, _, opened in sorted(found, key=lambda entry: entry[:2]))
+        if sweep.plan.confirms and sweep.plan.confirms.identity == tuning.identity:
+            starts = [history.started for history in sweep.histories() if history.started]
+            confirmations.append((min(starts, default=0.0), name, sweep))
+    return [sweep for _, _, sweep in sorted(confirmations, key=lambda entry: entry[:2])]
 
 
 def register(tuning: SweepFolder, winner: Winner, uri: str, data_dir: Path, say: Callable[[str], None]) -> Registered:
-    """Registers a winner's network as `SWEEP-SCENARIO`, with signature and example; a version that is there already serves.
+    """Registers a winner's network as the model `SWEEP-SCENARIO`.
+
+    It has a signature and an input example. A version that is registered already is returned as it is.
 
     Args:
-        tuning: the sweep whose name the model bears.
+        tuning: the sweep that the model is named after.
         winner: one of its `confirmed_winners`.
         uri: of MLflow's store, which has the confirmation's runs.
         data_dir: folder of the data sets.
-        say: told when the network has to be trained again, which takes a while.
+        say: called with a message if the network has to be trained again, which takes a while.
 
     Raises:
-        StudyError: MLflow refuses or lacks the run, the data is not to be had, all seeds have diverged, or the network is none
-            of plain layers.
+        StudyError: MLflow refuses or lacks the run, the data cannot be loaded, all seeds have diverged, or the network has
+            other than plain layers.
     """
     history = winner.history
     name = f"{tuning.plan.name}-{history.scenario}"
     with refusals(uri):
-        client = store.Store(uri).client  # makes the database's tables where they are missing
+        client = store.Store(uri).client  # creates the database's tables if missing
         runs = store.runs_of(client, winner.folder.plan.name, winner.folder.identity)
         if history.key not in runs:
             again = f"study sync {winner.folder.plan.name}{winner.folder.option} --tracking-uri {shlex.quote(uri)}"
@@ -147,14 +150,17 @@ def register(tuning: SweepFolder, winner: Winner, uri: str, data_dir: Path, say:
                 f"MLflow at {uri} has no run of {history.key!r} of {winner.folder.plan.name!r}; bring it there: {again}."
             )
         with _tracking(uri):
-            return _found_or_made(name, runs[history.key], winner, data_dir, say)
+            return _registered(name, runs[history.key], winner, data_dir, say)
 
 
-def _found_or_made(name: str, run_id: str, winner: Winner, data_dir: Path, say: Callable[[str], None]) -> Registered:
-    """The version that there is, or a new one, in the registry that MLflow is told of, which mostly is its store."""
+def _registered(name: str, run_id: str, winner: Winner, data_dir: Path, say: Callable[[str], None]) -> Registered:
+    """The version for a run, registered if missing.
+
+    The registry is that of MLflow's environment, usually the store itself.
+    """
     history, client = winner.history, MlflowClient()
     for version in client.search_model_versions(f"name = '{name}'"):
-        if version.run_id == run_id and version.tags.get("accuracy_test"):  # its last tag: an interrupted one lacks it
+        if version.run_id == run_id and version.tags.get("accuracy_test"):  # set last: missing after an interruption
             return Registered(name, str(version.version), False, history.key)
     config = TrialConfig.from_plain(history.config)
     experiment = build(config, load_dataset(config, data_dir))
@@ -162,7 +168,10 @@ def _found_or_made(name: str, run_id: str, winner: Winner, data_dir: Path, say: 
 
 
 def _last_state(winner: Winner, config: TrialConfig, experiment: Experiment, say: Callable[[str], None]) -> State:
-    """The state after the last task: out of the trial's last checkpoint, or trained again where that is gone."""
+    """The state of a trial after its last task.
+
+    It comes from the last checkpoint, or from training again if that is gone.
+    """
     identity = checkpoint.identity(config, experiment.dataset.fingerprint)
     for place in reversed(winner.history.checkpoints):
         try:
@@ -173,7 +182,7 @@ def _last_state(winner: Winner, config: TrialConfig, experiment: Experiment, say
         if state.next_task == experiment.tasks.count:
             return state
     say(
-        f"{winner.history.key} of {winner.folder.plan.name} has no checkpoint of its last task any more: training it again"
+        f"{winner.history.key} of {winner.folder.plan.name} no longer has a checkpoint of its last task: training it again"
     )
     torch.set_num_threads(int(winner.history.facts.get("threads", 1)))
     *_, last = train(experiment)
@@ -183,24 +192,26 @@ def _last_state(winner: Winner, config: TrialConfig, experiment: Experiment, say
 def _logged(
     client: MlflowClient, name: str, run_id: str, winner: Winner, experiment: Experiment, state: State
 ) -> Registered:
+    """Registers the network of a state as a new version."""
     history, last = winner.history, experiment.tasks.count - 1
     task = experiment.tasks.task(last)
-    sound = (~state.diverged).nonzero()
-    if not len(sound):
+    healthy = (~state.diverged).nonzero()  # [lane, 1]
+    if not len(healthy):
         raise StudyError(f"All seeds of {history.key!r} have diverged; there is no network to register.")
-    lane = int(sound[0])
+    lane = int(healthy[0])
     if not isinstance(experiment.model, Portable):
         raise StudyError(
             f"The model of {history.key!r} cannot be written as layers of torch; give it a method `layers`."
         )
-    params = {key: value[lane : lane + 1].cpu() for key, value in state.params.items()}
-    if task.pixel_order is not None:  # pixels stay where they are: W x[p] = W[:, argsort(p)] x
+    params = {key: value[lane : lane + 1].cpu() for key, value in state.params.items()}  # [1, ...]
+    if task.pixel_order is not None:  # the model takes images in their own order: W x[p] = W[:, argsort(p)] x
         params = experiment.model.take_features(params, task.pixel_order[lane : lane + 1].cpu().argsort(dim=1))
     network = torch.nn.Sequential(*experiment.model.layers(params, 0), torch.nn.Softmax(dim=1)).eval()
+    # classes[output] is the label that an output of the network stands for
     classes = [int((task.outputs == output).nonzero()[0]) for output in range(experiment.tasks.output_count)]
     test = task.test.cpu()
-    images = experiment.dataset.test_images.cpu()[test].numpy().astype(np.float32) / 255
-    labels = experiment.dataset.test_labels.cpu()[test].numpy()
+    images = experiment.dataset.test_images.cpu()[test].numpy().astype(np.float32) / 255  # [image, pixel]
+    labels = experiment.dataset.test_labels.cpu()[test].numpy()  # [image]
     accuracy = float((np.array(classes)[_predicted(network, images)] == labels).mean())
     recorded = float(history.tasks[last]["lanes"]["accuracy/test"][lane])
     signature = ModelSignature(
@@ -241,15 +252,20 @@ def _logged(
     notes = []
     if abs(accuracy - recorded) > ROUNDING:
         notes.append(
-            f"its test accuracy is {accuracy:.4f}, where that of the trial, trained elsewhere, was {recorded:.4f}"
+            f"its test accuracy is {accuracy:.4f}, but that of the trial, trained elsewhere, was {recorded:.4f}"
         )
     if not winner.as_tuned:
-        notes.append("it was confirmed with other settings than it was tuned with, and nothing was with the same")
+        notes.append(
+            "it was confirmed with other settings than it was tuned with; none was confirmed with the same settings"
+        )
     return Registered(name, version, True, history.key, "; ".join(notes))
 
 
 def _predicted(network: torch.nn.Module, images: np.ndarray) -> np.ndarray:
-    """The most probable output of each image."""
+    """The most probable output for each image, [image].
+
+    `images` is [image, pixel], float32 from 0 to 1.
+    """
     with torch.no_grad():
         output: torch.Tensor = network(torch.from_numpy(images))
     return np.asarray(output.argmax(dim=1))
@@ -257,7 +273,10 @@ def _predicted(network: torch.nn.Module, images: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _ended_as_before(client: MlflowClient, run_id: str) -> Iterator[None]:
-    """Whatever is done to a run inside, it ended when and as it did: that is how long the trial took."""
+    """Restores a run's end time and status after its block.
+
+    The end time says how long the trial took.
+    """
     before = client.get_run(run_id).info
     try:
         yield
@@ -277,7 +296,7 @@ def _described(winner: Winner, tags: Mapping[str, str]) -> str:
 
 @contextmanager
 def _tracking(uri: str) -> Iterator[None]:
-    """MLflow's functions without a client go to this store inside, and say nothing."""
+    """Makes MLflow's global functions use this store, without messages."""
     before, log = mlflow.get_tracking_uri(), logging.getLogger("mlflow")
     mlflow.set_tracking_uri(uri)
     level = log.level

@@ -1,4 +1,7 @@
-"""A sweep and its trials as MLflow shows them: metrics, tables and Markdown, made out of the records."""
+"""The metrics, tables and descriptions of MLflow's runs.
+
+All of them are made from the records.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +18,27 @@ from study.sweep.record import TrialHistory
 
 
 def task_metrics(line: Mapping[str, Any]) -> list[Metric]:
-    """The metrics of one task, step = index of the task: means over the lanes, then each lane; of diagnostics the means alone.
+    """The metrics of one task, with its index as step.
 
-    Test accuracy, by which a step is known to be there, comes last: if a step should be cut in two, it is the end.
+    Means over the lanes and the values of each lane; of diagnostics only the means. Test accuracy comes last: its presence in
+    MLflow means that the step is complete, even if it was sent in two parts.
     """
     values = dict(line["metrics"])
     for name, lanes in line["lanes"].items():
         values |= {schema.lane_name(name, lane): value for lane, value in enumerate(lanes)}
     for name, lanes in line.get("diagnostics", {}).items():
-        if known := [value for value in lanes if value is not None]:
-            values[name] = sum(known) / len(known)
+        if numbers := [value for value in lanes if value is not None]:
+            values[name] = sum(numbers) / len(numbers)
     values[schema.TEST_ACCURACY] = values.pop(schema.TEST_ACCURACY)
-    when = int(line["at"] * 1000)
-    return [Metric(name, value, when, line["task"]) for name, value in values.items()]
+    milliseconds = int(line["at"] * 1000)
+    return [Metric(name, value, milliseconds, line["task"]) for name, value in values.items()]
 
 
 def sweep_metrics(histories: list[TrialHistory]) -> dict[str, float]:
-    """What came out of a sweep: how many trials ended how, and the best objective of each method and scenario."""
+    """The metrics of a sweep's own run.
+
+    Number of trials by outcome, and the best objective of each method and scenario.
+    """
     values = {
         name: float(sum(1 for history in histories if history.outcome == name.removeprefix("trials/")))
         for name in (schema.FINISHED_TRIALS, schema.STOPPED_TRIALS, schema.FAILED_TRIALS)
@@ -44,7 +51,10 @@ def sweep_metrics(histories: list[TrialHistory]) -> dict[str, float]:
 
 
 def lanes_csv(history: TrialHistory) -> str:
-    """The table of lanes: one row for each task and lane, numbers in full."""
+    """The table of lanes: a row per task and lane.
+
+    Numbers are not rounded.
+    """
     names = list(history.tasks[0]["lanes"])
     rows = [
         [line["task"], line["name"], lane, seed, *(line["lanes"][name][lane] for name in names)]
@@ -55,35 +65,43 @@ def lanes_csv(history: TrialHistory) -> str:
 
 
 def diagnostics_csv(history: TrialHistory) -> str:
-    """The table of diagnostics: one row for each task and lane, numbers in full; empty where one is not known or was not due."""
-    looks = [line for line in history.tasks if "diagnostics" in line]
-    names = list(dict.fromkeys(name for line in looks for name in line["diagnostics"]))
+    """The table of diagnostics: a row per task and lane.
+
+    Numbers are not rounded. A cell is empty if the diagnostic did not run after that task or has no value. No table, "", if no
+    diagnostic ran at all.
+    """
+    lines = [line for line in history.tasks if "diagnostics" in line]
+    names = list(dict.fromkeys(name for line in lines for name in line["diagnostics"]))
     rows = [
-        [line["task"], line["name"], lane, seed, *(_known(line["diagnostics"], name, lane) for name in names)]
-        for line in looks
+        [line["task"], line["name"], lane, seed, *(_cell(line["diagnostics"], name, lane) for name in names)]
+        for line in lines
         for lane, seed in enumerate(history.seeds)
     ]
-    return _csv(["task", "name", "lane", "seed", *names], rows) if looks else ""
+    return _csv(["task", "name", "lane", "seed", *names], rows) if lines else ""
 
 
-def _known(diagnostics: Mapping[str, Sequence[float | None]], name: str, lane: int) -> float | str:
+def _cell(diagnostics: Mapping[str, Sequence[float | None]], name: str, lane: int) -> float | str:
     value = diagnostics[name][lane] if name in diagnostics else None
     return "" if value is None else value
 
 
 def trials_csv(histories: Sequence[TrialHistory]) -> str:
-    """The table of trials: one row each, with what was tried and the summary, numbers in full; empty where there is none."""
-    tried = list(dict.fromkeys(name for history in histories for name in history.tried))
-    names = [quantity.name for quantity in schema.SUMMARY]
-    rows = [
-        [
-            *(history.key, history.scenario, history.method, history.outcome, len(history.tasks)),
-            *(history.tried.get(name, "") for name in tried),
-            *(history.summary.get(name, "") for name in names),
-        ]
-        for history in histories
+    """The table of trials: the settings tried, and the summary.
+
+    Numbers are not rounded. A cell is empty if the trial has no such setting or summary.
+    """
+    tried = dict.fromkeys(name for history in histories for name in history.tried)
+    columns = [
+        "trial",
+        "scenario",
+        "method",
+        "outcome",
+        "tasks",
+        *tried,
+        *(quantity.name for quantity in schema.SUMMARY),
     ]
-    return _csv(["trial", "scenario", "method", "outcome", "tasks", *tried, *names], rows)
+    rows = [history.row for history in histories]
+    return _csv(columns, [[row.get(column, "") for column in columns] for row in rows])
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -95,7 +113,12 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def trial_description(history: TrialHistory, sweep: str) -> str:
-    """What a run's page says of a trial, in Markdown; `sweep` is the address of the sweep's run."""
+    """The description of a trial's run, in Markdown.
+
+    Args:
+        history: the trial.
+        sweep: address of the sweep's run.
+    """
     seeds = "1 seed" if len(history.seeds) == 1 else f"{len(history.seeds)} seeds"
     done = f"{len(history.tasks)} of {history.task_count} tasks of `{history.scenario}`"
     text = [f"**{history.name}**: {done}, {seeds} on `{history.config['data']['name']}`. [The whole sweep]({sweep})"]
@@ -113,22 +136,22 @@ def trial_description(history: TrialHistory, sweep: str) -> str:
 
 
 ARTIFACTS = (
-    "Artifacts: `configuration/trial.yaml` says all that decides the result; `tables/lanes.csv` has each seed's accuracy on each "
-    "task and `tables/diagnostics.csv` what was seen inside the network; `figures/` shows them; the best of its method has "
-    "`best/`, a file that `study trial` runs."
+    "Artifacts: `configuration/trial.yaml` has everything that decides the result; `tables/lanes.csv` has each seed's accuracy "
+    "on each task and `tables/diagnostics.csv` the diagnostics of the network; `figures/` shows them; the best trial of its "
+    "method also has `best/`, a file for `study trial`."
 )
 
 
 def sweep_description(folder: SweepFolder, shown: Sequence[tuple[str, str]], artifacts: str) -> str:
-    """What the sweep's run page says, in Markdown.
+    """The description of a sweep's own run, in Markdown.
 
     Args:
         folder: of the sweep.
-        shown: what there is to see, each with its address.
+        shown: titles and addresses of the sweep's views.
         artifacts: address of this run's artifacts.
     """
     plan = folder.plan
-    lines = [", ".join(f"[{what}]({address})" for what, address in shown)]
+    lines = [", ".join(f"[{title}]({address})" for title, address in shown)]
     lines += [f"**{plan.name}**: {plan.description}", f"Search space `{plan.space}`. {plan.citation}"]
     lines.append(f"`study report {plan.name}` writes the report and attaches it [here, as `report`]({artifacts}).")
     lines.append("| scenario | method | trials | points | drawn |\n|---|---|---|---|---|")
@@ -137,10 +160,10 @@ def sweep_description(folder: SweepFolder, shown: Sequence[tuple[str, str]], art
         lines[-1] += f"\n| {group.scenario} | {group.method} | {group.trials} | {len(group.points)} | {drawn} |"
     if plan.confirms:
         lines.append(
-            f"It confirms the sweep `{plan.confirms.sweep}` on the fresh seeds {list(plan.seeds)}; nothing is chosen by it."
+            f"It confirms the sweep `{plan.confirms.sweep}` on the fresh seeds {list(plan.seeds)}; nothing is selected by it."
         )
     else:
         lines.append(
-            "Trials are the runs tagged `role = trial`; they are compared by `objective`, never by test accuracy."
+            "Trials are the runs with the tag `role = trial`; compare them by `objective`, never by test accuracy."
         )
     return "\n\n".join(lines)

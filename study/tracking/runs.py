@@ -1,7 +1,8 @@
-"""A sweep's runs in MLflow, as a view of its records: what is there is found, what is missing is sent.
+"""A sweep's runs in MLflow, kept equal to its records.
 
-All runs of a sweep lie flat in one experiment of its name, told apart by the tag `role`: one `sweep`, and a `trial` for each
-trial, which the tag `trial` names. Every method can be called again at any time and does no harm.
+The experiment is named after the sweep. It has one run with the tag `role` = `sweep`, and for each trial one with `role` =
+`trial`, whose tag `trial` is the trial's key. Runs are not nested. Every method sends only what is missing in MLflow, so it can
+be called again at any time.
 """
 
 from __future__ import annotations
@@ -44,21 +45,24 @@ STATUS = {
     "stopped": "KILLED",
     "failed": "FAILED",
 }
-"""MLflow's status of a run once its sweep has ended, by the trial's outcome: a trial left unfinished counts as killed."""
+"""MLflow's status of a run after the end of its sweep, by the trial's outcome. Unfinished trials count as killed."""
 
 
 class Drawings(Protocol):
-    """Who draws the pictures; numbers in, PNG files out."""
+    """Draws the figures of runs as PNG files."""
 
     def learning_curve(self, path: Path, history: TrialHistory) -> None:
-        """Draws the accuracy of each task of one trial."""
+        """Draws the accuracy on each task of one trial."""
 
     def comparison(self, path: Path, scenario: str, histories: list[TrialHistory]) -> None:
-        """Draws the accuracy of each task of several trials of one scenario."""
+        """Draws the accuracy on each task of a scenario's trials."""
 
 
 class SweepView:
-    """One sweep's runs in a store; each method sends what is missing and can be called again."""
+    """One sweep's runs in a store.
+
+    Each method sends what is missing and can be called again.
+    """
 
     def __init__(self, folder: SweepFolder, uri: str, drawings: Drawings) -> None:
         self._folder = folder
@@ -79,18 +83,18 @@ class SweepView:
         return self._store.client
 
     def _run(self, role: str, trial: str, name: str, started: float | None = None) -> str:
-        """The run of that role and trial, found or made."""
+        """The run of that role and trial, created if missing."""
         client = self._connect()
         query = f"tags.role = '{role}'" + (f" and tags.trial = '{trial}'" if trial else "")
         for run in find_runs(client, self._experiment, query):
             return str(run.info.run_id)
         tags = {"role": role, "sweep": self._folder.plan.name, "mlflow.source.name": "study"}
         tags |= {"trial": trial} if trial else {}
-        begun = _now() if started is None else int(started * 1000)
-        return str(client.create_run(self._experiment, run_name=name, tags=tags, start_time=begun).info.run_id)
+        start = _now() if started is None else int(started * 1000)
+        return str(client.create_run(self._experiment, run_name=name, tags=tags, start_time=start).info.run_id)
 
     def begin(self) -> None:
-        """The sweep's own run: its parameters and plan."""
+        """Sends the sweep's own run: its parameters and plan."""
         plan, client = self._folder.plan, self._connect()
         run = self._run("sweep", "", plan.name)
         client.update_run(run, status="RUNNING")
@@ -117,19 +121,22 @@ class SweepView:
         client.log_text(run, yaml_text(plan.plain()), "plan.yaml")
 
     def _description(self, run: str) -> str:
-        """Of the sweep's run. Addresses within the page begin with a hash, wherever its server is."""
-        shown = views.experiment_links("", self._experiment, self._folder.plan, run)[:-1]
+        """The description of the sweep's run.
+
+        Its links begin with a hash, so that they work wherever the server is.
+        """
+        links = views.experiment_links("", self._experiment, self._folder.plan, run)[:-1]
         artifacts = views.artifacts_link("", self._experiment, run).lstrip("/")
-        return sweep_description(self._folder, [(what, link.lstrip("/")) for what, link in shown], artifacts)
+        return sweep_description(self._folder, [(title, link.lstrip("/")) for title, link in links], artifacts)
 
     def update(self, key: str) -> None:
-        """One trial's run, as far as its record goes."""
+        """Sends what is new in a trial's record."""
         if key not in self._trials:
-            self._trials[key] = self._found(key)
+            self._trials[key] = self._trial_view(key)
         self._trials[key].update()
 
-    def _found(self, key: str) -> _TrialView:
-        """The view of one trial, whose run is found or made."""
+    def _trial_view(self, key: str) -> _TrialView:
+        """The view of one trial; creates its run if missing."""
         record = TrialRecord(self._folder.root / "trials" / key / "record.jsonl")
         run = self._run("trial", key, record.history.name, record.history.started)
         sweep = views.run_link("", self._experiment, self._run("sweep", "", self._folder.plan.name)).lstrip("/")
@@ -137,7 +144,10 @@ class SweepView:
         return _TrialView(self._connect(), run, record, self._folder, self._drawings, origin, sweep)
 
     def _origin(self, history: TrialHistory) -> dict[str, Any]:
-        """Tags that say which trial of the tuning a trial confirms, and how it was selected; none outside of a confirmation."""
+        """Tags of a confirmation's trial: what it confirms, its rank.
+
+        Empty for other trials.
+        """
         origin = self._folder.plan.origin(history.group, history.number)
         tags: dict[str, Any] = {}
         if origin.trial:
@@ -149,7 +159,10 @@ class SweepView:
         return tags
 
     def end(self) -> None:
-        """Closes all runs: unfinished trials as killed, the sweep with what came out of it."""
+        """Closes all runs and sends the results of the sweep.
+
+        Unfinished trials are closed as killed.
+        """
         client = self._connect()
         histories = self._folder.histories()
         for history in histories:
@@ -158,23 +171,26 @@ class SweepView:
         self._mark_the_best(histories)
         run = self._run("sweep", "", self._folder.plan.name)
         for name, value in sweep_metrics(histories).items():
-            known = client.get_metric_history(run, name)
-            if not known or known[-1].value != value:
-                _send(client, run, [Metric(name, value, _now(), len(known))])
+            earlier = client.get_metric_history(run, name)
+            if not earlier or earlier[-1].value != value:
+                _send(client, run, [Metric(name, value, _now(), len(earlier))])
         client.log_text(run, trials_csv(histories), "tables/trials.csv")
         with tempfile.TemporaryDirectory() as draft:
             for scenario in dict.fromkeys(history.scenario for history in histories):
-                shown = [history for history in histories if history.scenario == scenario and history.tasks]
-                if shown:
+                trained = [history for history in histories if history.scenario == scenario and history.tasks]
+                if trained:
                     path = Path(draft) / f"{scenario}.png"
-                    self._drawings.comparison(path, scenario, shown)
+                    self._drawings.comparison(path, scenario, trained)
                     client.log_artifact(run, str(path), "figures")
         planned, done = self._folder.plan.trial_count, sum(history.is_done for history in histories)
         failed = any(history.outcome == "failed" for history in histories)
         client.set_terminated(run, "FINISHED" if done >= planned else "FAILED" if failed else "KILLED")
 
     def _mark_the_best(self, histories: list[TrialHistory]) -> None:
-        """Tags the best trial of each method and scenario by the objective, with its file for `study trial`; no other."""
+        """Tags the best trial of each method and scenario.
+
+        It also gets a file for `study trial`. The tag is removed from trials that are no longer the best.
+        """
         client, best = self._connect(), winners.best_keys(histories)
         for run in find_runs(client, self._experiment, f"tags.role = 'trial' and tags.{views.BEST} LIKE '%'"):
             if run.data.tags["trial"] not in best:
@@ -212,9 +228,8 @@ class _TrialView:
     def _describe(self, folder: SweepFolder, origin: Mapping[str, Any]) -> None:
         history = self._record.history
         flat = TrialConfig.from_plain(history.config).flat()
-        absent = dict.fromkeys(
-            views.settings_of(folder.plan, "sharpness"), 0
-        )  # so that methods without them stand in the same charts
+        # methods without a sharpness setting get 0, to be in the same charts
+        absent = dict.fromkeys(views.settings_of(folder.plan, "sharpness"), 0)
         params = {**absent, **flat, "seeds": json.dumps(history.seeds)}
         tags = {
             "scenario": history.scenario,
@@ -228,18 +243,21 @@ class _TrialView:
         self._client.log_text(self._run, yaml_text(history.config), "configuration/trial.yaml")
 
     def update(self) -> None:
-        """Sends the tasks that are not there yet, and the end if there is one."""
+        """Sends the tasks that are missing, and the end."""
         self._ascertain()
         self._certain = False
         self._send_all()
         self._certain = True
 
     def _ascertain(self) -> None:
-        """Asks what has arrived so far, at first and after a failure: an answer may be lost and not the request."""
+        """Asks MLflow what it has.
+
+        This happens at first and after a failure. A failed request may have arrived: perhaps only the answer was lost.
+        """
         if self._certain:
             return
-        arrived = self._client.get_metric_history(self._run, schema.TEST_ACCURACY)
-        self._sent = {metric.step for metric in arrived}
+        metrics = self._client.get_metric_history(self._run, schema.TEST_ACCURACY)
+        self._sent = {metric.step for metric in metrics}
         self._summarised = bool(self._client.get_metric_history(self._run, "summary/accuracy_test"))
 
     def _send_all(self) -> None:
@@ -261,7 +279,7 @@ class _TrialView:
         self._shown = history.outcome
 
     def close(self) -> None:
-        """The summary, the tables and pictures, and the final status."""
+        """Sends summary, tables, figures and the final status."""
         history = self._record.history
         if history.outcome == self._shown and history.outcome != "running":
             return
@@ -270,8 +288,8 @@ class _TrialView:
             self._summarised = True
         if history.tasks:
             self._client.log_text(self._run, lanes_csv(history), "tables/lanes.csv")
-            if diagnosed := diagnostics_csv(history):
-                self._client.log_text(self._run, diagnosed, "tables/diagnostics.csv")
+            if diagnostics := diagnostics_csv(history):
+                self._client.log_text(self._run, diagnostics, "tables/diagnostics.csv")
             with tempfile.TemporaryDirectory() as draft:
                 path = Path(draft) / "learning_curve.png"
                 self._drawings.learning_curve(path, history)
@@ -283,11 +301,12 @@ class _TrialView:
         self._client.set_terminated(self._run, STATUS[history.outcome], end_time=ended)
 
     def mark_as_best(self) -> None:
-        """Tags the trial, and attaches what `study export` would write."""
+        """Tags the trial and attaches the file of `study export`."""
         history = self._record.history
-        where = export.provenance(self._folder, history, self._run, export.HIGHEST)
+        source = export.provenance(self._folder, history, self._run, export.HIGHEST)
         _log(self._client, self._run, tags={views.BEST: f"{history.method} on {history.scenario}"})
-        self._client.log_text(self._run, yaml_text({**history.config, "provenance": where}), f"best/{history.key}.yaml")
+        text = yaml_text({**history.config, "provenance": source})
+        self._client.log_text(self._run, text, f"best/{history.key}.yaml")
 
     def _send_tasks(self, lines: list[Mapping[str, Any]]) -> None:
         pending: list[Metric] = []

@@ -1,4 +1,4 @@
-"""MLflow's own server over a store: started, watched, ended."""
+"""Starts and stops MLflow's own server over a store."""
 
 from __future__ import annotations
 
@@ -26,18 +26,24 @@ PATIENCE = 60.0
 
 
 STOPPED = 130
-"""Exit code after Ctrl-C, as a shell has it."""
+"""Exit code after Ctrl-C, as in a shell."""
 
 
 def in_address(host: str) -> str:
-    """A host as it stands in an address: an address of all interfaces is none to go to."""
+    """The host as part of a URL.
+
+    An address of all interfaces becomes 127.0.0.1, which a browser can open.
+    """
     if host in ("0.0.0.0", "::"):  # noqa: S104  # nothing is bound here
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
 
 
 def is_taken(host: str, port: int) -> bool:
-    """Whether something listens there. Raises StudyError for an address that is not this machine's."""
+    """Whether something listens on that port.
+
+    Raises StudyError if the port may not be used or the host is not an address of this machine.
+    """
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except PermissionError as error:
@@ -48,45 +54,67 @@ def is_taken(host: str, port: int) -> bool:
         if error.errno == 98 or "in use" in str(error).lower():
             return True
         raise StudyError(
-            f"{host!r} is no address of this machine ({error.strerror or error}); leave --host out."
+            f"{host!r} is no address of this machine ({error.strerror or error}); leave out --host."
         ) from None
     return False
 
 
 def serves_the_same(client: MlflowClient, root: str, name: str | None) -> bool:
-    """Whether MLflow's server there serves this very store, with this sweep's experiment: the links bear its numbers.
+    """Whether the MLflow server at `root` serves this store.
 
-    A sweep that has been sent to two stores has an experiment in each, which is not made at the same moment.
+    The links contain numbers of experiments, so those must agree. Times of creation are compared too: a sweep that was sent to
+    two stores has an experiment in each, but they were not created in the same millisecond.
+
+    Args:
+        client: of the store.
+        root: address of the server.
+        name: of the sweep whose experiment must agree; None: any experiment must.
     """
     try:
-        urllib.request.urlopen(f"{root}/health", timeout=5).read()  # noqa: S310  # an address made here
-        there = _experiments(connect(root))
+        urllib.request.urlopen(f"{root}/health", timeout=5).read()  # noqa: S310  # our own address
+        served = _experiments(connect(root))
     except (OSError, MlflowException):
         return False
-    here = _experiments(client)
-    return there.get(name) == here.get(name) if name else bool(here.items() & there.items())
+    stored = _experiments(client)
+    return served.get(name) == stored.get(name) if name else bool(stored.items() & served.items())
 
 
 def _experiments(client: MlflowClient) -> dict[str, tuple[str, int | None]]:
-    """Number and time of creation of each experiment, by its name; in milliseconds since 1970."""
-    found: dict[str, tuple[str, int | None]] = {}
+    """Number and time of creation of each experiment, by name.
+
+    Times are in milliseconds since 1970.
+    """
+    experiments: dict[str, tuple[str, int | None]] = {}
     token = None
     while True:
         page = client.search_experiments(page_token=token)
-        found |= {one.name: (str(one.experiment_id), one.creation_time) for one in page}
+        experiments |= {item.name: (str(item.experiment_id), item.creation_time) for item in page}
         token = page.token
         if not token:
-            return found
+            return experiments
 
 
 def reach_directly(host: str) -> None:
-    """No proxy leads to a server of this machine: this process and the ones it starts ask none for it."""
-    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [known, host.strip("[]")]))
+    """Exempts a host of this machine from HTTP proxies.
+
+    This holds for this process and those that it starts.
+    """
+    exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [exempt, host.strip("[]")]))
 
 
 def serve(uri: str, host: str, port: int, root: str, ready: Callable[[], None]) -> int:
-    """Runs a server until it is told to stop; `ready` is called once it answers."""
+    """Runs a server until interrupted; returns the exit code.
+
+    Args:
+        uri: of the store.
+        host, port: where it listens.
+        root: its address for a browser.
+        ready: called when the server answers.
+
+    Raises:
+        StudyError: the server does not start, or ends by itself.
+    """
     command = [
         sys.executable,
         "-m",
@@ -99,16 +127,14 @@ def serve(uri: str, host: str, port: int, root: str, ready: Callable[[], None]) 
     ]
     command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
-    environment["MLFLOW_BACKEND_STORE_URI"] = uri  # a database's password is not for everybody who lists processes
+    environment["MLFLOW_BACKEND_STORE_URI"] = uri  # not an argument: a list of processes would show the password in it
     with stopped_by_signals(), subprocess.Popen(command, env=environment, start_new_session=True) as server:
         try:
             if not answers(root, server):
-                raise StudyError(
-                    f"MLflow's server has not started on port {port} of {host}; what it says stands above."
-                )
+                raise StudyError(f"MLflow's server has not started on port {port} of {host}; see its messages above.")
             ready()
             server.wait()
-            raise StudyError("MLflow's server has ended by itself; what it says stands above.")
+            raise StudyError("MLflow's server has ended by itself; see its messages above.")
         except KeyboardInterrupt:
             return STOPPED
         finally:
@@ -117,7 +143,10 @@ def serve(uri: str, host: str, port: int, root: str, ready: Callable[[], None]) 
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """SIGTERM and the end of the terminal stop as Ctrl-C does, which does so even where a shell had it ignored."""
+    """Raises KeyboardInterrupt in its block on SIGINT, SIGTERM and SIGHUP.
+
+    SIGINT does so even if the shell had it ignored, as for background jobs; SIGHUP does not if `nohup` had it ignored.
+    """
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
         raise KeyboardInterrupt
@@ -134,11 +163,11 @@ def stopped_by_signals() -> Iterator[None]:
 
 
 def answers(root: str, server: subprocess.Popen[bytes]) -> bool:
-    """Waits until the server answers; whether it does."""
+    """Waits for the server; returns whether it answers."""
     deadline = time.monotonic() + PATIENCE
     while server.poll() is None and time.monotonic() < deadline:
         try:
-            urllib.request.urlopen(f"{root}/health", timeout=2).read()  # noqa: S310  # an address made here
+            urllib.request.urlopen(f"{root}/health", timeout=2).read()  # noqa: S310  # our own address
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
         else:
@@ -147,7 +176,7 @@ def answers(root: str, server: subprocess.Popen[bytes]) -> bool:
 
 
 def end(server: subprocess.Popen[bytes]) -> None:
-    """The server and the workers it started, which are a group of processes of their own."""
+    """Ends the server's process group, its workers included."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(server.pid, number)

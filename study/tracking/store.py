@@ -1,4 +1,4 @@
-"""MLflow's store: where it is, whether it answers, which runs it holds."""
+"""MLflow's store of a sweep: its address, experiment and runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from study.errors import StudyError
 from study.sweep.execution import Execution
-from study.sweep.folder import SweepFolder
+from study.sweep.folder import STORE_FILE, SweepFolder
 from study.tracking import views
 from study.tracking.client import (
     CONFIRMS_TAG,
@@ -29,46 +29,70 @@ from study.tracking.client import (
 
 
 def default_uri(directory: Path) -> str:
-    """MLflow's SQLite store beside the sweeps."""
-    return f"sqlite:///{(directory / 'mlflow.db').resolve()}"
+    """The SQLite store beside the sweeps."""
+    return f"sqlite:///{(directory / STORE_FILE).resolve()}"
 
 
-def tracking_uri(directory: Path, execution: Execution) -> str:
-    """The store of a sweep: the one asked for, MLFLOW_TRACKING_URI, or the default."""
-    return execution.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(directory)
+def tracking_uri(directory: Path, execution: Execution | None = None, asked: str | None = None) -> str:
+    """The address of a sweep's store.
+
+    Args:
+        directory: folder of all sweeps.
+        execution: of the sweep; None if its folder is not here.
+        asked: the store that the user names now, if any.
+
+    Returns:
+        The first that there is: the store asked for, the sweep's, MLFLOW_TRACKING_URI, the default.
+    """
+    own = execution.tracking_uri if execution else None
+    return asked or own or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(directory)
 
 
 def check_new_experiment(uri: str, name: str) -> None:
-    """Refuses a store that cannot be used, or that holds the runs of another sweep of this name. Raises StudyError."""
+    """Raises StudyError if a new experiment cannot be created.
+
+    The store cannot be used, or it has an experiment of this name.
+    """
     check_reachable(uri)
     if is_missing(uri):
         return
     with refusals(uri):
-        taken = Store(uri).experiment_id(name)
-    if taken is not None:
+        existing = Store(uri).experiment_id(name)
+    if existing is not None:
         raise StudyError(
             f"MLflow at {uri} has an experiment {name!r} already (perhaps a deleted one); choose another name with --name."
         )
 
 
 class Store:
-    """An MLflow store, made if it is a database that does not exist yet."""
+    """An MLflow store.
+
+    Opening a database creates its tables if they are missing.
+
+    Attributes:
+        uri: its address.
+        client: of the store.
+    """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        with _alone(file.parent) if (file := sqlite_file(uri)) else nullcontext():
+        with _locked(file.parent) if (file := sqlite_file(uri)) else nullcontext():
             self.client = connect(uri)
             self.client.search_experiments(max_results=1)
 
     def experiment(self, folder: SweepFolder) -> str:
-        """Identifier of the sweep's experiment, made if there is none. Raises StudyError when it is another sweep's."""
-        found = self.client.get_experiment_by_name(folder.plan.name)
-        if found is not None:
-            if found.tags.get(SWEEP_TAG) != folder.identity:
+        """Identifier of the sweep's experiment, created if missing.
+
+        Raises StudyError if the experiment of that name belongs to another sweep.
+        """
+        experiment = self.client.get_experiment_by_name(folder.plan.name)
+        if experiment is not None:
+            if experiment.tags.get(SWEEP_TAG) != folder.identity:
                 raise StudyError(
-                    f"MLflow at {self.uri} has an experiment {folder.plan.name!r} of another sweep; send this one elsewhere."
+                    f"MLflow at {self.uri} has an experiment {folder.plan.name!r} of another sweep; choose another store "
+                    f"with --tracking-uri."
                 )
-            return str(found.experiment_id)
+            return str(experiment.experiment_id)
         location = None if served(self.uri) else (folder.root.resolve() / "mlflow-artifacts").as_uri()
         tags = {"mlflow.note.content": folder.plan.description, SWEEP_TAG: folder.identity, **views.views(folder.plan)}
         if folder.plan.confirms:
@@ -76,21 +100,27 @@ class Store:
         return str(self.client.create_experiment(folder.plan.name, artifact_location=location, tags=tags))
 
     def experiment_id(self, name: str) -> str | None:
-        """Identifier of the experiment of that name, deleted ones included; None when there is none."""
-        found = self.client.get_experiment_by_name(name)
-        return None if found is None else str(found.experiment_id)
+        """Identifier of the experiment of that name, or None.
+
+        Deleted experiments count too.
+        """
+        experiment = self.client.get_experiment_by_name(name)
+        return None if experiment is None else str(experiment.experiment_id)
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Keeps other processes out of a database's folder: two that make the same database break it."""
+def _locked(directory: Path) -> Iterator[None]:
+    """Locks the folder of a database during its creation.
+
+    Two processes that create the same database at once break it.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / ".mlflow.lock"):
         yield
 
 
 def run_ids(uri: str, folder: SweepFolder) -> dict[str, str]:
-    """MLflow's run of each trial that has one, by the trial's key."""
+    """MLflow's runs of the trials, by the trials' keys."""
     if is_missing(uri):
         return {}
     runs = runs_of(Store(uri).client, folder.plan.name, folder.identity)
@@ -98,7 +128,10 @@ def run_ids(uri: str, folder: SweepFolder) -> dict[str, str]:
 
 
 def runs_of(client: MlflowClient, name: str, identity: str) -> dict[str, str]:
-    """The runs of the sweep of that name and identity: its trials' by their keys, its own under ""; empty without any."""
+    """The runs of a sweep, by the trials' keys.
+
+    The sweep's own run has the key "". Empty if the store has no experiment of that name and identity.
+    """
     experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.tags.get(SWEEP_TAG) != identity:
         return {}
@@ -108,24 +141,24 @@ def runs_of(client: MlflowClient, name: str, identity: str) -> dict[str, str]:
 
 
 def attach(uri: str, run_id: str, folder: Path, page: str) -> str:
-    """Keeps a report with a run, beside the reports that it has already.
+    """Attaches a report to a run, beside earlier reports.
 
     Args:
         uri: of the store.
         run_id: of the run.
         folder: of the report.
-        page: its file that tells it from other reports; a report with the very same one is not sent again.
+        page: the file in which reports differ; a report is not sent again if one with the same page is attached.
 
     Returns:
         The path of its artifacts in the run: "report", "report-2" and so on.
     """
     client = connect(uri)
-    taken = {file.path for file in client.list_artifacts(run_id)}
+    artifacts = {file.path for file in client.list_artifacts(run_id)}
     place, number = "report", 1
-    while place in taken:
+    while place in artifacts:
         with tempfile.TemporaryDirectory() as draft:
-            there = Path(client.download_artifacts(run_id, f"{place}/{page}", draft))
-            if there.read_bytes() == (folder / page).read_bytes():
+            attached = Path(client.download_artifacts(run_id, f"{place}/{page}", draft))
+            if attached.read_bytes() == (folder / page).read_bytes():
                 return place
         number += 1
         place = f"report-{number}"

@@ -1,4 +1,7 @@
-"""Keeps MLflow up to date with the records of a sweep: from a thread while it runs, or all at once afterwards."""
+"""Keeps MLflow up to date with a sweep's records.
+
+A thread does it while the sweep runs; `sync` does it at any time afterwards.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,21 @@ from study.tracking.client import check_reachable, refusals
 from study.tracking.runs import Drawings, SweepView
 
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
-"""Pauses between tries while the store is away; the last one is repeated."""
+"""Pauses between tries while the store is unreachable; the last one is repeated."""
 
 LAST_SECONDS = 2.0
-"""Longest pause once all that is left is to send."""
+"""Longest pause between tries after the sweep has ended."""
 
 
 class Tracker:
-    """Keeps a store up to date from a thread of its own, so that no trial ever waits for it.
+    """Keeps a store up to date from its own thread.
 
-    While the store is away it tries again and again; what it has not sent by the end is still in the records.
+    No trial ever waits for it. While the store is unreachable it tries again and again; what it has not sent by the end is
+    still in the records.
 
     Attributes:
-        fault: why the store is away, in words; empty while it is not.
-        seconds: that the thread has spent on sending, what was refused not counted.
+        fault: why the store is unreachable; "" while it is reachable.
+        seconds: time that the thread has spent on successful requests.
     """
 
     def __init__(self, view: SweepView, say: Callable[[str], None]) -> None:
@@ -45,19 +49,19 @@ class Tracker:
         self._thread.start()
 
     def trial_changed(self, history: TrialHistory) -> None:
-        """A trial's record has grown."""
+        """Sends what is new in a trial's record."""
         self._changed.put(history.key)
 
     def trial_noted(self, history: TrialHistory, text: str) -> None:  # noqa: ARG002  # the record has it
-        """A trial's record has grown."""
+        """Sends what is new in a trial's record."""
         self._changed.put(history.key)
 
     def close(self, patience: float = 60.0, hurried: Callable[[], bool] = lambda: False) -> bool:
-        """Waits until all is sent; whether it is.
+        """Waits until everything is sent; returns whether it is.
 
         Args:
-            patience: seconds to wait at most while the store is away.
-            hurried: whether somebody waits for the end; then a store that is away gets no patience.
+            patience: most seconds to wait for an unreachable store.
+            hurried: whether the user has asked to stop; an unreachable store is then not waited for.
         """
         self._closing.set()
         self._changed.put(None)
@@ -71,28 +75,30 @@ class Tracker:
     def _work(self) -> None:
         try:
             self._follow()
-        except Exception as error:  # whatever it is, the sweep goes on, and its end says what was not sent
+        except Exception as error:  # the sweep must continue, and its end says what was not sent
             self.fault = with_type(error)
             self._say(f"MLflow cannot be kept up to date: {self.fault}")
         else:
             self._complete = True
 
     def _follow(self) -> None:
+        """Sends changes until `close`."""
         self._insist(self._view.begin)
         while (key := self._changed.get()) is not None:
             keys = {key}
-            last = False
-            while not self._changed.empty():
-                more = self._changed.get()
-                last = last or more is None
-                keys |= {more} if more else set()
+            is_last = False
+            while not self._changed.empty():  # many changes of a trial are sent at once
+                further = self._changed.get()
+                is_last = is_last or further is None
+                keys |= {further} if further else set()
             for changed in sorted(keys):
                 self._insist(lambda changed=changed: self._view.update(changed))  # type: ignore[misc]
-            if last:
+            if is_last:
                 break
         self._insist(self._view.end)
 
     def _insist(self, send: Callable[[], None]) -> None:
+        """Calls `send` until it succeeds or `close` gives up."""
         for pause in _pauses():
             began = time.perf_counter()
             try:
@@ -100,12 +106,12 @@ class Tracker:
             except (MlflowException, OSError) as error:
                 reason = first_line(error)
                 if not self.fault:
-                    self._say(f"MLflow is away, trying again: {reason}")
+                    self._say(f"MLflow is unreachable, trying again: {reason}")
                 self.fault = reason
                 if not self._closing.is_set():
                     self._closing.wait(pause)
                 elif self._given_up.wait(min(pause, LAST_SECONDS)):
-                    raise  # the records keep what is unsent
+                    raise  # what is unsent is still in the records
                 continue
             self.seconds += time.perf_counter() - began
             self.fault = ""
@@ -119,16 +125,19 @@ def _pauses() -> Iterator[float]:
 
 
 def sync(folder: SweepFolder, uri: str, drawings: Drawings, *, running: bool = False) -> int:
-    """Brings a store up to date with a sweep's records. Returns the number of trials.
+    """Brings a store up to date and counts the trials.
 
     Args:
         folder: of the sweep.
-        uri: of the store; another one than the sweep was launched with will do.
-        drawings: who draws the pictures.
-        running: whether the sweep is running now, so that its runs must be left open.
+        uri: of the store, which need not be the one that the sweep was launched with.
+        drawings: draws the pictures.
+        running: whether the sweep is running now, so that its runs must stay open.
+
+    Returns:
+        The number of trials.
 
     Raises:
-        StudyError: the store cannot be reached or refuses.
+        StudyError: the store is unreachable or refuses.
     """
     check_reachable(uri)
     view = SweepView(folder, uri, drawings)

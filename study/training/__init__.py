@@ -1,1 +1,1 @@
-"""One trial: the loop over its tasks, on all lanes at once. Torch and nothing else."""
+"""One trial: its tasks in order, all lanes at once."""

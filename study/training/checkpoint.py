@@ -1,7 +1,8 @@
-"""A trial's state between two tasks as one file: the index of the next task, parameters, memories, accuracies so far.
+"""A trial's state between two tasks, as one sealed file.
 
-A file is written whole or not at all, is read without executing anything, knows the configuration it belongs to, and is sealed:
-its last 32 bytes are the SHA-256 of those before, since a tensor with a wrong bit is a tensor like any other.
+It has the index of the next task, parameters, memories and the accuracies so far. The file is written whole or not at all, is
+read without executing anything, and names the configuration it belongs to. It is sealed: its last 32 bytes are the SHA-256 of
+the bytes before, because a wrong bit in a tensor would otherwise go unnoticed.
 """
 
 import hashlib
@@ -26,7 +27,10 @@ SEAL_BYTES = 32
 
 
 def identity(config: TrialConfig, data_fingerprint: str) -> str:
-    """16 hexadecimal digits that stand for a complete configuration, its seeds and its data, but not for its device."""
+    """16 hexadecimal digits that identify configuration, seeds and data.
+
+    The configuration must be complete. Its device does not count.
+    """
     plain = config.plain()
     del plain["training"]["device"]
     text = json.dumps([plain, data_fingerprint], sort_keys=True)
@@ -34,12 +38,15 @@ def identity(config: TrialConfig, data_fingerprint: str) -> str:
 
 
 def sealed(data: bytes) -> bytes:
-    """The data with its seal."""
+    """The data followed by its seal."""
     return data + hashlib.sha256(data).digest()
 
 
 def save(path: Path, state: State, identity: str) -> None:
-    """Writes `state` to `path`; whoever looks there sees the file before or the whole new one, never a part."""
+    """Writes `state` to `path`, whole or not at all.
+
+    Readers see the old file or all of the new one, never a part.
+    """
     content = {
         "format": FORMAT,
         "identity": identity,
@@ -63,26 +70,26 @@ def save(path: Path, state: State, identity: str) -> None:
 
 
 def load(data: bytes, identity: str, device: str, source: str) -> State:
-    """The state in the content of a checkpoint, on a device.
+    """The state in a checkpoint's content, on a device.
 
     Args:
         data: content of the file.
         identity: of the trial, see `identity`.
-        device: where the tensors go.
-        source: where the content comes from, for messages.
+        device: of the tensors.
+        source: path or address of the file, for messages.
 
     Raises:
-        StudyError: the content is damaged, or of another configuration, seeds or data.
+        StudyError: the content is damaged, or belongs to another configuration, other seeds or other data.
     """
     try:
         if sealed(data[:-SEAL_BYTES]) != data:
             raise ValueError("its seal is broken")
         content: dict[str, Any] = torch.load(io.BytesIO(data[:-SEAL_BYTES]), map_location="cpu", weights_only=True)
         state = _state(content, device)
-        found = (content["format"], content["identity"])
-    except Exception as error:  # torch.load raises whatever the damage provokes
+        written_as = (content["format"], content["identity"])
+    except Exception as error:  # torch.load raises any exception, depending on the damage
         raise StudyError(f"The checkpoint {source!r} is damaged ({type(error).__name__}).") from None
-    if found != (FORMAT, identity):
+    if written_as != (FORMAT, identity):
         raise StudyError(f"The checkpoint {source!r} belongs to another configuration, other seeds or other data.")
     return state
 

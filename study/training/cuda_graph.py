@@ -1,4 +1,7 @@
-"""A function of tensors recorded once as a CUDA graph, and replayed: one launch instead of one for each of its kernels."""
+"""A function recorded once as a CUDA graph and replayed.
+
+A replay is one launch instead of one for each kernel of the function.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from torch import Tensor
 Function = Callable[..., tuple[Tensor, ...]]
 
 WARM_UPS = 3
-"""Calls before the recording, in which libraries choose their kernels and make their workspaces."""
+"""Calls before the recording, in which libraries choose kernels and allocate workspaces."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +22,9 @@ class Recording:
     """A recorded call.
 
     Attributes:
-        arguments: the tensors it reads its arguments from.
-        results: the tensors it leaves its results in.
-        replay: does once more what was recorded.
+        arguments: tensors that every replay reads its arguments from.
+        results: tensors that every replay writes its results to.
+        replay: runs the recorded kernels again.
     """
 
     arguments: tuple[Tensor, ...]
@@ -30,24 +33,28 @@ class Recording:
 
 
 def recorded(function: Function, arguments: tuple[Tensor, ...]) -> Recording:
-    """Records a call on the current CUDA device. The call is made a few times before, and has its effects then."""
-    beside = torch.cuda.Stream()
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside):
+    """Records a call on the current CUDA device.
+
+    The function is called a few times before the recording, and these calls change whatever it changes.
+    """
+    side_stream = torch.cuda.Stream()  # torch asks for warm-up calls on another stream
+    side_stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side_stream):
         for _ in range(WARM_UPS):
             function(*arguments)
-    torch.cuda.current_stream().wait_stream(beside)
+    torch.cuda.current_stream().wait_stream(side_stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        results = function(*arguments)
+        results = function(*arguments)  # records the kernels without running them
     return Recording(arguments, results, graph.replay)
 
 
 class Captured:
-    """The function, replayed from the second call with arguments of the same shapes on.
+    """A function that is recorded once for each argument shape.
 
-    The function may change tensors besides its arguments, if they stay where they are and `changed` lists them. It must not
-    decide anything by a value, nor draw random numbers.
+    Every call copies its arguments into the recording's tensors and replays it. The function may change other tensors in place,
+    if their memory stays where it is and `changed` lists them. It must not branch on the value of a tensor or draw random
+    numbers.
     """
 
     def __init__(
@@ -62,18 +69,18 @@ class Captured:
         self._recordings: dict[tuple[torch.Size, ...], Recording] = {}
 
     def __call__(self, *arguments: Tensor) -> tuple[Tensor, ...]:
-        """The results, in tensors of their own."""
+        """The results, in new tensors."""
         shapes = tuple(argument.shape for argument in arguments)
         if shapes not in self._recordings:
             self._recordings[shapes] = self._recorded(arguments)
         recording = self._recordings[shapes]
-        for place, argument in zip(recording.arguments, arguments, strict=True):
-            place.copy_(argument)
+        for target, argument in zip(recording.arguments, arguments, strict=True):
+            target.copy_(argument)
         recording.replay()
         return tuple(result.clone() for result in recording.results)
 
     def _recorded(self, arguments: tuple[Tensor, ...]) -> Recording:
-        """A recording, with everything as it was before the calls that it takes."""
+        """A new recording; changed tensors get their values back."""
         before = [tensor.clone() for tensor in self._changed()]
         recording = self._record(self._function, tuple(argument.clone() for argument in arguments))
         for tensor, value in zip(self._changed(), before, strict=True):

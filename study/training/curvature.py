@@ -1,13 +1,15 @@
-"""The landscape of the loss around some weights: gradient, sharpness, and the Hessian without its matrix.
+"""Gradient, sharpness and Hessian of the loss at given weights.
 
 With L the mean cross-entropy of a fixed sample of images as a function of all weights w of one lane, g its gradient and H its
-Hessian, a product H v is the gradient of g.v (Pearlmutter 1994), so that H itself, of millions of millions of numbers, need not
-exist. From such products come
+Hessian:
 
-- the largest eigenvalue, by power iteration that keeps its last step: lambda = v.H v / v.v;
-- the trace, by Hutchinson's estimate (1990): the mean of z.H z over random signs z.
+    H v = d(g . v)/dw                                       (Pearlmutter 1994)
+    largest eigenvalue = max over v of v.H v / v.v          (power iteration that keeps its last step, Knyazev 2001)
+    trace = E[z.H z] over random signs z                    (Hutchinson 1990)
+    sharpness = L(w + rho g / |g|) - L(w)                   (SAM, Foret et al. 2021, arXiv 2010.01412)
 
-SAM's sharpness is max L(w + e) - L(w) over |e| <= rho, taken at e = rho g / |g| (Foret et al. 2021, arXiv 2010.01412).
+H itself has as many rows and columns as there are weights, so it is never formed: everything comes from products H v. SAM's
+sharpness is max L(w + e) - L(w) over |e| <= rho, to first order in e.
 """
 
 from __future__ import annotations
@@ -28,20 +30,20 @@ TOLERANCE = 1e-3
 """Relative change of an eigenvalue from one step to the next at which its iteration ends."""
 
 LARGEST_RESIDUAL = 1e-3
-"""|H v - lambda v| / |lambda| up to which v counts as an eigenvector; lambda is as near to an eigenvalue then, or nearer. With
-ten times that, one lane in 400 of small networks ended at the second largest one."""
+"""|H v - lambda v| / |lambda| up to which v counts as an eigenvector; then lambda is at most as far from an eigenvalue. With ten
+times this value, one lane in 400 of small networks ended at the second largest eigenvalue."""
 
 NEGLIGIBLE = 1e-3
-"""The share of the largest |H v| met up to which |lambda| and the residual together end the iteration as well."""
+"""The iteration also ends when |lambda| plus the residual is at most this share of the largest |H v| so far."""
 
 ROUNDING = 1e-5
-"""The share of it, or of a unit vector, below which a difference is taken for rounding."""
+"""Residuals below this share of the largest |H v|, and squared lengths below this share of 1, count as rounding."""
 
 LONGEST_ITERATION = 200
 
 
 def flattened(tensors: Tensors) -> Tensor:
-    """All weights of each lane in a row, [lane, weight]."""
+    """All weights of each lane in one row, [lane, weight]."""
     return torch.cat([value.flatten(1) for value in tensors.values()], dim=1)
 
 
@@ -49,18 +51,18 @@ class Landscape:
     """The loss of a sample around some parameters.
 
     Attributes:
-        loss: L there in nats, [lane].
-        gradient: g there, [lane, weight].
+        loss: L at the parameters in nats, [lane].
+        gradient: g at the parameters, [lane, weight].
     """
 
     def __init__(self, model: Model, params: Tensors, inputs: Tensor, labels: Tensor) -> None:
-        """`inputs` [lane, image, feature] and int64 `labels` [lane, image] are the sample."""
+        """The sample: `inputs` [lane, image, feature], int64 `labels` [lane, image]."""
         self._model, self._inputs, self._labels = model, inputs, labels
         self._shapes = {name: value.shape for name, value in params.items()}
-        self._weights = flattened(params).detach().requires_grad_()
+        self._weights = flattened(params).detach().requires_grad_()  # w, [lane, weight]
         with torch.enable_grad():
-            loss = self._loss(self._weights)
-            (self._slope,) = torch.autograd.grad(loss.sum(), self._weights, create_graph=True)
+            loss = self._loss(self._weights)  # [lane]
+            (self._slope,) = torch.autograd.grad(loss.sum(), self._weights, create_graph=True)  # g, differentiable
         self.loss = loss.detach()
         self.gradient = self._slope.detach()
 
@@ -70,98 +72,116 @@ class Landscape:
             return self._loss(self._weights + displacement)
 
     def hessian_product(self, vector: Tensor) -> Tensor:
-        """H v, [lane, weight]."""
+        """H v, [lane, weight], for v = `vector` [lane, weight]."""
         if not self._slope.requires_grad:  # the loss is linear in all weights
             return torch.zeros_like(vector)
         with torch.enable_grad():
-            along = torch.linalg.vecdot(self._slope, vector).sum()  # with grad_outputs instead, torch would load sympy
+            # g . v, summed over lanes, which do not interact. With grad_outputs instead, torch would import sympy.
+            along = torch.linalg.vecdot(self._slope, vector).sum()
         (product,) = torch.autograd.grad(along, self._weights, retain_graph=True, materialize_grads=True)
         return product
 
     def _loss(self, weights: Tensor) -> Tensor:
-        parts = weights.split([shape[1:].numel() for shape in self._shapes.values()], dim=1)
-        params = {name: part.reshape(shape) for part, (name, shape) in zip(parts, self._shapes.items(), strict=True)}
-        logits, _ = self._model.forward(params, self._inputs)
-        losses = cross_entropy(logits.flatten(0, 1), self._labels.flatten(), reduction="none")
+        """The loss [lane] at weights [lane, weight]."""
+        pieces = weights.split([shape[1:].numel() for shape in self._shapes.values()], dim=1)
+        params = {name: piece.reshape(shape) for piece, (name, shape) in zip(pieces, self._shapes.items(), strict=True)}
+        logits, _ = self._model.forward(params, self._inputs)  # [lane, image, output]
+        losses = cross_entropy(logits.flatten(0, 1), self._labels.flatten(), reduction="none")  # [lane * image]
         return losses.view(self._labels.shape).mean(dim=1)
 
 
 def sam_sharpness(landscape: Landscape, rho: float) -> Tensor:
-    """`L(w + rho g / |g|) - L(w)` in nats, [lane]; 0 where the gradient is 0."""
-    scale = rho * reciprocal(torch.linalg.vector_norm(landscape.gradient, dim=1))
+    """SAM's sharpness in nats, [lane].
+
+    L(w + rho g / |g|) - L(w); 0 where the gradient is 0.
+    """
+    scale = rho * reciprocal(torch.linalg.vector_norm(landscape.gradient, dim=1))  # rho / |g|, [lane]
     return landscape.at(landscape.gradient * scale.unsqueeze(1)) - landscape.loss
 
 
 def largest_eigenvalue(product: Product, start: Tensor) -> Tensor:
-    """The largest eigenvalue of a symmetric matrix, float64 [lane]; NaN in a lane where the iteration has come to no end.
+    """The largest eigenvalue of a symmetric matrix, float64 [lane].
 
-    Power iteration goes from v to H v; here each step goes to the vector of the largest v.H v / v.v among all combinations of
-    v, H v and the step before it, which needs no more products, finds the largest eigenvalue whatever the sign of the one of
-    the largest magnitude, and gets on where the largest ones are close together (Knyazev 2001, LOBPCG of one vector). Each
-    lane ends by itself, whatever the others do.
+    NaN in a lane whose iteration does not converge. With v the current vector, lambda = v.H v / v.v, r = H v - lambda v the
+    residual and p the last step, each iteration takes
+
+        v <- the combination of r, v and p with the largest v.H v / v.v
+
+    instead of power iteration's v <- H v (Knyazev 2001, LOBPCG with one vector). It needs no more products, finds the largest
+    eigenvalue even if one of larger magnitude is negative, and converges where the largest eigenvalues are close together. Each
+    lane ends on its own, whatever the others do.
 
     Args:
         product: of the matrix with vectors.
-        start: random, [lane, weight]. One that has hardly any of the eigenvector looked for can end at the next eigenvalue.
+        start: random, [lane, weight]. A start nearly orthogonal to the leading eigenvector can end at the next eigenvalue.
     """
-    value = torch.full(start.shape[:1], torch.nan, dtype=torch.float64, device=start.device)
-    scale = torch.zeros_like(value)
-    ended = torch.zeros_like(value, dtype=torch.bool)
-    # H v, less its part along v; v itself; the step before. Memory of this size is slow to get anew, so it is used again.
+    value = torch.full(start.shape[:1], torch.nan, dtype=torch.float64, device=start.device)  # lambda, [lane]
+    scale = torch.zeros_like(value)  # bound of the largest |H v| so far, [lane]
+    ended = torch.zeros_like(value, dtype=torch.bool)  # [lane]
+    # Rows of `basis` are r / |r|, v and p, those of `images` their products with H, both [lane, 3, weight]. Tensors of this size
+    # are slow to allocate, so results go to `spare`, which then changes places with its source.
     basis, images, spare = (start.new_zeros(len(start), 3, start.shape[1]) for _ in range(3))
-    rest, vector = 0, 1
+    residual, vector = 0, 1  # rows; the third is p
     basis[:, vector] = start * reciprocal(torch.linalg.vector_norm(start, dim=1)).unsqueeze(1)
     images[:, vector] = product(basis[:, vector])
     for _ in range(LONGEST_ITERATION):
-        found = torch.linalg.vecdot(basis[:, vector], images[:, vector])
-        torch.addcmul(images[:, vector], -found.unsqueeze(1), basis[:, vector], out=basis[:, rest])
-        size = torch.linalg.vector_norm(basis[:, rest], dim=1)
-        found = torch.where(size.isfinite(), found, torch.nan)
-        scale = torch.maximum(scale, found.abs() + size)
-        steady = ((found - value).abs() <= TOLERANCE * found.abs()) & (size <= LARGEST_RESIDUAL * found.abs())
-        value = torch.where(ended, value, found)
-        ended |= steady | (found.abs() + size <= NEGLIGIBLE * scale) | ~found.isfinite()
+        quotient = torch.linalg.vecdot(basis[:, vector], images[:, vector])  # v.H v with |v| = 1, [lane]
+        torch.addcmul(images[:, vector], -quotient.unsqueeze(1), basis[:, vector], out=basis[:, residual])
+        size = torch.linalg.vector_norm(basis[:, residual], dim=1)  # |r|, [lane]
+        quotient = torch.where(size.isfinite(), quotient, torch.nan)
+        scale = torch.maximum(scale, quotient.abs() + size)
+        steady = (quotient - value).abs() <= TOLERANCE * quotient.abs()
+        steady &= size <= LARGEST_RESIDUAL * quotient.abs()
+        value = torch.where(ended, value, quotient)
+        ended |= steady | (quotient.abs() + size <= NEGLIGIBLE * scale) | ~quotient.isfinite()
         if bool(ended.all()):
             break
-        seen = torch.where(size > ROUNDING * scale, reciprocal(size), 0)  # a smaller one points anywhere
-        basis[:, rest] *= seen.to(basis.dtype).unsqueeze(1)
-        images[:, rest] = product(basis[:, rest])
-        turn = _next_vectors(torch.bmm(basis, basis.mT), torch.bmm(basis, images.mT))
-        basis, spare = torch.bmm(turn, basis, out=spare), basis
-        images, spare = torch.bmm(turn, images, out=spare), images
+        factor = torch.where(size > ROUNDING * scale, reciprocal(size), 0)  # a residual of rounding has no direction
+        basis[:, residual] *= factor.to(basis.dtype).unsqueeze(1)
+        images[:, residual] = product(basis[:, residual])
+        mixing = _next_vectors(torch.bmm(basis, basis.mT), torch.bmm(basis, images.mT))  # [lane, 3, 3]
+        basis, spare = torch.bmm(mixing, basis, out=spare), basis
+        images, spare = torch.bmm(mixing, images, out=spare), images  # H of a combination is the combination of H
     return value.where(ended & value.isfinite(), torch.nan)
 
 
 def _next_vectors(gram: Tensor, small: Tensor) -> Tensor:
-    """What makes the next vector and the step to it out of basis vectors, [lane, vector, basis vector].
+    """Coefficients of the next v and p.
+
+    They are [lane, row, basis vector]. Row 0 is zero, row 1 gives the vector of the largest quotient within the span of the
+    basis, and row 2 its part without the old vector, normalised.
 
     Args:
         gram: b_i.b_j of the basis vectors, [lane, i, j].
-        small: b_i.H b_j.
+        small: b_i.H b_j, [lane, i, j].
     """
-    on, dtype = small.device, small.dtype
+    device, dtype = small.device, small.dtype
     gram, small = gram.cpu().double(), small.cpu().double()
-    sound = (gram.isfinite() & small.isfinite()).flatten(1).all(dim=1)[:, None, None]
+    sound = (gram.isfinite() & small.isfinite()).flatten(1).all(dim=1)[:, None, None]  # [lane, 1, 1]
     gram, small = gram.where(sound, 0), ((small + small.mT) / 2).where(sound, 0)
+    # Squared lengths [lane, 3] of orthogonal combinations of the basis, which are the columns of `turn` [lane, 3, 3].
     squares, turn = torch.linalg.eigh(gram)
-    there = squares > ROUNDING  # the others are 0, or as good as a combination of those
-    turn = turn * torch.where(there, squares, torch.inf).rsqrt().unsqueeze(1)
-    within = turn.mT @ small @ turn
+    independent = squares > ROUNDING  # the others are 0, or nearly a combination of these
+    turn = turn * torch.where(independent, squares, torch.inf).rsqrt().unsqueeze(1)  # columns of length 1, or 0
+    within = turn.mT @ small @ turn  # H in the orthonormal basis, [lane, 3, 3]
+    # A value below every eigenvalue [lane], so that dependent columns are never chosen.
     below_all = -1 - 2 * within.abs().sum(dim=(1, 2))
-    within = within + torch.diag_embed(torch.where(there, 0, below_all.unsqueeze(1)))
-    vector = (turn @ torch.linalg.eigh(within).eigenvectors[:, :, -1:]).squeeze(2)
+    within = within + torch.diag_embed(torch.where(independent, 0, below_all.unsqueeze(1)))
+    vector = (turn @ torch.linalg.eigh(within).eigenvectors[:, :, -1:]).squeeze(2)  # [lane, basis vector]
     step = vector.clone()
     step[:, 1] = 0
     step = step * reciprocal((step.unsqueeze(1) @ gram @ step.unsqueeze(2)).flatten().sqrt()).unsqueeze(1)
-    return torch.stack([torch.zeros_like(vector), vector, step], dim=1).to(on, dtype)
+    return torch.stack([torch.zeros_like(vector), vector, step], dim=1).to(device, dtype)
 
 
 def hutchinson_trace(product: Product, probes: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """The trace of a symmetric matrix and the standard error of the estimate, both float64 [lane].
+    """Estimated trace of a symmetric matrix and its standard error.
+
+    The mean of z.H z over the probes z; both results are float64 [lane].
 
     Args:
         product: of the matrix with vectors.
-        probes: at least two of random signs, each [lane, weight].
+        probes: at least two, of random signs, each [lane, weight].
     """
-    values = torch.stack([(probe.double() * product(probe)).sum(dim=1) for probe in probes])
+    values = torch.stack([(probe.double() * product(probe)).sum(dim=1) for probe in probes])  # z.H z, [probe, lane]
     return values.mean(dim=0), values.std(dim=0) / len(values) ** 0.5

@@ -1,4 +1,7 @@
-"""The images of one task on their way into the network: gathered on the device, as bytes until the last moment."""
+"""Minibatches of a task, gathered on the device.
+
+Images are kept as bytes and become floats only in the minibatch.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +15,23 @@ from study.contracts import Dataset, Task
 from study.lanes import generator
 
 EVALUATION_BATCH = 500
-"""Images at once in an evaluation, in each lane; bounds the memory, and changes no result but by rounding."""
+"""Images at once in an evaluation, in each lane. It bounds the memory; results change by rounding only."""
 
 LARGEST_GREY = 255
 
 ALIGNED = 16
-"""Float32 numbers in 64 bytes."""
+"""Pixels are kept in multiples of this number: float32 numbers in 64 bytes."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Training images, and which of a data set's images and pixels they are.
+    """A selection of training images and of their pixels.
 
     Attributes:
         images: uint8 [image, pixel].
         labels: int64 [image].
-        rows: bool [image of the data set], those that are here.
-        pixels: int64 [pixel], those that are here; None: all.
+        rows: bool [image of the data set], which images are selected.
+        pixels: int64 [pixel], which pixels are selected; None: all.
     """
 
     images: Tensor
@@ -37,48 +40,52 @@ class Pictures:
     pixels: Tensor | None
 
     def positions(self, chosen: Tensor) -> Tensor:
-        """Where images of the data set are here."""
+        """Indices into this selection of images of the data set.
+
+        `chosen` and the result are int64 of any shape.
+        """
         return (self.rows.cumsum(0) - 1)[chosen]
 
 
 def whole(dataset: Dataset) -> Pictures:
-    """All training images as they are."""
+    """All training images with all pixels."""
     rows = torch.ones(len(dataset.train_labels), dtype=torch.bool)
     return Pictures(dataset.train_images, dataset.train_labels, rows, None)
 
 
 def without_blank_pixels(dataset: Dataset, task: Task, before: Pictures | None) -> Pictures:
-    """The training images of a task without the pixels that are 0 in all of them, which is a tenth to a half of them.
+    """The training images of a task without its blank pixels.
 
-    A few blank ones may stay, so that rows of weights begin at the borders of the processor's vectors. When `before` holds
-    the very images of this task, that is it.
+    Blank pixels are 0 in all images of the task; a tenth to a half of all pixels are. A few of them may stay, so that rows of
+    weights are aligned with the processor's vectors. If `before` has exactly the images of this task, it is returned.
     """
     rows = torch.zeros(len(dataset.train_labels), dtype=torch.bool)
     rows[task.train.flatten()] = True
     if before is not None and torch.equal(rows, before.rows):
         return before
     images = dataset.train_images[rows]
-    blank = images.amax(dim=0) == 0
-    count = min(len(blank), -(-int((~blank).sum()) // ALIGNED) * ALIGNED) or 1
-    pixels = blank.int().argsort(stable=True)[:count].sort().values
+    blank = images.amax(dim=0) == 0  # [pixel]
+    count = min(len(blank), -(-int((~blank).sum()) // ALIGNED) * ALIGNED) or 1  # rounded up
+    pixels = blank.int().argsort(stable=True)[:count].sort().values  # all that are not blank, then the first blank ones
     return Pictures(images[:, pixels], dataset.train_labels[rows], rows, pixels)
 
 
 class Feed:
-    """The images of one task, gathered from the data set on the device.
+    """The images of one task, gathered from the data set.
 
-    The grey values 0 to 255 become 0 to 1. Feature j of a lane's input is pixel `task.pixel_order[lane, j]`, or the pixels are
-    left as they are.
+    Grey values from 0 to 255 become 0 to 1. There are two ways to permute pixels. Either they are moved in every image: feature
+    j of a lane's input is pixel `task.pixel_order[lane, j]`. Or they stay in place, and the weights of the first layer are
+    reordered by `features` once a task.
 
     Attributes:
-        pictures: those trained on.
+        pictures: the training images.
         outputs: see `Task`, on the device.
-        pixel_order: int64 [lane, feature] in which the feed takes the pixels; None: as they are.
-        features: int64 [lane, pixel], which feature of the network each pixel is when the pixels are left; None: the same.
+        pixel_order: int64 [lane, feature], the order into which pixels are moved; None: they stay in place.
+        features: int64 [lane, pixel], the network's feature for each pixel, if pixels stay in place; None: pixel j is feature j.
     """
 
     def __init__(self, dataset: Dataset, task: Task, device: str, pictures: Pictures | None = None) -> None:
-        """`pictures` are to be left as they are; None: all pixels are taken in the task's order."""
+        """Pixels of `pictures` stay in place; without, all are moved."""
         self._dataset = dataset
         self._train = task.train if pictures is None else pictures.positions(task.train)
         self._validation = task.validation.to(device)
@@ -93,7 +100,10 @@ class Feed:
 
     @property
     def trained_features(self) -> Tensor | None:
-        """The features that the pictures' pixels are, int64 [lane, pixel]; None: all of them, in their order."""
+        """The network's features that are trained, int64 [lane, pixel].
+
+        They belong to the selected pixels. None: all features in their order.
+        """
         if self.pictures.pixels is None:
             return self.features
         if self.features is None:
@@ -102,45 +112,66 @@ class Feed:
 
     @property
     def train_count(self) -> int:
-        """Training images of the task, in each lane."""
+        """Number of training images of the task, in each lane."""
         return self._train.shape[1]
 
     def choices(self, seeds: tuple[int, ...], task: int, size: int, passes: int) -> Iterator[Tensor]:
-        """The pictures of each step, int64 [lane, batch]; every pass goes over all in a new order from (seed, "order", task).
+        """The pictures of each step, int64 [lane, batch].
 
-        The last minibatch of a pass is smaller when `size` does not divide the number of images.
+        Each pass takes all images in a new order, drawn from (seed, "order", task). The last minibatch of a pass is smaller if
+        `size` does not divide the number of images.
+
+        Args:
+            seeds: one for each lane.
+            task: index of the task.
+            size: of a minibatch.
+            passes: over the images of the task.
         """
         draws = [generator(seed, "order", task) for seed in seeds]
         for _ in range(passes):
-            order = torch.stack([torch.randperm(self.train_count, generator=draw) for draw in draws])
+            order = torch.stack([torch.randperm(self.train_count, generator=draw) for draw in draws])  # [lane, image]
             yield from torch.split(self._train.gather(1, order).to(self._device), size, dim=1)
 
     def minibatch(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs [lane, batch, feature] and labels [lane, batch] of chosen pictures [lane, batch]."""
+        """Inputs [lane, batch, feature] and labels [lane, batch].
+
+        `chosen` are the pictures, int64 [lane, batch].
+        """
         return minibatch(self.pictures, chosen, self.outputs, self.pixel_order)
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The held-out images with all pixels, in pieces."""
+        """The held-out images with all pixels, in batches.
+
+        Each batch is inputs [lane, batch, feature] and labels [lane, batch].
+        """
         held_out = whole(self._dataset)
         for chosen in torch.split(self._validation, EVALUATION_BATCH, dim=1):
             yield minibatch(held_out, chosen, self.outputs, self.pixel_order)
 
     def test(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The test images with all pixels, in pieces; as one lane, [1, batch, feature], when the pixels are left."""
+        """The test images with all pixels, in batches.
+
+        Each batch is inputs [lane, batch, feature], or [1, batch, feature] if pixels stay in place, and labels [lane, batch].
+        """
         return _test_batches(self._dataset, self._test, self.outputs, self.pixel_order, self._lanes)
 
     def sample(self, seeds: tuple[int, ...], size: int) -> tuple[Tensor, Tensor]:
-        """At most `size` of each lane's training images, as `minibatch` gives them; of every task the same places."""
+        """A minibatch of at most `size` training images per lane.
+
+        In every task the images at the same positions are taken, drawn from (seed, "sample").
+        """
         orders = [torch.randperm(self.train_count, generator=generator(seed, "sample"))[:size] for seed in seeds]
         return self.minibatch(self._train.gather(1, torch.stack(orders)).to(self._device))
 
 
 @dataclass(frozen=True)
 class EarlierTask:
-    """Some test images of a task, kept in a few numbers, to ask the network for them later on.
+    """Some test images of a task, to evaluate on later.
+
+    Only indices are kept.
 
     Attributes:
-        chosen: int64 [image], which of the data set's test images.
+        chosen: int64 [image], indices of the data set's test images.
         outputs: see `Task`, on the device.
         pixel_order, features: see `Feed`.
     """
@@ -152,7 +183,10 @@ class EarlierTask:
 
     @classmethod
     def of(cls, task: Task, device: str, size: int, *, moves_pixels: bool) -> EarlierTask:
-        """At most `size` images, evenly spaced; their pixels are moved, or left while the weights are reordered."""
+        """At most `size` of the task's test images, evenly spaced.
+
+        With `moves_pixels` their pixels are moved; otherwise they stay in place, and weights are reordered. See `Feed`.
+        """
         count = len(task.test)
         chosen = task.test[torch.arange(min(size, count)) * count // min(size, count)].to(device)
         order = None if task.pixel_order is None else task.pixel_order.to(device)
@@ -161,30 +195,38 @@ class EarlierTask:
         return cls(chosen, task.outputs.to(device), moved, features)
 
     def batches(self, dataset: Dataset, lanes: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images in pieces, as `Feed.test` gives them."""
+        """The images in batches, as `Feed.test` gives them."""
         return _test_batches(dataset, self.chosen, self.outputs, self.pixel_order, lanes)
 
 
 def _test_batches(
     dataset: Dataset, test: Tensor, outputs: Tensor, pixel_order: Tensor | None, lanes: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    seen_by = 1 if pixel_order is None else lanes
+    input_lanes = 1 if pixel_order is None else lanes  # pixels in place are the same for all lanes
     for chosen in torch.split(test, EVALUATION_BATCH):
-        pixels = _pixels(dataset.test_images, chosen.expand(seen_by, -1), pixel_order)
+        pixels = _pixels(dataset.test_images, chosen.expand(input_lanes, -1), pixel_order)
         yield pixels, outputs[dataset.test_labels[chosen]].expand(lanes, -1)
 
 
 def minibatch(pictures: Pictures, chosen: Tensor, outputs: Tensor, pixel_order: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Inputs [lane, batch, feature] and labels [lane, batch] of chosen pictures; see `study.contracts.Task`."""
+    """Inputs [lane, batch, feature] and labels [lane, batch].
+
+    Args:
+        pictures: to choose from.
+        chosen: int64 [lane, batch].
+        outputs: see `study.contracts.Task`.
+        pixel_order: int64 [lane, feature]; None: pixels stay in place.
+    """
     labels = outputs.take(pictures.labels.take(chosen))  # on a CPU twice as fast as outputs[labels[chosen]]
     return _pixels(pictures.images, chosen, pixel_order), labels
 
 
 def _pixels(images: Tensor, chosen: Tensor, pixel_order: Tensor | None) -> Tensor:
-    """Grey values from 0 to 1 of the chosen images, float32 [lane, image, feature]."""
-    rows = images.index_select(0, chosen.flatten())  # on a CPU 15 times as fast as images[chosen]
-    pixels = rows.view(*chosen.shape, -1)
+    """Chosen images from 0 to 1, float32 [lane, image, feature]."""
+    # [lane * image, pixel]; on a CPU 15 times as fast as images[chosen]
+    rows = images.index_select(0, chosen.flatten())
+    pixels = rows.view(*chosen.shape, -1)  # uint8 [lane, image, pixel]
     if pixel_order is not None:
-        pixels = pixels.gather(2, pixel_order.unsqueeze(1).expand(pixels.shape))
+        pixels = pixels.gather(2, pixel_order.unsqueeze(1).expand(pixels.shape))  # feature j: pixel_order[lane, j]
     grey: Tensor = pixels.to(torch.float32).mul_(1 / LARGEST_GREY)
     return grey

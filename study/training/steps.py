@@ -1,12 +1,19 @@
-"""The steps of one task after another, all lanes at once, on tensors that are made once and stay where they are.
+"""The training steps of all lanes, task after task.
 
-Three things make a step cheap where the parts allow it, see `DirectModel`: the model's own gradient instead of autograd;
-weights that are reordered once a task instead of pixels that are moved in every image (`W x[p] = W[:, argsort(p)] x`); and, on
-a CPU, pixels left out that are 0 in all images of a task, since their weights neither add anything nor have a gradient. Where
-an intervention acts within the steps, or the model knows no gradient of its own, the plain way is taken.
+Parameters, memory and states are allocated once and changed in place. Three shortcuts make a step cheap if the parts allow them,
+see `study.contracts.DirectModel`:
 
-On a CUDA device a step is recorded once as a graph and then replayed, see `study.training.cuda_graph`: so small a network is
-otherwise kept waiting by the launches of its kernels.
+- the model's own gradient instead of autograd;
+- with pixels permuted by p, weights that are reordered once a task instead of pixels that are moved in every image,
+
+      W x[p] = W[:, argsort(p)] x;
+
+- on a CPU, pixels that are 0 in all images of a task are left out: their weights add nothing to an output and have no gradient.
+
+If an intervention acts within the steps, or the model does not know its own gradient, none of them is taken.
+
+On a CUDA device a step is recorded once as a graph and then replayed, see `study.training.cuda_graph`. Networks as small as these
+would otherwise wait for the launches of their kernels.
 """
 
 from __future__ import annotations
@@ -26,12 +33,18 @@ from study.training.cuda_graph import Captured
 from study.training.minibatches import EarlierTask, Feed, Pictures, minibatch, whole, without_blank_pixels
 
 COUNTED_AT_ONCE = 32
-"""Steps whose logits are kept before hits and losses are counted."""
+"""Number of steps whose logits are kept until hits and losses are counted."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """All that a step changes, as tensors [lane, ...]: parameters, the rule's memory, the states of the interventions."""
+    """All that a step changes, as tensors [lane, ...].
+
+    Attributes:
+        params: the parameters.
+        memory: of the rule.
+        states: of the interventions.
+    """
 
     params: Tensors
     memory: Tensors
@@ -43,17 +56,17 @@ class Weights:
         return (self.params, self.memory, *self.states)
 
     def is_shaped_like(self, others: Weights) -> bool:
-        """Whether all tensors have the shapes of others'."""
+        """Whether all tensors have the shapes of the others."""
         pairs = zip(self.groups, others.groups, strict=True)
         return all(mine[name].shape == value.shape for mine, theirs in pairs for name, value in theirs.items())
 
     def copy(self) -> Weights:
-        """The same in new tensors."""
+        """The same values in new tensors."""
         params, memory, *states = ({name: value.clone() for name, value in group.items()} for group in self.groups)
         return Weights(params, memory, tuple(states))
 
     def fill(self, others: Weights) -> None:
-        """Overwrites these tensors with others'."""
+        """Overwrites these tensors with the values of the others."""
         for mine, theirs in zip(self.groups, others.groups, strict=True):
             for name, value in theirs.items():
                 if value is not mine[name]:
@@ -62,13 +75,13 @@ class Weights:
 
 @dataclass(frozen=True)
 class Trained:
-    """What the steps of one task leave.
+    """The result of the steps of one task.
 
     Attributes:
-        weights: new tensors.
-        online_accuracy, online_loss: float64 [lane], over the task's images before each step was taken on them.
+        weights: after the last step, in new tensors.
+        online_accuracy, online_loss: float64 [lane], of each of the task's images before the step on it.
         sound: bool [lane], whether all losses and weights are finite.
-        steps: taken.
+        steps: number of steps.
     """
 
     weights: Weights
@@ -81,13 +94,13 @@ class Trained:
 class Steps:
     """Trains the lanes of one experiment, task after task.
 
-    Weights are reordered only for a rule whose memory bears the names of the parameters, so that it can go along, and
-    pixels are left out only for one that rests where the gradient is 0.
+    Weights are reordered only if the tensors of the rule's memory have names of parameters, so that they can be reordered with
+    them. Pixels are left out only if the rule does not move weights whose gradient is 0.
     """
 
     def __init__(self, experiment: Experiment, params: Tensors, memory: Tensors) -> None:
         self._experiment = experiment
-        acted_on = any(part.acts_in_steps for part in experiment.interventions)
+        acted_on = any(intervention.acts_in_steps for intervention in experiment.interventions)
         self._direct = experiment.model if isinstance(experiment.model, DirectModel) and not acted_on else None
         self._reorders = self._direct is not None and memory.keys() <= params.keys()
         self._leaves_out = self._reorders and experiment.rule.rests_where_flat and experiment.device == "cpu"
@@ -96,7 +109,7 @@ class Steps:
         self._step = Captured(self._take, self._tensors) if experiment.device == "cuda" else self._take
 
     def feed(self, task: Task) -> Feed:
-        """The images of a task, in the form that is the cheapest to train on."""
+        """The images of a task, in their cheapest form."""
         dataset = self._experiment.dataset
         if self._leaves_out:
             self._pictures = without_blank_pixels(dataset, task, self._pictures)
@@ -105,38 +118,56 @@ class Steps:
         return Feed(dataset, task, self._experiment.device, self._pictures if self._reorders else None)
 
     def earlier(self, task: Task, size: int) -> EarlierTask:
-        """What it takes to ask the network for a task later on."""
+        """At most `size` test images, for later evaluation."""
         return EarlierTask.of(task, self._experiment.device, size, moves_pixels=not self._reorders)
 
-    def seeing(self, params: Tensors, features: Tensor | None) -> Tensors:
-        """Parameters as images for evaluation want them whose pixels are those features."""
+    def for_evaluation(self, params: Tensors, features: Tensor | None) -> Tensors:
+        """Parameters in the order of the images of an evaluation.
+
+        `features` are those of `Feed` or `EarlierTask`.
+        """
         return self._taken(params, features)
 
-    def training_on(self, tensors: Tensors, feed: Feed, lanes: slice = slice(None)) -> Tensors:
-        """Parameters, or tensors of their names, of some lanes as the feed's minibatches want them."""
+    def for_training(self, tensors: Tensors, feed: Feed, lanes: slice = slice(None)) -> Tensors:
+        """Parameters in the order of the feed's minibatches.
+
+        `tensors` are those of the given lanes, or other tensors with names and shapes of parameters.
+        """
         features = feed.trained_features
         return self._taken(tensors, features if features is None else features[lanes])
 
     def train(self, feed: Feed, task: int, start: Weights) -> Trained:
-        """All passes over the images of a task; `start` stays as it is."""
-        plan = self._experiment
+        """Trains for all passes over the images of a task.
+
+        `start` does not change.
+
+        Args:
+            feed: images of the task.
+            task: index of the task.
+            start: weights before the first step.
+        """
+        experiment = self._experiment
         self.begin(feed, start)
-        tally = self.advance(feed, feed.choices(plan.seeds, task, plan.batch_size, plan.passes))
-        left, features = self._weights.copy(), feed.trained_features
+        tally = self.advance(feed, feed.choices(experiment.seeds, task, experiment.batch_size, experiment.passes))
+        trained, features = self._weights.copy(), feed.trained_features
+        images = feed.train_count * experiment.passes
         return Trained(
             Weights(
-                self._put(start.params, features, left.params),
-                self._put(start.memory, features, left.memory),
-                left.states,
+                self._put(start.params, features, trained.params),
+                self._put(start.memory, features, trained.memory),
+                trained.states,
             ),
-            tally.hits.to(torch.float64) / (feed.train_count * plan.passes),
-            tally.losses / (feed.train_count * plan.passes),
-            tally.losses.isfinite() & finite(left.params),
+            tally.hits.to(torch.float64) / images,
+            tally.losses / images,
+            tally.losses.isfinite() & finite(trained.params),
             tally.steps,
         )
 
     def begin(self, feed: Feed, start: Weights) -> None:
-        """Copies weights to where the steps find them; to a new place when a task has other pixels than the one before."""
+        """Copies weights into the tensors that the steps change.
+
+        New tensors are allocated if this task has other pixels than the one before.
+        """
         features = feed.trained_features
         weights = Weights(self._taken(start.params, features), self._taken(start.memory, features), start.states)
         self._pictures = feed.pictures
@@ -146,7 +177,10 @@ class Steps:
             self._held.fill(weights)
 
     def advance(self, feed: Feed, choices: Iterable[Tensor]) -> Tally:
-        """A step for each choice of pictures [lane, batch], from where the last left off."""
+        """Takes a step for each choice of pictures [lane, batch].
+
+        The first step continues from the last one taken.
+        """
         tally = Tally(len(self._experiment.seeds), self._experiment.device)
         order = () if feed.pixel_order is None else (feed.pixel_order,)
         with torch.no_grad():
@@ -156,29 +190,43 @@ class Steps:
         return tally
 
     def _taken(self, tensors: Tensors, features: Tensor | None) -> Tensors:
+        """Tensors with only the given features, see `DirectModel.take_features`."""
         if self._direct is None or features is None:
             return tensors
         return self._direct.take_features(tensors, features)
 
     def _put(self, tensors: Tensors, features: Tensor | None, taken: Tensors) -> Tensors:
+        """The inverse of `_taken`."""
         if self._direct is None or features is None:
             return taken
         return self._direct.put_features(tensors, features, taken)
 
     def _take(self, chosen: Tensor, outputs: Tensor, pixel_order: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """One step on the tensors at hand; logits [lane, batch, output] before it, and labels [lane, batch]."""
-        plan, weights = self._experiment, self._weights
+        """One step, in place.
+
+        Args:
+            chosen: pictures of the step, int64 [lane, batch].
+            outputs: see `Task`, int64 [class].
+            pixel_order: int64 [lane, feature]; None: pixels stay in place.
+
+        Returns:
+            Logits before the step, [lane, batch, output], and labels [lane, batch].
+        """
+        experiment, weights = self._experiment, self._weights
         assert self._pictures is not None, "no task has begun"
+        # [lane, batch, feature] and [lane, batch]
         inputs, labels = minibatch(self._pictures, chosen, outputs, pixel_order)
-        params, memory, seen = plan.rule.step(weights.params, weights.memory, self._gradient_at(inputs, labels))
+        gradient_at = self._gradient_at(inputs, labels)
+        params, memory, evaluation = experiment.rule.step(weights.params, weights.memory, gradient_at)
         states = []
-        for part, state in zip(plan.interventions, weights.states, strict=True):
-            params, state_after = part.after_step(params, state)
+        for intervention, state in zip(experiment.interventions, weights.states, strict=True):
+            params, state_after = intervention.after_step(params, state)
             states.append(state_after)
-        weights.fill(Weights(params, memory, tuple(states)))
-        return seen.logits, labels
+        weights.fill(Weights(params, memory, tuple(states)))  # copies only what was not changed in place
+        return evaluation.logits, labels
 
     def _gradient_at(self, inputs: Tensor, labels: Tensor) -> GradientFunction:
+        """The gradient of a minibatch: the model's own, or autograd's."""
         if self._direct is not None:
             return self._direct.gradient_function(inputs, labels)
         interventions = tuple(zip(self._experiment.interventions, self._weights.states, strict=True))
@@ -190,17 +238,17 @@ class Steps:
         return self._held
 
     def _tensors(self) -> list[Tensor]:
-        """All that a step changes."""
+        """All tensors that a step changes."""
         return [value for group in self._weights.groups for value in group.values()]
 
 
 class Tally:
-    """Online measures of some steps.
+    """Online measures of a number of steps.
 
     Attributes:
-        steps: how many.
-        hits: images told right before the step on them, [lane].
-        losses: sum of their cross-entropies, float64 [lane].
+        steps: number of steps.
+        hits: number of images classified correctly before the step on them, int64 [lane].
+        losses: sum of the images' cross-entropies before the step on them, float64 [lane].
     """
 
     def __init__(self, lanes: int, device: str) -> None:
@@ -210,20 +258,25 @@ class Tally:
         self._pending: list[tuple[Tensor, Tensor]] = []
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Takes the logits and labels of a step."""
+        """Adds a step; several are counted at once.
+
+        Logits are [lane, batch, output], labels [lane, batch].
+        """
         self.steps += 1
         self._pending.append((logits, labels))
         if len(self._pending) == COUNTED_AT_ONCE:
             self.count()
 
     def count(self) -> None:
-        """Counts what has been taken, in one go, since many small operations take longer."""
+        """Counts all steps added since the last count.
+
+        At once, because many small operations take longer.
+        """
         if not self._pending:
             return
-        outputs = torch.cat(
-            [logits.mT for logits, _ in self._pending], dim=2
-        )  # so the loss is 15 times as fast on a CPU
-        labels = torch.cat([labels for _, labels in self._pending], dim=1)
+        # [lane, output, image]: with the image last, cross_entropy is 15 times as fast on a CPU.
+        outputs = torch.cat([logits.mT for logits, _ in self._pending], dim=2)
+        labels = torch.cat([labels for _, labels in self._pending], dim=1)  # [lane, image]
         self.hits += metrics.correct(outputs.mT, labels)
         self.losses += cross_entropy(outputs, labels, reduction="none").sum(dim=1, dtype=torch.float64)
         self._pending.clear()

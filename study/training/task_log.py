@@ -1,4 +1,7 @@
-"""One task's result as logged numbers: flat names of the schema, and the values of each lane."""
+"""The result of a task as logged numbers.
+
+They have the flat names of the schema, and for each lane its own values.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from study.training.trainer import TaskResult
 
 
 def measures(result: TaskResult) -> dict[str, float]:
-    """What is logged of a task by schema name: means over the lanes, and counts. Always finite."""
+    """The logged numbers of a task by schema name.
+
+    Always finite. Means over the lanes, seconds and counts.
+    """
     state = result.state
     values = {
         **{name: float(lanes.mean()) for name, lanes in _by_lane(result).items()},
@@ -30,12 +36,15 @@ def measures(result: TaskResult) -> dict[str, float]:
 
 
 def lane_measures(result: TaskResult) -> dict[str, list[float]]:
-    """The values of each lane by schema name, in the order of the seeds."""
+    """Each lane's values by schema name, in seed order."""
     return {name: lanes.tolist() for name, lanes in _by_lane(result).items()}
 
 
 def diagnostics(result: TaskResult) -> dict[str, list[float | None]]:
-    """The diagnostics of each lane by name, in the order of the seeds; None where one is not known."""
+    """Each lane's diagnostics by name, in seed order.
+
+    None where a value is unknown.
+    """
     return {
         name: [None if math.isnan(value) else value for value in lanes.tolist()]
         for name, lanes in result.diagnostics.items()
@@ -43,7 +52,10 @@ def diagnostics(result: TaskResult) -> dict[str, list[float | None]]:
 
 
 def summary(result: TaskResult) -> dict[str, float]:
-    """What is logged once of a finished trial, computed from the result of its last task; its seconds excepted."""
+    """The numbers logged once for a finished trial.
+
+    They are computed from the result of its last task. `summary/seconds` is not among them.
+    """
     state = result.state
     values: dict[str, Tensor | int] = {
         "summary/accuracy_test": state.test.mean(),
@@ -63,7 +75,10 @@ def summary(result: TaskResult) -> dict[str, float]:
 
 
 def task_line(result: TaskResult, task_count: int) -> dict[str, Any]:
-    """The line of a trial's record that tells of one task; the last task's line carries the summary."""
+    """The line of a trial's record for one task.
+
+    The line of the last task has the summary.
+    """
     line: dict[str, Any] = {
         "task": result.task,
         "name": result.name,

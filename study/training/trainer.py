@@ -1,7 +1,7 @@
-"""The loop: a task sequence, lane by lane at once, one result a task.
+"""The training loop: one result per task, all lanes together.
 
-`train` is a generator. It knows no Ray, no MLflow and no part by name. Everything that the next task depends on is in the
-`State` that comes with each result, so that a run can be cut after any task and continued to the same last bit.
+`train` is a generator. It knows no Ray, no MLflow and no part by name. Everything that the next task depends on is in the `State`
+of each result. So a run that stops after any task can be continued from there, and gives the same results to the last bit.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from torch import Tensor
 from study.contracts import Experiment
 from study.lanes import Tensors, select
 from study.training import metrics
-from study.training.diagnostics import Diagnosis
+from study.training.diagnostics import NetworkDiagnostics
 from study.training.metrics import evaluate
 from study.training.steps import Steps, Weights
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a trial stands between two tasks.
+    """The state of a trial between two tasks.
 
     Attributes:
-        next_task: index of the first task that has not been trained on.
+        next_task: index of the first task that has not been trained.
         params: [lane, ...].
         memory: of the rule, [lane, ...].
-        intervention_states: one for each intervention.
+        intervention_states: one for each intervention, [lane, ...].
         diverged: bool [lane].
         test: float64 [task, lane], test accuracy of the tasks so far.
-        validation: float64 [task, lane], validation accuracy of the tasks so far; no rows when none is held out.
+        validation: float64 [task, lane], validation accuracy of the tasks so far; no rows if no image is held out.
         gradient_evaluations: so far, in one lane.
     """
 
@@ -48,14 +48,14 @@ class State:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What was measured on one task, and the state after it.
+    """The measurements of one task, and the state after it.
 
     Attributes:
         task: index of the task.
-        name: its name.
-        test_accuracy, validation_accuracy, online_accuracy: share, float64 [lane]; validation None when none is held out.
+        name: of the task.
+        test_accuracy, validation_accuracy, online_accuracy: share, float64 [lane]; validation is None if no image is held out.
         online_loss: nats, float64 [lane].
-        diagnostics: what was looked at, by name, float64 [lane]; NaN where it is not known, as in lanes that have diverged.
+        diagnostics: by name, float64 [lane]; NaN where a value is unknown, as in lanes that have diverged.
         training_seconds, evaluation_seconds, diagnostics_seconds: wall time, all lanes together.
         state: after the task.
     """
@@ -90,32 +90,39 @@ def initial_state(experiment: Experiment) -> State:
 
 
 def train(experiment: Experiment, start: State | None = None) -> Iterator[TaskResult]:
-    """Trains on the tasks from `start` on (default: from the first), and yields a result after each.
+    """Trains task after task and yields the result of each.
 
-    A lane whose loss or weights become non-finite during a task has diverged from that task on: its weights go back to
-    where the task began and stay there, its accuracies count as chance and its loss as that of a uniform guess. A lane
-    whose weights are finite after a task, but so large that its logits are not, counts as chance on those images.
+    Training starts at `start`, by default at the first task.
+
+    A lane whose loss or weights become non-finite during a task has diverged, for good. Its weights return to their values before
+    that task and stay there, its accuracies count as chance and its loss as that of a uniform guess. A lane whose weights are
+    finite after a task, but whose logits overflow, counts as chance on those images.
     """
     state = start or initial_state(experiment)
     steps = Steps(experiment, state.params, state.memory)
-    diagnosis = Diagnosis(experiment, steps)
+    diagnosis = NetworkDiagnostics(experiment, steps)
     for index in range(state.next_task, experiment.tasks.count):
         result = _train_on_task(experiment, steps, diagnosis, state, index)
         state = result.state
         yield result
 
 
-def _train_on_task(experiment: Experiment, steps: Steps, diagnosis: Diagnosis, state: State, index: int) -> TaskResult:
-    """Boundary, training, evaluation and diagnostics of one task. Lanes that have diverged are computed along and thrown away."""
+def _train_on_task(
+    experiment: Experiment, steps: Steps, diagnosis: NetworkDiagnostics, state: State, index: int
+) -> TaskResult:
+    """Boundary, training, evaluation and diagnostics of one task.
+
+    Lanes that have diverged are computed with the others, and their results are discarded.
+    """
     began = time.perf_counter()
     task = experiment.tasks.task(index)
     feed = steps.feed(task)
     params, states = state.params, state.intervention_states
     if index > 0:
-        params, states = _bounded(experiment, index, params, states)
+        params, states = _after_boundary(experiment, index, params, states)
     trained = steps.train(feed, index, Weights(params, state.memory, states))
     diverged = state.diverged | ~trained.sound.cpu()
-    healthy = ~diverged.to(experiment.device)
+    healthy = ~diverged.to(experiment.device)  # [lane]
     after = replace(
         state,
         next_task=index + 1,
@@ -132,13 +139,14 @@ def _train_on_task(experiment: Experiment, steps: Steps, diagnosis: Diagnosis, s
 
     began = time.perf_counter()
     outputs = experiment.tasks.output_count
-    chance = torch.full((len(experiment.seeds),), metrics.chance_accuracy(outputs), dtype=torch.float64)
+    chance = torch.full((len(experiment.seeds),), metrics.chance_accuracy(outputs), dtype=torch.float64)  # [lane]
 
     def counted(values: Tensor, otherwise: Tensor) -> Tensor:
+        """Values [lane], replaced if NaN or the lane has diverged."""
         values = values.to("cpu", torch.float64)
         return torch.where(after.diverged | values.isnan(), otherwise, values)
 
-    params = steps.seeing(after.params, feed.features)
+    params = steps.for_evaluation(after.params, feed.features)
     test = counted(evaluate(experiment.model, params, feed.test()), chance)
     validation = None
     if experiment.tasks.has_validation:
@@ -169,12 +177,15 @@ def _with_row(rows: Tensor, row: Tensor | None) -> Tensor:
     return rows if row is None else torch.cat([rows, row.unsqueeze(0)])
 
 
-def _bounded(
+def _after_boundary(
     experiment: Experiment, index: int, params: Tensors, states: tuple[Tensors, ...]
 ) -> tuple[Tensors, tuple[Tensors, ...]]:
-    """What every intervention does in turn before task `index`; each gets the parameters that the one before it left."""
-    acted = []
+    """Parameters and states after all interventions acted before task `index`.
+
+    They act in turn, each on the parameters that the one before it returned.
+    """
+    states_after = []
     for intervention, before in zip(experiment.interventions, states, strict=True):
         params, after = intervention.before_task(index, params, before)
-        acted.append(after)
-    return params, tuple(acted)
+        states_after.append(after)
+    return params, tuple(states_after)

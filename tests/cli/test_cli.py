@@ -1,4 +1,7 @@
-"""The front door: bad input dies with one sentence, exit code 2 and nothing left behind."""
+"""Commands: bad input gives one sentence and exit code 2.
+
+It leaves no files behind.
+"""
 
 import re
 import subprocess
@@ -309,7 +312,7 @@ def test_a_shrinking_budget_is_refused(refused, here):
 def test_the_budget_of_a_grid_is_its_points(refused, here, trials):
     plan = plan_of("grid", space="paper_grid", overrides={"tasks/count": 3}, trials=None)
     folder_of(here / "study-results", plan)
-    # two points each: fewer is shrinking, more is not to be had; as many go on, to the next thing that is wrong
+    # two points each: fewer is refused, more do not exist; the same number passes, and then the next error is found
     said = refused("resume", "grid", "--trials", trials, "--tracking-uri", f"http://{CLOSED}")
     assert {1: "a budget can only grow", 2: "No MLflow server answers", 3: "2 explicit points"}[trials] in said
 
@@ -342,7 +345,10 @@ def test_a_sweep_without_objective_has_no_best(refused, here):
 
 
 def strip_objectives(histories, folder):
-    """Takes the objective out of the records, as if no image had been held out."""
+    """Removes the objective from records.
+
+    As if no image had been held out.
+    """
     for history in histories:
         path = folder.root / "trials" / history.key / "record.jsonl"
         text = path.read_text()
@@ -462,3 +468,30 @@ def test_a_setting_on_the_command_line_overrules_the_file(here, run):
     code, out, _ = run("trial", "trial.yaml", "--set", "tasks/count=1", "--json")
     assert code == 0
     assert len(out.splitlines()) == 1
+
+
+QUICK_COMMANDS = {
+    "list": ("list",),
+    "best": ("best", "first"),
+    "show --help": ("show", "--help"),
+}
+
+
+@pytest.mark.parametrize("words", QUICK_COMMANDS.values(), ids=QUICK_COMMANDS)
+def test_quick_commands_import_none_of_the_large_packages(here, words):
+    """Importing them takes seconds."""
+    run_all(folder_of(here / "study-results", plan_of("first", trials=3)))
+    program = (
+        f"import sys; from study import cli; sys.argv = ['study', *{words!r}]\n"
+        "try: cli.main()\n"
+        "except SystemExit: print(sorted({'torch', 'ray', 'mlflow', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=here,
+        env=clean_environment(PYTHONPATH=str(REPOSITORY)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: once asks, twice ends."""
+"""Ctrl-C and SIGTERM: the first asks, the second ends."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ SLEEPER = """
 import time
 from study.cli.interruption import Interruption
 try:
-    with Interruption("go on with: study resume x") as interruption:
+    with Interruption("continue with: study resume x") as interruption:
         print("ready", flush=True)
         while not interruption.requested:
             time.sleep(0.01)
@@ -49,5 +49,5 @@ def test_the_second_signal_ends_the_process_at_once_and_says_how_to_go_on(second
         out, err = process.communicate(timeout=10)
     assert time.monotonic() - asked < 5
     assert process.returncode == INTERRUPTED
-    assert err.splitlines()[-1] == "study: go on with: study resume x"
+    assert err.splitlines()[-1] == "study: continue with: study resume x"
     assert out == ""

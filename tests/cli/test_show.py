@@ -1,4 +1,4 @@
-"""What is told of a sweep before it runs; nothing is started or written."""
+"""Estimates and dry runs, which start and write nothing."""
 
 import re
 import urllib.request
@@ -57,8 +57,8 @@ def test_a_dry_run_shows_the_plan_with_what_is_overruled_and_leaves_nothing_behi
     assert re.search(r"^training/batch_size +50$", out, re.MULTILINE)
     assert re.search(r"^class_pairs +sam +4 +10 +666 +[0-9.]+ s +[0-9.]+ s$", out, re.MULTILINE)
     assert "1 at once, 1 thread each, seeds: 2" in out
-    assert re.search(r"Altogether about .* CPU-hours, [0-9]+\.[0-9]{2} at 3600 an hour\.$", out, re.MULTILINE)
-    assert "'mine' would be kept in study-results/mine" in out
+    assert re.search(r"About .* in total: .* CPU-hours, [0-9]+\.[0-9]{2} at 3600 per hour\.$", out, re.MULTILINE)
+    assert "The sweep 'mine' would go to study-results/mine" in out
 
 
 def test_what_a_sampler_draws_is_told_as_a_range(here, run, short):
@@ -110,7 +110,7 @@ def test_data_that_is_not_here_is_stood_in_for_and_not_downloaded(here, run, sho
     code, out, _ = run("show", "./mine.py", "--data-dir", "empty")
     assert code == 0
     assert re.search(r"^pairs +sgd +1 +2 +12,000 ", out, re.MULTILINE)
-    assert "mnist is not here yet and would be downloaded; noise of its shape stood in for it." in out
+    assert "mnist has not been downloaded yet; the estimate used random images of the same shape." in out
     assert not (here / "empty").exists()
 
 
@@ -130,7 +130,7 @@ def test_a_cluster_whose_trials_get_gpus_is_not_estimated_where_there_are_none(h
     assert code == 0
     assert "What is tried" in out
     assert "nothing was started" in out
-    assert err == "no estimate: the trials get GPUs, and this machine has none to measure on.\n"
+    assert err == "no estimate: the trials use GPUs, and this machine has none to measure on.\n"
 
 
 def test_no_more_processes_measure_than_this_machine_runs_trials(here, run, monkeypatch):

@@ -1,4 +1,4 @@
-"""What a person sees."""
+"""What the terminal shows: progress, tables, durations, refusals."""
 
 import fcntl
 import io
@@ -22,7 +22,7 @@ from study.sweep.conductor import Conductor
 
 @pytest.fixture
 def piped(monkeypatch):
-    """What is printed where the output is no terminal, as lines."""
+    """Lines that are printed when the output is no terminal."""
     text = io.StringIO()
     monkeypatch.setattr(terminal, "console", Console(highlight=False, file=text))
     return lambda: text.getvalue().splitlines()
@@ -124,7 +124,7 @@ def test_tables_in_a_pipe_are_plain_and_keep_every_row_on_one_line(piped):
 
 
 def lines_in_terminal(monkeypatch, columns):
-    """What is printed in a terminal so wide, as lines without styles."""
+    """Lines that are printed in a terminal, without styles."""
     text = io.StringIO()
     console = Console(highlight=False, file=text, force_terminal=True, color_system=None, width=columns)
     monkeypatch.setattr(terminal, "console", console)
@@ -166,7 +166,10 @@ def test_commands_are_never_broken_in_two(monkeypatch, columns):
 
 
 def said_in(columns, code, **environment):
-    """What a process prints on a terminal of so many columns; 0: through a pipe."""
+    """What a process prints in a terminal.
+
+    `columns` is the width of the terminal; 0: a pipe.
+    """
     command = [sys.executable, "-c", code]
     environment = clean_environment(PYTHONPATH=str(REPOSITORY), TERM="xterm-256color", **environment)
     if not columns:
@@ -179,7 +182,7 @@ def said_in(columns, code, **environment):
         try:
             while piece := os.read(ours, 10_000):
                 said += piece
-        except OSError:  # Linux's word for the end
+        except OSError:  # how Linux reports the end
             pass
         os.close(ours)
         process.wait()
@@ -222,7 +225,7 @@ def test_a_refusal_in_a_terminal_is_wrapped_between_words(columns):
 
 
 def test_a_notebooks_way_to_draw_is_not_taken_over():
-    """It may be a package that the study's environment does not have."""
+    """The notebook's package may be missing from the study's environment."""
     code = (
         "import sys; sys.argv = ['study', '--help']; from study import cli\n"
         "try: cli.main()\n"
@@ -237,7 +240,7 @@ def test_the_results_name_what_was_chosen_and_how(tmp_path, piped):
     overview.show_results(folder)
     text = "\n".join(piped())
     assert "class_pairs: best of each method by objective" in text
-    assert "too good by luck of the draw" in text
+    assert "luck in the selection makes their objective too high" in text
 
 
 def test_numbers_that_are_not_there_are_dashes():

@@ -1,4 +1,4 @@
-"""`study ui`: the server and its links, and what MLflow's page shows through them in a real browser."""
+"""`study ui`: its server and links, in a real browser."""
 
 import re
 import shutil
@@ -67,7 +67,7 @@ class Page:
         self._reader.start()
 
     def wait(self):
-        """Until it serves; the links by what they lead to."""
+        """Waits until it serves; returns the links by name."""
         deadline = time.monotonic() + PATIENCE
         while not any("Ctrl-C" in line for line in list(self.lines)):
             assert time.monotonic() < deadline, self.lines
@@ -79,7 +79,7 @@ class Page:
         return dict(line.rstrip("\n").rsplit(": ", 1) for line in list(self.lines) if ": http" in line)
 
     def end(self, number):
-        """Sends a signal; the exit code."""
+        """Sends a signal and returns the exit code."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 
@@ -178,8 +178,8 @@ def test_a_longer_search_takes_the_tag_from_the_one_it_beats_and_a_user_s_tags_s
 
 
 def test_links_lead_to_trials_charts_comparisons_and_the_sweep(page, client):
-    found = page.links()
-    assert set(found) == {
+    links = page.links()
+    assert set(links) == {
         *(
             f"{part}: {view}"
             for part in ("all trials", "permuted_pixels", "class_pairs")
@@ -189,8 +189,8 @@ def test_links_lead_to_trials_charts_comparisons_and_the_sweep(page, client):
         "permuted_pixels: the best 10 compared",
         "class_pairs: the best 10 compared",
     }
-    assert all(link.startswith(page.root) for link in found.values())
-    ids = re.findall(r'"([0-9a-f]{32})"', unquote(found["class_pairs: the best 10 compared"]))
+    assert all(link.startswith(page.root) for link in links.values())
+    ids = re.findall(r'"([0-9a-f]{32})"', unquote(links["class_pairs: the best 10 compared"]))
     objectives = [client.get_run(run_id).data.metrics["objective"] for run_id in ids]
     assert objectives == sorted(objectives, reverse=True)
     experiment = client.get_experiment_by_name("whole").experiment_id
@@ -210,7 +210,7 @@ def unproxied(monkeypatch):
 def test_a_server_of_the_same_store_is_used(page, directory, here, run, unproxied):
     code, out, err = run("ui", "whole", "--port", page.port, "--dir", directory)
     assert code == 0, err
-    assert f"A server of this store runs at {page.root} already." in out
+    assert f"A server of this store already runs at {page.root}." in out
     assert out.count("http") == len(page.links()) + 1
     assert urllib.request.urlopen(f"{page.root}/health").status == 200
 
@@ -247,7 +247,7 @@ def test_no_proxy_stands_before_a_server_of_this_machine(page, directory, tmp_pa
     monkeypatch.delenv("NO_PROXY", raising=False)
     done = study("ui", "whole", "--port", page.port, "--dir", directory, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "A server of this store runs" in done.stdout
+    assert "A server of this store already runs" in done.stdout
 
 
 @pytest.mark.parametrize("words", [("ui", "whole"), ("export", "whole"), ("export", "whole", "--model")])
@@ -346,7 +346,7 @@ HEADERS = """() => [...document.querySelectorAll('.ag-header-cell')]
 
 
 def shows(tab, link, *texts):
-    """Opens a link and waits until all the texts can be seen."""
+    """Opens a link and waits for all the texts."""
     tab.goto("about:blank")
     tab.goto(link)
     for text in texts:

@@ -1,6 +1,7 @@
-"""Sweeps that are really broken, and the proof that nothing is lost: equality with a sweep that nobody disturbed.
+"""Sweeps broken on purpose lose nothing.
 
-`pytest -m slow` breaks a sweep of 12 trials of 10 tasks at STUDY_FAULTS random moments.
+Their results equal those of a sweep without faults. `pytest -m slow` breaks a sweep of 12 trials of 10 tasks at STUDY_FAULTS
+random moments.
 """
 
 import os
@@ -45,7 +46,7 @@ SWEEP = (
 
 @pytest.fixture(scope="module")
 def beside():
-    """Runs sweeps beside each other; who wants a result waits for it."""
+    """Runs sweeps side by side; tests wait for their results."""
     with ThreadPoolExecutor(2) as pool, no_driver_left():
         yield pool
         pool.shutdown(wait=False, cancel_futures=True)
@@ -53,14 +54,17 @@ def beside():
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, beside):
-    """The sweep as it should be, in the making."""
+    """The sweep without faults, while it runs."""
     site = Site(tmp_path_factory.mktemp("undisturbed"), "undisturbed", *SWEEP)
     return beside.submit(lambda: (site, site.finish()))
 
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory, undisturbed):
-    """The same sweep with a fault of each kind at a random moment, and what was seen of it."""
+    """The same sweep with a fault of each kind.
+
+    Returns it and what was observed of the faults, which happen at random moments.
+    """
     chance = Chance("broken")
     cwd = tmp_path_factory.mktemp("broken")
     seen = {}
@@ -104,7 +108,7 @@ def test_a_sweep_with_faults_equals_one_without(broken, undisturbed):
 def test_a_second_driver_is_refused(broken):
     code, out, err = broken[1]["second"]
     assert (code, out) == (2, "")
-    assert err == "study: The sweep 'broken' is running already, in another process.\n"
+    assert err == "study: The sweep 'broken' is already running in another process.\n"
 
 
 def test_instead_of_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(broken):
@@ -113,7 +117,7 @@ def test_instead_of_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(b
     assert how in ("cut short", "corrupted", "deleted")
     (note,) = [line["text"] for line in site.records()[seen["key"]] if line["kind"] == "note"]
     assert place in note
-    assert re.search(r"goes on after its first [1-9]\d* tasks$", note)
+    assert re.search(r"continues after its first [1-9]\d* tasks$", note)
     said = [line for line in seen["interrupted"][1].splitlines() if line.startswith("note: ")]
     assert [line for line in said if seen["key"] in line and place in line]
 
@@ -121,12 +125,16 @@ def test_instead_of_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(b
 def test_a_second_interrupt_ends_the_driver_at_once_and_says_how_to_go_on(broken):
     code, _, err = broken[1]["interrupted"]
     assert code == 130
-    assert err.splitlines()[-1].endswith("go on with: study resume broken")
+    assert err.splitlines()[-1].endswith("continue with: study resume broken")
 
 
 @pytest.fixture(scope="module")
 def searches(tmp_path_factory, beside):
-    """A search by TPE with one worker, long enough to have begun to learn: at once; and killed, then resumed with more trials."""
+    """Two searches by TPE with one worker.
+
+    One runs without a break; the other is killed and then resumed with more trials. Both are long enough for TPE's model to
+    start.
+    """
     cwd = tmp_path_factory.mktemp("search")
     words = (
         "quickstart",
@@ -162,7 +170,10 @@ def test_a_search_whose_driver_was_killed_tries_the_same_configurations(searches
 
 
 def stopped_by(break_it, site, undisturbed, copy):
-    """Breaks what the sweep writes to, at a random moment; expects a clear stop, mends it, resumes, and expects all results."""
+    """Breaks what the sweep writes to, at a random moment.
+
+    Expects a clear stop, repairs it, resumes, and expects all results.
+    """
     driver = site.go()
     assert site.wait_for_tasks(Chance(site.name).randrange(1, 12)), driver.end()
     with break_it(driver):
@@ -260,7 +271,10 @@ LONG = (
 
 
 def breaks_once(site, server, chance):
-    """Breaks the running sweep once, in a way drawn by chance, and leaves a driver running; what was done."""
+    """Breaks the running sweep once, in a random way.
+
+    Leaves a driver running. Returns what was done.
+    """
     how = chance.choice(
         ["worker"] * 4
         + ["worker and checkpoint"] * 2
@@ -273,7 +287,7 @@ def breaks_once(site, server, chance):
         return f"{how} {site.damage(chance)}" if how.endswith("checkpoint") else how
     if how.startswith("server"):
         server.back()
-        site.wait_until_begun()  # a driver that finds no server at first refuses to begin
+        site.wait_until_begun()  # a driver that finds no server at its start refuses to begin
         (server.kill if how == "server killed" else server.stop)()
         return how
     if how == "interrupts":

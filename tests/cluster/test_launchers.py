@@ -1,4 +1,7 @@
-"""Launchers: real schemas, the scripts run with stand-ins for the cluster's commands, and `ray job submit` for real."""
+"""The launchers: schemas, scripts with stand-ins, `ray job submit`.
+
+The schemas are those of Kubernetes, KubeRay and Ray; stand-ins replace the commands of a cluster.
+"""
 
 import json
 import os
@@ -36,7 +39,7 @@ def text_of(name):
 
 
 def head_of(name):
-    """The comment that a launcher begins with."""
+    """The comment at the beginning of a launcher."""
     return re.match(r"(?:#.*\n)+", text_of(name))[0]
 
 
@@ -119,7 +122,10 @@ TABLE = {"type": "object", "additionalProperties": {"type": "string"}}
 
 
 def closed(required, **properties):
-    """An object that has these fields, some of them required, and no others."""
+    """A schema of objects with these fields only.
+
+    Some of the fields are required.
+    """
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
@@ -162,7 +168,7 @@ def documents():
 
 
 def pods():
-    """The pods of the RayJob, by group, as Kubernetes would get them."""
+    """The RayJob's pods by group, as Kubernetes gets them."""
     spec = documents()["RayJob"]["spec"]["rayClusterSpec"]
     groups = {"head": spec["headGroupSpec"], **{group["groupName"]: group for group in spec["workerGroupSpecs"]}}
     return {
@@ -222,7 +228,7 @@ def stand_in(folder, name, body, shell="/bin/sh"):
 
 
 def said(path):
-    """What a stand-in was called with, a line a call."""
+    """The arguments of a stand-in, one line per call."""
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
@@ -271,7 +277,10 @@ sleep 60 & wait
 
 @pytest.fixture
 def slurm(tmp_path):
-    """Starts the Slurm script as a job of two nodes whose commands are stand-ins; gives process, folder of what was said."""
+    """Starts the Slurm script as a job of two nodes.
+
+    The nodes' commands are stand-ins. Yields the process and the folder of their output.
+    """
     commands, called = tmp_path / "bin", tmp_path / "said"
     commands.mkdir()
     called.mkdir()
@@ -385,7 +394,10 @@ def free_ports(count):
 
 @pytest.fixture
 def job(tmp_path):
-    """A Ray cluster of one node that asks for a token, and `ray job` on it."""
+    """A Ray cluster of one node with a token.
+
+    Returns it with its `ray job`.
+    """
     token = tmp_path / "token"
     token.write_text(os.urandom(32).hex(), encoding="utf-8")
     gcs, client, dashboard, agent = free_ports(4)
@@ -396,7 +408,7 @@ def job(tmp_path):
         RAY_AUTH_TOKEN_PATH=str(token),
         RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{dashboard}",
     )
-    environment.pop("PYTHONPATH", None)  # the code is to come out of the working directory
+    environment.pop("PYTHONPATH", None)  # the code must come from the working directory
     place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets must have short names
 
     def call(*words):
@@ -429,7 +441,7 @@ FEW_IMAGES = "--set tasks/images_per_task=320 --set tasks/count=5"
 @pytest.mark.sweep
 def test_a_submitted_job_can_be_stopped_and_another_one_goes_on(job, tmp_path):
     environment = runtime_env()
-    del environment["pip"]  # what it would install is here already
+    del environment["pip"]  # its packages are installed here already
     results = tmp_path / "results"
 
     def submit(name, words, *options):

@@ -1,4 +1,4 @@
-"""How CPUs and GPUs are divided among trials."""
+"""Division of CPUs and GPUs among trials."""
 
 import pytest
 from sweep_fixtures import plan_of
@@ -10,7 +10,7 @@ from study.sweep.execution import Execution
 
 
 def nodes(*sizes):
-    """Nodes of so many CPUs and GPUs each."""
+    """Nodes with these numbers of CPUs and GPUs."""
     return [
         Node(f"id-{place}", f"10.0.0.{place}", {"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {})})
         for place, (cpus, gpus) in enumerate(sizes)
@@ -18,7 +18,10 @@ def nodes(*sizes):
 
 
 def result(sizes, trials=24, overrides=None, **asked):
-    """GPUs of each trial, and trials at once; `trials` over two methods."""
+    """GPUs of each trial, and trials at once.
+
+    The plan has `trials` trials over two methods.
+    """
     plan = plan_of(trials=trials // 2, overrides={"tasks/count": 3, **(overrides or {})})
     assert plan.trial_count == trials
     made = divided(Execution(data_dir="data", **asked), plan, nodes(*sizes))
@@ -29,13 +32,13 @@ def result(sizes, trials=24, overrides=None, **asked):
     ("sizes", "trials", "expected"),
     [
         ([(2, 0)], 24, (0.0, 2)),  # a laptop
-        ([(16, 1)], 24, (0.25, 4)),  # four trials on a card
-        ([(2, 1)], 24, (0.5, 2)),  # no more than there are CPUs for
-        ([(16, 8)], 24, (0.5, 16)),  # all cards are used before any is shared by more
-        ([(16, 8)], 4, (1.0, 8)),  # few trials: a card each
+        ([(16, 1)], 24, (0.25, 4)),  # four trials on a GPU
+        ([(2, 1)], 24, (0.5, 2)),  # no more than the CPUs allow
+        ([(16, 8)], 24, (0.5, 16)),  # all GPUs are used before one is shared by more trials
+        ([(16, 8)], 4, (1.0, 8)),  # few trials: a GPU each
         ([(64, 2)], 24, (0.25, 8)),
         ([(8, 1), (8, 1)], 24, (0.25, 8)),
-        ([(4, 0), (8, 2)], 24, (0.25, 8)),  # a node without a card trains nothing
+        ([(4, 0), (8, 2)], 24, (0.25, 8)),  # a node without a GPU trains nothing
         ([(3, 1)], 24, (1 / 3, 3)),
     ],
 )

@@ -13,7 +13,7 @@ TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def sent(shared):
-    """What a worker gets: the arrays read-only, out of the memory that all workers share."""
+    """What a worker gets: read-only arrays in shared memory."""
     buffers = []
     data = pickle.dumps(shared, protocol=5, buffer_callback=buffers.append)
     return pickle.loads(data, buffers=[bytes(buffer.raw()) for buffer in buffers])

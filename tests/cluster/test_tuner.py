@@ -1,4 +1,7 @@
-"""Real sweeps, end to end: the command line, Ray, Optuna, MLflow, real digits."""
+"""Real sweeps from the command line to MLflow.
+
+They use Ray, Optuna, MLflow and real digits.
+"""
 
 import json
 import re
@@ -30,13 +33,13 @@ def outcomes(sweep):
 
 
 def results(sweep):
-    """All that is repeatable of each trial: what was tried, and what came of each task."""
+    """The repeatable part of each trial: configuration and task results."""
     return {key: (lines[0]["config"], tasks_of(lines)) for key, lines in records_of(sweep).items()}
 
 
 @pytest.fixture(scope="module")
 def quick():
-    """A small quickstart: its folder and what was printed."""
+    """A small quickstart: its folder and its output."""
     return real_study()
 
 
@@ -160,9 +163,12 @@ SERIAL = ("--scenario", "class_pairs", "--method", "sam", "--workers", 1, *SMALL
 
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory):
-    """Two sweeps of one worker under two names: five trials at once, and three that grow to five."""
+    """Two sweeps of one worker under two names.
+
+    One runs five trials; the other runs three and is then extended to five.
+    """
     place = tmp_path_factory.mktemp("serial")
-    with ThreadPoolExecutor() as pool:  # beside each other: two sweeps may share a folder and a store
+    with ThreadPoolExecutor() as pool:  # side by side: two sweeps may share a folder and a store
         beside = pool.submit(study, "run", "quickstart", *SERIAL, "--name", "once", "--trials", 5, cwd=place)
         first = study("run", "quickstart", *SERIAL, "--name", "grown", "--trials", 3, cwd=place)
         once = beside.result()
@@ -205,7 +211,7 @@ GRID = (
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
-    """A grid without validation images: its folder and what was printed."""
+    """A grid without validation images: its folder and its output."""
     place = tmp_path_factory.mktemp("grid")
     done = study(*GRID, "--name", "whole", cwd=place)
     assert done.returncode == 0, done.stderr
@@ -244,7 +250,7 @@ def test_an_interrupted_sweep_that_is_resumed_equals_an_undisturbed_one(grid):
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=120)
     assert running.returncode == 130, err
-    assert "interrupted; go on with: study resume cut" in err
+    assert "interrupted; continue with: study resume cut" in err
     assert "Traceback" not in out + err
     ended = [key for key, lines in records_of(sweep).items() if lines[-1]["kind"] == "end"]
     assert 1 <= len(ended) < 6
@@ -289,7 +295,10 @@ SPACE = SearchSpace(
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
-    """A user's own space, in which one trial must fail and hopeless ones are stopped early."""
+    """A user's own space, with failures and early stopping.
+
+    One trial must fail, and hopeless ones are stopped early.
+    """
     place = tmp_path_factory.mktemp("own")
     (place / "my_space.py").write_text(OWN_SPACE)
     words = ("--scheduler", "asha", "--sampler", "random", "--workers", 1, "--dir", "elsewhere")

@@ -1,4 +1,7 @@
-"""Real sweeps over a cluster of two nodes, and what happens when a part of it dies."""
+"""Real sweeps over a cluster of two nodes.
+
+Some lose a part of the cluster.
+"""
 
 import os
 import random
@@ -35,7 +38,7 @@ KEYS = {
 
 
 def results(sweep):
-    """All that is repeatable of each trial: what was tried, and what came of each task."""
+    """The repeatable part of each trial: configuration and task results."""
     return {key: (lines[0]["config"], tasks_of(lines)) for key, lines in records_of(sweep).items()}
 
 
@@ -45,17 +48,17 @@ def outcomes(sweep):
 
 
 def hosts(lines):
-    """Where a trial was trained, in order."""
+    """The hosts on which a trial was trained, in order."""
     return [line["facts"]["host"] for line in lines if line["kind"] == "facts"]
 
 
 def table(text):
-    """The rows of the table of results that a sweep prints."""
+    """The rows of the tables that a sweep prints."""
     return re.findall(r"^(?:sgd|sam|gnp) +lr=.+$", text, re.MULTILINE)
 
 
 def assert_each_step_is_logged_once(uri, name, tasks):
-    """MLflow has one finished run for each trial, and each step once in it."""
+    """MLflow has one finished run per trial, each step once."""
     mlflow.set_tracking_uri(uri)
     runs = mlflow.search_runs(experiment_names=[name], filter_string="tags.role = 'trial'", output_format="list")
     assert {run.info.status for run in runs} == {"FINISHED"}
@@ -67,7 +70,10 @@ def assert_each_step_is_logged_once(uri, name, tasks):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The same points in sweeps on this machine alone: their folder, what the first printed, and where its processes listened."""
+    """The same points in sweeps on this machine alone.
+
+    Returns their folder, the output of the first, and the addresses at which its processes listened.
+    """
     place = tmp_path_factory.mktemp("alone")
     command = [sys.executable, "-m", "study", *map(str, GRID), "--workers", "2", "--name", "whole"]
     heard = set()
@@ -83,13 +89,16 @@ def alone(tmp_path_factory):
 
 
 def task_count(sweep):
-    """How many tasks of all trials are recorded."""
+    """Number of recorded tasks of all trials."""
     return sum(len(tasks_of(lines)) for lines in records_of(sweep).values())
 
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory):
-    """Two nodes with Ray; the second has no packages but those of the training core, and neither HOME nor data of ours."""
+    """Two nodes with Ray.
+
+    The second has only the packages of the training core, and neither our HOME nor our data.
+    """
     bare = ("mlflow", "optuna", "mlxtend", "torchvision")
     with two_nodes(tmp_path_factory.mktemp("nodes"), bare, {"RAY_AUTH_MODE": "disabled"}) as cluster:
         yield cluster
@@ -174,7 +183,10 @@ def test_a_sweep_whose_node_is_killed_ends_with_the_same_table(cluster, alone):
 
 
 def in_training(sweep, cluster):
-    """The trials that the second node trains: begun there, with a task done and one to do."""
+    """The trials that the second node is training.
+
+    They have at least one task done and one left to do.
+    """
     found = []
     for key, lines in records_of(sweep).items():
         tasks = sum(line["kind"] == "task" for line in lines)
@@ -247,7 +259,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint_in_s3(nodes, long_alone):
 
 
 def resumable(sweep):
-    """The trials that have a checkpoint and are not over."""
+    """The unfinished trials that have a checkpoint."""
     return [
         key
         for key, lines in records_of(sweep).items()

@@ -1,4 +1,4 @@
-"""The worker's side of a trial, with Tune's `report` played by the test."""
+"""A trial in a worker, with a stand-in for Tune."""
 
 import io
 import json
@@ -35,7 +35,7 @@ DATASET = experiment.load_dataset(CONFIG, Path("nowhere"))
 
 
 class Tune:
-    """Takes down what is reported and keeps the checkpoints, as Tune does."""
+    """Keeps reports and checkpoints, as Tune does."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -52,7 +52,7 @@ class Tune:
 
     @property
     def lines(self):
-        """The measures of the tasks without clocks."""
+        """The results of the tasks without clocks."""
         lines = [report["line"] for report in self.reports if "line" in report]
         return [(line["task"], line["name"], line["lanes"]) for line in lines]
 
@@ -63,7 +63,7 @@ class Tune:
 
 @pytest.fixture
 def played(tmp_path, monkeypatch):
-    """Plays Tune for the next attempt: `played()`."""
+    """Starts the next attempt at a trial: `played()`."""
     monkeypatch.setattr(worker, "CHECKPOINT_SECONDS", 0.0)
     count = 0
 
@@ -142,7 +142,17 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_it_is_said(whole, 
     assert player.lines == whole.lines[2:]
     (note,) = player.notes
     assert str(newest / checkpoint.FILE) in note
-    assert note.endswith("it goes on after its first 2 tasks")
+    assert note.endswith("it continues after its first 2 tasks")
+
+
+def test_a_missing_checkpoint_is_reported_as_missing(whole, played):
+    newest, before = whole.kept[2], whole.kept[1]
+    (newest / checkpoint.FILE).unlink()
+    player = played()
+    run(checkpoints=[newest, before], done=3)
+    (note,) = player.notes
+    assert "no checkpoint" in note
+    assert str(newest / checkpoint.FILE) in note
 
 
 def test_without_any_sound_checkpoint_a_trial_starts_again_and_it_is_said(whole, played):
@@ -161,7 +171,7 @@ def test_a_checkpoint_beyond_what_is_recorded_is_not_gone_on_from(whole, played)
 
 
 class Trap:
-    """Pickles to code that makes a file when it is loaded."""
+    """Pickles to code that creates a file on loading."""
 
     def __init__(self, path):
         self.path = path

@@ -1,4 +1,4 @@
-"""The data sets: their sizes, their fingerprints, and what happens when one is not to be had."""
+"""Data sets: sizes, fingerprints, and messages if one is not available."""
 
 import urllib.error
 import urllib.request
@@ -73,9 +73,9 @@ def test_a_fingerprint_changes_with_one_byte_of_any_part(part):
 def test_pictures_in_rows_are_flattened_row_after_row():
     images = torch.arange(12, dtype=torch.uint8).reshape(2, 2, 3)
     labels = torch.tensor([0, 4])
-    found = data.dataset("rows", images, labels, images, labels)
-    assert found.train_images.tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
-    assert found.class_count == 5
+    built = data.dataset("rows", images, labels, images, labels)
+    assert built.train_images.tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+    assert built.class_count == 5
 
 
 @pytest.mark.parametrize(
@@ -87,15 +87,15 @@ def test_pictures_in_rows_are_flattened_row_after_row():
 )
 def test_the_downloaded_data_sets_have_their_published_sizes(name, train, test, fingerprint, data_dir):
     module, settings = tiny.part("data", name)
-    found = module.build(settings, data_dir)
-    assert found.name == name
-    assert found.train_images.shape == (60000, 784)
-    assert found.test_images.shape == (10000, 784)
-    assert found.train_images.dtype == torch.uint8
-    assert found.train_labels.bincount().tolist() == train
-    assert found.test_labels.bincount().tolist() == test
-    assert found.class_count == 10
-    assert found.fingerprint == fingerprint
+    built = module.build(settings, data_dir)
+    assert built.name == name
+    assert built.train_images.shape == (60000, 784)
+    assert built.test_images.shape == (10000, 784)
+    assert built.train_images.dtype == torch.uint8
+    assert built.train_labels.bincount().tolist() == train
+    assert built.test_labels.bincount().tolist() == test
+    assert built.class_count == 10
+    assert built.fingerprint == fingerprint
 
 
 def no_network(*args, **kwargs):
@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence_too(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("content", [b"", b"damaged", bytes([0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 3, 0, 0, 0, 3, 77])])
 def test_damaged_files_are_one_sentence_that_says_what_to_delete(content, tmp_path, monkeypatch):
-    """torchvision takes any file of the right name for the data set, so a download that was cut short stays there."""
+    """torchvision accepts any file of the right name, so an interrupted download is not repeated."""
     monkeypatch.setattr(urllib.request, "urlopen", no_network)
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)

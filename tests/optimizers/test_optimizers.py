@@ -1,4 +1,4 @@
-"""The rules at the edges of their equation: zero gradients, number of gradients, exact blends, settings by lane."""
+"""Rules in special cases: zero gradients, number of gradients, exact blends, settings by lane."""
 
 import dataclasses
 
@@ -13,19 +13,19 @@ from study.lanes import add, norm
 
 
 class Counting:
-    """A gradient function that remembers where it was asked."""
+    """A gradient function that records the parameters of its calls."""
 
     def __init__(self, gradient_at):
         self.gradient_at = gradient_at
-        self.asked = []
+        self.points = []
         self.products = 0
 
     def __call__(self, params) -> Evaluation:
-        self.asked.append({name: value.clone() for name, value in params.items()})
+        self.points.append({name: value.clone() for name, value in params.items()})
         return self.gradient_at(params)
 
-    def displaced(self, params, seen, scale) -> Evaluation:
-        return self(add(params, seen.gradient.tensors(), scale))
+    def displaced(self, params, evaluation, scale) -> Evaluation:
+        return self(add(params, evaluation.gradient.tensors(), scale))
 
     def with_hessian_product(self, params):
         self.products += 1
@@ -42,7 +42,10 @@ def minibatch(lanes: int = 2, widths: tuple[int, ...] = (6,), outputs: int = 3):
 
 
 def flat_spot():
-    """Three lanes of a linear classifier; the first and the last see no input and balanced labels, so stand still."""
+    """Three lanes of a linear classifier; in the first and the last the gradient is 0.
+
+    Their inputs are 0 and their labels balanced.
+    """
     model = tiny.mlp(tiny.FEATURES, 2, [])
     params = {name: torch.zeros_like(value) for name, value in model.initial((0, 1, 2)).items()}
     inputs = torch.zeros(3, 4, tiny.FEATURES)
@@ -56,15 +59,15 @@ def test_a_zero_gradient_makes_no_step_uphill_and_never_a_nan(name):
     optimizer = tiny.rule(name, 3, **tiny.OPTIMIZERS[name])
     moved, memory = params, optimizer.initial_memory(params)
     for _ in range(3):
-        moved, memory, seen = tiny.step(optimizer, moved, memory, gradient_at)
-    assert all(not seen.gradient.tensors()[key][lane].any() for key in params for lane in (0, 2))
+        moved, memory, evaluation = tiny.step(optimizer, moved, memory, gradient_at)
+    assert all(not evaluation.gradient.tensors()[key][lane].any() for key in params for lane in (0, 2))
     for tensors in (moved, memory):
         for value in tensors.values():
             assert value.isfinite().all()
             assert not value[[0, 2]].any()
     assert moved["0/weight"][1].any(), "the lane between them has a gradient and moves"
-    for asked in gradient_at.asked:
-        assert not any(asked[key][lane].any() for key in asked for lane in (0, 2)), "asked uphill of a flat spot"
+    for point in gradient_at.points:
+        assert not any(point[key][lane].any() for key in point for lane in (0, 2)), "a gradient uphill of a flat spot"
 
 
 @pytest.mark.parametrize("name", tiny.OPTIMIZERS)
@@ -73,11 +76,11 @@ def test_sgd_asks_for_one_gradient_and_the_others_for_two(name):
     optimizer = tiny.rule(name, 2, **tiny.OPTIMIZERS[name])
     tiny.step(optimizer, params, optimizer.initial_memory(params), gradient_at)
     if name == "gnp exact":
-        assert (len(gradient_at.asked), gradient_at.products) == (0, 1)
+        assert (len(gradient_at.points), gradient_at.products) == (0, 1)
         assert optimizer.evaluations_per_step == 2
     else:
-        assert (len(gradient_at.asked), gradient_at.products) == (1 if name.startswith("sgd") else 2, 0)
-        assert optimizer.evaluations_per_step == len(gradient_at.asked)
+        assert (len(gradient_at.points), gradient_at.products) == (1 if name.startswith("sgd") else 2, 0)
+        assert optimizer.evaluations_per_step == len(gradient_at.points)
 
 
 @pytest.mark.parametrize("name", ["sam", "gnp"])
@@ -85,13 +88,13 @@ def test_the_second_gradient_is_asked_r_uphill_along_the_first(name):
     r = 0.3
     gradient_at, params = minibatch()
     optimizer = tiny.rule(name, 2, **({"rho": r} if name == "sam" else {"lambda": 0.1, "r": r}))
-    _, _, seen = tiny.step(optimizer, params, {}, gradient_at)
-    here, uphill = gradient_at.asked
+    _, _, evaluation = tiny.step(optimizer, params, {}, gradient_at)
+    here, uphill = gradient_at.points
     assert all(torch.equal(here[key], params[key]) for key in params)
     way = {key: uphill[key] - params[key] for key in params}
     torch.testing.assert_close(norm(way), torch.full((2,), r), rtol=1e-5, atol=0)
-    along = sum((way[key] * seen.gradient.tensors()[key]).flatten(1).sum(1) for key in params)
-    torch.testing.assert_close(along, r * seen.gradient.norm(), rtol=1e-5, atol=0)
+    along = sum((way[key] * evaluation.gradient.tensors()[key]).flatten(1).sum(1) for key in params)
+    torch.testing.assert_close(along, r * evaluation.gradient.norm(), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("name", tiny.OPTIMIZERS)
@@ -109,12 +112,12 @@ def test_a_rule_whose_lanes_differ_in_their_settings_equals_one_rule_for_each(na
         one, other = getattr(slow, field.name), getattr(fast, field.name)
         mixed[field.name] = torch.stack([one[0], other[1]]) if isinstance(one, torch.Tensor) else one
     ours, theirs = [], []
-    for rules, found in (((dataclasses.replace(slow, **mixed),), ours), ((slow, fast), theirs)):
+    for rules, results in (((dataclasses.replace(slow, **mixed),), ours), ((slow, fast), theirs)):
         for optimizer in rules:
             moved, memory = params, optimizer.initial_memory(params)
             for _ in range(3):
                 moved, memory, _ = tiny.step(optimizer, moved, memory, gradient_at)
-            found.append(moved)
+            results.append(moved)
     for key in params:
         assert torch.equal(ours[0][key][0], theirs[0][key][0]), key
         assert torch.equal(ours[0][key][1], theirs[1][key][1]), key

@@ -1,7 +1,8 @@
-"""Breaks sweeps from outside: drivers and workers killed by process id, checkpoints damaged, MLflow's server taken away.
+"""Breaks sweeps from outside.
 
-A `Site` is a folder with a sweep in it, of which only the command line, the files and the processes are known. What is random
-is drawn from a `Chance`, whose seed is printed and can be set by STUDY_FAULT_SEED.
+Kills drivers and workers by process id, damages checkpoints, takes MLflow's server away. A `Site` is a folder with a sweep in
+it; it knows only the command line, the files and the processes. Random choices come from a `Chance`, whose seed is printed and
+can be set by STUDY_FAULT_SEED.
 """
 
 import csv
@@ -49,7 +50,10 @@ CHANGED = {"study.cluster.worker", "study.training.trainer"}
 
 
 class Chance(random.Random):
-    """Random moments and choices, repeatable as far as the machine's timing is."""
+    """Random moments and choices.
+
+    Repeatable as far as the machine's timing is.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = (
@@ -62,7 +66,10 @@ class Chance(random.Random):
 def wait_until(
     happens: Callable[[], bool], what: str, patience: float = PATIENCE, seen: Callable[[], object] = lambda: ""
 ) -> None:
-    """Waits for something, and fails when it does not happen, with what is seen then."""
+    """Waits until something happens, or fails.
+
+    The failure shows the state at that time.
+    """
     deadline = time.monotonic() + patience
     while not happens():
         assert time.monotonic() < deadline, f"waited {patience:g} s in vain: {what} {seen()}"
@@ -70,7 +77,7 @@ def wait_until(
 
 
 class Process(NamedTuple):
-    """A process that is told from a later one of the same id by when it began."""
+    """A process, identified by its id and its start time."""
 
     pid: int
     began: int
@@ -87,7 +94,7 @@ class Process(NamedTuple):
         return ""
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kills it (kill -9)."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
@@ -107,7 +114,7 @@ def _stat(pid: int) -> _Stat | None:
 
 
 def family(pid: int) -> list[Process]:
-    """All processes that descend from a process, itself not among them."""
+    """All descendants of a process, itself excluded."""
     stats = {int(path.name): _stat(int(path.name)) for path in Path("/proc").iterdir() if path.name.isdigit()}
     found, generation = [], [pid]
     while generation:
@@ -141,7 +148,7 @@ class Driver:
         return self.process.poll() is None
 
     def workers(self) -> list[Process]:
-        """Ray's processes that are at work on a trial now, of this driver alone."""
+        """Ray's processes that are training a trial of this driver."""
         self._family |= set(found := family(self.process.pid))
         return [process for process in found if process.title.startswith("ray::ImplicitFunc")]
 
@@ -150,7 +157,10 @@ class Driver:
         self.process.send_signal(number)
 
     def end(self, patience: float = PATIENCE) -> tuple[int, str, str]:
-        """Waits for the end: exit code, standard output, standard error. No traceback; nothing that it started lives on."""
+        """Waits for the end and checks it.
+
+        Returns exit code, standard output and standard error. There must be no traceback, and no process left that it started.
+        """
         self._family |= set(family(self.process.pid))
         out, err = self.process.communicate(timeout=patience)
         story = f"{self.words}: exit code {self.process.returncode}\n{out}\n{err}"
@@ -160,19 +170,22 @@ class Driver:
         return self.process.returncode, out, err
 
     def left_over(self, but: tuple[str, ...] = ()) -> list[str]:
-        """What it has started and still lives, but for processes with these words in their titles."""
+        """Living descendants without these words in their titles."""
         alive = [process.title for process in self._family if process.is_alive]
         return [title for title in alive if not any(words in title for words in but)]
 
     def interrupt_twice(self) -> tuple[int, str, str]:
-        """Ctrl-C, and once more."""
+        """Sends Ctrl-C twice."""
         self.signal(signal.SIGINT)
         time.sleep(0.3)
         self.signal(signal.SIGINT)
         return self.end(10)
 
     def kill(self) -> None:
-        """kill -9 of the driver alone. What it has started is gone after a moment."""
+        """Kills the driver alone (kill -9).
+
+        The processes that it started end a moment later.
+        """
         self.signal(signal.SIGKILL)
         code, out, err = self.end()
         assert code == -signal.SIGKILL, f"{self.words} ended before it was killed: {code}\n{out}\n{err}"
@@ -180,7 +193,7 @@ class Driver:
 
 @contextmanager
 def no_driver_left() -> Iterator[None]:
-    """Ends the drivers that a failed test has left running."""
+    """Ends the drivers that a failed test left running."""
     try:
         yield
     finally:
@@ -191,7 +204,10 @@ def no_driver_left() -> Iterator[None]:
 
 
 def _free_port() -> int:
-    """A port that nobody listens on, of those that the system hands to nobody: a server that is away keeps its own."""
+    """A port on which nothing listens.
+
+    The system never assigns it to a process, so a server that is down keeps it.
+    """
     for port in random.SystemRandom().sample(range(21000, 32000), 100):
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
@@ -199,10 +215,13 @@ def _free_port() -> int:
 
 
 class Server:
-    """An MLflow server of its own, which can be away for a while."""
+    """An MLflow server that can be down for a while."""
 
     def __init__(self, folder: Path, backend: str = "") -> None:
-        """`backend` is the address of its database; default: SQLite in the folder."""
+        """Prepares a server.
+
+        `backend` is the address of its database; default: SQLite in the folder.
+        """
         folder.mkdir()
         self.database = folder / "served.db"
         self._port = _free_port()
@@ -213,7 +232,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Starts it, or starts it again, and waits until it answers."""
+        """Starts it, perhaps again, and waits until it answers."""
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
         command += ["--workers", "1", "--backend-store-uri", self._backend or f"sqlite:///{self.database}"]
         command += ["--artifacts-destination", str(self._folder / "artifacts")]
@@ -242,20 +261,20 @@ class Server:
         return self._process is None or self._stopped
 
     def kill(self) -> None:
-        """It is gone, as after kill -9."""
+        """Kills it (kill -9)."""
         if self._process:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._process, self._stopped = None, False
 
     def stop(self) -> None:
-        """It holds its breath: connections are taken, and nothing is answered."""
+        """Freezes it: it accepts connections and answers nothing."""
         assert self._process
         os.killpg(self._process.pid, signal.SIGSTOP)
         self._stopped = True
 
     def back(self) -> None:
-        """It is there again, with all that it had."""
+        """Unfreezes it."""
         if self._stopped and self._process:
             os.killpg(self._process.pid, signal.SIGCONT)
             self._stopped = False
@@ -266,7 +285,7 @@ class Server:
 
 @contextmanager
 def mlflow_server(folder: Path, backend: str = "") -> Iterator[Server]:
-    """A server that has started and is gone at the end."""
+    """A running server, ended afterwards."""
     server = Server(folder, backend)
     try:
         server.start()
@@ -276,7 +295,7 @@ def mlflow_server(folder: Path, backend: str = "") -> Iterator[Server]:
 
 
 class Site:
-    """A folder with one sweep in it, its drivers one after the other."""
+    """A folder with one sweep and its successive drivers."""
 
     def __init__(
         self,
@@ -287,9 +306,10 @@ class Site:
         seen_at: Path | None = None,
         **env: str,
     ) -> None:
-        """A sweep of that name, which is to be launched by `study run` with these words.
+        """Prepares a sweep of that name.
 
-        `wrapper` is put before each command; `seen_at` is where this process sees the folder `cwd`, if not there.
+        `study run` with these words will launch it. `wrapper` precedes each command; `seen_at` is where this process sees
+        the folder `cwd`, if elsewhere.
         """
         self.name = name
         self._words = words
@@ -306,7 +326,7 @@ class Site:
         self._starts_before = 0
 
     def go(self, *more: object) -> Driver:
-        """Launches the sweep, or goes on with it once it is there."""
+        """Launches the sweep, or resumes it if it exists."""
         self._starts_before = self._starts()
         there = (self.sweep / "sweep.jsonl").is_file()
         command = ("resume", self.name, *more) if there else ("run", *self._words, "--name", self.name)
@@ -315,17 +335,20 @@ class Site:
         return self.driver
 
     def other(self, *command: object) -> Driver:
-        """Another command in the same folder."""
+        """Runs another command in the same folder."""
         return Driver(command, self._cwd, self._wrapper, **self._environment)
 
     def finish(self, *more: object) -> str:
-        """Lets the sweep run to its end without a fault; what it has printed."""
+        """Runs the sweep to its end without a fault.
+
+        Returns its output.
+        """
         code, out, err = self.go(*more).end()
         assert code == 0, f"{out}\n{err}"
         return out
 
     def records(self) -> dict[str, list[dict[str, Any]]]:
-        """The whole lines of each trial's record, while somebody may be writing."""
+        """The complete lines of each record, while others are written."""
         return {path.parent.name: _whole_lines(path) for path in sorted(self.sweep.glob("trials/*/record.jsonl"))}
 
     def changed(self) -> set[str]:
@@ -333,7 +356,7 @@ class Site:
         return {path.name for path in self._changes.iterdir()}
 
     def results(self) -> dict[str, Any]:
-        """All that is repeatable of each trial: what was tried, and what came of each task."""
+        """The repeatable part of each trial: configuration and task results."""
         return {key: (lines[0]["config"], tasks_of(lines)) for key, lines in self.records().items()}
 
     def log(self) -> list[dict[str, Any]]:
@@ -341,11 +364,11 @@ class Site:
         return _whole_lines(self.sweep / "sweep.jsonl")
 
     def kinds(self, kind: str) -> list[dict[str, Any]]:
-        """The lines of one kind, of all trials."""
+        """The lines of one kind of all trials."""
         return [line for lines in self.records().values() for line in lines if line["kind"] == kind]
 
     def unfinished(self) -> dict[str, list[dict[str, Any]]]:
-        """The records of the trials that have begun and not ended."""
+        """The records of the trials now unfinished."""
         return {
             key: lines
             for key, lines in self.records().items()
@@ -353,16 +376,19 @@ class Site:
         }
 
     def _starts(self) -> int:
-        """How often the sweep has begun to run."""
+        """Number of starts of the sweep."""
         return sum(line["kind"] == "start" for line in self.log()) if (self.sweep / "sweep.jsonl").is_file() else 0
 
     def wait_until_begun(self) -> None:
-        """Waits until the driver has looked at all that it needs and begun."""
+        """Waits until the driver has finished its checks and begun."""
         assert self.driver
         wait_until(lambda: self._starts() > self._starts_before or not self.driver.is_running, "the driver begins")
 
     def wait_for_tasks(self, more: int) -> bool:
-        """Waits until so many more tasks are recorded; whether the driver still lives then."""
+        """Waits until so many more tasks are recorded.
+
+        Returns whether the driver is alive then.
+        """
         assert self.driver
         wanted = len(self.kinds("task")) + more
         wait_until(lambda: len(self.kinds("task")) >= wanted or not self.driver.is_running, f"{wanted} tasks")
@@ -375,7 +401,10 @@ class Site:
         return self.driver.workers()[0]
 
     def wait_for_checkpoints(self, count: int) -> str:
-        """Waits until an unfinished trial has so many checkpoints; which one it is."""
+        """Waits until an unfinished trial has so many checkpoints.
+
+        Returns the trial.
+        """
         assert self.driver
 
         def having() -> list[str]:
@@ -385,7 +414,7 @@ class Site:
         return having()[0]
 
     def checkpoints(self) -> dict[str, list[Path]]:
-        """The checkpoints of each unfinished trial that lie on the disk, oldest first."""
+        """Existing checkpoints of each unfinished trial, oldest first."""
         found = {
             key: [
                 path
@@ -397,7 +426,10 @@ class Site:
         return {key: paths for key, paths in found.items() if paths}
 
     def copied_to(self, folder: Path) -> "Site":
-        """The same sweep, looked at in a copy: SQLite cannot look into another mount namespace."""
+        """The same sweep in a copy.
+
+        SQLite cannot open files in another mount namespace.
+        """
         shutil.copytree(self.sweep.parent, folder / "study-results")
         site = copy(self)
         site._seen_at = folder
@@ -406,14 +438,20 @@ class Site:
         return site
 
     def artifact(self, run: Run, name: str) -> Path:
-        """An artifact's file: a server keeps it beside its database, a local store in the sweep's folder."""
+        """The file of an artifact.
+
+        A server has it beside its database, a local store in the sweep's folder.
+        """
         location = str(run.info.artifact_uri)
         if location.startswith("mlflow-artifacts:"):
             return self.database.parent / "artifacts" / location.removeprefix("mlflow-artifacts:/") / name
         return self._seen_at / Path(location.removeprefix("file://")).relative_to(self._cwd.resolve()) / name
 
     def damage(self, chance: random.Random, key: str | None = None) -> str:
-        """Damages the newest checkpoint of an unfinished trial, and says what was done; "" when there is none."""
+        """Damages the newest checkpoint of an unfinished trial.
+
+        Returns what was done; "" if there is no checkpoint.
+        """
         there = self.checkpoints()
         if not there:
             return ""
@@ -443,9 +481,10 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[tuple[tuple[str, ...], Path]]:
-    """A disk of its own, mounted at a new folder in a private mount namespace: what enters it, and where it is seen from outside.
+    """A disk in a private mount namespace.
 
-    Skips the test where the system does not permit that.
+    Returns the command that enters the namespace, and the folder's path from outside. Skips the test if the system does not
+    permit it.
     """
     folder.mkdir()
     script = 'mount -t tmpfs -o size="$1"m small "$2" && echo mounted && exec sleep infinity'
@@ -467,7 +506,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[tuple[tuple[str, ...], 
 
 @contextmanager
 def filled(disk: Path) -> Iterator[None]:
-    """Leaves not a byte on a disk, and frees it again."""
+    """Fills a disk completely, and frees it again."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (1 << 20, 1 << 12, 1):
@@ -482,14 +521,17 @@ def filled(disk: Path) -> Iterator[None]:
 
 @contextmanager
 def frozen(driver: Driver) -> Iterator[None]:
-    """No file may grow any more by the hand of a driver; its pipes are left alone."""
+    """Keeps all files of the driver from growing.
+
+    Its pipes are not affected.
+    """
     resource.prlimit(driver.process.pid, resource.RLIMIT_FSIZE, (0, 0))
     yield
 
 
 @contextmanager
 def barred(folder: Path) -> Iterator[None]:
-    """A file in the place of a folder."""
+    """Puts a file in the place of a folder."""
     away = folder.with_name(f"{folder.name}.away")
     folder.rename(away)
     folder.touch()
@@ -501,7 +543,7 @@ def barred(folder: Path) -> Iterator[None]:
 
 
 def tables(out: str) -> list[str]:
-    """The tables of results that a sweep prints at its end."""
+    """The tables of results that a sweep prints last."""
     (found,) = re.findall(r"\n(\w+: (?:best of each|all settings).+?)\nexported ", out, re.DOTALL)
     return found.splitlines()
 
@@ -515,9 +557,10 @@ def runs(site: Site) -> list[Run]:
 
 
 def logged(site: Site) -> dict[str, Any]:
-    """What MLflow has of a sweep, without clocks and ids, each run by its role and trial: status, parameters, metrics.
+    """What MLflow has of a sweep, without clocks and ids.
 
-    Metrics are listed with every row of the database, so that a step which was sent twice is seen twice.
+    Status, parameters and metrics of each run, by role and trial. Metrics are listed with every row of the database, so that
+    a step that was sent twice appears twice.
     """
     found = {}
     with closing(sqlite3.connect(f"file:{site.database}?mode=ro", uri=True)) as connection:
@@ -532,7 +575,10 @@ def logged(site: Site) -> dict[str, Any]:
 
 
 def trials_table(site: Site) -> list[dict[str, str]]:
-    """The table of trials that the sweep's own run keeps, without clocks, by trial."""
+    """The table of trials of the sweep's run.
+
+    Without clocks, by trial.
+    """
     (run,) = [run for run in runs(site) if run.data.tags["role"] == "sweep"]
     text = site.artifact(run, "tables/trials.csv").read_text()
     rows = [{k: v for k, v in row.items() if "seconds" not in k} for row in csv.DictReader(io.StringIO(text))]
@@ -540,7 +586,10 @@ def trials_table(site: Site) -> list[dict[str, str]]:
 
 
 def assert_same_results(faulty: Site, undisturbed: Site, task_count: int) -> None:
-    """Bit by bit: records, tables and MLflow of a sweep with faults are those of one without."""
+    """A sweep with faults equals one without, bit by bit.
+
+    Records, tables and MLflow are compared.
+    """
     assert faulty.changed() == undisturbed.changed() == CHANGED
     expected = undisturbed.results()
     assert faulty.results() == expected

@@ -1,8 +1,8 @@
-"""A Ray cluster of two nodes on one machine, as real as one machine allows.
+"""A Ray cluster of two nodes on one machine.
 
-Where the operating system permits it (Linux, root), each node has namespaces of its own: network (a cable between the two),
-mounts (a `local` folder, `/dev/shm` and Ray's own that the other node does not see), processes and host name. Elsewhere the
-two nodes are two raylets on the loopback address. Either way a node's processes all end with it, and with the tests.
+If the operating system permits it (Linux, root), each node has its own namespaces: network (a cable connects the two), mounts (a
+`local` folder, `/dev/shm` and Ray's folder that the other node does not see), processes and host name. Otherwise the two nodes
+are two raylets on the loopback address. Either way all processes of a node end with it, and with the tests.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ sys.meta_path.insert(0, Absent())
 
 @functools.cache
 def why_not_isolated() -> str | None:
-    """Why nodes cannot have namespaces here; None when they can."""
+    """Why nodes cannot have namespaces here; None if they can."""
     if missing := [tool for tool in ("unshare", "nsenter", "setpriv", "mount", "ip") if shutil.which(tool) is None]:
         return f"there is no {missing[0]} here"
     command = [*UNSHARE, "mount", "-t", "tmpfs", "none", "/dev/shm"]
@@ -62,7 +62,10 @@ def why_not_isolated() -> str | None:
 
 
 def wait_until(claim: Callable[[], object], what: str, seconds: float = READY_SECONDS) -> None:
-    """Waits for a claim to come true. Raises TimeoutError when it does not in time."""
+    """Waits until a condition holds.
+
+    Raises TimeoutError if it does not in time.
+    """
     deadline = time.monotonic() + seconds
     while not claim():
         if time.monotonic() > deadline:
@@ -71,7 +74,7 @@ def wait_until(claim: Callable[[], object], what: str, seconds: float = READY_SE
 
 
 def parents() -> dict[int, int]:
-    """The parent of each process that runs (the dead that nobody has waited for do not)."""
+    """The parent of each running process, zombies excluded."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -82,7 +85,7 @@ def parents() -> dict[int, int]:
 
 
 def family(root: int) -> list[int]:
-    """A process that runs and all that descend from it."""
+    """A running process and all its descendants."""
     of = parents()
     members = [root] if root in of else []
     for member in members:
@@ -91,7 +94,10 @@ def family(root: int) -> list[int]:
 
 
 def kill_family(root: int) -> None:
-    """Ends a process and all that descend from it by SIGKILL, so that none can bear or mourn another in between."""
+    """Kills a process and all its descendants (SIGKILL).
+
+    All of them are stopped first, so that none can start another in between.
+    """
     members: list[int] = []
     while (alive := family(root)) != members:  # until all of them have been stopped
         for pid in set(alive) - set(members):
@@ -105,7 +111,10 @@ def kill_family(root: int) -> None:
 
 
 def finished(running: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str, str]:
-    """Exit code, output and errors of a process that ends by itself in time; one that does not is killed."""
+    """Exit code, output and errors of a process that ends.
+
+    It is killed if it does not end in time.
+    """
     try:
         out, err = running.communicate(timeout=seconds)
     except BaseException:
@@ -115,7 +124,10 @@ def finished(running: subprocess.Popen[str], seconds: float = 120) -> tuple[int,
 
 
 def listening(pids: Sequence[int]) -> set[str]:
-    """The addresses, "127.0.0.1:6379", at which processes of this machine listen for TCP; IPv6 in brackets."""
+    """The addresses at which processes of this machine listen.
+
+    For TCP, as "127.0.0.1:6379", IPv6 in brackets.
+    """
     inodes = set()
     for pid in pids:
         for file in Path(f"/proc/{pid}/fd").glob("*"):
@@ -132,7 +144,10 @@ def listening(pids: Sequence[int]) -> set[str]:
 
 
 def _address(digits: str) -> str:
-    """An address out of the kernel's words of four bytes, each in the machine's order of bytes."""
+    """An address from the kernel's four-byte words.
+
+    Each word has the machine's byte order.
+    """
     words = [int(digits[start : start + 8], 16).to_bytes(4, sys.byteorder) for start in range(0, len(digits), 8)]
     address = ipaddress.ip_address(b"".join(words))
     mapped = getattr(address, "ipv4_mapped", None)
@@ -141,13 +156,13 @@ def _address(digits: str) -> str:
 
 @dataclass
 class Node:
-    """A machine of its own, or what stands for it, on which a raylet may run.
+    """A machine for a raylet, or a stand-in for one.
 
     Attributes:
-        name: its host name, where it is isolated.
+        name: its host name, if it is isolated.
         address: at which the other node reaches it.
-        local: a folder that this node alone sees, where it is isolated; HOME lies in it.
-        log: where its Ray writes what it says.
+        local: a folder that only this node sees, if it is isolated; it contains HOME.
+        log: file for the output of its Ray.
         bare: packages that cannot be imported on it.
     """
 
@@ -161,9 +176,12 @@ class Node:
     _ray: subprocess.Popen[str] | None = None
 
     def isolate(self) -> None:
-        """Gives the node its namespaces, which live as long as a process that holds them."""
+        """Creates the node's namespaces.
+
+        They exist as long as a process that holds them.
+        """
         mounts = "; ".join(f"mkdir -p {path} && mount -t tmpfs node {path}" for path in (*PRIVATE_FOLDERS, self.local))
-        for name, content in (("hosts", HOSTS), ("resolv.conf", "")):  # no waiting for a server of names
+        for name, content in (("hosts", HOSTS), ("resolv.conf", "")):  # no waiting for a name server
             (self.log.parent / name).write_text(content)
             mounts += f"; mount --bind {self.log.parent / name} /etc/{name}"
         script = f"set -e; hostname {self.name}; ip link set lo up; {mounts}; echo ready; exec sleep infinity"
@@ -174,7 +192,7 @@ class Node:
 
     @property
     def holder(self) -> int:
-        """The process that holds the namespaces: the first one in them."""
+        """The process that holds the namespaces, the first in them."""
         assert self._anchor is not None
         return next(child for child, parent in parents().items() if parent == self._anchor.pid)
 
@@ -188,14 +206,20 @@ class Node:
         return ["nsenter", "--target", str(self.holder), *chosen, f"--wdns={cwd}", *map(str, words)]
 
     def settings(self, **changes: str) -> dict[str, str]:
-        """The environment of a process on this node: a HOME of its own and the study importable."""
+        """The environment of this node's processes.
+
+        It has its own HOME, and the study can be imported.
+        """
         kept = {k: v for k, v in clean_environment().items() if not k.startswith(("RAY_", "AWS_"))}
         return {**kept, "HOME": str(self.local), "PYTHONPATH": str(REPOSITORY), **self.environment, **changes}
 
     def popen(
         self, *words: object, cwd: Path, log: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
-        """Starts a Python module with words on this node; what it says goes to the log, or to who has started it."""
+        """Starts a Python module with arguments on this node.
+
+        Its output goes to the log, or to the caller.
+        """
         with contextlib.ExitStack() as opened:
             said = opened.enter_context(log.open("ab")) if log else subprocess.PIPE
             return self._popen(("-m", *words), cwd, said, self.settings(**(environment or {})))
@@ -217,17 +241,20 @@ class Node:
     def study(
         self, *words: object, cwd: Path, environment: Mapping[str, str] | None = None, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
-        """Runs the command line on this node; after the timeout it is killed."""
+        """Runs the command line on this node, with a timeout."""
         with self.popen("study", *words, cwd=cwd, environment=environment) as running:
             return subprocess.CompletedProcess(list(map(str, words)), *finished(running, timeout))
 
     def can(self, code: str) -> bool:
-        """Whether a line of Python runs on this node without an error, in the environment of its Ray."""
+        """Whether a line of Python succeeds on this node.
+
+        It runs in the environment of the node's Ray.
+        """
         command = self.within([sys.executable, "-c", code])
         return subprocess.run(command, env=self._ray_settings(), capture_output=True, check=False).returncode == 0
 
     def seen(self, path: Path) -> Path:
-        """A path of this node's, as the tests see it."""
+        """The path at which the tests see a node's file."""
         return path if self._anchor is None else Path(f"/proc/{self.holder}/root{path}")
 
     def _ray_settings(self, **changes: str) -> dict[str, str]:
@@ -243,7 +270,7 @@ class Node:
         return self._ray is not None and self._ray.poll() is None
 
     def start_ray(self, *words: object, **environment: str) -> None:
-        """Starts Ray's processes on the node and waits until they are there."""
+        """Starts Ray on the node and waits for it."""
         assert not self.is_up
         start = "from ray.scripts.scripts import main; main()"
         options = ("--block", "--object-store-memory", 10**8, "--node-ip-address", self.address)
@@ -263,19 +290,25 @@ class Node:
         return said.count(b"Ray runtime started") > before
 
     def workers(self) -> list[int]:
-        """The processes that train on this node."""
+        """The processes that are training on this node."""
         members = family(self._ray.pid) if self._ray is not None else []
         return [pid for pid in members if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::ImplicitFunc")]
 
     def kill(self) -> None:
-        """Ends the node's Ray by SIGKILL: raylet, workers and all; what else runs on the node goes on."""
+        """Kills the node's Ray (SIGKILL): raylet, workers and all.
+
+        Other processes of the node continue.
+        """
         if self._ray is not None:
             kill_family(self._ray.pid)
             self._ray.wait()
             self._ray = None
 
     def processes(self) -> list[int]:
-        """All that still runs on the node but the process that holds it."""
+        """All other processes of the node.
+
+        Except the one that holds its namespaces.
+        """
         found = family(self._ray.pid) if self._ray is not None else []
         if self._anchor is None:
             return found
@@ -288,7 +321,7 @@ class Node:
         return sorted(set(found))
 
     def end(self) -> None:
-        """Ends the node and all that runs on it."""
+        """Ends the node and all its processes."""
         self.kill()
         if self._anchor is not None:
             kill_family(self._anchor.pid)
@@ -298,12 +331,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Two nodes, of which the first is the head's, and folders.
+    """Two nodes and their folders.
 
     Attributes:
         head, second: the nodes; the second has no MLflow, no Optuna and no data.
         shared: a folder that both see.
-        port: where the head answers.
+        port: at which the head answers.
     """
 
     head: Node
@@ -318,7 +351,7 @@ class Cluster:
 
     @property
     def address(self) -> str:
-        """What drivers are given."""
+        """The address for drivers."""
         return f"{self.head.address}:{self.port}"
 
     def start_head(self, cpus: int = 1, **environment: str) -> None:
@@ -332,7 +365,7 @@ class Cluster:
         self.second.start_ray("--address", self.address, "--num-cpus", cpus, **environment)
 
     def start(self) -> None:
-        """Starts what is not up."""
+        """Starts the nodes that are down."""
         if not self.head.is_up:
             self.second.kill()
             self.start_head()
@@ -342,7 +375,10 @@ class Cluster:
 
 @contextlib.contextmanager
 def two_nodes(place: Path, bare: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Iterator[Cluster]:
-    """Two nodes without Ray yet, whose folders lie in `place`; all is gone afterwards."""
+    """Two nodes without Ray, with folders in `place`.
+
+    Everything is removed afterwards.
+    """
     before = set(parents())
     isolated = why_not_isolated() is None
     shared, local = place / "shared", place / "local"
@@ -380,7 +416,10 @@ def _is_of(pid: int, place: Path) -> bool:
 
 
 def _connect(head: Node, second: Node) -> None:
-    """Lays a cable between two nodes; each takes the other for the way to everywhere, as a node with one network card does."""
+    """Connects two nodes by a virtual cable.
+
+    Each is the other's default gateway, as on a machine with one network card.
+    """
 
     def ip(node: Node, *words: object) -> None:
         subprocess.run(node.within(["ip", *words], ["net"]), check=True)

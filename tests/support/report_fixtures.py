@@ -1,4 +1,4 @@
-"""Sweeps with made-up accuracies, tuned and confirmed, in a store of their own: what the tests of reports share."""
+"""Sweeps with made-up accuracies, tuned and confirmed, in stores."""
 
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -26,7 +26,10 @@ TASKS = 10
 
 
 def accuracy(history: TrialHistory, seed: int) -> np.ndarray:
-    """A number for each task that depends on the settings, the seed, and nothing else; multiples of 1/1000."""
+    """The test accuracy of each task, [task].
+
+    It depends on the settings and the seed only, and is a multiple of 1/1000.
+    """
     method, lr = history.method, float(history.config["optimizer"]["lr"])
     draw = np.random.default_rng([seed, round(lr * 1e6), len(history.scenario)])
     level = 0.95 - 0.1 * abs(np.log10(lr) + 1) - {"sgd": 0.0, "sam": 0.01}.get(method, 0.02)
@@ -35,7 +38,10 @@ def accuracy(history: TrialHistory, seed: int) -> np.ndarray:
 
 
 def task_line(history: TrialHistory, task: int, test: np.ndarray, diverged: int = 0) -> dict[str, Any]:
-    """The line of a task as a worker would report it, for test accuracies [lane, task]; validation is a little lower."""
+    """A task's line as a worker would report it.
+
+    `test` is test accuracies, [lane, task]; validation accuracies are a little lower.
+    """
     validation = test - 0.01
     means = {"accuracy/test": test[:, task], "accuracy/validation": validation[:, task]}
     lanes = {**means, "accuracy/online": test[:, task] / 2, "loss/online": 1 - test[:, task]}
@@ -74,7 +80,10 @@ def task_line(history: TrialHistory, task: int, test: np.ndarray, diverged: int 
 
 
 def looks(task: int, test: np.ndarray) -> dict[str, list[float | None]]:
-    """What was seen after a task: sharpness falls as the next task's accuracy rises, the norms are made up, one is not known."""
+    """The diagnostics after a task.
+
+    Sharpness falls as the next task's accuracy rises; norms are random; one value is missing.
+    """
     after = test[:, min(task + 1, test.shape[1] - 1)]
     draw = np.random.default_rng([task, len(test)])
     found: dict[str, list[float | None]] = {
@@ -91,7 +100,7 @@ def looks(task: int, test: np.ndarray) -> dict[str, list[float | None]]:
 
 
 def without_validation(line: dict[str, Any]) -> dict[str, Any]:
-    """The same line of a trial that held out no images."""
+    """The same line of a trial without held-out images."""
     parts = {
         part: {
             name: value for name, value in line[part].items() if "validation" not in name and "objective" not in name
@@ -106,7 +115,10 @@ def without_validation(line: dict[str, Any]) -> dict[str, Any]:
 def play(
     folder: SweepFolder, lanes: Accuracy = accuracy, fate: Callable[[TrialHistory], str] = lambda _: "finished"
 ) -> None:
-    """Plays Ray and the workers; the fate of a trial is finished, failed (after 4 tasks), or running (left after 4 tasks)."""
+    """Plays Ray and the workers.
+
+    The fate of a trial is finished, failed (after 4 tasks) or running (left after 4 tasks).
+    """
     conductor = Conductor(folder)
     held_out = bool(folder.plan.trial_config(folder.plan.groups[0], {}).tasks.settings.get("validation_fraction"))
     while (history := conductor.propose()) is not None:
@@ -125,7 +137,7 @@ def play(
 
 
 class Blank:
-    """Draws nothing worth looking at, fast."""
+    """Draws empty files, fast."""
 
     def learning_curve(self, path: Path, history: TrialHistory) -> None:
         path.write_bytes(b"")
@@ -140,7 +152,7 @@ def draw_blank(path: Path, size: object) -> None:
 
 
 def sent(folder: SweepFolder) -> SweepFolder:
-    """The folder, once the default store beside it has all of its records."""
+    """The folder, after its records were sent to the store."""
     tracker.sync(folder, lay_database(folder.directory), Blank())
     return folder
 
@@ -171,7 +183,10 @@ def _whole_report(place: Path) -> None:
 
 
 def tuned(directory: Path, name: str, *, tasks: int = TASKS, **choices: Any) -> SweepFolder:
-    """The folder of a new sweep over both scenarios and all methods: the paper's points and two more of each."""
+    """The folder of a new sweep.
+
+    Over both scenarios and all methods, with the paper's points and two further trials of each.
+    """
     choices = {"scenarios": [], "methods": [], "trials": 4, "seeds": 3, "overrides": {"tasks/count": tasks}, **choices}
     plan = plan_of(name, **choices)
     counts = dict.fromkeys((group.scenario for group in plan.groups), tasks)
@@ -179,14 +194,17 @@ def tuned(directory: Path, name: str, *, tasks: int = TASKS, **choices: Any) -> 
 
 
 def confirmed(folder: SweepFolder, name: str = "", **choices: Any) -> SweepFolder:
-    """The folder of a new confirmation of a sweep, with seven seeds unless chosen otherwise."""
+    """The folder of a new confirmation, by default with seven seeds."""
     plan = make_confirmation(folder, name=name or f"{folder.plan.name}-confirm", **{"seeds": 7, **choices})
     counts = {group.scenario: folder.task_counts[group.scenario] for group in plan.groups}
     return SweepFolder.create(folder.directory, plan, folder.execution, counts)
 
 
 class Tables(HTMLParser):
-    """The tables of a page: rows of cells, each with the values in full, the runs and the text of one."""
+    """The tables of a page.
+
+    Each is a list of rows of cells. A cell has values in full, runs and text.
+    """
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -222,5 +240,5 @@ class Tables(HTMLParser):
             self._cell["text"] += data.strip()
 
     def rows(self, table: str) -> Iterator[dict[str, dict[str, Any]]]:
-        """The rows of a table by its name; KeyError when the page has none of it."""
+        """The rows of a table. Raises KeyError if missing."""
         return iter(self.tables[table])

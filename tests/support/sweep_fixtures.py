@@ -1,4 +1,4 @@
-"""Sweeps made by hand, without Ray: what the tests of the sweep side share."""
+"""Sweeps made by hand, without Ray."""
 
 import json
 import os
@@ -32,13 +32,13 @@ FACTS = {
 
 
 def clean_environment(**changes: str) -> dict[str, str]:
-    """This process's environment without what would steer the study, plus changes."""
+    """This process's environment without the study's variables, plus changes."""
     kept = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "STUDY_DATA", "RAY_ADDRESS")}
     return {**kept, **changes}
 
 
 def study(*words: object, cwd: Path, timeout: float = 200, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command line in a process of its own."""
+    """Runs the command line in its own process."""
     return subprocess.run(
         [sys.executable, "-m", "study", *map(str, words)],
         cwd=cwd,
@@ -51,7 +51,10 @@ def study(*words: object, cwd: Path, timeout: float = 200, **environment: str) -
 
 
 def assert_one_sentence(code: int, out: str, err: str) -> None:
-    """A refusal: exit code 2, one sentence on standard error, nothing else."""
+    """A refusal: exit code 2 and one sentence.
+
+    The sentence is on standard error, and there is no other output.
+    """
     assert code == 2, err
     assert out == ""
     assert len(err.splitlines()) == 1, err
@@ -66,12 +69,12 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 def records_of(sweep: Path) -> dict[str, list[dict[str, Any]]]:
-    """The lines of all records of a sweep's folder, by trial."""
+    """The lines of all records of a sweep, by trial."""
     return {path.parent.name: lines_of(path) for path in sorted(sweep.glob("trials/*/record.jsonl"))}
 
 
 def tasks_of(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What a record's lines tell of tasks, without clocks."""
+    """The results in a record's lines, without clocks."""
     return [
         {
             "task": line["task"],
@@ -85,14 +88,17 @@ def tasks_of(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def plan_of(name: str = "made", space: str = "quickstart", **choices: Any) -> Plan:
-    """A small plan: two trials of SGD and SAM on three class pairs, two seeds, unless chosen otherwise."""
+    """A small plan, unless chosen otherwise.
+
+    Two trials each of SGD and SAM on three class pairs, with two seeds.
+    """
     choices.setdefault("overrides", {"tasks/count": 3})
     choices = {"scenarios": ["class_pairs"], "methods": ["sgd", "sam"], "trials": 2, "seeds": 2, **choices}
     return make_plan(search_spaces.load(space), name=name, **choices)
 
 
 def folder_of(directory: Path, plan: Plan | None = None, tasks: int = 3) -> SweepFolder:
-    """A new sweep's folder."""
+    """The folder of a new sweep."""
     plan = plan or plan_of()
     counts = {group.scenario: tasks for group in plan.groups}
     return SweepFolder.create(directory, plan, Execution(data_dir="data"), counts)
@@ -104,7 +110,10 @@ def task_line(
     validation: Sequence[float] | None = None,
     test: Sequence[float] = (0.5, 0.75),
 ) -> dict[str, Any]:
-    """A task's line as a worker would report it. `validation` is the objective so far, in each lane; None: no images held out."""
+    """A task's line as a worker would report it.
+
+    `validation` is the objective so far in each lane; None if no images are held out.
+    """
     lanes = {"accuracy/test": list(test), "accuracy/online": [0.25] * len(test), "loss/online": [1.5] * len(test)}
     metrics = {
         "accuracy/test": sum(test) / len(test),
@@ -140,13 +149,16 @@ Score = Callable[[TrialHistory], float]
 
 
 def by_lr(history: TrialHistory) -> float:
-    """An objective that a search can climb: best at lr = 0.1."""
+    """An objective that a search can climb, best at lr=0.1."""
     lr = float(history.config["optimizer"]["lr"])
     return 1 / (1 + abs(lr - 0.1))
 
 
 def train(conductor: Conductor, history: TrialHistory, score: Score = by_lr, tasks: int | None = None) -> bool:
-    """Plays Ray and the workers for one trial, to its end or for so many tasks; whether it ended."""
+    """Plays Ray and the workers for one trial.
+
+    To its end, or for so many tasks. Returns whether it ended.
+    """
     conductor.started(history.key)
     last = history.task_count if tasks is None else tasks
     for task in range(len(history.tasks), last):
@@ -160,7 +172,10 @@ def train(conductor: Conductor, history: TrialHistory, score: Score = by_lr, tas
 
 
 def stop_early(folder: SweepFolder, history: TrialHistory) -> None:
-    """Writes down that the scheduler stopped a trial, and tells the history."""
+    """Records that the scheduler stopped a trial.
+
+    The history is updated too.
+    """
     line = {"kind": "end", "outcome": "stopped", "at": 0.0}
     append_line(folder.root / "trials" / history.key / "record.jsonl", line)
     history.apply(line)

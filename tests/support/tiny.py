@@ -1,4 +1,4 @@
-"""Experiments small enough to train in milliseconds: synthetic pictures of 3 x 3 pixels and narrow networks."""
+"""Tiny experiments that train in milliseconds: pictures of 3 x 3 pixels, narrow networks."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from study import data, parts
-from study import experiment as experiment_of
 from study.config import Diagnostics, TrialConfig
 from study.contracts import Dataset, Experiment, Model
+from study.experiment import build, load_dataset
 from study.lanes import Tensors
 from study.training import checkpoint
 from study.training.minibatches import Feed
@@ -28,11 +28,11 @@ OPTIMIZERS = {
     "gnp with momentum": {"lambda": 0.1, "r": 0.05, "momentum": 0.9},
     "gnp exact": {"lambda": 0.1, "r": 0.0},
 }
-"""Settings of each optimizer to be tried; the first word is its name."""
+"""Settings of optimizers to test; the first word of a key is the optimizer's name."""
 
 
 def dataset(classes: int = 4, train_per_class: int = 12, test_per_class: int = 6, seed: int = 0) -> Dataset:
-    """Noisy copies of one random picture a class, classes taking turns."""
+    """Noisy copies of one random picture per class, classes taking turns."""
     draw = torch.Generator().manual_seed(seed)
     prototypes = torch.randint(0, 180, (classes, FEATURES), generator=draw)
 
@@ -75,7 +75,7 @@ def experiment(
     passes: int = 1,
     diagnostics: Diagnostics | None = None,
 ) -> Experiment:
-    """The parts of a tiny trial put together; by default 3 tasks with a quarter of the images held out."""
+    """A tiny experiment; by default 3 tasks with a quarter of the images held out."""
     images = images or dataset()
     if optimizer_settings is None:
         optimizer_settings = OPTIMIZERS[optimizer]
@@ -99,10 +99,10 @@ def experiment(
     )
 
 
-def minibatches(plan: Experiment, index: int, *, size: int | None = None, passes: int | None = None):
-    """Inputs and labels of each step of a task, the pixels moved."""
-    feed = Feed(plan.dataset, plan.tasks.task(index), plan.device)
-    choices = feed.choices(plan.seeds, index, size or plan.batch_size, passes or plan.passes)
+def minibatches(experiment: Experiment, index: int, *, size: int | None = None, passes: int | None = None):
+    """Inputs and labels of each step of a task, with pixels moved."""
+    feed = Feed(experiment.dataset, experiment.tasks.task(index), experiment.device)
+    choices = feed.choices(experiment.seeds, index, size or experiment.batch_size, passes or experiment.passes)
     return [feed.minibatch(chosen) for chosen in choices]
 
 
@@ -112,13 +112,13 @@ def load_checkpoint(path: Path, identity: str) -> State:
 
 
 def built(config: TrialConfig) -> Experiment:
-    """The parts of a trial on a data set that is always there."""
-    return experiment_of.build(config, experiment_of.load_dataset(config, Path("nowhere")))
+    """The experiment of a configuration whose data set needs no download."""
+    return build(config, load_dataset(config, Path("nowhere")))
 
 
 @contextlib.contextmanager
 def float64() -> Iterator[None]:
-    """New floating-point tensors are float64 inside, so that a wrong equation stands out from rounding."""
+    """Makes new floating-point tensors float64, so that a wrong equation stands out from rounding."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -129,7 +129,7 @@ def float64() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class PlainModel:
-    """A model that does not know its own gradient, and cannot take pixels in another order."""
+    """A model that does not know its own gradient and needs pixels moved."""
 
     model: Model
 
@@ -146,7 +146,7 @@ class PlainModel:
 
 @dataclass(frozen=True)
 class PlainFloat64Model(PlainModel):
-    """The same with inputs cast to float64; its parameters are, when they are made within `float64()`."""
+    """The same with inputs cast to float64; make its parameters within `float64()`."""
 
     def forward(self, params: Tensors, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         return self.model.forward(params, inputs.to(torch.float64))
@@ -154,7 +154,7 @@ class PlainFloat64Model(PlainModel):
 
 @dataclass(frozen=True)
 class Float64Model(PlainFloat64Model):
-    """The same, and it knows all that the model knows."""
+    """A float64 model that knows its own gradient."""
 
     def gradient_function(self, inputs: Tensor, labels: Tensor):
         return self.model.gradient_function(inputs.to(torch.float64), labels)
@@ -166,34 +166,34 @@ class Float64Model(PlainFloat64Model):
         return self.model.put_features(params, features, taken)
 
 
-def plainly(plan: Experiment) -> Experiment:
-    """The same experiment by autograd and with the pixels moved."""
-    return replace(plan, model=PlainModel(plan.model))
+def plainly(experiment: Experiment) -> Experiment:
+    """The same experiment, by autograd and with pixels moved."""
+    return replace(experiment, model=PlainModel(experiment.model))
 
 
-def in_float64(plan: Experiment, *, plain: bool = False) -> Experiment:
+def in_float64(experiment: Experiment, *, plain: bool = False) -> Experiment:
     """The same experiment with a network that computes in float64."""
-    return replace(plan, model=(PlainFloat64Model if plain else Float64Model)(plan.model))
+    return replace(experiment, model=(PlainFloat64Model if plain else Float64Model)(experiment.model))
 
 
 def step(rule, params: Tensors, memory: Tensors, gradient_at):
-    """A step of a rule that leaves what it is given as it is."""
+    """A step of a rule that does not change its arguments."""
     params, memory = ({name: value.clone() for name, value in tensors.items()} for tensors in (params, memory))
     return rule.step(params, memory, gradient_at)
 
 
-def results(plan: Experiment, start=None) -> list[TaskResult]:
+def results(experiment: Experiment, start=None) -> list[TaskResult]:
     """All results of an experiment."""
-    return list(train(plan, start))
+    return list(train(experiment, start))
 
 
 def state_tensors(state) -> Tensors:
-    """Every tensor of a state by a name of its own; axis 0 is the lane, but in those of `BY_TASK`."""
-    found = {f"params {name}": value for name, value in state.params.items()}
-    found |= {f"memory {name}": value for name, value in state.memory.items()}
-    for i, tensors in enumerate(state.intervention_states):
-        found |= {f"intervention {i} {name}": value for name, value in tensors.items()}
-    return found | {"diverged": state.diverged, "test": state.test, "validation": state.validation}
+    """Every tensor of a state by a unique name; axis 0 is the lane, except in `BY_TASK`."""
+    tensors = {f"params {name}": value for name, value in state.params.items()}
+    tensors |= {f"memory {name}": value for name, value in state.memory.items()}
+    for i, own in enumerate(state.intervention_states):
+        tensors |= {f"intervention {i} {name}": value for name, value in own.items()}
+    return tensors | {"diverged": state.diverged, "test": state.test, "validation": state.validation}
 
 
 BY_TASK = ("test", "validation")
@@ -201,4 +201,4 @@ BY_TASK = ("test", "validation")
 
 
 MEASURES = ("test_accuracy", "validation_accuracy", "online_accuracy", "online_loss")
-"""The fields of a result that hold one number a lane."""
+"""The fields of a result with one number per lane."""

@@ -1,4 +1,4 @@
-"""The same training as a plain loop over seeds with torch.nn and torch.optim: what the stack of lanes is held to."""
+"""The reference for stacked lanes: a plain loop over seeds with torch.nn and torch.optim."""
 
 import tiny
 import torch
@@ -9,10 +9,10 @@ from study.contracts import Experiment, Task
 from study.lanes import generator
 
 EQUAL_BUT_FOR_ROUNDING = {"rtol": 1e-9, "atol": 1e-11}
-"""In float64."""
+"""Tolerance in float64."""
 
 EQUAL_BUT_FOR_A_NORM_IN_FLOAT32 = {"rtol": 1e-5, "atol": 1e-6}
-"""In float64 too, but pytorch_optimizer rounds the gradient's norm to float32, and adds 1e-12 to it."""
+"""Tolerance in float64 where pytorch_optimizer rounds the gradient's norm to float32 and adds 1e-12."""
 
 
 def network(params: dict[str, Tensor], lane: int) -> nn.Sequential:
@@ -29,7 +29,7 @@ def network(params: dict[str, Tensor], lane: int) -> nn.Sequential:
 
 
 def weights(net: nn.Sequential) -> dict[str, Tensor]:
-    """The weights of a network under the names of the stack."""
+    """The weights of a network by the names of the stack."""
     linears = [layer for layer in net if isinstance(layer, nn.Linear)]
     return {f"{i}/weight": layer.weight.detach() for i, layer in enumerate(linears)} | {
         f"{i}/bias": layer.bias.detach() for i, layer in enumerate(linears)
@@ -37,36 +37,41 @@ def weights(net: nn.Sequential) -> dict[str, Tensor]:
 
 
 def pictures(images: Tensor, chosen: Tensor, task: Task, lane: int) -> Tensor:
-    """The chosen images as the network of a lane is to see them, the plain way."""
+    """The chosen images as input of a lane's network, with pixels moved."""
     x = images[chosen].float() * (1 / 255)
     return (x if task.pixel_order is None else x[:, task.pixel_order[lane]]).to(torch.get_default_dtype())
 
 
-def plain_run(plan: Experiment, make_step) -> list[dict]:
-    """Trains seed after seed, image by image of the same order, with `make_step(net) -> step(x, y) -> logits`."""
+def plain_run(experiment: Experiment, make_step) -> list[dict]:
+    """Trains seed after seed on images in the same order, with `make_step(net) -> step(x, y) -> logits`."""
     runs = []
-    start = plan.model.initial(plan.seeds)
-    for lane, seed in enumerate(plan.seeds):
+    start = experiment.model.initial(experiment.seeds)
+    for lane, seed in enumerate(experiment.seeds):
         net = network(start, lane)
         step = make_step(net)
         run = {"test_accuracy": [], "validation_accuracy": [], "online_accuracy": [], "online_loss": []}
-        for index in range(plan.tasks.count):
-            task = plan.tasks.task(index)
+        for index in range(experiment.tasks.count):
+            task = experiment.tasks.task(index)
             chosen, draw = task.train[lane], generator(seed, "order", index)
             hits, losses = 0, 0.0
-            for _ in range(plan.passes):
+            for _ in range(experiment.passes):
                 order = chosen[torch.randperm(len(chosen), generator=draw)]
-                for first in range(0, len(order), plan.batch_size):
-                    batch = order[first : first + plan.batch_size]
-                    y = task.outputs[plan.dataset.train_labels[batch]]
-                    logits = step(pictures(plan.dataset.train_images, batch, task, lane), y)
+                for first in range(0, len(order), experiment.batch_size):
+                    batch = order[first : first + experiment.batch_size]
+                    y = task.outputs[experiment.dataset.train_labels[batch]]
+                    logits = step(pictures(experiment.dataset.train_images, batch, task, lane), y)
                     hits += int((logits.argmax(1) == y).sum())
                     losses += float(cross_entropy(logits, y, reduction="sum"))
-            run["online_accuracy"].append(hits / (len(chosen) * plan.passes))
-            run["online_loss"].append(losses / (len(chosen) * plan.passes))
+            run["online_accuracy"].append(hits / (len(chosen) * experiment.passes))
+            run["online_loss"].append(losses / (len(chosen) * experiment.passes))
             for measure, images, labels, kept in (
-                ("test_accuracy", plan.dataset.test_images, plan.dataset.test_labels, task.test),
-                ("validation_accuracy", plan.dataset.train_images, plan.dataset.train_labels, task.validation[lane]),
+                ("test_accuracy", experiment.dataset.test_images, experiment.dataset.test_labels, task.test),
+                (
+                    "validation_accuracy",
+                    experiment.dataset.train_images,
+                    experiment.dataset.train_labels,
+                    task.validation[lane],
+                ),
             ):
                 with torch.no_grad():
                     guess = net(pictures(images, kept, task, lane)).argmax(1)
@@ -75,11 +80,11 @@ def plain_run(plan: Experiment, make_step) -> list[dict]:
     return runs
 
 
-def assert_twins(plan: Experiment, make_step, tolerance: dict[str, float] = EQUAL_BUT_FOR_ROUNDING) -> None:
-    """The experiment equals the plain loop, in every measure of every task and in the last weights."""
-    runs = plain_run(tiny.in_float64(plan), make_step)
+def assert_twins(experiment: Experiment, make_step, tolerance: dict[str, float] = EQUAL_BUT_FOR_ROUNDING) -> None:
+    """Asserts that the experiment equals the plain loop: every measure of every task, and the last weights."""
+    runs = plain_run(tiny.in_float64(experiment), make_step)
     for plain in (True, False):
-        stack = tiny.results(tiny.in_float64(plan, plain=plain))
+        stack = tiny.results(tiny.in_float64(experiment, plain=plain))
         for lane, run in enumerate(runs):
             for name, value in run["weights"].items():
                 torch.testing.assert_close(stack[-1].state.params[name][lane], value, **tolerance)
@@ -89,7 +94,7 @@ def assert_twins(plan: Experiment, make_step, tolerance: dict[str, float] = EQUA
 
 
 def with_closure(net: nn.Module, optimizer, *, gradient_first: bool, extra_loss=lambda: 0.0):
-    """A step of an optimizer that asks for the gradient itself."""
+    """A step of an optimizer that calls for the gradient itself."""
 
     def step(x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Between Ray and the records: whose turn it is, what is kept, how trials ended."""
+"""The conductor: order of proposals, records, ends of trials."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from study.sweep.folder import RunningError, SweepFolder, names
 
 
 class Told:
-    """A watcher that takes down what it is told."""
+    """A watcher that keeps what it is told."""
 
     def __init__(self):
         self.events = []
@@ -95,7 +95,7 @@ def test_a_task_done_again_after_the_death_of_a_worker_is_passed_over(tmp_path):
     conductor = Conductor(folder)
     history = conductor.propose()
     assert not train(conductor, history, tasks=2)
-    conductor.started(history.key)  # the worker begins again from an earlier checkpoint
+    conductor.started(history.key)  # the worker starts from an earlier checkpoint
     before = record_of(folder, history.key)
     for line in list(history.tasks):
         assert conductor.result(history.key, line, FACTS)
@@ -151,7 +151,7 @@ def test_a_trial_whose_workers_die_again_and_again_without_a_new_task_fails(tmp_
     history = conductor.propose()
     for death in range(MOST_DEATHS):
         conductor.started(history.key)
-        if death == 1:  # a new task: the count begins anew
+        if death == 1:  # a new task: counting starts again
             train(conductor, history, tasks=1)
         conductor.lost(history.key, "out of memory")
         assert conductor.propose() is history
@@ -326,14 +326,14 @@ def test_what_is_no_record_of_the_sweep_is_refused_in_a_sentence(tmp_path):
     history = Conductor(folder).propose()
     trials = folder.root / "trials"
     shutil.copytree(trials / history.key, trials / "a copy of it")
-    with pytest.raises(StudyError, match=r"holds what is no record of this sweep: .*a copy of it"):
+    with pytest.raises(StudyError, match=r"has a file that is not a record of this sweep: .*a copy of it"):
         folder.histories()
 
 
 def test_a_sweep_has_one_driver(tmp_path):
     folder = folder_of(tmp_path)
     other = SweepFolder.open(tmp_path, "made")
-    with folder.locked(), pytest.raises(RunningError, match="running already"), other.locked():
+    with folder.locked(), pytest.raises(RunningError, match="already running"), other.locked():
         pass
     with other.locked():
         assert names(tmp_path) == ["made"]

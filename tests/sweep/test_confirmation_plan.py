@@ -1,4 +1,4 @@
-"""Confirmations: the best by the objective and the paper's own settings, once more, on seeds that no tuning has seen."""
+"""Confirmations: winners and the paper's settings on fresh seeds."""
 
 import contextlib
 import inspect
@@ -37,7 +37,10 @@ from study.training.trainer import initial_state
 
 
 def play(folder, numbers=lambda history: (0.5, 0.5)):
-    """Plays a sweep in which `numbers(history)` is a trial's objective and test accuracy, or how it ends instead."""
+    """Plays a sweep with given results.
+
+    `numbers(history)` is a trial's objective and test accuracy, or its outcome if it does not finish.
+    """
     conductor = Conductor(folder)
     while (history := conductor.propose()) is not None:
         found = numbers(history)
@@ -54,7 +57,10 @@ def play(folder, numbers=lambda history: (0.5, 0.5)):
 
 
 def tuned(directory, numbers=lambda history: (0.5, 0.5), **choices):
-    """A tuning sweep of hand-made trials: `numbers` as in `play`, the plan as in `plan_of`."""
+    """A tuning sweep with made-up results.
+
+    `numbers` as in `play`, the other arguments as in `plan_of`.
+    """
     return play(folder_of(directory, plan_of(choices.pop("name", "tuned"), **choices)), numbers)
 
 
@@ -69,14 +75,17 @@ def confirmed(folder, **choices):
 
 
 def selected(plan):
-    """Selected trials of each group with their ranks, in order."""
+    """The selected trials of each group with their ranks."""
     return {
         group.label: [(origin.trial, origin.rank) for origin in group.origins if origin.rank] for group in plan.groups
     }
 
 
 def paper(plan, method):
-    """The points of a method that stand for the paper's own settings, and the trials that they are linked to."""
+    """The points of the paper's own settings in a method.
+
+    Returns them, and the trials that they are linked to.
+    """
     (group,) = [group for group in plan.groups if group.method == method]
     pairs = zip(group.points, group.origins, strict=True)
     return [(point, origin.trial) for point, origin in pairs if origin.rank is None]
@@ -90,7 +99,7 @@ def space(methods, settings=None, **choices):
 
 
 def of_space(directory, own, numbers):
-    """A hand-made sweep over a space of one's own."""
+    """A sweep with made-up results over the given space."""
     return play(folder_of(directory, make_plan(own, name="own")), numbers)
 
 
@@ -319,7 +328,7 @@ def test_the_same_confirmation_twice_is_the_same_plan(tmp_path):
 
 def test_seeds_of_the_tuning_are_refused_and_the_next_free_ones_named(tmp_path):
     folder = tuned(tmp_path, seeds=5)
-    with pytest.raises(StudyError, match=r"Seed 3 is not fresh: it is one of the sweep 'tuned'; .* --first-seed 5\."):
+    with pytest.raises(StudyError, match=r"Seed 3 is not fresh: the sweep 'tuned' has used it; .* --first-seed 5\."):
         confirmed(folder, first_seed=3, seeds=1)
     with pytest.raises(StudyError, match="Seed 4 is not fresh"):
         confirmed(folder, first_seed=4, seeds=10)
@@ -330,7 +339,7 @@ def test_seeds_of_any_other_tuning_are_refused_too(tmp_path):
     folder = tuned(tmp_path)
     other = make_plan(space({"sgd": Method(points=({},))}, seeds=(1001, 7)), name="other")
     with pytest.raises(
-        StudyError, match=r"Seed 1001 is not fresh: it is one of the sweep 'other'; .* --first-seed 1002\."
+        StudyError, match=r"Seed 1001 is not fresh: the sweep 'other' has used it; .* --first-seed 1002\."
     ):
         confirmed(folder, others=[folder.plan, other])
     assert confirmed(folder, others=[folder.plan, other], seeds=1).seeds == (1000,)
@@ -358,14 +367,20 @@ PAIRS = [(a, b) for a in range(len(TUNING)) for b in range(len(TUNING), len(TUNI
 
 
 def built(tasks, fraction=0.0, **given):
-    """The parts of a trial of all tuning and fresh seeds together, one lane each."""
+    """The experiment of a trial with all seeds as lanes.
+
+    The seeds are those of the tuning and the fresh ones.
+    """
     settings = {"name": tasks, "count": 3, "validation_fraction": fraction, **given}
     config = {"data": {"name": "mnist5k"}, "tasks": settings, "seeds": list(TUNING + FRESH)}
     return tiny.built(TrialConfig.from_plain(config))
 
 
 def assert_lanes_differ(tensor):
-    """Every fresh lane of [lane, ...] differs from every lane of the tuning."""
+    """Every fresh lane differs from every lane of the tuning.
+
+    The lanes are axis 0 of a tensor [lane, ...].
+    """
     assert [pair for pair in PAIRS if torch.equal(tensor[pair[0]], tensor[pair[1]])] == []
 
 
@@ -374,7 +389,7 @@ def test_fresh_seeds_permute_the_pixels_otherwise():
     for index in range(sequence.count):
         assert_lanes_differ(sequence.task(index).pixel_order)
     orders = [sequence.task(index).pixel_order for index in range(sequence.count)]
-    for a, b in itertools.combinations(range(sequence.count), 2):  # nor is a task of the tuning another one now
+    for a, b in itertools.combinations(range(sequence.count), 2):  # and tasks do not repeat those of the tuning
         assert not any(
             torch.equal(orders[a][i], orders[b][j]) or torch.equal(orders[b][i], orders[a][j]) for i, j in PAIRS
         )
@@ -428,7 +443,7 @@ def test_no_stream_of_a_fresh_seed_is_a_stream_of_the_tuning(purpose):
     assert before & fresh == set()
 
 
-# Settings that are to differ
+# Overrides
 
 
 def test_another_data_set_changes_the_data_and_nothing_else(tmp_path):
@@ -461,13 +476,15 @@ def test_a_setting_that_was_tuned_cannot_be_overruled(tmp_path):
 def test_the_papers_settings_cannot_be_overruled_either(tmp_path):
     folder = tuned(tmp_path, methods=["sam"], overrides={"tasks/count": 3, "optimizer/lr": 0.2})
     assert paper(confirmed(folder), "sam") == [(dict(point), None) for point in POINTS["sam"]]
-    with pytest.raises(StudyError, match="optimizer/lr cannot be set in a confirmation: the paper's own settings"):
+    with pytest.raises(
+        StudyError, match="optimizer/lr cannot be set in a confirmation: it also runs the paper's own settings"
+    ):
         confirmed(folder, overrides={"optimizer/lr": 0.1})
 
 
 @pytest.mark.parametrize("setting", ["optimizer/name", "tasks/name"])
 def test_what_tells_the_groups_apart_cannot_be_overruled(tmp_path, setting):
-    with pytest.raises(StudyError, match=f"{setting} is what tells the parts of a sweep apart"):
+    with pytest.raises(StudyError, match=f"{setting} cannot be set, since the parts of a sweep differ in it"):
         confirmed(tuned(tmp_path), overrides={setting: "sgd"})
 
 
@@ -476,7 +493,10 @@ def test_what_tells_the_groups_apart_cannot_be_overruled(tmp_path, setting):
 
 @pytest.fixture
 def results_folder(here):
-    """A folder with a tuned sweep, a confirmation of it, a grid without objective, and a sweep that has not begun."""
+    """A folder of four sweeps.
+
+    A tuned sweep, its confirmation, a grid without objective, and a sweep that has not begun.
+    """
     place = here / "study-results"
     folder = tuned(place, by_number(sgd=[(0.1, 0.5), (0.2, 0.5)], sam=[(0.2, 0.5), (0.1, 0.5)]))
     play(folder_of(place, confirmed(folder, name="fresh", seeds=2)))
@@ -494,12 +514,12 @@ BAD_CONFIRMATIONS = {
     "a negative seed": (("tuned", "--first-seed", -1), "--first-seed"),
     "seeds beyond the last": (("tuned", "--first-seed", 2**31), "--first-seed"),
     "a seed that is a word": (("tuned", "--first-seed", "many"), "--first-seed"),
-    "a seed of the tuning": (("tuned", "--first-seed", 1), "Seed 1 is not fresh: it is one of the sweep 'tuned'"),
+    "a seed of the tuning": (("tuned", "--first-seed", 1), "Seed 1 is not fresh: the sweep 'tuned' has used it"),
     "a seed of another sweep": (
         ("tuned", "--first-seed", 500),
-        "Seed 500 is not fresh: it is one of the sweep 'other'",
+        "Seed 500 is not fresh: the sweep 'other' has used it",
     ),
-    "a seed of another sweep by default": (("tuned",), "Seed 1005 is not fresh: it is one of the sweep 'other'"),
+    "a seed of another sweep by default": (("tuned",), "Seed 1005 is not fresh: the sweep 'other' has used it"),
     "an unknown method": (("tuned", "--method", "sma"), "did you mean 'sam'"),
     "a method that was not tuned": (("tuned", "--method", "gnp"), "Unknown method 'gnp' here"),
     "an unknown scenario": (("tuned", "--scenario", "class_pair"), "did you mean 'class_pairs'"),
@@ -563,7 +583,10 @@ def test_a_refusal_is_one_sentence_though_there_are_notes_to_say(refused, here):
 
 @pytest.fixture
 def launched(monkeypatch):
-    """What would be launched, instead of launching it: (plan, directory, execution, notes)."""
+    """The arguments of launches, which do not happen.
+
+    They are (plan, directory, execution, notes).
+    """
     found = []
     monkeypatch.setattr(launch, "_begin", lambda *given: found.append(given) or 0)
     return found
@@ -594,7 +617,7 @@ def test_what_was_not_confirmed_is_told(run, here, launched):
     assert "3 trials of 'tuned' are not done" in notes
     assert "no trial of class_pairs-sgd has finished with an objective" in notes
     assert "class_pairs-sam" not in notes
-    assert "whether the seeds of 'broken' are fresh cannot be told" in notes
+    assert "cannot tell whether the seeds of 'broken' are fresh" in notes
     run("confirm", "tuned", "--method", "sam")
     assert "class_pairs-sgd" not in "\n".join(launched[1][3])
 
@@ -627,7 +650,7 @@ def test_a_sweep_beside_it_that_cannot_be_read_stops_no_confirmation(run, result
     code, _, err = run("confirm", "tuned", "--seeds", 2)
     assert (code, err) == (0, "")
     (note,) = launched[0][3]
-    assert note.startswith("whether the seeds of 'unbegun' are fresh cannot be told: ")
+    assert note.startswith("cannot tell whether the seeds of 'unbegun' are fresh: ")
 
 
 def test_it_runs_where_the_tuning_did_but_for_how_many_at_once(run, here, launched):
@@ -678,7 +701,7 @@ def test_a_plan_of_before_there_were_confirmations_still_opens(run, results_fold
 
 
 def shown(folder, capfd):
-    """The rows of the table of a confirmation, by settings, and the paragraph below it."""
+    """The table of a confirmation by settings, and its footnote."""
     capfd.readouterr()
     overview.show_results(folder)
     _, title, _, *rows, text = capfd.readouterr().out.splitlines()
@@ -727,13 +750,16 @@ def test_a_confirmation_is_shown_without_the_tuning_too(tmp_path, capfd, gone):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """A folder of sweeps and its store, for a new database takes seconds."""
+    """A folder of sweeps and its store.
+
+    Shared by the tests, since a new database takes seconds.
+    """
     directory = tmp_path_factory.mktemp("sweeps")
     return directory, lay_database(directory)
 
 
 def runs_of(uri, name, role):
-    """The runs of a sweep as plain MLflow gives them."""
+    """The runs of a sweep as plain MLflow returns them."""
     mlflow.set_tracking_uri(uri)
     return mlflow.search_runs(experiment_names=[name], filter_string=f"tags.role = '{role}'", output_format="list")
 

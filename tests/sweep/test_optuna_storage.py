@@ -1,4 +1,4 @@
-"""Optuna's own storage of a sweep has what the records have, after whatever happened to it."""
+"""Optuna's storage of a sweep agrees with its records."""
 
 import json
 
@@ -22,14 +22,17 @@ STATES = {"finished": "COMPLETE", "failed": "FAIL", "running": "RUNNING", "waiti
 
 
 def studies(path):
-    """The studies of a storage by name, loaded as any user would."""
+    """The studies of a storage, by name."""
     uri = f"sqlite:///{path}"
     names = optuna.get_all_study_names(uri)
     return {name: optuna.load_study(study_name=name, storage=uri) for name in names}
 
 
 def assert_holds(path, folder):
-    """Every trial is there once, with its settings, values, steps and state."""
+    """Every trial is there once, complete.
+
+    With its settings, values, intermediate values and state.
+    """
     found = studies(path)
     assert list(found) == [f"{folder.plan.name}/{group.label}" for group in folder.plan.groups]
     histories = folder.histories()

@@ -1,10 +1,12 @@
-"""The plan: what a space and the user's words come down to."""
+"""Plans, made from a space and the user's options."""
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
-from sweep_fixtures import plan_of
+from sweep_fixtures import folder_of, plan_of, run_all
 
 import search_spaces
 from search_spaces import Method, SearchSpace
@@ -243,3 +245,18 @@ def test_a_space_needs_what_it_is_made_of():
         Method()
     with pytest.raises(ValueError, match="at least one"):
         SearchSpace("x", "x", {}, {"sgd": Method(points=({},))})
+
+
+def test_reading_plan_and_records_imports_nothing_slow(tmp_path):
+    run_all(folder_of(tmp_path))
+    code = f"""
+import sys
+from pathlib import Path
+from study.sweep.folder import SweepFolder
+folder = SweepFolder.open(Path({str(tmp_path)!r}), "made")
+assert [history.outcome for history in folder.histories()] == ["finished"] * 4
+assert folder.plan.trial_count == 4
+print(*{{"torch", "optuna", "pandas", "numpy", "ray", "mlflow", "pyarrow"}} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("\n", "")

@@ -1,4 +1,4 @@
-"""The search: points first, then suggestions that a replay gives again."""
+"""The search: points first, then suggestions that can be replayed."""
 
 import copy
 
@@ -19,7 +19,10 @@ def plan_for(sampler="tpe", scheduler="none", trials=8, method="sam"):
 
 
 def run_trial(search, history, score=by_lr, decline=None):
-    """Trains one trial by hand to its end and tells the search; leaves its lines and outcome in the history."""
+    """Trains one trial by hand to its end.
+
+    The search is told, and the history gets its lines and outcome.
+    """
     for task in range(len(history.tasks), history.task_count):
         line = task_line(history, task, [score(history)] * 2)
         if decline is not None:
@@ -34,7 +37,10 @@ def run_trial(search, history, score=by_lr, decline=None):
 
 
 def run_to_end(plan, histories=(), score=by_lr, decline=None, most=None):
-    """Runs a search from these histories on; all histories with their outcomes."""
+    """Continues a search from these histories to its end.
+
+    Returns the search and all histories with their outcomes.
+    """
     search = GroupSearch(plan, plan.groups[0], TASKS, list(histories))
     found = list(histories)
     while (most is None or len(found) < most) and (history := search.propose()) is not None:
@@ -89,7 +95,7 @@ def test_a_point_may_set_more_than_what_is_drawn():
 
 @pytest.fixture(scope="module")
 def uncut():
-    """Searches that nothing interrupted, by sampler."""
+    """Uninterrupted searches, by sampler."""
     made = {}
 
     def get(sampler):
@@ -100,7 +106,7 @@ def uncut():
     return get
 
 
-@pytest.mark.parametrize("cut", [0, 1, 2, 3, 11, 12, 13])  # before, within and after the points; once there is a model
+@pytest.mark.parametrize("cut", [0, 1, 2, 3, 11, 12, 13])  # before, among and after the points; with TPE's model
 @pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
 def test_a_search_cut_after_any_trial_suggests_what_the_uncut_one_would_have(uncut, sampler, cut):
     whole = uncut(sampler)
@@ -266,7 +272,7 @@ def verdicts(rungs, task, objectives):
 
 
 def test_successive_halving_keeps_the_best_third_so_far():
-    # of 1, 2 and 3 the best one goes on, of 4 and 5 still one, of 6 the best two
+    # of 1 to 5 trials the best one continues, of 6 the best two
     assert verdicts(Rungs(9), 0, [0.5, 0.4, 0.6, 0.3, 0.55, 0.58]) == [True, False, True, False, False, True]
 
 
@@ -306,7 +312,7 @@ def test_a_whole_sweep_resumes_from_its_records_as_if_uncut(tmp_path):
     plan = plan_of(trials=5)
     whole = run_all(folder_of(tmp_path / "whole", plan))
     cut = folder_of(tmp_path / "cut", plan)
-    for most in (1, 4, 7):  # three sessions, each a conductor of its own
+    for most in (1, 4, 7):  # three launches, each with its own conductor
         conductor = Conductor(cut)
         while len(conductor.histories) < most:
             history = conductor.propose()

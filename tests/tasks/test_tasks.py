@@ -1,4 +1,4 @@
-"""Task sequences: which images, in which order, and that a task is a function of the seed and its index alone."""
+"""Task sequences: images, order, and dependence on seed and index alone."""
 
 from itertools import combinations
 from pathlib import Path
@@ -208,7 +208,7 @@ def test_settings_out_of_range_are_refused_by_their_name(name, given):
 
 
 def test_the_random_draws_are_the_same_in_every_version_of_the_study():
-    """Results are comparable seed by seed only as long as these numbers, and torch.randperm under them, stay."""
+    """Results are comparable seed by seed only while these numbers, and torch.randperm, do not change."""
     images = parts.find("data", "mnist5k").build(parts.settings("data", "mnist5k", {}, ""), Path())
     task = sequence("permuted_pixels", (0, 7), images, images_per_task=5, validation_fraction=0.1).task(3)
     assert task.pixel_order[:, :4].tolist() == [[244, 306, 268, 111], [229, 214, 606, 250]]

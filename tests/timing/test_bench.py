@@ -1,4 +1,4 @@
-"""`study bench` compares ways of training that compute the same, and counts what they compute."""
+"""`study bench` compares ways of training that compute the same."""
 
 import json
 import re
@@ -15,9 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from twins import network, weights
 
 from search_spaces.paper_grid import SPACE
+from study import parts
 from study.cli.bench import advice
-from study.config import Diagnostics
-from study.timing import bench, diagnostics_cost, plain_torch
+from study.config import Diagnostics, TrialConfig
+from study.timing import bench, diagnostics_cost, plain_torch, speed
 from study.timing.bench import GRADIENTS, METHODS, Setting, Speed
 from study.timing.side_by_side import Division
 
@@ -25,18 +26,28 @@ SHORT = ("bench", "--seconds", 0.001, "--batch-size", 16, "--widths", "8", "--la
 GIB = 2**30
 
 
+PAPER = {"sgd": {}, "sam": {"rho": 0.05}, "gnp": {"lambda": 0.1, "r": 0.05}}
+"""The paper's sharpness settings."""
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_usual_way_and_the_lanes_compute_the_same(method):
-    given = {"sgd": {}, "sam": {"rho": 0.05}, "gnp": {"lambda": 0.1, "r": 0.05}}[method]
-    plan = tiny.experiment(method, {"lr": 0.1, **given}, task_settings={"count": 1}, passes=2)
-    (result,) = tiny.results(plan)
+    experiment = tiny.experiment(method, {"lr": 0.1, **PAPER[method]}, task_settings={"count": 1}, passes=2)
+    (result,) = tiny.results(experiment)
     for lane in range(3):
-        net = network(plan.model.initial(plan.seeds), lane)
-        minibatches = [(inputs[lane], labels[lane]) for inputs, labels in tiny.minibatches(plan, 0)]
+        net = network(experiment.model.initial(experiment.seeds), lane)
+        minibatches = [(inputs[lane], labels[lane]) for inputs, labels in tiny.minibatches(experiment, 0)]
         hits = plain_torch.trained(net, METHODS[method], 0.1, minibatches, "cpu")
         assert int(hits) == round(float(result.online_accuracy[lane]) * 36 * 2)
         for name, value in weights(net).items():
             torch.testing.assert_close(result.state.params[name][lane], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_defaults_of_each_method_are_the_papers_values(method):
+    """Lanes are timed with them."""
+    config = parts.complete(TrialConfig.from_plain({"optimizer": {"name": method}}))
+    assert PAPER[method].items() <= config.optimizer.settings.items()
 
 
 def test_both_usual_feeds_show_all_pictures_once_a_pass_permuted_and_scaled():
@@ -73,8 +84,8 @@ def test_the_rate_of_products_is_operations_by_time(monkeypatch):
 def test_the_json_has_every_way_and_its_ratios_follow_from_its_rates(tmp_path):
     done = study(*SHORT, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    rates = {(row["way"], row["lanes"], row["method"]): row for row in found["speeds"]}
+    printed = json.loads(done.stdout)
+    rates = {(row["way"], row["lanes"], row["method"]): row for row in printed["speeds"]}
     ways = [("DataLoader", 1), ("in memory", 1), ("lanes", 2)]
     assert set(rates) == {(*way, method) for way in ways for method in METHODS}
     for (_, _, method), row in rates.items():
@@ -82,13 +93,13 @@ def test_the_json_has_every_way_and_its_ratios_follow_from_its_rates(tmp_path):
         assert row["images_per_second"] > 0
         assert row["ratio"] == row["images_per_second"] / rates["DataLoader", 1, method]["images_per_second"]
         work = bench.per_image((784, 8, 10), GRADIENTS[method])
-        share = row["images_per_second"] * work / found["machine"]["product_rate"]
+        share = row["images_per_second"] * work / printed["machine"]["product_rate"]
         assert row["share"] == pytest.approx(share, rel=1e-9)
-    assert found["diagnostics"] == [], "the paper's network was not timed"
-    for division in found["side_by_side"]:
+    assert printed["diagnostics"] == [], "the paper's network was not timed"
+    for division in printed["side_by_side"]:
         assert division["total"] == sum(division["images_per_second"])
         assert len(division["images_per_second"]) == division["trials"]
-    assert found["peak_bytes"] > 10**8
+    assert printed["peak_bytes"] > 10**8
     assert not list(tmp_path.iterdir()), "it leaves nothing behind"
 
 
@@ -98,7 +109,7 @@ def test_the_tables_name_every_way_and_say_what_to_set(tmp_path):
     for words in ("784-8-10, batch 16", "one seed, DataLoader", "one seed, tensors in memory", "2 lanes", "3 lanes"):
         assert words in done.stdout
     assert "GFLOP/s" in done.stdout
-    assert "Diagnostics: a look into 3 lanes" in done.stdout
+    assert "Diagnostics of 3 lanes" in done.stdout
     for row in (*diagnostics_cost.PAPER, "both sequences"):
         images = " +1,000" if row == "permuted_pixels" else ""
         shares = re.search(rf"^{row}{images} .*?((?: +[\d.]+%){{3}})$", done.stdout, re.MULTILINE)
@@ -108,22 +119,40 @@ def test_the_tables_name_every_way_and_say_what_to_set(tmp_path):
     assert "MiB" in done.stdout
 
 
-def test_the_looks_of_a_sequence_are_those_that_its_settings_ask_for(monkeypatch):
-    monkeypatch.setattr(
-        diagnostics_cost,
-        "_look",
-        lambda *given: ({"units": 1.0, "curvature": 100.0, "forgetting": 20_000.0}[asked(given[-1])], 1000),
-    )
-    found = diagnostics_cost.overhead(None, "class_pairs", 10, "cpu", {"sgd": 60_000.0, "sam": 30_000.0})
+def test_a_sequence_computes_the_diagnostics_that_its_settings_ask_for(monkeypatch):
+    seconds = {"units_every": 1.0, "curvature_every": 100.0, "forgetting_every": 10_000.0}
+    monkeypatch.setattr(diagnostics_cost, "_measured", lambda *_: (seconds, 1000))
+    overhead = diagnostics_cost.overhead(None, "class_pairs", 10, "cpu", {"sgd": 60_000.0, "sam": 30_000.0})
     forgetting = sum(task + 1 for task in (0, 10, 20, 30, 40, 44))
-    assert found.seconds == 45 * 1 + 10 * 100 + forgetting * 10_000
-    assert found.training == {"sgd": 45 * 12_000 * 10 / 60_000, "sam": 45 * 12_000 * 10 / 30_000}
+    assert overhead.seconds == 45 * 1 + 10 * 100 + forgetting * 10_000
+    assert (overhead.units_seconds, overhead.curvature_seconds, overhead.earlier_seconds) == tuple(seconds.values())
+    assert overhead.training == {"sgd": 45 * 12_000 * 10 / 60_000, "sam": 45 * 12_000 * 10 / 30_000}
 
 
-def asked(settings):
-    """The one group of diagnostics that settings ask for."""
-    (name,) = (name for name in ("units", "curvature", "forgetting") if getattr(settings, f"{name}_every"))
-    return name
+@pytest.mark.parametrize(
+    ("kind", "index", "seconds"),
+    [("units_every", 1, 1.0), ("curvature_every", 1, 1.0), ("forgetting_every", 1, 0.5), ("forgetting_every", 0, 1.0)],
+)
+def test_one_kind_of_diagnostics_is_timed_at_a_time_and_forgetting_by_the_task(monkeypatch, kind, index, seconds):
+    """After task i, i + 1 tasks are evaluated.
+
+    The first one is evaluated twice.
+    """
+    clock, computed = iter(range(1000)), []
+
+    class NetworkDiagnostics:
+        def __init__(self, experiment, _):
+            self.asked = experiment.diagnostics
+
+        def after(self, task, *_):
+            computed.append((task, [name for name in speed.DIAGNOSTICS if getattr(self.asked, name)]))
+
+    lanes = speed.Lanes(tiny.experiment())
+    lanes.enter(index)
+    monkeypatch.setattr(speed, "NetworkDiagnostics", NetworkDiagnostics)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: float(next(clock)))
+    assert lanes.diagnostics_seconds(kind, repeats=2) == seconds
+    assert computed == [(index, [kind])] * 2
 
 
 def test_what_the_overhead_is_measured_against_is_the_papers_grid():
@@ -159,11 +188,12 @@ def test_the_advice_takes_the_fewest_seeds_and_threads_that_are_nearly_the_best(
 
 @pytest.mark.slow
 def test_60_lanes_on_all_of_mnist_stay_below_2_gib(data_dir):
-    """The whole process, torch included; at least SAM, which takes the most."""
+    """The whole process with torch and SAM, which takes most."""
     train = (
-        "import resource, sys; from pathlib import Path; from study import experiment; from study.timing.bench import lanes;"
+        "import resource, sys; from pathlib import Path; from study import experiment; from study.timing import speed;"
         "from study.config import TrialConfig; config = TrialConfig.from_plain({'data': {'name': 'mnist'}});"
-        "lanes.Lanes(experiment.load_dataset(config, Path(sys.argv[1])), 'sam', 60, (100, 100), 16, 'cpu').seconds(400);"
+        "dataset = experiment.load_dataset(config, Path(sys.argv[1]));"
+        "speed.lanes_of(dataset, 'sam', 60, (100, 100), 16, 'cpu').seconds(400);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
     )
     done = subprocess.run([sys.executable, "-c", train, str(data_dir)], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""How long a plan takes: the arithmetic on made-up timings, and that real ones are taken of the real parts."""
+"""Estimates: arithmetic on invented timings, and real measurements."""
 
 from pathlib import Path
 
@@ -21,13 +21,16 @@ EXECUTION = Execution(data_dir="data", cpus_per_trial=2, gpus_per_trial=0.25)
 
 
 def timing(config: TrialConfig) -> Timing:
-    """12 s a trial in batches of 16, of which SAM's steps take twice as long; a smaller batch makes more steps."""
+    """Invented timings.
+
+    A trial takes 12 s in batches of 16. SAM's steps take twice as long; a smaller batch makes more steps.
+    """
     steps = 160 / config.training.batch_size
     return Timing(3, 160, steps, setup=1.0, step={"sgd": 0.2, "sam": 0.4}[config.optimizer.name], evaluation=1.0)
 
 
 def searched(points=({"optimizer/lr": 0.01}, {"optimizer/lr": 0.1}), **drawn) -> SearchSpace:
-    """One method with two points and some distributions, three trials of it."""
+    """A space of one method with points and distributions."""
     return SearchSpace(
         name="searched",
         description="",
@@ -43,23 +46,23 @@ def rows_of(space: SearchSpace):
 
 
 def test_a_trial_is_its_tasks_and_a_sweep_its_trials():
-    known = estimate.estimate(plan_of(trials=4), EXECUTION, 2, timing)
-    assert [(row.method, row.trials, row.tasks) for row in known.rows] == [("sgd", 4, 3), ("sam", 4, 3)]
+    estimated = estimate.estimate(plan_of(trials=4), EXECUTION, 2, timing)
+    assert [(row.method, row.trials, row.tasks) for row in estimated.rows] == [("sgd", 4, 3), ("sam", 4, 3)]
     sgd, sam = 3 * (1 + 10 * 0.2 + 1), 3 * (1 + 10 * 0.4 + 1)
-    assert [row.trial.low for row in known.rows] == pytest.approx([sgd, sam])
-    assert [row.total.high for row in known.rows] == pytest.approx([4 * sgd, 4 * sam])
+    assert [row.trial.low for row in estimated.rows] == pytest.approx([sgd, sam])
+    assert [row.total.high for row in estimated.rows] == pytest.approx([4 * sgd, 4 * sam])
     work = 4 * (sgd + sam)
-    assert (known.work.low, known.work.high) == pytest.approx((work, work))
-    assert known.duration.low == pytest.approx(work / 2)
-    assert known.cpu_hours.low == pytest.approx(2 * work / 3600)
-    assert known.gpu_hours.low == pytest.approx(0.25 * work / 3600)
-    assert known.price(7.2).high == pytest.approx(work / 2 * 7.2 / 3600)
+    assert (estimated.work.low, estimated.work.high) == pytest.approx((work, work))
+    assert estimated.duration.low == pytest.approx(work / 2)
+    assert estimated.cpu_hours.low == pytest.approx(2 * work / 3600)
+    assert estimated.gpu_hours.low == pytest.approx(0.25 * work / 3600)
+    assert estimated.price(7.2).high == pytest.approx(work / 2 * 7.2 / 3600)
 
 
 def test_no_sweep_is_shorter_than_its_longest_trial():
-    known = estimate.estimate(plan_of(trials=1), EXECUTION, 64, timing)
-    assert known.trials_at_once == 2
-    assert known.duration.low == pytest.approx(18)
+    estimated = estimate.estimate(plan_of(trials=1), EXECUTION, 64, timing)
+    assert estimated.trials_at_once == 2
+    assert estimated.duration.low == pytest.approx(18)
 
 
 BATCHES = {"training/batch_size": CategoricalDistribution([8, 32])}
@@ -115,8 +118,8 @@ def test_an_exact_penalty_is_another_kind_than_a_finite_difference():
 def test_the_extremes_of_several_settings_come_together():
     drawn = {"training/passes": IntDistribution(1, 4), "tasks/images_per_task": IntDistribution(8, 80)}
     plan = make_plan(searched(**drawn), name="x")
-    found = [config.flat() for config in estimate.corners(plan, plan.groups[0])]
-    pairs = {(flat["training/passes"], flat["tasks/images_per_task"]) for flat in found}
+    corners = [config.flat() for config in estimate.corners(plan, plan.groups[0])]
+    pairs = {(flat["training/passes"], flat["tasks/images_per_task"]) for flat in corners}
     assert pairs == {(1, 8), (1, 80), (4, 8), (4, 80)}
 
 
@@ -151,15 +154,15 @@ def test_a_sequence_of_one_task_can_be_timed():
 
 
 def test_evaluation_is_timed_on_all_images_by_the_trainer_itself():
-    """Cut tasks train on few images and evaluate on as many as the whole ones."""
-    plan = tiny.experiment()
-    cut = speed.FirstMinibatches(plan.tasks, 5)
+    """Cut tasks keep all images for evaluation."""
+    tasks = tiny.experiment().tasks
+    cut = speed.FirstMinibatches(tasks, 5)
     for index in range(cut.count):
-        whole, first = plan.tasks.task(index), cut.task(index)
+        whole, first = tasks.task(index), cut.task(index)
         assert first.train.tolist() == whole.train[:, :5].tolist()
         assert first.test.tolist() == whole.test.tolist()
         assert first.validation.tolist() == whole.validation.tolist()
-    assert (cut.count, cut.output_count, cut.has_validation) == (2, plan.tasks.output_count, True)
+    assert (cut.count, cut.output_count, cut.has_validation) == (2, tasks.output_count, True)
 
 
 @pytest.mark.parametrize("processes", [1, 3])

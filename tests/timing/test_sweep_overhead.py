@@ -1,4 +1,7 @@
-"""What Ray, reports, checkpoints and MLflow cost: a sweep against the same trials run by `study trial` in a loop."""
+"""What Ray, checkpoints and MLflow cost beside training.
+
+A sweep is compared with the same trials run by `study trial` in a loop.
+"""
 
 import json
 import os
@@ -18,14 +21,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(1800)]
 
 TASKS = int(os.environ.get("STUDY_OVERHEAD_TASKS", "3"))
 SETTINGS = (f"tasks/count={TASKS}", "tasks/images_per_task=800", "training/passes=60", "data/name=mnist5k")
-"""Tasks of about a second on one CPU: so short that all that is not training shows."""
+"""Tasks of about a second on one CPU: so short that any overhead shows."""
 
 SEEDS, WORKERS = 2, 2
 MOST = 1.05
 
 
 def loop(place):
-    """Wall time of the trials as processes of `study trial`, so many at a time, and what they printed."""
+    """Wall time and output of the trials without a sweep.
+
+    They run as processes of `study trial`, `WORKERS` at a time.
+    """
     overrides = dict(parse_setting(text) for text in SETTINGS)
     plan = make_plan(search_spaces.load("paper_grid"), name="loop", seeds=SEEDS, overrides=overrides)
     files = []
@@ -43,7 +49,7 @@ def loop(place):
 
 
 def sweep(place):
-    """Wall time of the sweep, its records, and the share of the workers' time in which they trained."""
+    """Wall time and records of the sweep."""
     settings = [word for text in SETTINGS for word in ("--set", text)]
     began = time.monotonic()
     done = study(
@@ -57,7 +63,10 @@ def sweep(place):
 
 
 def between_tasks(records):
-    """Seconds from the end of one task to the end of the next in the same trial, and those of them that were work."""
+    """Seconds between tasks, and how many of them were work.
+
+    From the end of a task to the end of the next one in the same trial.
+    """
     passed = worked = 0.0
     for lines in records.values():
         tasks = [line for line in lines if line["kind"] == "task"]

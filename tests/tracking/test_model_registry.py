@@ -1,4 +1,4 @@
-"""Confirmed networks in MLflow's registry predict what was measured, without anything of the study."""
+"""Registered networks predict what was measured, without the study."""
 
 import json
 import subprocess
@@ -34,9 +34,10 @@ SMALL = {"tasks/count": 2, "tasks/images_per_task": 400, "model/widths": [16], "
 
 
 def trained(folder, *, keep=lambda path: str(path.resolve())):
-    """Trains all trials of a sweep in this process, as its workers would, and sends them to the store beside it.
+    """Trains all trials of a sweep in this process.
 
-    `keep` gives the address of a checkpoint's folder; None: no checkpoint is left.
+    Then it sends them to the store beside the sweep, as a launch would. `keep` gives the address of a checkpoint's folder; None
+    means that no checkpoint is left.
     """
     conductor = Conductor(folder)
     torch.set_num_threads(1)
@@ -151,7 +152,7 @@ def test_the_command_says_where_they_are_and_a_second_one_adds_none(exported, tu
     code, out, err = run("export", "small", "--model", "--dir", tuning.directory)
     assert code == 0, err
     assert [line.split("  ")[0] for line in out.splitlines()] == [
-        f"there already: models:/small-{scenario}/1" for scenario in SCENARIOS
+        f"already registered: models:/small-{scenario}/1" for scenario in SCENARIOS
     ]
     for scenario in SCENARIOS:
         assert len(client.search_model_versions(f"name = 'small-{scenario}'")) == 1
@@ -168,7 +169,7 @@ def test_the_trial_s_run_is_as_it_was_but_for_the_model(tuning, exported, client
 
 
 def small_tuning(directory):
-    """A sweep of two trials of SGD on pairs of digits, trained."""
+    """A trained sweep of two SGD trials on class pairs."""
     plan = make_plan(
         load("quickstart"), name="small", trials=2, seeds=1, methods=["sgd"], scenarios=["class_pairs"], overrides=SMALL
     )
@@ -184,7 +185,10 @@ def confirming(tuning, name="small-confirm", **choices):
 
 
 def right_of(directory, lane):
-    """The share of the last task's test images that the one registered model tells, and what was recorded of that lane."""
+    """The accuracy of the only registered model on its task.
+
+    Returns it with the recorded accuracy of the same lane.
+    """
     mlflow.set_tracking_uri(default_uri(directory))
     (version,) = MlflowClient().search_model_versions("name = 'small-class_pairs'")
     confirmation = SweepFolder.open(directory, version.tags["sweep"])
@@ -208,7 +212,7 @@ def test_a_network_whose_checkpoint_is_gone_is_trained_again_without_held_out_im
     trained(confirming(tuning, seeds=2, overrides={"tasks/validation_fraction": 0.0}), keep=None)
     code, _, err = run("export", "small", "--model")
     assert code == 0, err
-    assert "has no checkpoint of its last task any more: training it again" in err
+    assert "no longer has a checkpoint of its last task: training it again" in err
     assert "it was confirmed with other settings than it was tuned with" in err
     measured, recorded = right_of(directory, 0)
     assert measured == recorded > 0.6

@@ -1,4 +1,4 @@
-"""What a team has: MLflow's server over PostgreSQL, and many trials at once that log to it."""
+"""MLflow's server over PostgreSQL, with many trials at once."""
 
 import importlib.util
 import os
@@ -24,7 +24,7 @@ SWEEP = (
 
 
 def binaries():
-    """PostgreSQL's folder of programs, None where it is not installed."""
+    """PostgreSQL's folder of programs; None if not installed."""
     found = shutil.which("initdb")
     places = [Path(found).resolve().parent] if found else []
     places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -32,7 +32,7 @@ def binaries():
 
 
 def why_not():
-    """Why there can be no PostgreSQL here, None when there can."""
+    """Why PostgreSQL cannot run here; None if it can."""
     if binaries() is None:
         return "PostgreSQL is not installed on this machine"
     if importlib.util.find_spec("psycopg2") is None:
@@ -54,7 +54,7 @@ def place():
 
 @pytest.fixture
 def database(place):
-    """The address of an empty database in a cluster of its own."""
+    """The address of an empty database in its own cluster."""
     user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
     if user:
         os.chown(place, user.pw_uid, user.pw_gid)

@@ -1,4 +1,4 @@
-"""The file between two tasks: whole or not at all, of this trial or refused, read without executing anything."""
+"""Checkpoints: written whole, refused if foreign or damaged, read without executing anything."""
 
 import io
 import pickle
@@ -19,11 +19,11 @@ IDENTITY = "0123456789abcdef"
 
 @pytest.fixture(scope="module")
 def states() -> list:
-    """The states after each of three tasks, with momentum and an intervention that keeps a state."""
-    plan = tiny.experiment(
+    """States after each of three tasks, with momentum and an intervention that has a state."""
+    experiment = tiny.experiment(
         "sam with momentum and weight decay", interventions={"l2_init": {}, "shrink_and_perturb": {}}
     )
-    return [result.state for result in tiny.results(plan)]
+    return [result.state for result in tiny.results(experiment)]
 
 
 def assert_same(one, other) -> None:
@@ -48,8 +48,8 @@ def test_what_is_saved_is_loaded_to_the_last_bit_and_nothing_else_is_in_the_fold
 
 
 def test_a_state_without_held_out_images_is_kept(tmp_path):
-    plan = tiny.experiment(task_settings={"validation_fraction": 0.0, "count": 1})
-    (result,) = tiny.results(plan)
+    experiment = tiny.experiment(task_settings={"validation_fraction": 0.0, "count": 1})
+    (result,) = tiny.results(experiment)
     checkpoint.save(tmp_path / "state.pt", result.state, IDENTITY)
     assert_same(tiny.load_checkpoint(tmp_path / "state.pt", IDENTITY), result.state)
 
@@ -101,25 +101,25 @@ def test_a_failure_in_putting_the_file_in_place_leaves_the_old_one(states, tmp_p
 def test_the_new_content_is_whole_before_it_takes_the_name(states, tmp_path, monkeypatch):
     path = tmp_path / "state.pt"
     checkpoint.save(path, states[0], IDENTITY)
-    put_in_place, seen = Path.replace, []
+    replace_path, drafts = Path.replace, []
 
     def look(draft, target):
-        seen.append(tiny.load_checkpoint(draft, IDENTITY))
+        drafts.append(tiny.load_checkpoint(draft, IDENTITY))
         assert draft.parent == target.parent, "on another file system the change of name would not be atomic"
         assert_same(tiny.load_checkpoint(path, IDENTITY), states[0])
-        return put_in_place(draft, target)
+        return replace_path(draft, target)
 
     monkeypatch.setattr(Path, "replace", look)
     checkpoint.save(path, states[1], IDENTITY)
-    assert len(seen) == 1
-    assert_same(seen[0], states[1])
+    assert len(drafts) == 1
+    assert_same(drafts[0], states[1])
 
 
 # --- refused ---------------------------------------------------------------------------------------------------------
 
 
 def refusal(path: Path, identity: str = IDENTITY) -> str:
-    """The sentence with which a checkpoint is refused."""
+    """The message of the StudyError for a checkpoint that cannot be used."""
     with pytest.raises(StudyError) as error:
         tiny.load_checkpoint(path, identity)
     message = str(error.value)
@@ -127,10 +127,6 @@ def refusal(path: Path, identity: str = IDENTITY) -> str:
     assert message.endswith(".")
     assert "\n" not in message
     return message
-
-
-def test_a_missing_file_is_refused_as_missing(tmp_path):
-    assert "no checkpoint" in refusal(tmp_path / "state.pt")
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.9, 0.999])
@@ -167,14 +163,14 @@ def test_a_torch_file_of_something_else_is_refused_as_damaged(content, tmp_path)
 
 
 def torch_bytes(content) -> bytes:
-    """What torch.save would write."""
+    """The bytes that torch.save writes."""
     file = io.BytesIO()
     torch.save(content, file)
     return file.getvalue()
 
 
 def write_sealed(path: Path, data: bytes) -> None:
-    """Somebody who knows the form of the file writes it."""
+    """Writes data with a valid seal, as an attacker could."""
     path.write_bytes(checkpoint.sealed(data))
 
 

@@ -1,4 +1,4 @@
-"""On a CUDA GPU: the recorded steps, and agreement with the CPU. Skipped where there is none."""
+"""CUDA: recorded steps and agreement with the CPU; skipped without a GPU."""
 
 from dataclasses import replace
 
@@ -11,10 +11,10 @@ from study.training.steps import Steps
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA GPU on this machine")
 
 
-def on_gpu(plan, optimizer: str):
+def on_gpu(experiment, optimizer: str):
     """The same experiment on the GPU."""
-    rule = tiny.rule(optimizer, len(plan.seeds), device="cuda", **{"lr": 0.1, **tiny.OPTIMIZERS[optimizer]})
-    return replace(plan, device="cuda", dataset=plan.dataset.to("cuda"), rule=rule)
+    rule = tiny.rule(optimizer, len(experiment.seeds), device="cuda", **{"lr": 0.1, **tiny.OPTIMIZERS[optimizer]})
+    return replace(experiment, device="cuda", dataset=experiment.dataset.to("cuda"), rule=rule)
 
 
 def assert_alike(some, others, tolerance: float) -> None:
@@ -30,15 +30,15 @@ def assert_alike(some, others, tolerance: float) -> None:
 @pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
 @pytest.mark.parametrize("interventions", [{}, {"l2_init": {"strength": 0.01}}])
 def test_the_gpu_agrees_with_the_cpu(optimizer, interventions):
-    plan = tiny.experiment(optimizer, interventions=interventions, passes=2)
-    assert_alike(tiny.results(on_gpu(plan, optimizer)), tiny.results(plan), 1e-4)
+    experiment = tiny.experiment(optimizer, interventions=interventions, passes=2)
+    assert_alike(tiny.results(on_gpu(experiment, optimizer)), tiny.results(experiment), 1e-4)
 
 
 @pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
 @pytest.mark.parametrize("interventions", [{}, {"l2_init": {"strength": 0.01}}])
 def test_recorded_steps_equal_steps_taken_anew(optimizer, interventions, monkeypatch):
-    plan = on_gpu(tiny.experiment(optimizer, interventions=interventions, passes=2, batch_size=7), optimizer)
-    recorded = tiny.results(plan)
+    experiment = on_gpu(tiny.experiment(optimizer, interventions=interventions, passes=2, batch_size=7), optimizer)
+    recorded = tiny.results(experiment)
 
     class Anew(Steps):
         def __init__(self, *words) -> None:
@@ -46,4 +46,4 @@ def test_recorded_steps_equal_steps_taken_anew(optimizer, interventions, monkeyp
             self._step = self._take
 
     monkeypatch.setattr("study.training.trainer.Steps", Anew)
-    assert_alike(recorded, tiny.results(plan), 1e-6)
+    assert_alike(recorded, tiny.results(experiment), 1e-6)

@@ -1,6 +1,6 @@
-"""What is recorded once and replayed: on a CPU the recording is a traced graph of tensor operations in place of CUDA's.
+"""Recording and replay, tested on a CPU by a traced graph of tensor operations.
 
-A traced graph has the same blind spots as a CUDA graph: it knows no Python, no values, and only the tensors of its recording.
+A traced graph has the blind spots of a CUDA graph: it does not see Python code or values, only the tensors of its recording.
 """
 
 import pytest
@@ -14,14 +14,14 @@ from study.training.trainer import train
 
 
 def traced(function, arguments) -> Recording:
-    """Records a call as a graph of tensor operations, after a call that has its effects, as CUDA's warm-up has."""
+    """Records a call as a graph of tensor operations, after a call with side effects like CUDA's warm-up."""
     function(*arguments)
     graph = make_fx(lambda *words: function(*words))(*arguments)  # noqa: PLW0108  # a method counts its self otherwise
     results = tuple(result.clone() for result in function(*arguments))
 
     def replay() -> None:
-        for place, value in zip(results, graph(*arguments), strict=True):
-            place.copy_(value)
+        for target, value in zip(results, graph(*arguments), strict=True):
+            target.copy_(value)
 
     return Recording(arguments, results, replay)
 
@@ -50,8 +50,8 @@ def test_each_shape_has_a_recording_of_its_own():
 
     captured = Captured(lambda x: (x + 1,), list, counting)
     for size in (3, 3, 2, 3, 2):
-        (found,) = captured(torch.arange(size))
-        assert found.tolist() == list(range(1, size + 1))
+        (result,) = captured(torch.arange(size))
+        assert result.tolist() == list(range(1, size + 1))
     assert recorded == [((3,),), ((2,),)]
 
 
@@ -59,10 +59,10 @@ def test_each_shape_has_a_recording_of_its_own():
 @pytest.mark.parametrize("tasks", ["permuted_pixels", "class_pairs"])
 @pytest.mark.parametrize("plain", [False, True])
 def test_steps_that_were_recorded_once_train_as_steps_that_are_taken_anew(optimizer, tasks, plain, monkeypatch):
-    """So nothing in a step hangs on a value, and every tensor it changes stays where it is, over tasks and passes."""
+    """A step depends on no value, and the tensors it changes stay in place, over tasks and passes."""
     interventions = {"l2_init": {"strength": 0.01}} if plain else {}
-    plan = tiny.experiment(optimizer, tasks=tasks, interventions=interventions, batch_size=7, passes=2)
-    expected = tiny.results(plan)
+    experiment = tiny.experiment(optimizer, tasks=tasks, interventions=interventions, batch_size=7, passes=2)
+    expected = tiny.results(experiment)
     calls = []
 
     class Recorded(Steps):
@@ -76,9 +76,9 @@ def test_steps_that_were_recorded_once_train_as_steps_that_are_taken_anew(optimi
             return traced(function, arguments)
 
     monkeypatch.setattr("study.training.trainer.Steps", Recorded)
-    found = list(train(plan))
+    results = list(train(experiment))
     assert len(calls) == 2, "one for whole minibatches and one for the last of a pass"
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(results, expected, strict=True):
         for measure in tiny.MEASURES:
             torch.testing.assert_close(getattr(ours, measure), getattr(theirs, measure), rtol=0, atol=1e-6)
         others = tiny.state_tensors(theirs.state)

@@ -1,4 +1,4 @@
-"""The landscape's quantities against dense float64 matrices of tiny networks, and against cases that can be solved."""
+"""Curvature against dense float64 Hessians of tiny networks, and against exact solutions."""
 
 import math
 
@@ -28,7 +28,7 @@ def small():
 
 
 def dense(params, inputs, labels, lane):
-    """Loss, gradient and Hessian of one lane, by torch.func, of a network that is written out again here."""
+    """Loss, gradient and Hessian of one lane, by torch.func, with an independent network."""
     names = list(params)
     shapes = [params[name][lane].shape for name in names]
 
@@ -60,10 +60,10 @@ def test_loss_gradient_and_hessian_products_are_those_of_the_dense_matrices(smal
 def test_the_largest_eigenvalue_is_that_of_the_dense_hessian(small):
     params, inputs, labels, landscape = small
     start = torch.randn(landscape.gradient.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    found = curvature.largest_eigenvalue(landscape.hessian_product, start)
+    result = curvature.largest_eigenvalue(landscape.hessian_product, start)
     for lane in range(len(SEEDS)):
         hessian = dense(params, inputs, labels, lane)[2]
-        assert found[lane].item() == pytest.approx(torch.linalg.eigvalsh(hessian)[-1].item(), rel=0.01)
+        assert result[lane].item() == pytest.approx(torch.linalg.eigvalsh(hessian)[-1].item(), rel=0.01)
 
 
 def test_the_trace_is_that_of_the_dense_hessian_within_its_error(small):
@@ -72,22 +72,22 @@ def test_the_trace_is_that_of_the_dense_hessian_within_its_error(small):
     probes = [
         2.0 * torch.randint(0, 2, landscape.gradient.shape, generator=draw, dtype=torch.float64) - 1 for _ in range(400)
     ]
-    found, error = curvature.hutchinson_trace(landscape.hessian_product, probes)
+    result, error = curvature.hutchinson_trace(landscape.hessian_product, probes)
     for lane in range(len(SEEDS)):
         hessian = dense(params, inputs, labels, lane)[2]
         off_diagonal = hessian - hessian.diag().diag()
         assert error[lane].item() == pytest.approx(math.sqrt(2 * off_diagonal.square().sum() / 400), rel=0.2)
-        assert abs(found[lane] - hessian.trace()) < 4 * error[lane]
+        assert abs(result[lane] - hessian.trace()) < 4 * error[lane]
 
 
 def test_sam_sharpness_is_the_rise_of_the_loss_along_the_gradient(small):
     params, inputs, labels, landscape = small
-    found = curvature.sam_sharpness(landscape, 0.3)
+    result = curvature.sam_sharpness(landscape, 0.3)
     for lane in range(len(SEEDS)):
         loss, gradient, _, function, weights = dense(params, inputs, labels, lane)
         rise = function(weights + 0.3 * gradient / gradient.norm()) - loss
-        assert found[lane].item() == pytest.approx(rise.item(), rel=1e-9)
-        assert found[lane] > 0
+        assert result[lane].item() == pytest.approx(rise.item(), rel=1e-9)
+        assert result[lane] > 0
 
 
 def test_a_linear_classifier_of_one_image_has_the_eigenvalue_of_its_softmax():
@@ -113,21 +113,21 @@ def test_what_is_found_is_an_eigenvalue_whatever_the_signs(values, scale, seed):
     basis, _ = np.linalg.qr(draw.normal(size=(len(values), len(values))))
     matrix = torch.from_numpy(basis @ np.diag(values) @ basis.T).unsqueeze(0)
     start = torch.from_numpy(draw.normal(size=(1, len(values))))
-    found = curvature.largest_eigenvalue(lambda v: torch.einsum("lij,lj->li", matrix, v), start).item()
+    result = curvature.largest_eigenvalue(lambda v: torch.einsum("lij,lj->li", matrix, v), start).item()
     small = curvature.NEGLIGIBLE * np.abs(values).max()
-    assert found <= values.max() + 1e-9 * scale
-    assert abs(found - values).min() <= curvature.LARGEST_RESIDUAL * abs(found) + small
+    assert result <= values.max() + 1e-9 * scale
+    assert abs(result - values).min() <= curvature.LARGEST_RESIDUAL * abs(result) + small
 
 
 @pytest.mark.parametrize("second", [9.5, 9.0, 8.0, 0.0, -9.0, -20.0])
 def test_it_is_the_largest_one_from_all_but_a_few_starts(second):
-    """A start that happens to have hardly any of the largest one's vector ends at the next."""
+    """A start nearly orthogonal to the leading eigenvector ends at the next eigenvalue."""
     spectrum = torch.linspace(-1, 1, 1000)
     spectrum[:2] = torch.tensor([10.0, second])
     start = torch.randn(1500, 1000, generator=torch.Generator().manual_seed(11))
-    found = curvature.largest_eigenvalue(lambda v: v * spectrum, start)
-    assert (found > 9.99).double().mean() >= 0.99
-    assert ((found - 10).abs() < 1e-3).double().mean() >= 0.99
+    result = curvature.largest_eigenvalue(lambda v: v * spectrum, start)
+    assert (result > 9.99).double().mean() >= 0.99
+    assert ((result - 10).abs() < 1e-3).double().mean() >= 0.99
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_it_is_the_largest_one_from_all_but_a_few_starts(second):
     ids=["as many above as below", "more below", "two close together", "none above"],
 )
 def test_spectra_like_those_of_networks_are_solved_in_few_products_in_single_precision(spectrum, largest):
-    """Plain power iteration takes hundreds of products here, stops between the two close ones, or does not end."""
+    """Here plain power iteration takes hundreds of products, stops between two close eigenvalues, or never ends."""
     calls = []
 
     def product(vector):
@@ -149,24 +149,24 @@ def test_spectra_like_those_of_networks_are_solved_in_few_products_in_single_pre
         return vector * spectrum
 
     start = torch.randn(4, 5000, generator=torch.Generator().manual_seed(5))
-    found = curvature.largest_eigenvalue(product, start)
-    assert found.tolist() == pytest.approx([largest] * 4, rel=1e-3, abs=2e-3)
+    result = curvature.largest_eigenvalue(product, start)
+    assert result.tolist() == pytest.approx([largest] * 4, rel=1e-3, abs=2e-3)
     assert len(calls) <= 120
 
 
 def test_an_iteration_that_comes_to_no_end_has_no_value(monkeypatch):
     monkeypatch.setattr(curvature, "LONGEST_ITERATION", 3)
     values = torch.tensor([torch.linspace(0, 1, 50).tolist(), [1.0] * 50])
-    found = curvature.largest_eigenvalue(lambda v: v * values, torch.ones(2, 50))
-    assert math.isnan(found[0])
-    assert found[1].item() == pytest.approx(1)
+    result = curvature.largest_eigenvalue(lambda v: v * values, torch.ones(2, 50))
+    assert math.isnan(result[0])
+    assert result[1].item() == pytest.approx(1)
 
 
 def test_a_curvature_too_large_for_single_precision_has_no_value():
     values = torch.tensor([[1e25, 1e24, 0.0], [3.0, 1.0, 0.0]])
-    found = curvature.largest_eigenvalue(lambda v: v * values, torch.ones(2, 3))
-    assert math.isnan(found[0])
-    assert found[1].item() == pytest.approx(3, rel=1e-3)
+    result = curvature.largest_eigenvalue(lambda v: v * values, torch.ones(2, 3))
+    assert math.isnan(result[0])
+    assert result[1].item() == pytest.approx(3, rel=1e-3)
 
 
 def test_a_product_that_is_not_finite_has_no_value_and_ends_at_once():
@@ -176,14 +176,14 @@ def test_a_product_that_is_not_finite_has_no_value_and_ends_at_once():
         calls.append(1)
         return vector * torch.tensor([[torch.nan], [2.0]])
 
-    found = curvature.largest_eigenvalue(product, torch.ones(2, 3))
-    assert math.isnan(found[0])
-    assert found[1].item() == pytest.approx(2)
+    result = curvature.largest_eigenvalue(product, torch.ones(2, 3))
+    assert math.isnan(result[0])
+    assert result[1].item() == pytest.approx(2)
     assert len(calls) <= 3
 
 
 def test_a_lane_alone_has_the_eigenvalue_that_it_has_in_company():
-    """To the last bit, although the others take more or fewer steps than it."""
+    """To the last bit, although other lanes take more or fewer steps."""
     draw = torch.Generator().manual_seed(1)
     values = torch.randn(5, 20_000, generator=draw) * torch.tensor([[1.0], [2.0], [0.1], [1.0], [1.0]])
     values[1, 0], values[3, :2] = 30.0, torch.tensor([9.0, 9.1])

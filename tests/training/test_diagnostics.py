@@ -1,4 +1,4 @@
-"""What is looked at after a task: when, of what, and that looking changes nothing."""
+"""Diagnostics: when they run, what they measure, and that training does not change."""
 
 import json
 import math
@@ -29,24 +29,24 @@ FORGETTING = {schema.FIRST_TASK_ACCURACY, schema.EARLIER_TASKS_ACCURACY}
 
 
 def quantities(result: TaskResult) -> set[str]:
-    """The quantities that were looked at, of whatever layers."""
+    """The names of the measured quantities, without layers."""
     return {name.split("/layer_")[0] for name in result.diagnostics}
 
 
-def sample(plan: Experiment, index: int, size: int):
-    """The sample of a task with its pixels moved, made the plain way: inputs and labels of each lane."""
-    task = plan.tasks.task(index)
-    for lane, seed in enumerate(plan.seeds):
+def sample(experiment: Experiment, index: int, size: int):
+    """Inputs and labels of each lane in a task's sample, with pixels moved, by an independent computation."""
+    task = experiment.tasks.task(index)
+    for lane, seed in enumerate(experiment.seeds):
         order = torch.randperm(task.train.shape[1], generator=generator(seed, "sample"))[:size]
         chosen = task.train[lane, order]
-        pixels = plan.dataset.train_images[chosen]
+        pixels = experiment.dataset.train_images[chosen]
         if task.pixel_order is not None:
             pixels = pixels[:, task.pixel_order[lane]]
-        yield pixels.float() / 255, task.outputs[plan.dataset.train_labels[chosen]]
+        yield pixels.float() / 255, task.outputs[experiment.dataset.train_labels[chosen]]
 
 
 def loss_of(weights, shapes, inputs, labels):
-    """The mean cross-entropy of a fully connected network, written out again."""
+    """The mean cross-entropy of a fully connected network, implemented independently."""
     signal, start = inputs, 0
     for i, (weight, bias) in enumerate(zip(shapes[::2], shapes[1::2], strict=True)):
         middle, end = start + math.prod(weight), start + math.prod(weight) + math.prod(bias)
@@ -58,34 +58,34 @@ def loss_of(weights, shapes, inputs, labels):
 @pytest.mark.parametrize("optimizer", ["sgd", "sam", "sgd with momentum and weight decay"])
 @pytest.mark.parametrize("tasks", SEQUENCES)
 def test_curvature_and_sharpness_are_those_of_the_plain_network_on_the_plain_sample(optimizer, tasks):
-    """Whichever way training orders weights and pixels, and whichever it leaves out."""
-    plan = tiny.experiment(
+    """Independent of how training orders weights and pixels, and which pixels it leaves out."""
+    experiment = tiny.experiment(
         optimizer, tasks=tasks, widths=(6, 5), diagnostics=Diagnostics(curvature_every=1, images=15, probes=300)
     )
-    for result in tiny.results(plan):
-        for lane, (inputs, labels) in enumerate(sample(plan, result.task, 15)):
+    for result in tiny.results(experiment):
+        for lane, (inputs, labels) in enumerate(sample(experiment, result.task, 15)):
             params = [value[lane].double() for value in result.state.params.values()]
             shapes = [value.shape for value in params]
             weights = torch.cat([value.flatten() for value in params])
             given = shapes, inputs.double(), labels
             gradient, hessian = torch.func.grad(loss_of)(weights, *given), torch.func.hessian(loss_of)(weights, *given)
             rise = loss_of(weights + 0.05 * gradient / gradient.norm(), *given) - loss_of(weights, *given)
-            found = {name: result.diagnostics[name][lane].item() for name in CURVATURE}
-            assert found[schema.GRADIENT_NORM] == pytest.approx(gradient.norm().item(), rel=1e-4)
-            assert found[schema.SAM_SHARPNESS] == pytest.approx(rise.item(), rel=1e-3, abs=1e-6)
-            assert found[schema.HESSIAN_EIGENVALUE] == pytest.approx(
+            values = {name: result.diagnostics[name][lane].item() for name in CURVATURE}
+            assert values[schema.GRADIENT_NORM] == pytest.approx(gradient.norm().item(), rel=1e-4)
+            assert values[schema.SAM_SHARPNESS] == pytest.approx(rise.item(), rel=1e-3, abs=1e-6)
+            assert values[schema.HESSIAN_EIGENVALUE] == pytest.approx(
                 torch.linalg.eigvalsh(hessian)[-1].item(), rel=0.02
             )
-            assert abs(found[schema.HESSIAN_TRACE] - hessian.trace()) < 5 * found[schema.HESSIAN_TRACE_ERROR]
+            assert abs(values[schema.HESSIAN_TRACE] - hessian.trace()) < 5 * values[schema.HESSIAN_TRACE_ERROR]
 
 
 @pytest.mark.parametrize("tasks", SEQUENCES)
 def test_units_and_ranks_are_those_of_the_activations_on_the_sample(tasks):
-    plan = tiny.experiment(tasks=tasks, diagnostics=Diagnostics(images=15))
-    for result in tiny.results(plan):
-        for lane, (inputs, _) in enumerate(sample(plan, result.task, 15)):
+    experiment = tiny.experiment(tasks=tasks, diagnostics=Diagnostics(images=15))
+    for result in tiny.results(experiment):
+        for lane, (inputs, _) in enumerate(sample(experiment, result.task, 15)):
             params = {name: value[[lane]] for name, value in result.state.params.items()}
-            _, hidden = plan.model.forward(params, inputs.unsqueeze(0))
+            _, hidden = experiment.model.forward(params, inputs.unsqueeze(0))
             for i, layer in enumerate(hidden):
                 dead = (layer[0] > 0).sum(dim=0) == 0
                 assert result.diagnostics[f"units/dead/layer_{i}"][lane].item() == dead.double().mean().item()
@@ -95,27 +95,31 @@ def test_units_and_ranks_are_those_of_the_activations_on_the_sample(tasks):
 
 
 def test_weights_are_measured_layer_by_layer_against_those_that_training_began_with():
-    plan = tiny.experiment()
-    result = tiny.results(plan)[-1]
-    began, now = plan.model.initial(plan.seeds), result.state.params
+    experiment = tiny.experiment()
+    result = tiny.results(experiment)[-1]
+    began, now = experiment.model.initial(experiment.seeds), result.state.params
     for layer, i in {"0": 0, "1": 1, "output": 2}.items():
         for lane in range(3):
-            here = torch.cat([now[f"{i}/{part}"][lane].flatten() for part in ("weight", "bias")])
-            there = torch.cat([began[f"{i}/{part}"][lane].flatten() for part in ("weight", "bias")])
-            assert result.diagnostics[f"weights/norm/layer_{layer}"][lane].item() == pytest.approx(here.norm().item())
+            after = torch.cat([now[f"{i}/{part}"][lane].flatten() for part in ("weight", "bias")])
+            before = torch.cat([began[f"{i}/{part}"][lane].flatten() for part in ("weight", "bias")])
+            assert result.diagnostics[f"weights/norm/layer_{layer}"][lane].item() == pytest.approx(after.norm().item())
             distance = result.diagnostics[f"weights/distance/layer_{layer}"][lane].item()
-            assert distance == pytest.approx((here - there).norm().item(), rel=1e-5)
+            assert distance == pytest.approx((after - before).norm().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("plainly", [False, True])
 @pytest.mark.parametrize("tasks", SEQUENCES)
 def test_forgetting_is_the_accuracy_of_now_on_the_earlier_tasks(tasks, plainly):
-    plan = tiny.experiment(tasks=tasks, diagnostics=ALWAYS)
-    plan = tiny.plainly(plan) if plainly else plan
-    for result in tiny.results(plan):
+    experiment = tiny.experiment(tasks=tasks, diagnostics=ALWAYS)
+    experiment = tiny.plainly(experiment) if plainly else experiment
+    for result in tiny.results(experiment):
         now = torch.stack(
             [
-                evaluate(plan.model, result.state.params, Feed(plan.dataset, plan.tasks.task(i), "cpu").test())
+                evaluate(
+                    experiment.model,
+                    result.state.params,
+                    Feed(experiment.dataset, experiment.tasks.task(i), "cpu").test(),
+                )
                 for i in range(result.task + 1)
             ]
         )
@@ -127,21 +131,21 @@ def test_forgetting_is_the_accuracy_of_now_on_the_earlier_tasks(tasks, plainly):
 
 
 def test_a_large_test_set_is_asked_in_images_that_are_evenly_spaced():
-    plan = tiny.experiment(diagnostics=Diagnostics(forgetting_every=1, images=5))
-    task = plan.tasks.task(0)
-    (result, *_) = tiny.results(plan)
+    experiment = tiny.experiment(diagnostics=Diagnostics(forgetting_every=1, images=5))
+    task = experiment.tasks.task(0)
+    (result, *_) = tiny.results(experiment)
     some = replace(task, test=task.test[[0, 4, 9, 14, 19]])
-    expected = evaluate(plan.model, result.state.params, Feed(plan.dataset, some, "cpu").test())
+    expected = evaluate(experiment.model, result.state.params, Feed(experiment.dataset, some, "cpu").test())
     assert torch.equal(result.diagnostics[schema.FIRST_TASK_ACCURACY], expected)
 
 
 def test_each_look_is_due_after_the_first_task_every_so_many_and_after_the_last():
     settings = Diagnostics(units_every=2, curvature_every=3, forgetting_every=4)
-    plan = tiny.experiment(task_settings={"count": 6}, diagnostics=settings)
-    seen = [quantities(result) for result in tiny.results(plan)]
-    assert [schema.STABLE_RANK in names for names in seen] == [True, False, True, False, True, True]
-    assert [schema.SAM_SHARPNESS in names for names in seen] == [True, False, False, True, False, True]
-    assert [schema.FIRST_TASK_ACCURACY in names for names in seen] == [True, False, False, False, True, True]
+    experiment = tiny.experiment(task_settings={"count": 6}, diagnostics=settings)
+    measured = [quantities(result) for result in tiny.results(experiment)]
+    assert [schema.STABLE_RANK in names for names in measured] == [True, False, True, False, True, True]
+    assert [schema.SAM_SHARPNESS in names for names in measured] == [True, False, False, True, False, True]
+    assert [schema.FIRST_TASK_ACCURACY in names for names in measured] == [True, False, False, False, True, True]
 
 
 def test_together_they_are_all_diagnostics_of_the_schema():
@@ -152,23 +156,23 @@ def test_together_they_are_all_diagnostics_of_the_schema():
 
 @pytest.mark.parametrize("name", [quantity.name for quantity in schema.DIAGNOSTICS])
 def test_each_can_be_left_out(name):
-    plan = tiny.experiment(diagnostics=ALWAYS.model_copy(update={"leave_out": (name,)}))
+    experiment = tiny.experiment(diagnostics=ALWAYS.model_copy(update={"leave_out": (name,)}))
     everything = {quantity.name for quantity in schema.DIAGNOSTICS}
-    assert quantities(tiny.results(plan)[-1]) == everything - {name}
+    assert quantities(tiny.results(experiment)[-1]) == everything - {name}
 
 
 def test_what_cannot_be_left_out_is_refused_with_the_nearest_name():
-    with pytest.raises(StudyError, match=r"'hessian/tracee' is no diagnostic; did you mean 'hessian/trace'\?"):
+    with pytest.raises(StudyError, match=r"'hessian/tracee' is not a diagnostic; did you mean 'hessian/trace'\?"):
         TrialConfig.from_plain({"diagnostics": {"leave_out": ["hessian/tracee"]}})
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "sam", "gnp", "sgd with momentum and weight decay"])
 @pytest.mark.parametrize("tasks", SEQUENCES)
 def test_looking_changes_nothing(optimizer, tasks):
-    looked, not_looked = (
+    with_diagnostics, without = (
         tiny.results(tiny.experiment(optimizer, tasks=tasks, diagnostics=settings)) for settings in (ALWAYS, NOTHING)
     )
-    for ours, theirs in zip(looked, not_looked, strict=True):
+    for ours, theirs in zip(with_diagnostics, without, strict=True):
         assert ours.diagnostics
         assert not theirs.diagnostics
         for measure in tiny.MEASURES:
@@ -179,11 +183,11 @@ def test_looking_changes_nothing(optimizer, tasks):
 
 @pytest.mark.parametrize("tasks", SEQUENCES)
 def test_interrupted_and_resumed_they_are_those_of_a_trial_straight_through(tasks, tmp_path):
-    plan = tiny.experiment("sam", tasks=tasks, task_settings={"count": 4}, diagnostics=ALWAYS)
-    straight = tiny.results(plan)
+    experiment = tiny.experiment("sam", tasks=tasks, task_settings={"count": 4}, diagnostics=ALWAYS)
+    straight = tiny.results(experiment)
     checkpoint.save(tmp_path / "state.pt", straight[1].state, "identity")
     for ours, theirs in zip(
-        tiny.results(plan, tiny.load_checkpoint(tmp_path / "state.pt", "identity")), straight[2:], strict=True
+        tiny.results(experiment, tiny.load_checkpoint(tmp_path / "state.pt", "identity")), straight[2:], strict=True
     ):
         assert ours.diagnostics.keys() == theirs.diagnostics.keys()
         assert all(torch.equal(value, theirs.diagnostics[name]) for name, value in ours.diagnostics.items())
@@ -200,11 +204,11 @@ def test_a_lane_alone_is_diagnosed_as_in_company(at_once, monkeypatch):
 
 
 def test_a_lane_that_has_diverged_has_no_diagnostics_and_its_record_is_json():
-    plan = tiny.experiment(diagnostics=ALWAYS)
-    plan = replace(plan, rule=replace(plan.rule, lr=torch.tensor([0.1, 1e30, 0.1])))
-    result = tiny.results(plan)[-1]
+    experiment = tiny.experiment(diagnostics=ALWAYS)
+    experiment = replace(experiment, rule=replace(experiment.rule, lr=torch.tensor([0.1, 1e30, 0.1])))
+    result = tiny.results(experiment)[-1]
     assert result.state.diverged.tolist() == [False, True, False]
-    line = task_log.task_line(result, plan.tasks.count)
+    line = task_log.task_line(result, experiment.tasks.count)
     assert json.loads(json.dumps(line, allow_nan=False)) == line
     assert len(line["diagnostics"]) > 10
     for values in line["diagnostics"].values():
@@ -213,14 +217,14 @@ def test_a_lane_that_has_diverged_has_no_diagnostics_and_its_record_is_json():
 
 
 def test_weights_so_large_that_activations_overflow_have_no_diagnostics():
-    plan = tiny.experiment(diagnostics=ALWAYS, task_settings={"count": 1})
+    experiment = tiny.experiment(diagnostics=ALWAYS, task_settings={"count": 1})
 
     class Overflowing(tiny.PlainModel):
         def forward(self, params, inputs):
             logits, hidden = self.model.forward(params, inputs)
             return logits, [layer * torch.tensor([1.0, torch.inf, 1.0]).view(-1, 1, 1) for layer in hidden]
 
-    (result,) = tiny.results(replace(plan, model=Overflowing(plan.model)))
+    (result,) = tiny.results(replace(experiment, model=Overflowing(experiment.model)))
     ranks = result.diagnostics[schema.STABLE_RANK]
     assert ranks[[0, 2]].isfinite().all()
     assert ranks[1].isnan()

@@ -1,4 +1,4 @@
-"""The measured quantities against plain numpy."""
+"""Metrics against plain numpy."""
 
 import math
 
@@ -83,10 +83,10 @@ def test_ranks_are_those_of_the_singular_values(seed, lanes, images, units):
     values = metrics.singular_values(torch.from_numpy(features))
     for lane in range(lanes):
         expected = np.zeros(units)
-        found = np.linalg.svd(features[lane], compute_uv=False)
-        expected[: len(found)] = found
+        singular = np.linalg.svd(features[lane], compute_uv=False)
+        expected[: len(singular)] = singular
         np.testing.assert_allclose(values[lane].numpy(), expected, atol=1e-6 * expected[0])
-        shares = found / found.sum()
+        shares = singular / singular.sum()
         effective = math.exp(-sum(share * math.log(share) for share in shares if share > 0))
         assert metrics.effective_rank(values)[lane].item() == pytest.approx(effective, rel=1e-4)
         stable = np.linalg.norm(features[lane]) ** 2 / np.linalg.norm(features[lane], 2) ** 2

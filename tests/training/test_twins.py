@@ -1,4 +1,4 @@
-"""Each way to compute a result is held to a second, independent one."""
+"""Every way to compute a result against a second, independent one."""
 
 from dataclasses import replace
 
@@ -55,7 +55,7 @@ def shapes(draw, smallest_batch: int = 1) -> dict:
 @pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
 @pytest.mark.parametrize("tasks", ["permuted_pixels", "class_pairs"])
 def test_a_lane_alone_equals_the_lane_in_company(optimizer, tasks):
-    """Within 1e-6 in float32: the tensor library may choose another order of summation for one lane than for many."""
+    """Within 1e-6 in float32: torch may sum in another order for one lane than for many."""
     seeds = (5, 0, 77, 123456789)
     interventions = {"l2_init": {"strength": 0.01}, "shrink_and_perturb": {}}
     company = tiny.results(tiny.experiment(optimizer, seeds=seeds, tasks=tasks, interventions=interventions))
@@ -110,7 +110,7 @@ def test_sam_equals_pytorch_optimizers_sam(shape, lr, rho, momentum, weight_deca
 @given(shapes(smallest_batch=4), RATES, RADII, BLENDS, MOMENTA, DECAYS)
 @tiny.float64()
 def test_gnp_equals_pytorch_optimizers_wsam(shape, lr, r, blend, momentum, weight_decay):
-    """WSAM's mixing coefficient is gamma / (1 - gamma) = a; coupled, so that momentum and decay act on the blend."""
+    """WSAM blends with gamma / (1 - gamma) = a; coupled, so that momentum and decay act on the blend."""
     chosen = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
 
     def make_step(net):
@@ -120,8 +120,8 @@ def test_gnp_equals_pytorch_optimizers_wsam(shape, lr, r, blend, momentum, weigh
         )
         return with_closure(net, other, gradient_first=False)
 
-    plan = tiny.experiment("gnp", {"lambda": blend * r, "r": r, **chosen}, **shape)
-    assert_twins(plan, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
+    experiment = tiny.experiment("gnp", {"lambda": blend * r, "r": r, **chosen}, **shape)
+    assert_twins(experiment, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
 
 
 @given(shapes(smallest_batch=4), RATES, RADII, BLENDS)
@@ -132,8 +132,8 @@ def test_gnp_without_momentum_equals_decoupled_wsam(shape, lr, r, blend):
         other = pytorch_optimizer.WSAM(net, net.parameters(), torch.optim.SGD, rho=r, gamma=gamma, decouple=True, lr=lr)
         return with_closure(net, other, gradient_first=False)
 
-    plan = tiny.experiment("gnp", {"lambda": blend * r, "r": r, "lr": lr}, **shape)
-    assert_twins(plan, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
+    experiment = tiny.experiment("gnp", {"lambda": blend * r, "r": r, "lr": lr}, **shape)
+    assert_twins(experiment, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
 
 
 def double_backprop(net: nn.Module, penalty: float, chosen: dict[str, float]):
@@ -157,8 +157,8 @@ def double_backprop(net: nn.Module, penalty: float, chosen: dict[str, float]):
 @tiny.float64()
 def test_gnp_with_r_0_equals_double_backprop_one_lane_at_a_time(shape, lr, penalty, momentum, weight_decay):
     chosen = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-    plan = tiny.experiment("gnp", {"lambda": penalty, "r": 0.0, **chosen}, **shape)
-    assert_twins(plan, lambda net: double_backprop(net, penalty, chosen))
+    experiment = tiny.experiment("gnp", {"lambda": penalty, "r": 0.0, **chosen}, **shape)
+    assert_twins(experiment, lambda net: double_backprop(net, penalty, chosen))
 
 
 @given(shapes(smallest_batch=4), RATES, RADII, st.floats(0.001, 0.5))
@@ -175,15 +175,17 @@ def test_both_gradients_of_sam_see_the_pull_of_l2_init(shape, lr, rho, strength)
         other = pytorch_optimizer.SAM(net.parameters(), torch.optim.SGD, rho=rho, lr=lr)
         return with_closure(net, other, gradient_first=True, extra_loss=pull)
 
-    plan = tiny.experiment("sam", {"rho": rho, "lr": lr}, interventions={"l2_init": {"strength": strength}}, **shape)
-    assert_twins(plan, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
+    experiment = tiny.experiment(
+        "sam", {"rho": rho, "lr": lr}, interventions={"l2_init": {"strength": strength}}, **shape
+    )
+    assert_twins(experiment, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
 
 
 # --- limits of the equation ------------------------------------------------------------------------------------------
 
 
 def minibatch(lanes: int, outputs: int, seed: int, widths: list[int]) -> tuple[MinibatchGradient, dict[str, Tensor]]:
-    """A gradient function and the parameters to ask it at."""
+    """A gradient function and parameters to evaluate it at."""
     draw = torch.Generator().manual_seed(seed)
     model = tiny.mlp(tiny.FEATURES, outputs, widths)
     inputs = torch.rand(lanes, 6, tiny.FEATURES, generator=draw)
@@ -215,7 +217,7 @@ def test_gnp_with_lambda_equal_to_r_is_sam_bit_by_bit(shape, lr, rho, momentum):
 
 
 def test_sharpness_changes_the_weights_by_more_than_any_tolerance_here():
-    """Guards the twins above: the terms that they compare are not zero."""
+    """The terms that the twins above compare are not zero."""
     plain = tiny.results(tiny.experiment("sgd", {"lr": 0.1}))[-1].state.params
     for name in ("sam", "gnp", "gnp exact"):
         other = tiny.results(tiny.experiment(name, {"lr": 0.1, **tiny.OPTIMIZERS[name]}))[-1].state.params
@@ -228,7 +230,7 @@ def test_sharpness_changes_the_weights_by_more_than_any_tolerance_here():
 @pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
 @pytest.mark.parametrize("tasks", ["permuted_pixels", "class_pairs"])
 def test_interrupted_after_any_task_and_resumed_equals_straight_through_bit_by_bit(optimizer, tasks, tmp_path):
-    def plan() -> Experiment:
+    def experiment() -> Experiment:
         return tiny.experiment(
             optimizer,
             tasks=tasks,
@@ -237,14 +239,14 @@ def test_interrupted_after_any_task_and_resumed_equals_straight_through_bit_by_b
             passes=2,
         )
 
-    straight = tiny.results(plan())
+    straight = tiny.results(experiment())
     for cut in range(4):
-        loop = train(plan())
+        loop = train(experiment())
         for _ in range(cut):
             result = next(loop)
-        state = result.state if cut else initial_state(plan())
+        state = result.state if cut else initial_state(experiment())
         checkpoint.save(tmp_path / "state.pt", state, "identity")
-        resumed = tiny.results(plan(), tiny.load_checkpoint(tmp_path / "state.pt", "identity"))
+        resumed = tiny.results(experiment(), tiny.load_checkpoint(tmp_path / "state.pt", "identity"))
         assert [result.task for result in resumed] == list(range(cut, 4))
         for ours, theirs in zip(resumed, straight[cut:], strict=True):
             for measure in tiny.MEASURES:
@@ -258,15 +260,15 @@ def test_interrupted_after_any_task_and_resumed_equals_straight_through_bit_by_b
 
 
 def test_a_trial_with_a_diverged_lane_resumes_bit_by_bit(tmp_path):
-    def plan() -> Experiment:
+    def experiment() -> Experiment:
         whole = tiny.experiment("sgd", {"lr": 0.1, "momentum": 0.9}, task_settings={"count": 4})
         return replace(whole, rule=replace(whole.rule, lr=torch.tensor([0.1, 1e30, 0.1])))
 
-    straight = tiny.results(plan())
+    straight = tiny.results(experiment())
     assert straight[0].state.diverged.tolist() == [False, True, False]
     for cut in (1, 3):
         checkpoint.save(tmp_path / "state.pt", straight[cut - 1].state, "identity")
-        resumed = tiny.results(plan(), tiny.load_checkpoint(tmp_path / "state.pt", "identity"))
+        resumed = tiny.results(experiment(), tiny.load_checkpoint(tmp_path / "state.pt", "identity"))
         for ours, theirs in zip(resumed, straight[cut:], strict=True):
             others = tiny.state_tensors(theirs.state)
             for name, value in tiny.state_tensors(ours.state).items():
@@ -276,22 +278,22 @@ def test_a_trial_with_a_diverged_lane_resumes_bit_by_bit(tmp_path):
 # --- permuted pixels -------------------------------------------------------------------------------------------------
 
 
-def batches(plan: Experiment, index: int) -> list[tuple[Tensor, Tensor]]:
+def batches(experiment: Experiment, index: int) -> list[tuple[Tensor, Tensor]]:
     """The minibatches of a task."""
-    return tiny.minibatches(plan, index)
+    return tiny.minibatches(experiment, index)
 
 
 def test_the_feed_permutes_pixels_the_plain_way():
-    plan = tiny.experiment(batch_size=7, passes=2)
-    for index in range(plan.tasks.count):
-        task = plan.tasks.task(index)
+    experiment = tiny.experiment(batch_size=7, passes=2)
+    for index in range(experiment.tasks.count):
+        task = experiment.tasks.task(index)
         assert task.pixel_order is not None
-        fed = batches(plan, index)
-        for lane, seed in enumerate(plan.seeds):
+        fed = batches(experiment, index)
+        for lane, seed in enumerate(experiment.seeds):
             draw = generator(seed, "order", index)
             orders = [task.train[lane][torch.randperm(task.train.shape[1], generator=draw)] for _ in range(2)]
-            inputs = torch.cat([pictures(plan.dataset.train_images, order, task, lane) for order in orders])
-            labels = torch.cat([plan.dataset.train_labels[order] for order in orders])
+            inputs = torch.cat([pictures(experiment.dataset.train_images, order, task, lane) for order in orders])
+            labels = torch.cat([experiment.dataset.train_labels[order] for order in orders])
             assert torch.equal(torch.cat([x[lane] for x, _ in fed]), inputs)
             assert torch.equal(torch.cat([y[lane] for _, y in fed]), labels)
 
@@ -310,9 +312,11 @@ def test_permuting_pixels_is_permuting_the_rows_of_the_first_layer(features, uni
 @pytest.mark.parametrize("interventions", [{}, {"shrink_and_perturb": {}}, {"l2_init": {"strength": 0.01}}])
 @tiny.float64()
 def test_the_fast_way_equals_the_plain_way(optimizer, tasks, interventions):
-    """The model's own gradient on pixels as they come, and autograd on pixels that were moved."""
-    plan = tiny.experiment(optimizer, tasks=tasks, interventions=interventions, passes=2)
-    pairs = zip(tiny.results(tiny.in_float64(plan)), tiny.results(tiny.in_float64(plan, plain=True)), strict=True)
+    """The model's own gradient with pixels in place, and autograd with pixels moved."""
+    experiment = tiny.experiment(optimizer, tasks=tasks, interventions=interventions, passes=2)
+    pairs = zip(
+        tiny.results(tiny.in_float64(experiment)), tiny.results(tiny.in_float64(experiment, plain=True)), strict=True
+    )
     for ours, theirs in pairs:
         for measure in tiny.MEASURES:
             torch.testing.assert_close(getattr(ours, measure), getattr(theirs, measure), **EQUAL_BUT_FOR_ROUNDING)
