@@ -60,7 +60,10 @@ def pytest_runtest_protocol(item):
         fcntl.flock(turn, fcntl.LOCK_EX)  # nobody overtakes one that waits
         fcntl.flock(running, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         fcntl.flock(turn, fcntl.LOCK_UN)
-        return (yield)
+        try:
+            return (yield)
+        finally:
+            fcntl.flock(running, fcntl.LOCK_UN)  # a process that was forked off meanwhile has it open still
 
 
 @pytest.fixture(scope="session")

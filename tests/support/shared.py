@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from study.tracking.store import Store, default_uri
-
 DATABASE = "mlflow.db"
 
 
@@ -44,8 +42,9 @@ def lay_database(directory: Path) -> str:
 
     It is a copy of one that MLflow has made, for making one takes seconds.
     """
-    database = directory / DATABASE
-    if not database.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        shutil.copy(once("store", lambda place: Store(default_uri(place))) / DATABASE, database)
+    from study.tracking.store import Store, default_uri  # MLflow takes seconds, and most tests need none of it
+
+    if not (directory / DATABASE).exists():
+        made = once("store", lambda place: Store(default_uri(place)))
+        shutil.copytree(made, directory, dirs_exist_ok=True)
     return default_uri(directory)

@@ -37,7 +37,7 @@ def clean_environment(**changes: str) -> dict[str, str]:
     return {**kept, **changes}
 
 
-def study(*words: object, cwd: Path, timeout: float = 200, **environment: str) -> subprocess.CompletedProcess[str]:
+def study(*words: object, cwd: Path, timeout: float = 400, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs the command line in its own process."""
     return subprocess.run(
         [sys.executable, "-m", "study", *map(str, words)],
