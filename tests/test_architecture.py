@@ -154,3 +154,19 @@ def test_no_file_names_somebodys_home_or_a_registry():
         if (found := re.search(pattern, path.read_bytes()))
     ]
     assert telling == []
+
+
+def test_a_folder_has_at_most_20_modules():
+    folders = {path.parent for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")}
+    sizes = {str(folder.relative_to(REPOSITORY)): len(list(folder.glob("*.py"))) for folder in folders}
+    assert max(sizes.values()) <= 20, sizes
+
+
+def test_the_line_of_a_dependency_names_files_that_exist():
+    text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    lines = text[text.index("dependencies = [") : text.index("[project.scripts]")].splitlines()
+    named = [
+        (line, name) for line in lines for name in re.findall(r"(?:study|analysis|tests|search_spaces)/[\w./]+", line)
+    ]
+    assert len(named) > 30
+    assert [line for line, name in named if not (REPOSITORY / name.rstrip(".")).exists()] == []
