@@ -92,17 +92,17 @@ def show_table(
     if widths is None:
         _show_stacked(columns, shown)
         return
-    made = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
     for place, column in enumerate(columns):
         right = place >= len(columns) - numeric
-        made.add_column(Text(column), justify="right" if right else "left", overflow="fold", width=widths[place])
+        table.add_column(Text(column), justify="right" if right else "left", overflow="fold", width=widths[place])
     for row in shown:
-        made.add_row(*map(Text, row))
+        table.add_row(*map(Text, row))
     if console.is_terminal:
-        console.print(made)
+        console.print(table)
         return
     wide = Console(highlight=False, width=sum(widths) + GAP * len(widths), file=io.StringIO(), force_terminal=False)
-    wide.print(made)
+    wide.print(table)
     for line in wide.file.getvalue().splitlines():  # type: ignore[attr-defined]
         console.print(line.rstrip(), markup=False, soft_wrap=True)
 
