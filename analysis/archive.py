@@ -17,7 +17,6 @@ import gzip
 import io
 import json
 import math
-import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +30,7 @@ from analysis.paper import claims, evidence
 from analysis.runs import LANE_COLUMNS
 from study import schema
 from study.errors import StudyError
+from study.files import draft_of
 
 SWEEP, LANES, DIAGNOSTICS, VERDICTS = "sweep.json", "lanes.csv.gz", "diagnostics.csv.gz", "verdicts.csv"
 
@@ -48,22 +48,20 @@ def save(sweep: Sweep, folder: Path) -> None:
     Raises:
         StudyError: the folder exists or cannot be written.
     """
-    draft = folder.with_name(f".{folder.name}.tmp")
     if folder.exists():
         raise StudyError(f"{str(folder)!r} already exists and is left as it is; name another folder with --to.")
     try:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        (draft / SWEEP).write_text(json.dumps(_plain(sweep), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (draft / LANES).write_bytes(_compressed(_narrow(sweep.lanes)))
-        if len(sweep.diagnostics):
-            (draft / DIAGNOSTICS).write_bytes(_compressed(_narrow(sweep.diagnostics)))
-        verdicts(sweep).to_csv(draft / VERDICTS, index=False)
-        draft.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with draft_of(folder) as draft:
+            draft.mkdir()
+            (draft / SWEEP).write_text(json.dumps(_plain(sweep), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            (draft / LANES).write_bytes(_compressed(_narrow(sweep.lanes)))
+            if len(sweep.diagnostics):
+                (draft / DIAGNOSTICS).write_bytes(_compressed(_narrow(sweep.diagnostics)))
+            verdicts(sweep).to_csv(draft / VERDICTS, index=False)
+            draft.rename(folder)
     except OSError as error:
         raise StudyError(f"The folder {str(folder)!r} cannot be written: {error.strerror}.") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def read(folder: Path) -> Sweep:

@@ -15,13 +15,11 @@ from study.config import Diagnostics, Training
 
 Fields = Mapping[str, FieldInfo]
 
-SECTION_OF = {"data": "data", "tasks": "tasks", "models": "model", "optimizers": "optimizer"}
-
 
 def settings_table() -> str:
     """A Markdown table of all settings with default and meaning."""
     rows = []
-    for kind, section in SECTION_OF.items():
+    for section, kind in parts.SECTIONS.items():
         rows.append(
             (f"`{section}/name`", ", ".join(f"`{name}`" for name in parts.names(kind)), f"The {parts.KINDS[kind]}.")
         )

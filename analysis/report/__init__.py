@@ -7,8 +7,6 @@ It is written for readers who have not read the paper, and every number names th
 from __future__ import annotations
 
 import filecmp
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from analysis.report.search import section_search
 from analysis.report.summary import section_limits, section_question, section_summary
 from analysis.report.winners import section_compute, section_winners
 from study.errors import StudyError
+from study.files import draft_of
 from study.tracking.client import served
 
 PAGE = "report.html"
@@ -75,23 +74,21 @@ def write(page: Page, target: Path) -> tuple[Path, bool]:
     Raises:
         StudyError: the folder cannot be written.
     """
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     if target.exists() and not target.is_dir():
         raise StudyError(f"{str(target)!r} is a file; name a folder for the report.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        page.write(draft)
-        folder, number = target, 1
-        while folder.exists():
-            if _same(draft, folder):
-                return folder, False
-            number += 1
-            folder = target.with_name(f"{target.name}-{number}")
-        draft.rename(folder)
+        with draft_of(target) as draft:
+            page.write(draft)
+            folder, number = target, 1
+            while folder.exists():
+                if _same(draft, folder):
+                    return folder, False
+                number += 1
+                folder = target.with_name(f"{target.name}-{number}")
+            draft.rename(folder)
     except OSError as error:
         raise StudyError(f"The folder {str(target)!r} cannot be written: {error.strerror}.") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return folder, True
 
 
