@@ -478,7 +478,7 @@ def test_run_confirm_and_report_from_an_empty_folder_agree_with_search_runs():
         assert row["test accuracy confirmed"]["values"][0] == pytest.approx(lanes.mean(), abs=1e-15)
         compared += 3
     for row in tables.rows("paper_settings"):
-        metrics = after[row["run"]["runs"][0]].data.metrics
+        metrics = (before | after)[row["run"]["runs"][0]].data.metrics
         assert row["decline"]["values"][0] == metrics["summary/decline_test"]
         compared += 1
     assert compared >= 10
