@@ -90,7 +90,10 @@ BAD_RUNS = {
     "MLflow's old file store": ((*QUICK, "--tracking-uri", "./mlruns"), "'./mlruns'"),
     "a database without its driver": ((*QUICK, "--tracking-uri", "oracle+nothing://x/y"), "oracle+nothing://x/y"),
     "nsga2 with asha": ((*QUICK, "--sampler", "nsga2", "--scheduler", "asha"), "two objectives"),
-    "asha without validation images": (("run", "paper_grid", "--scheduler", "asha"), "--scheduler asha judges trials on held-out images"),
+    "asha without validation images": (
+        ("run", "paper_grid", "--scheduler", "asha"),
+        "--scheduler asha judges trials on held-out images",
+    ),
     "a search without validation images": (
         (*QUICK, "--set", "tasks/validation_fraction=0"),
         "--set tasks/validation_fraction=0.1667",

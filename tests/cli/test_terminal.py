@@ -172,6 +172,7 @@ def said_in(columns, code, **environment):
     """
     command = [sys.executable, "-c", code]
     environment = clean_environment(PYTHONPATH=str(REPOSITORY), TERM="xterm-256color", **environment)
+    environment.pop("COLUMNS", None)  # it would overrule the terminal's own width
     if not columns:
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
     ours, theirs = pty.openpty()

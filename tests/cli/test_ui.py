@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from report_fixtures import Blank, play, sent, tuned, whole_directory
-from shared import lay_database
 from sweep_fixtures import assert_one_sentence, clean_environment, plan_of, study
 
 from study.cli import ui
@@ -195,7 +194,9 @@ def test_links_lead_to_trials_charts_comparisons_and_the_sweep(page, client):
     assert objectives == sorted(objectives, reverse=True)
     experiment = client.get_experiment_by_name("whole").experiment_id
     others = [
-        run for run in find_runs(client, experiment, "tags.scenario = 'class_pairs'") if run.info.run_id not in ids
+        run
+        for run in find_runs(client, experiment, "tags.scenario = 'class_pairs' and attributes.status = 'FINISHED'")
+        if run.info.run_id not in ids
     ]
     assert min(objectives) >= max(run.data.metrics["objective"] for run in others)
 
@@ -230,7 +231,7 @@ def test_a_server_of_another_store_is_no_server_of_this_one_even_if_it_has_the_s
     """Its numbers of experiments and runs are others, to which no link may lead."""
     copy = here / "copy"
     shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("mlflow.db", "mlflow-artifacts"))
-    elsewhere = lay_database(here / "elsewhere")
+    elsewhere = f"sqlite:///{here / 'elsewhere.db'}"  # made anew: two copies of one template would look like one store
     MlflowClient(elsewhere).create_experiment("before")
     tracker.sync(SweepFolder.open(copy, "whole"), elsewhere, Blank())
     words = ("--tracking-uri", elsewhere, "--port", page.port, "--dir", directory)
