@@ -35,7 +35,7 @@ def pytest_xdist_auto_num_workers(config):
     watched = config.option.usepdb or config.option.capture == "no"
     if watched or config.option.keyword or config.args_source != pytest.Config.ArgsSource.TESTPATHS:
         return 0
-    return max(2, min(PROCESSES, os.cpu_count() or 1))
+    return min(PROCESSES, (os.cpu_count() or 1) + 1)  # one more than processors, for many tests wait
 
 
 def pytest_sessionstart(session):

@@ -95,6 +95,7 @@ def broken(tmp_path_factory, undisturbed):
     return site, seen
 
 
+@pytest.mark.slow
 def test_a_sweep_with_faults_equals_one_without(broken, undisturbed):
     site, seen = broken
     whole, out = undisturbed.result()
@@ -105,12 +106,14 @@ def test_a_sweep_with_faults_equals_one_without(broken, undisturbed):
     assert len(site.kinds("lost")) >= 1
 
 
+@pytest.mark.slow
 def test_a_second_driver_is_refused(broken):
     code, out, err = broken[1]["second"]
     assert (code, out) == (2, "")
     assert err == "study: The sweep 'broken' is already running in another process.\n"
 
 
+@pytest.mark.slow
 def test_instead_of_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(broken):
     site, seen = broken
     place, _, how = seen["damage"].partition("/state.pt ")
@@ -122,6 +125,7 @@ def test_instead_of_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(b
     assert [line for line in said if seen["key"] in line and place in line]
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_ends_the_driver_at_once_and_says_how_to_go_on(broken):
     code, _, err = broken[1]["interrupted"]
     assert code == 130
@@ -232,6 +236,7 @@ SPACE = SearchSpace(
 """
 
 
+@pytest.mark.slow
 def test_a_trial_that_raises_fails_and_one_that_diverges_is_counted_and_the_others_go_on(tmp_path, beside):
     (tmp_path / "own.py").write_text(OWN_SPACE)
     site = Site(tmp_path, "own", "./own.py")

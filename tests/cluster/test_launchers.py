@@ -341,7 +341,8 @@ def test_a_slurm_job_starts_ray_on_all_nodes_and_a_sweep_beside_it(slurm, tmp_pa
     process, called = slurm("beyond_grid", "--trials", "3", STUDY_STORAGE="/shared/checkpoints")
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0, out
-    head, worker, *rest = said(called / "srun")
+    lines = said(called / "srun")  # of processes in the background, which may be noted in any order
+    head, worker, *rest = sorted(lines, key=lambda line: (line.startswith("rm"), "--head" not in line))
     port = re.search(r"--port=(\d+)", head)[1]
     assert head.startswith("ray start --head --block --log-color=false --node-ip-address=127.0.0.1 ")
     assert worker.startswith(f"ray start --address=127.0.0.1:{port} --block ")
