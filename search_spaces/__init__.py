@@ -44,11 +44,12 @@ def _load_file(path: Path) -> SearchSpace:
     if not path.is_file():
         raise ValueError(f"There is no search space file {str(path)!r}.")
     spec = importlib.util.spec_from_file_location(f"search_space_{path.stem}", path)
-    if spec is None or spec.loader is None:
+    if spec is None:
         raise ValueError(f"{str(path)!r} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        # As the loader does it, but without a compiled copy: that would lie beside the user's file, and could be an older one.
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102
     except ValidationError as error:
         fault = error.errors()[0]
         where = "/".join(str(step) for step in fault["loc"])

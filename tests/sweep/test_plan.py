@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from sweep_fixtures import folder_of, plan_of, run_all
+from sweep_fixtures import REPOSITORY, folder_of, plan_of, run_all
 
 import search_spaces
 from search_spaces import Method, SearchSpace
@@ -260,3 +260,14 @@ print(*{{"torch", "optuna", "pandas", "numpy", "ray", "mlflow", "pyarrow"}} & se
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("\n", "")
+
+
+def test_a_space_of_ones_own_is_read_anew_and_leaves_nothing_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "mine.py"
+    text = (REPOSITORY / "search_spaces" / "quickstart.py").read_text(encoding="utf-8")
+    path.write_text(text.replace('name="quickstart"', 'name="firstname"'), encoding="utf-8")
+    assert search_spaces.load(str(path)).name == "firstname"
+    path.write_text(text.replace('name="quickstart"', 'name="othername"'), encoding="utf-8")
+    assert search_spaces.load(str(path)).name == "othername"
+    assert list(tmp_path.iterdir()) == [path]
