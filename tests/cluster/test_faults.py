@@ -83,6 +83,9 @@ def broken(tmp_path_factory, undisturbed):
         server.back()
         driver = site.go()
         assert site.wait_for_tasks(chance.randrange(2, 5)), driver.end()
+        wait_until(
+            lambda: any(line["kind"] == "note" for line in site.records()[seen["key"]]), "the damage is noted", 120
+        )
         server.stop()
         time.sleep(chance.uniform(0, 1))
         seen["interrupted"] = driver.interrupt_twice()
