@@ -77,14 +77,14 @@ def broken(tmp_path_factory, undisturbed):
         seen["second"] = site.other("resume", "broken").end()
         server.kill()
         assert site.wait_for_tasks(chance.randrange(1, 4)), driver.end()
-        seen["key"] = site.wait_for_checkpoints(2)
-        driver.kill()
+        seen["key"] = site.kill_at_checkpoints(2, TASKS - 3)
         seen["damage"] = site.damage(chance, seen["key"])
         server.back()
         driver = site.go()
         assert site.wait_for_tasks(chance.randrange(2, 5)), driver.end()
         wait_until(
-            lambda: any(line["kind"] == "note" for line in site.records()[seen["key"]]), "the damage is noted", 120
+            lambda: any(line["kind"] == "note" for line in site.records()[seen["key"]]) or not driver.is_running,
+            f"the damage is noted: {seen}",
         )
         server.stop()
         time.sleep(chance.uniform(0, 1))

@@ -400,18 +400,22 @@ class Site:
         wait_until(lambda: bool(self.driver.workers()) or not self.driver.is_running, "a worker is at work")
         return self.driver.workers()[0]
 
-    def wait_for_checkpoints(self, count: int) -> str:
-        """Waits until an unfinished trial has so many checkpoints.
+    def kill_at_checkpoints(self, count: int, most_tasks: int) -> str:
+        """Kills the driver when a trial has so many checkpoints.
 
-        Returns the trial.
+        A trial with all its tasks done needs no checkpoint any more, so it has at most `most_tasks` behind it. Returns the trial.
         """
         assert self.driver
 
         def having() -> list[str]:
-            return [key for key, paths in self.checkpoints().items() if len(paths) >= count]
+            done = Counter(key for key, lines in self.unfinished().items() for line in lines if line["kind"] == "task")
+            there = self.checkpoints()
+            return [key for key, tasks in done.items() if tasks <= most_tasks and len(there.get(key, ())) >= count]
 
         wait_until(lambda: bool(having()) or not self.driver.is_running, f"{count} checkpoints of a trial")
-        return having()[0]
+        (key, *_) = having()
+        self.driver.kill()
+        return key
 
     def checkpoints(self) -> dict[str, list[Path]]:
         """Existing checkpoints of each unfinished trial, oldest first."""
