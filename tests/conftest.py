@@ -35,7 +35,7 @@ def pytest_xdist_auto_num_workers(config):
     watched = config.option.usepdb or config.option.capture == "no"
     if watched or config.option.keyword or config.args_source != pytest.Config.ArgsSource.TESTPATHS:
         return 0
-    return min(PROCESSES, (os.cpu_count() or 1) + 1)  # one more than processors, for many tests wait
+    return min(PROCESSES, 2 * (os.cpu_count() or 1))  # more than processors, for a sweep's test mostly waits
 
 
 def pytest_sessionstart(session):

