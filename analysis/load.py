@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
@@ -25,10 +26,19 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from analysis import diagnostics
-from analysis.runs import LANE_COLUMNS, artifact_text, joined, lane_table, row, task_count, trials_of
+from analysis.runs import LANE_COLUMNS, joined, lane_table, row, task_count, trials_of
 from study import schema
 from study.errors import StudyError, first_line, nearest
-from study.tracking.client import CONFIRMS_TAG, SWEEP_TAG, check_reachable, connect, find_runs, is_missing, refusals
+from study.tracking.client import (
+    CONFIRMS_TAG,
+    SWEEP_TAG,
+    Artifacts,
+    check_reachable,
+    find_runs,
+    is_missing,
+    reader,
+    refusals,
+)
 
 RUN_COLUMNS: Final = (
     "run_id",
@@ -114,7 +124,14 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def sweep(name: str, uri: str, quantities: Sequence[str] = DEFAULT_QUANTITIES, *, diagnosed: bool = False) -> Sweep:
+def sweep(
+    name: str,
+    uri: str,
+    quantities: Sequence[str] = DEFAULT_QUANTITIES,
+    *,
+    diagnosed: bool = False,
+    directory: Path | None = None,
+) -> Sweep:
     """Loads a sweep.
 
     Args:
@@ -123,6 +140,7 @@ def sweep(name: str, uri: str, quantities: Sequence[str] = DEFAULT_QUANTITIES, *
         quantities: what `lanes` holds beside test accuracy, by schema name. A quantity without values per lane is the same in
             all lanes of a task; one that a trial does not log is NaN.
         diagnosed: whether to load the diagnostics of finished trials too, one file each.
+        directory: folder of all sweeps, if it is not that of the store's file and has moved.
 
     Raises:
         StudyError: the store or the sweep does not exist, or a quantity is not logged per task.
@@ -132,7 +150,7 @@ def sweep(name: str, uri: str, quantities: Sequence[str] = DEFAULT_QUANTITIES, *
     if is_missing(uri):
         raise StudyError(f"There is no MLflow store {uri}; begin with `study run quickstart`.")
     with refusals(uri):
-        client = connect(uri)
+        client = reader(uri)
         experiment = client.get_experiment_by_name(name)
         if experiment is None or SWEEP_TAG not in experiment.tags:
             raise StudyError(f"MLflow at {uri} has no sweep {name!r}; {nearest(name, _sweep_names(client))}.")
@@ -140,11 +158,15 @@ def sweep(name: str, uri: str, quantities: Sequence[str] = DEFAULT_QUANTITIES, *
             raise StudyError(
                 f"The sweep {name!r} has been deleted in MLflow at {uri}; restore its experiment there first."
             )
-        return _load(client, experiment, uri, quantities, diagnosed)
+        return _load(client, experiment, uri, quantities, diagnosed, directory)
 
 
 def confirmations(
-    tuned: Sweep, quantities: Sequence[str] = DEFAULT_QUANTITIES, *, diagnosed: bool = False
+    tuned: Sweep,
+    quantities: Sequence[str] = DEFAULT_QUANTITIES,
+    *,
+    diagnosed: bool = False,
+    directory: Path | None = None,
 ) -> list[Sweep]:
     """The sweeps in this store confirming this one, oldest first.
 
@@ -153,11 +175,11 @@ def confirmations(
     check_quantities(quantities)
     check_reachable(tuned.uri)
     with refusals(tuned.uri):
-        client = connect(tuned.uri)
+        client = reader(tuned.uri)
         experiments = client.search_experiments(
             filter_string=f"tags.{CONFIRMS_TAG} = '{tuned.identity}'", order_by=["creation_time ASC"]
         )
-        return [_load(client, experiment, tuned.uri, quantities, diagnosed) for experiment in experiments]
+        return [_load(client, experiment, tuned.uri, quantities, diagnosed, directory) for experiment in experiments]
 
 
 def check_quantities(quantities: Sequence[str]) -> None:
@@ -172,15 +194,23 @@ def _sweep_names(client: MlflowClient) -> list[str]:
     return [experiment.name for experiment in client.search_experiments() if SWEEP_TAG in experiment.tags]
 
 
-def _load(client: MlflowClient, experiment: Experiment, uri: str, quantities: Sequence[str], diagnosed: bool) -> Sweep:
+def _load(
+    client: MlflowClient,
+    experiment: Experiment,
+    uri: str,
+    quantities: Sequence[str],
+    diagnosed: bool,
+    directory: Path | None,
+) -> Sweep:
+    artifacts = Artifacts(client, uri, experiment, directory)
     own = find_runs(client, experiment.experiment_id, "tags.role = 'sweep'")
     if not own:
         raise StudyError(f"MLflow at {uri} has no run of the sweep {experiment.name!r} itself; try: study sync.")
-    plan = _plan(client, own[0].info.run_id)
+    plan = _plan(artifacts, own[0])
     notes: list[str] = []
     names = tuple(dict.fromkeys((schema.TEST_ACCURACY, *quantities)))
     trials = trials_of(find_runs(client, experiment.experiment_id, "tags.role = 'trial'"), plan, notes)
-    tables = [lane_table(client, run, key, names, notes) for run, key in trials]
+    tables = [lane_table(client, artifacts, run, key, names, notes) for run, key in trials]
     longest: dict[str, int] = {}  # by scenario, for a plan need not say how many tasks there are
     for (run, key), table in zip(trials, tables, strict=True):
         longest[key["scenario"]] = max(task_count(run, table), longest.get(key["scenario"], 0))
@@ -189,7 +219,7 @@ def _load(client: MlflowClient, experiment: Experiment, uri: str, quantities: Se
         for (run, key), table in zip(trials, tables, strict=True)
     ]
     measured = [
-        _diagnostics(client, run, key, notes)
+        _diagnostics(artifacts, run, key, notes)
         for (run, key), trial_row in zip(trials, trial_rows, strict=True)
         if diagnosed and trial_row["outcome"] == "finished" and diagnostics.has_any(run.data.metrics)
     ]
@@ -209,17 +239,18 @@ def _load(client: MlflowClient, experiment: Experiment, uri: str, quantities: Se
     )
 
 
-def _diagnostics(client: MlflowClient, run: Run, key: Mapping[str, Any], notes: list[str]) -> pd.DataFrame:
+def _diagnostics(artifacts: Artifacts, run: Run, key: Mapping[str, Any], notes: list[str]) -> pd.DataFrame:
     try:
-        return diagnostics.read(artifact_text(client, run.info.run_id, diagnostics.FILE), key, run.info.run_id)
+        return diagnostics.read(artifacts.text(run, diagnostics.FILE), key, run.info.run_id)
     except (MlflowException, OSError, ValueError, KeyError) as error:
         notes.append(f"{key['trial']}: its diagnostics ({diagnostics.FILE}) cannot be read: {first_line(error)}.")
         return diagnostics.empty()
 
 
-def _plan(client: MlflowClient, run_id: str) -> Mapping[str, Any]:
+def _plan(artifacts: Artifacts, run: Run) -> Mapping[str, Any]:
+    run_id = run.info.run_id
     try:
-        plan = YAML(typ="safe", pure=True).load(artifact_text(client, run_id, "plan.yaml"))
+        plan = YAML(typ="safe", pure=True).load(artifacts.text(run, "plan.yaml"))
     except (MlflowException, OSError, ValueError, YAMLError) as error:
         reason = first_line(error)
         raise StudyError(f"The plan of the sweep (plan.yaml of run {run_id}) cannot be read: {reason}.") from None

@@ -21,8 +21,6 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pandas as pd
@@ -31,6 +29,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from study import schema
+from study.tracking.client import Artifacts
 
 LANE_COLUMNS: Final = ("run_id", "trial", "scenario", "method", "lane", "seed", "task")
 """First columns of a table of lanes; the quantities follow, by slash name."""
@@ -43,12 +42,6 @@ SAME: Final = 1e-6
 
 _LANE = re.compile(r"/lane_\d+$")
 _LAYER = re.compile(r"/layer_\w+$")
-
-
-def artifact_text(client: MlflowClient, run_id: str, path: str) -> str:
-    """The text of one artifact of a run."""
-    with TemporaryDirectory() as folder:
-        return Path(client.download_artifacts(run_id, path, folder)).read_text(encoding="utf-8")
 
 
 def trials_of(runs: Sequence[Run], plan: Mapping[str, Any], notes: list[str]) -> list[tuple[Run, dict[str, Any]]]:
@@ -75,7 +68,12 @@ def trials_of(runs: Sequence[Run], plan: Mapping[str, Any], notes: list[str]) ->
 
 
 def lane_table(
-    client: MlflowClient, run: Run, key: Mapping[str, Any], quantities: Sequence[str], notes: list[str]
+    client: MlflowClient,
+    artifacts: Artifacts,
+    run: Run,
+    key: Mapping[str, Any],
+    quantities: Sequence[str],
+    notes: list[str],
 ) -> pd.DataFrame:
     """One row per lane and task with all logged quantities.
 
@@ -86,7 +84,7 @@ def lane_table(
     names = [name for name in quantities if name in logged]
     own_names = [name for name in names if by_lane[name]]
     shared = {name: _history(client, run, name, notes) for name in names if not by_lane[name]}
-    lanes = _lanes_from_table(client, run, own_names)
+    lanes = _lanes_from_table(artifacts, run, own_names)
     if lanes is None:
         lanes = _lanes_from_histories(client, run, own_names, notes)
     tables = [pd.DataFrame(columns=[*LANE_COLUMNS, *quantities])]
@@ -103,7 +101,7 @@ Lanes = list[dict[str, "pd.Series[float]"]]
 """For each lane, its quantities by name: values by task."""
 
 
-def _lanes_from_table(client: MlflowClient, run: Run, names: Sequence[str]) -> Lanes | None:
+def _lanes_from_table(artifacts: Artifacts, run: Run, names: Sequence[str]) -> Lanes | None:
     """The lanes' values from the run's table, if it fits.
 
     None if there is no table, if it is not one row per lane and task from the first task on, or if its last task does not
@@ -113,7 +111,7 @@ def _lanes_from_table(client: MlflowClient, run: Run, names: Sequence[str]) -> L
         return None
     try:
         # as text first: Python parses a float to the last digit, in every pandas
-        table = pd.read_csv(io.StringIO(artifact_text(client, run.info.run_id, LANES_FILE)), dtype=str)
+        table = pd.read_csv(io.StringIO(artifacts.text(run, LANES_FILE)), dtype=str)
         whole = dict.fromkeys(("task", "lane", "seed"), "int64")
         table = table.astype({**whole, **dict.fromkeys(names, "float64")}).sort_values(["lane", "task"])
     except (MlflowException, OSError, ValueError, KeyError):

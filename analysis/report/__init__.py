@@ -98,13 +98,13 @@ def _same(one: Path, other: Path) -> bool:
     return names[0] == names[1] and not filecmp.cmpfiles(one, other, names[0], shallow=False)[1]
 
 
-def load_all(name: str, uri: str) -> tuple[Sweep, list[Sweep]]:
-    """A sweep and its confirmations.
+def load_all(name: str, uri: str, directory: Path | None = None) -> tuple[Sweep, list[Sweep]]:
+    """A sweep and its confirmations, see `analysis.load`.
 
     Raises StudyError if there is no such sweep, or if it is itself a confirmation.
     """
-    tuned = load.sweep(name, uri, diagnosed=True)
+    tuned = load.sweep(name, uri, diagnosed=True, directory=directory)
     if tuned.phase == "confirm":
         other = tuned.tags.get("confirms", "another sweep")
         raise StudyError(f"{name!r} confirms {other!r} and is part of its report; run `study report {other}`.")
-    return tuned, load.confirmations(tuned, diagnosed=True)
+    return tuned, load.confirmations(tuned, diagnosed=True, directory=directory)

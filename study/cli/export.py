@@ -37,7 +37,8 @@ def write_files(directory: Path, name: str, keys: Sequence[str], target: Path | 
         terminal.console.print(str(path), markup=False, soft_wrap=True)
     if any(path.stem not in run_ids for path in paths):
         terminal.complain(
-            f"note: MLflow at {uri} has no run for some of these trials, so their files name none; see: study sync --help."
+            f"note: MLflow at {uri} has no run for some of these trials, so their files name none; "
+            f"send them with: {sweep.command('sync')}"
         )
     return 0
 

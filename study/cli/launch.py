@@ -95,11 +95,12 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
             )
         sweep.plan.with_trials(trials)
     execution = _changed(sweep.execution, changes)
-    from study.tracking import store
+    from study.tracking import artifacts, store
     from study.tracking.client import check_reachable
 
     uri = store.tracking_uri(directory, execution)
     check_reachable(uri)
+    artifacts.check_place(uri, sweep)
     execution = _with_checked_storage(execution)
     material = datasets.load(sweep.plan, Path(execution.data_dir))
     from study.cluster import connection
@@ -215,7 +216,7 @@ def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material:
     from study.tracking.runs import SweepView
     from study.tracking.tracker import Tracker
 
-    how_to_continue = f"continue with: study resume {sweep.plan.name}{sweep.option}"
+    how_to_continue = f"continue with: {sweep.command('resume')}"
     with Interruption(f"interrupted at once; {how_to_continue}") as interruption:
         with Progress(sweep, resolved.workers) as progress:
             tracker = Tracker(SweepView(sweep, uri, pictures.Pictures()), progress.say)
@@ -237,9 +238,9 @@ def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material:
         if logged and not outcome.interrupted:
             _export_best(sweep, uri)
         if not logged:
-            sync = f"study sync {sweep.plan.name}{sweep.option}"
             terminal.complain(
-                f"Not everything reached MLflow ({tracker.fault}); once it is available: {sync}, then study export"
+                f"Not everything reached MLflow ({tracker.fault}); once it is available: {sweep.command('sync')}, then "
+                f"{sweep.command('export')}"
             )
         for history in outcome.failed:
             terminal.complain(f"failed: {history.key} ({history.name}): {history.reason}")

@@ -5,23 +5,47 @@ from __future__ import annotations
 import json
 import math
 import os
+import unicodedata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from study import addresses
 from study.config import TrialConfig
 from study.errors import StudyError, nearest
 from study.sweep.execution import Execution
 
-Directory = Annotated[Path, typer.Option("--dir", help="Folder of all sweeps.")]
+Place = TypeVar("Place", Path, str)
+
+UNSHOWN = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters, bytes that are no text, and line breaks."""
+
+
+def in_one_line(value: Place | None) -> Place | None:
+    """The folder or address that an option names.
+
+    Raises StudyError if it cannot be shown in one line.
+    """
+    if value is not None and any(unicodedata.category(character) in UNSHOWN for character in str(value)):
+        raise StudyError(f"{str(value)!a} has a line break or control character in it; choose another name.")
+    return value
+
+
+Directory = Annotated[Path, typer.Option("--dir", help="Folder of all sweeps.", callback=in_one_line)]
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Folder of downloaded data sets; default: $STUDY_DATA or ~/.cache/plasticity-study/data."),
+    typer.Option(
+        callback=in_one_line,
+        help="Folder of downloaded data sets; default: $STUDY_DATA or ~/.cache/plasticity-study/data.",
+    ),
 ]
 TrackingUri = Annotated[
     str | None,
-    typer.Option(help="MLflow's store or server; default: $MLFLOW_TRACKING_URI, or SQLite in the folder of sweeps."),
+    typer.Option(
+        callback=in_one_line,
+        help="MLflow's store or server; default: $MLFLOW_TRACKING_URI, or SQLite in the folder of sweeps.",
+    ),
 ]
 Name = Annotated[str, typer.Argument(help="Name of the sweep.", show_default=False)]
 Settings = Annotated[
@@ -44,7 +68,8 @@ Address = Annotated[
 Storage = Annotated[
     str | None,
     typer.Option(
-        help="Folder or s3://BUCKET/PREFIX for checkpoints, reachable from all nodes; default: the sweep's folder."
+        callback=in_one_line,
+        help="Folder or s3://BUCKET/PREFIX for checkpoints, reachable from all nodes; default: the sweep's folder.",
     ),
 ]
 PricePerHour = Annotated[
@@ -80,8 +105,8 @@ def data_folder(given: Path | None) -> Path:
 
     As given, else $STUDY_DATA, else the cache in the user's home.
     """
-    cache = os.environ.get("STUDY_DATA") or Path.home() / ".cache" / "plasticity-study" / "data"
-    return Path(given or cache).expanduser().resolve()
+    cache = os.environ.get("STUDY_DATA") or "~/.cache/plasticity-study/data"
+    return addresses.full_path(given or cache)
 
 
 def new_execution(
@@ -128,7 +153,7 @@ def execution_changes(
         "workers": workers,
         "address": address or os.environ.get("RAY_ADDRESS") or None,
         "storage": storage,
-        "tracking_uri": tracking_uri,
+        "tracking_uri": addresses.absolute(tracking_uri) if tracking_uri else tracking_uri,
         "data_dir": str(data_folder(data_dir)) if data_dir else None,
     }
 

@@ -13,6 +13,7 @@ from study.cli import terminal
 from study.config import Labels, label_of, settings_words, short_value
 from study.errors import StudyError
 from study.sweep import folder, winners
+from study.sweep.execution import DEFAULT_DIRECTORY
 from study.sweep.folder import SweepFolder
 from study.sweep.plan import Group, Plan, extremes
 from study.sweep.record import TrialHistory
@@ -112,14 +113,18 @@ def _tuned(confirmation: SweepFolder) -> dict[str, TrialHistory]:
 
     Empty if that sweep is elsewhere or unreadable.
     """
+    tuned = _tuning(confirmation)
+    return {history.key: history for history in tuned.histories()} if tuned else {}
+
+
+def _tuning(confirmation: SweepFolder) -> SweepFolder | None:
+    """The sweep that is confirmed, if it is in the same folder."""
     tuning = confirmation.plan.confirms
-    if tuning is None:
-        return {}
+    roots = folder.roots(confirmation.directory).get(tuning.identity, []) if tuning else []
     try:
-        tuned = SweepFolder.open(confirmation.directory, tuning.sweep)
+        return SweepFolder.open(confirmation.directory, roots[0].name) if roots else None
     except StudyError:
-        return {}
-    return {history.key: history for history in tuned.histories()} if tuned.identity == tuning.identity else {}
+        return None
 
 
 def show_best(directory: Path, name: str, top: int) -> None:
@@ -165,23 +170,23 @@ def _diverged(history: TrialHistory) -> str:
 
 def show_next_steps(sweep: SweepFolder, uri: str) -> None:
     """Shows the commands that may follow a sweep."""
-    name = sweep.plan.name
-    option = sweep.option
-    best = winners.best_keys(sweep.histories())
-    steps = [(f"study ui {name}{option}", "compare the trials in MLflow")]
+    command, best = sweep.command, winners.best_keys(sweep.histories())
+    steps = [(command("ui"), "compare the trials in MLflow")]
     if best:
-        steps.append((f"study confirm {name}{option}", "rerun the best of each method on fresh seeds"))
-    reported = sweep.plan.confirms.sweep if sweep.plan.confirms else name
-    steps.append((f"study report {reported}{option}", "write one page with every number, interval and claim"))
+        steps.append((command("confirm"), "rerun the best of each method on fresh seeds"))
+    tuned = _tuning(sweep) if sweep.plan.confirms else sweep
+    if tuned:
+        steps.append((tuned.command("report"), "write one page with every number, interval and claim"))
     if best:
-        steps.append((f"study trial {sweep.root / 'best' / best[0]}.yaml", "rerun one of the best in this process"))
-        steps.append((f"study best {name}{option} --top 3", "show more of the best"))
+        file = folder.command(DEFAULT_DIRECTORY, "trial", f"{sweep.root / 'best' / best[0]}.yaml")
+        steps.append((file, "rerun one of the best in this process"))
+        steps.append((command("best", "--top", 3), "show more of the best"))
     elif not sweep.plan.confirms:
-        steps.append((f"study export {name}{option} --trial {sweep.histories()[0].key}", "write a trial to a file"))
+        steps.append((command("export", "--trial", sweep.histories()[0].key), "write a trial to a file"))
     if sweep.plan.phase == "tune":
         more = 2 * max(group.trials for group in sweep.plan.groups)
-        steps.append((f"study resume {name}{option} --trials {more}", "search longer"))
-    terminal.console.print(f"\nMLflow store: {uri}", soft_wrap=True)
+        steps.append((command("resume", "--trials", more), "search longer"))
+    terminal.console.print(f"\nMLflow store: {uri}", markup=False, soft_wrap=True)
     terminal.show_table("Next steps", ["command", "what it does"], steps, commands=True)
 
 
@@ -203,7 +208,8 @@ def show_all(directory: Path) -> None:
     if rows:
         terminal.show_table(f"Sweeps in {directory}", ["sweep", "space", "trials", "outcomes"], rows)
     else:
-        terminal.console.print(f"\nNo sweeps in {directory} yet; start with: study run quickstart", soft_wrap=True)
+        start = folder.command(directory, "run", "quickstart")
+        terminal.console.print(f"\nNo sweeps in {directory} yet; start with: {start}", markup=False, soft_wrap=True)
     for fault in faults:
         terminal.complain(f"note: {fault}")
 

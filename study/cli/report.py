@@ -33,22 +33,28 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
         _write(report.make(archive.read(Path(name)), []), target)
         return 0
     sweep_folder = _folder(directory, name, target, "report")
-    from study.tracking import store
+    from study.tracking import artifacts, store
     from study.tracking.client import check_reachable, refusals
 
     uri = store.tracking_uri(directory, sweep_folder.execution if sweep_folder else None, tracking_uri)
     check_reachable(uri)
-    tuned, confirmations = report.load_all(name, uri)
+    tuned, confirmations = report.load_all(sweep_folder.plan.name if sweep_folder else name, uri, directory)
     for sweep in (tuned, *confirmations):
-        _warn_of_unsent(directory, sweep.name, sweep.identity, len(sweep.finished))
+        _warn_of_unsent(directory, sweep.identity, len(sweep.finished))
     place = _write(report.make(tuned, confirmations), target or directory / name / "report")
+    if not artifacts.is_writable(uri, sweep_folder.root if sweep_folder else None):
+        terminal.remark("not attached to the sweep's run in MLflow, which cannot be written")
+        return 0
     try:
         with refusals(uri):
+            if sweep_folder:
+                artifacts.settle(uri, sweep_folder)
             attached = store.attach(uri, tuned.run_id, place, report.PAGE)
     except StudyError as error:
         terminal.complain(f"not attached to the sweep's run: {error}")
         return 1
-    terminal.console.print(f"attached to the sweep's run {tuned.run_id} in MLflow as {attached}", soft_wrap=True)
+    words = f"attached to the sweep's run {tuned.run_id} in MLflow as {attached}"
+    terminal.console.print(words, markup=False, soft_wrap=True)
     return 0
 
 
@@ -64,8 +70,9 @@ def write_archive(directory: Path, name: str, target: Path | None, tracking_uri:
 
     uri = store.tracking_uri(directory, sweep_folder.execution if sweep_folder else None, tracking_uri)
     check_reachable(uri)
-    sweep = load.sweep(name, uri, archive.QUANTITIES, diagnosed=True)
-    _warn_of_unsent(directory, sweep.name, sweep.identity, len(sweep.finished))
+    known_as = sweep_folder.plan.name if sweep_folder else name
+    sweep = load.sweep(known_as, uri, archive.QUANTITIES, diagnosed=True, directory=directory)
+    _warn_of_unsent(directory, sweep.identity, len(sweep.finished))
     place = target or directory / name / "archive"
     archive.save(sweep, place)
     size = sum(path.stat().st_size for path in place.iterdir())
@@ -97,14 +104,15 @@ def _write(page: Page, target: Path) -> Path:
     return place
 
 
-def _warn_of_unsent(directory: Path, name: str, identity: str, finished: int) -> None:
+def _warn_of_unsent(directory: Path, identity: str, finished: int) -> None:
     """Notes if the records have more finished trials than MLflow."""
-    if name not in folder.names(directory):
+    roots = folder.roots(directory).get(identity)
+    if not roots:
         return
-    sweep = SweepFolder.open(directory, name)
+    sweep = SweepFolder.open(directory, roots[0].name)
     done = sum(history.outcome == "finished" for history in sweep.histories())
-    if sweep.identity == identity and done > finished:
+    if done > finished:
         terminal.complain(
-            f"note: {done} trials of {name!r} have finished, but MLflow has the numbers of {finished}; to include all: "
-            f"study sync {name}{sweep.option}, then study report again."
+            f"note: {done} trials of {sweep.name!r} have finished, but MLflow has the numbers of {finished}; to include all: "
+            f"{sweep.command('sync')}, then {sweep.command('report')} again."
         )

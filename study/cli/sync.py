@@ -14,10 +14,11 @@ def run(directory: Path, name: str, tracking_uri: str | None) -> int:
     """Sends a sweep's records to MLflow; returns the exit code."""
     sweep = SweepFolder.open(directory, name)
     from study.cli import pictures
-    from study.tracking import store, tracker
+    from study.tracking import artifacts, store, tracker
 
     execution = sweep.execution.model_copy(update={"tracking_uri": tracking_uri or sweep.execution.tracking_uri})
     uri = store.tracking_uri(directory, execution)
+    artifacts.check_place(uri, sweep)
     try:
         with sweep.locked():
             count = tracker.sync(sweep, uri, pictures.Pictures())
@@ -25,7 +26,7 @@ def run(directory: Path, name: str, tracking_uri: str | None) -> int:
         if uri == store.tracking_uri(directory, sweep.execution):
             raise StudyError(f"The sweep {name!r} is running and updates {uri} itself.") from None
         count = tracker.sync(sweep, uri, pictures.Pictures(), running=True)
-    terminal.console.print(f"{name}: {count} trials are up to date in {uri}", soft_wrap=True)
+    terminal.console.print(f"{name}: {count} trials are up to date in {uri}", markup=False, soft_wrap=True)
     from study.sweep import optuna_storage
 
     optuna_storage.write(sweep)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import webbrowser
+from contextlib import ExitStack
 from pathlib import Path
 
 from study.cli import terminal
 from study.errors import StudyError
-from study.sweep.folder import SweepFolder
-from study.tracking import store, views
+from study.sweep.folder import SweepFolder, command
+from study.tracking import artifacts, store, views
 from study.tracking.client import check_reachable, is_missing, refusals, served
 from study.tracking.server import in_address, is_taken, reach_directly, serve, serves_the_same
 from study.tracking.views import Link
@@ -35,7 +36,18 @@ def run(directory: Path, name: str | None, tracking_uri: str | None, host: str, 
     uri = store.tracking_uri(directory, sweep.execution if sweep else None, tracking_uri)
     check_reachable(uri)
     if is_missing(uri):
-        raise StudyError(f"There is no MLflow store {uri} yet; start with `study run quickstart`.")
+        start = command(directory, "run", "quickstart")
+        raise StudyError(f"There is no MLflow store {uri} yet; start with `{start}`.")
+    with ExitStack() as stack:
+        with refusals(uri):
+            found = stack.enter_context(artifacts.browsable(uri, directory))
+        if found != uri:
+            terminal.complain("note: these results cannot be written, so this is a copy: changes made in it are lost.")
+        return _serve(found, sweep, tracking_uri, host, port, browse)
+
+
+def _serve(uri: str, sweep: SweepFolder | None, tracking_uri: str | None, host: str, port: int, browse: bool) -> int:
+    """Serves a store that can be written, see `run`."""
     root = uri.rstrip("/") if served(uri) else f"http://{in_address(host)}:{port}"
     with refusals(uri):
         client = store.Store(uri).client
@@ -45,7 +57,7 @@ def run(directory: Path, name: str | None, tracking_uri: str | None, host: str, 
         return 0
     reach_directly(in_address(host))
     if is_taken(host, port):
-        if not serves_the_same(client, root, name):
+        if not serves_the_same(client, root, sweep.plan.name if sweep else None):
             raise StudyError(f"Port {port} of {host} is taken by something else; choose another one with --port.")
         terminal.console.print(f"A server of this store already runs at {root}.", markup=False, soft_wrap=True)
         _show(links, browse)

@@ -91,9 +91,7 @@ class Conductor:
 
     def checkpoints_of(self, key: str) -> list[str]:
         """Absolute places of a trial's last checkpoints, the newest first."""
-        root = self._folder.root.resolve()
-        places = self._records[key].history.checkpoints[-MOST_CHECKPOINTS:]
-        return [place if "://" in place else str(root / place) for place in reversed(places)]
+        return self._folder.checkpoints(self._records[key].history)[:MOST_CHECKPOINTS]
 
     def started(self, key: str) -> None:
         """Records that a worker starts or continues a trial."""
@@ -127,10 +125,7 @@ class Conductor:
 
     def checkpointed(self, key: str, place: str) -> None:
         """Records the place of a new checkpoint, path or URI."""
-        root = self._folder.root.resolve()
-        if "://" not in place and Path(place).is_relative_to(root):  # lets the folder of a sweep be moved
-            place = str(Path(place).relative_to(root))
-        self._records[key].append("checkpoint", path=place)
+        self._records[key].append("checkpoint", path=self._folder.recorded_place(place))
 
     def note(self, key: str, text: str) -> None:
         """Records a note on a trial and tells the watchers.

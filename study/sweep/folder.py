@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from study import addresses
 from study.errors import StudyError, nearest
 from study.files import draft_of
 from study.sweep import storage
@@ -61,6 +62,7 @@ class SweepFolder:
         check_new(directory, plan.name)
         root = directory / plan.name
         line = {"kind": "plan", "plan": plan.plain(), "execution": execution.plain(), "task_counts": task_counts}
+        line["directory"] = str(directory.resolve())
         try:
             with draft_of(root) as draft:
                 (draft / "trials").mkdir(parents=True)
@@ -85,12 +87,12 @@ class SweepFolder:
             raise StudyError(f"{str(root / 'sweep.jsonl')!r} does not begin with the plan of a sweep.")
         try:
             plan = Plan.from_plain(lines[0]["plan"], str(root))
-            execution = Execution(**lines[0]["execution"])
+            execution = _execution(lines[0], directory)
             for line in lines[1:]:
                 if line["kind"] == "budget":
                     plan = plan.with_trials(line["trials"])
                 elif line["kind"] == "start":
-                    execution = Execution(**line["execution"])
+                    execution = _execution(line, directory)
             return cls(root, plan, execution, lines[0]["task_counts"])
         except (KeyError, TypeError, ValueError):  # written by another version, or edited
             raise StudyError(
@@ -103,21 +105,24 @@ class SweepFolder:
         return self.root.parent
 
     @property
+    def name(self) -> str:
+        """The name that commands know the sweep by.
+
+        It is that of its folder, which is not the plan's if the folder was renamed.
+        """
+        return self.root.name
+
+    @property
     def identity(self) -> str:
         """An identifier of 16 hexadecimal digits.
 
         It differs even between sweeps of the same name and plan, since the first line of the log has the time.
         """
-        with (self.root / "sweep.jsonl").open("rb") as file:
-            return hashlib.blake2b(file.readline(), digest_size=8).hexdigest()
+        return identity_of(self.root)
 
-    @property
-    def option(self) -> str:
-        """The option `--dir` for commands on this sweep.
-
-        Empty if the sweep is in the default folder.
-        """
-        return "" if self.directory == DEFAULT_DIRECTORY else f" --dir {shlex.quote(str(self.directory))}"
+    def command(self, verb: str, *more: object) -> str:
+        """A command on this sweep, to be shown to the user."""
+        return command(self.directory, verb, self.name, *more)
 
     def log(self, kind: str, **content: Any) -> None:
         """Appends a line to the sweep's own log."""
@@ -153,14 +158,34 @@ class SweepFolder:
             A name for Ray's files that no earlier start has used.
         """
         earlier = sum(1 for line in LineReader(self.root / "sweep.jsonl").new_lines() if line["kind"] == "start")
-        self.log("start", execution=asked.plain(), resolved=resolved.plain())
+        place = str(self.directory.resolve())
+        self.log("start", execution=asked.plain(), resolved=resolved.plain(), directory=place)
         return f"session-{earlier:03d}"
 
     def checkpoint_place(self, execution: Execution) -> str:
         """The folder or URI for the checkpoints of this sweep."""
         if execution.storage is None:
-            return own_checkpoint_place(self.directory, self.plan.name)
+            return own_checkpoint_place(self.directory, self.name)
         return storage.within(execution.storage, f"{self.plan.name}-{self.identity}")
+
+    def recorded_place(self, place: str) -> str:
+        """The place of a checkpoint as a record has it.
+
+        Places in the folder of all sweeps are relative to that of this sweep, so that both may be moved.
+        """
+        root = self.root.resolve()
+        if storage.is_uri(place) or not Path(place).is_relative_to(root.parent):
+            return place
+        return os.path.relpath(place, root)
+
+    def checkpoints(self, history: TrialHistory) -> list[str]:
+        """Where the checkpoints of a trial are now, newest first.
+
+        They are absolute paths and URIs. Older checkpoints may have been deleted.
+        """
+        root = self.root.resolve()
+        places = reversed(history.checkpoints)
+        return [place if storage.is_uri(place) else os.path.normpath(root / place) for place in places]
 
     def traceback_file(self, key: str) -> Path:
         """The file with the tracebacks of a trial's failed attempts."""
@@ -185,6 +210,55 @@ class SweepFolder:
             lock.release()
 
 
+def command(directory: Path, verb: str, name: str, *more: object) -> str:
+    """A command of the study, to be shown to the user.
+
+    A shell splits it into the same words again. It has the option `--dir` unless the folder is the default one.
+
+    Args:
+        directory: folder of all sweeps.
+        verb: such as "resume".
+        name: of a sweep or search space, or the path of a file.
+        more: further options.
+    """
+    option = [] if directory == DEFAULT_DIRECTORY else ["--dir", str(directory)]
+    name = f"./{name}" if name.startswith("-") else name  # a path in a folder of that name would look like an option
+    return shlex.join(["study", verb, name, *option, *map(str, more)])
+
+
+def identity_of(root: Path) -> str:
+    """The identity of the sweep in a folder, see `SweepFolder`.
+
+    Raises OSError if there is no sweep.
+    """
+    with (root / "sweep.jsonl").open("rb") as file:
+        return hashlib.blake2b(file.readline(), digest_size=8).hexdigest()
+
+
+def roots(directory: Path) -> dict[str, list[Path]]:
+    """The folders of the sweeps in a folder, by identity.
+
+    More than one has the same identity if a sweep was copied.
+    """
+    folders: dict[str, list[Path]] = {}
+    for name in names(directory):
+        folders.setdefault(identity_of(directory / name), []).append(directory / name)
+    return folders
+
+
+def _execution(line: Mapping[str, Any], directory: Path) -> Execution:
+    """The execution in a line of the log.
+
+    Its places within the folder of all sweeps are where that folder is now.
+    """
+    content, before = dict(line["execution"]), line.get("directory")
+    if before and Path(before) != (now := directory.resolve()):
+        for name in ("storage", "data_dir", "tracking_uri"):
+            if content.get(name):
+                content[name] = addresses.moved(content[name], Path(before), now)
+    return Execution(**content)
+
+
 def own_checkpoint_place(directory: Path, name: str) -> str:
     """Where the checkpoints of a sweep go by default."""
     return str((directory / name / "ray").resolve())
@@ -207,7 +281,7 @@ def check_new(directory: Path, name: str) -> None:
     if (directory / name).exists():
         number = next(n for n in range(2, 10_000) if not (directory / f"{name}-{n}").exists())
         is_sweep = (directory / name / "sweep.jsonl").is_file()
-        advice = f"continue it with `study resume {name}`, or " if is_sweep else "it is no sweep; "
+        advice = f"continue it with `{command(directory, 'resume', name)}`, or " if is_sweep else "it is no sweep; "
         raise StudyError(
             f"{str(directory / name)!r} exists already; {advice}choose another name, for example --name {name}-{number}."
         )

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
-from study import schema
+from study import addresses, schema
 from study.errors import StudyError, first_line
 from study.files import draft_of
 from study.sweep.folder import SweepFolder
@@ -52,7 +52,7 @@ def write(folder: SweepFolder) -> Path:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         with draft_of(path) as draft:
-            storage = RDBStorage(f"sqlite:///{draft.resolve()}")
+            storage = RDBStorage(addresses.database(draft))
             event.listen(storage.engine, "connect", _write_without_sync)
             storage.engine.dispose()
             histories = folder.histories()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from study import addresses
 from study.errors import StudyError, first_line
 
 
@@ -47,7 +48,7 @@ def check(place: str) -> str:
         StudyError: it is an address of no known file system.
     """
     if not is_uri(place):
-        return str(Path(place).expanduser().resolve())
+        return str(addresses.full_path(place))
     try:
         if not _open(place)[1]:
             raise ValueError("it names no bucket")

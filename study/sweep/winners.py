@@ -62,6 +62,6 @@ def check_selectable(folder: SweepFolder) -> None:
             f"{name!r} confirms {tuned!r}; to choose by it would spoil the fresh seeds: choose by {tuned!r} instead."
         )
     if not any(history.outcome == "finished" for history in histories):
-        raise StudyError(f"No trial of {name!r} has finished yet; go on with `study resume {name}{folder.option}`.")
+        raise StudyError(f"No trial of {name!r} has finished yet; go on with `{folder.command('resume')}`.")
     if not best_keys(histories):
         raise StudyError(f"The sweep {name!r} {NO_OBJECTIVE}")

@@ -11,21 +11,27 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 from urllib.parse import urlparse
 from urllib.request import urlopen
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 
+from study import addresses
 from study.errors import StudyError, first_line
+from study.sweep import folder
 
 SWEEP_TAG: Final = "sweep_identity"
 """Tag of an experiment: the identity of its sweep. A name is not enough if several people share a server."""
 
 CONFIRMS_TAG: Final = "confirms_identity"
 """Tag of a confirmation's experiment: the identity of the sweep that it confirms."""
+
+ARTIFACTS: Final = "mlflow-artifacts"
+"""Folder of artifacts within a sweep's, if the store is a database."""
 
 
 def quieten() -> None:
@@ -42,17 +48,12 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are raised too, and become one sentence
 
 
-def sqlite_file(uri: str) -> Path | None:
-    """The file of an SQLite store; None for other stores."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
 def is_missing(uri: str) -> bool:
     """Whether the store is an SQLite file not yet created.
 
     Connecting to it would create it.
     """
-    file = sqlite_file(uri)
+    file = addresses.database_file(uri)
     return file is not None and not file.exists()
 
 
@@ -74,11 +75,13 @@ def check_reachable(uri: str) -> None:
         port = parsed.port or (443 if parsed.scheme == "https" else 80)
     except ValueError as error:
         raise StudyError(f"{uri!r} is not the address of an MLflow store: {error}.") from None
-    file = sqlite_file(uri)
+    file = addresses.database_file(uri)
     if file is not None and (
         file.is_dir() or (not file.exists() and file.parent.exists() and not file.parent.is_dir())
     ):
         raise StudyError(f"{uri!r} cannot be MLflow's store: {str(file)!r} cannot be a file.")
+    if file is None and parsed.scheme.partition("+")[0] == "sqlite":
+        raise StudyError(f"{uri!r} names no file for MLflow's store: give sqlite:///FILE.")
     if served(uri):
         try:
             socket.create_connection((parsed.hostname or "", port), timeout=5).close()
@@ -128,6 +131,58 @@ def connect(uri: str) -> MlflowClient:
         raise
     except Exception as error:  # a database of an unknown kind or without its driver; SQLAlchemy raises many types
         raise StudyError(f"MLflow cannot use {uri!r}: {first_line(error)}.") from None
+
+
+def reader(uri: str) -> MlflowClient:
+    """Returns a client that writes no file of a database.
+
+    Raises StudyError as `connect` does, also if a file is not a complete store.
+    """
+    return connect(addresses.read_only(uri))
+
+
+class Artifacts:
+    """Reads the artifacts of a sweep's runs, where they are now.
+
+    MLflow has absolute addresses. Artifacts beside a database are in the sweep's folder, which may have moved since.
+    """
+
+    def __init__(self, client: MlflowClient, uri: str, experiment: Experiment, directory: Path | None = None) -> None:
+        """Looks for the sweep's folder.
+
+        Args:
+            client: of the store.
+            uri: of the store.
+            experiment: of the sweep.
+            directory: folder of all sweeps; None: only the folder of the store's file is looked through.
+        """
+        self._client = client
+        self._location = str(experiment.artifact_location)
+        file = addresses.database_file(uri)
+        directories = [place for place in (directory, file and file.parent) if place]
+        roots = [
+            root for place in directories for root in folder.roots(place).get(experiment.tags.get(SWEEP_TAG, ""), [])
+        ]
+        recorded = addresses.local_folder(self._location)
+        folders = [] if recorded is None else [root.resolve() / ARTIFACTS for root in roots]
+        self._folder = recorded if recorded in folders else next(iter(folders), None)
+
+    def text(self, run: Run, path: str) -> str:
+        """The text of one artifact of a run.
+
+        Raises OSError or MlflowException if it cannot be read.
+        """
+        address = str(run.info.artifact_uri)
+        if self._folder is not None and address.startswith(f"{self._location}/"):
+            within = address.removeprefix(f"{self._location}/")
+            return (self._folder / within / path).read_text(encoding="utf-8")
+        return artifact_text(self._client, run.info.run_id, path)
+
+
+def artifact_text(client: MlflowClient, run_id: str, path: str) -> str:
+    """The text of one artifact of a run, from where MLflow has it."""
+    with TemporaryDirectory() as draft:
+        return Path(client.download_artifacts(run_id, path, draft)).read_text(encoding="utf-8")
 
 
 def find_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:

@@ -8,7 +8,6 @@ confirmation's first seed that has not diverged, after the last task.
 from __future__ import annotations
 
 import logging
-import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from study.experiment import build, load_dataset
 from study.sweep import folder, storage, winners
 from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory
-from study.tracking import store
+from study.tracking import artifacts, store
 from study.tracking.client import refusals
 from study.training import checkpoint
 from study.training.trainer import State, train
@@ -102,9 +101,8 @@ def confirmed_winners(tuning: SweepFolder) -> list[Winner]:
                 ranks[history.scenario] = rank
                 best[history.scenario] = Winner(confirmation, history, tuned, as_tuned)
     if not best:
-        name = tuning.plan.name
         raise StudyError(
-            f"No configuration of {name!r} has been confirmed yet; begin with `study confirm {name}{tuning.option}`."
+            f"No configuration of {tuning.name!r} has been confirmed yet; begin with `{tuning.command('confirm')}`."
         )
     return list(best.values())
 
@@ -145,10 +143,11 @@ def register(tuning: SweepFolder, winner: Winner, uri: str, data_dir: Path, say:
         client = store.Store(uri).client  # creates the database's tables if missing
         runs = store.runs_of(client, winner.folder.plan.name, winner.folder.identity)
         if history.key not in runs:
-            again = f"study sync {winner.folder.plan.name}{winner.folder.option} --tracking-uri {shlex.quote(uri)}"
+            again = winner.folder.command("sync", "--tracking-uri", uri)
             raise StudyError(
                 f"MLflow at {uri} has no run of {history.key!r} of {winner.folder.plan.name!r}; bring it there: {again}."
             )
+        artifacts.settle(uri, winner.folder)
         with _tracking(uri):
             return _registered(name, runs[history.key], winner, data_dir, say)
 
@@ -173,7 +172,7 @@ def _last_state(winner: Winner, config: TrialConfig, experiment: Experiment, say
     It comes from the last checkpoint, or from training again if that is gone.
     """
     identity = checkpoint.identity(config, experiment.dataset.fingerprint)
-    for place in reversed(winner.history.checkpoints):
+    for place in winner.folder.checkpoints(winner.history):
         try:
             data = storage.read(place, checkpoint.FILE)
             state = checkpoint.load(data, identity, experiment.device, place)

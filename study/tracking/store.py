@@ -11,30 +11,34 @@ from pathlib import Path
 from filelock import FileLock
 from mlflow import MlflowClient
 
+from study import addresses
 from study.errors import StudyError
 from study.sweep.execution import Execution
 from study.sweep.folder import STORE_FILE, SweepFolder
-from study.tracking import views
+from study.tracking import artifacts, views
 from study.tracking.client import (
+    ARTIFACTS,
     CONFIRMS_TAG,
     SWEEP_TAG,
     check_reachable,
     connect,
     find_runs,
     is_missing,
+    reader,
     refusals,
     served,
-    sqlite_file,
 )
 
 
 def default_uri(directory: Path) -> str:
     """The SQLite store beside the sweeps."""
-    return f"sqlite:///{(directory / STORE_FILE).resolve()}"
+    return addresses.database(directory / STORE_FILE)
 
 
 def tracking_uri(directory: Path, execution: Execution | None = None, asked: str | None = None) -> str:
     """The address of a sweep's store.
+
+    Relative paths in it begin at the current folder.
 
     Args:
         directory: folder of all sweeps.
@@ -45,7 +49,8 @@ def tracking_uri(directory: Path, execution: Execution | None = None, asked: str
         The first that there is: the store asked for, the sweep's, MLFLOW_TRACKING_URI, the default.
     """
     own = execution.tracking_uri if execution else None
-    return asked or own or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(directory)
+    named = asked or own or os.environ.get("MLFLOW_TRACKING_URI")
+    return addresses.absolute(named) if named else default_uri(directory)
 
 
 def check_new_experiment(uri: str, name: str) -> None:
@@ -76,7 +81,7 @@ class Store:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        with _locked(file.parent) if (file := sqlite_file(uri)) else nullcontext():
+        with _locked(file.parent) if (file := addresses.database_file(uri)) else nullcontext():
             self.client = connect(uri)
             self.client.search_experiments(max_results=1)
 
@@ -92,8 +97,9 @@ class Store:
                     f"MLflow at {self.uri} has an experiment {folder.plan.name!r} of another sweep; choose another store "
                     f"with --tracking-uri."
                 )
+            artifacts.settle(self.uri, folder)
             return str(experiment.experiment_id)
-        location = None if served(self.uri) else (folder.root.resolve() / "mlflow-artifacts").as_uri()
+        location = None if served(self.uri) else (folder.root.resolve() / ARTIFACTS).as_uri()
         tags = {"mlflow.note.content": folder.plan.description, SWEEP_TAG: folder.identity, **views.views(folder.plan)}
         if folder.plan.confirms:
             tags[CONFIRMS_TAG] = folder.plan.confirms.identity
@@ -123,7 +129,7 @@ def run_ids(uri: str, folder: SweepFolder) -> dict[str, str]:
     """MLflow's runs of the trials, by the trials' keys."""
     if is_missing(uri):
         return {}
-    runs = runs_of(Store(uri).client, folder.plan.name, folder.identity)
+    runs = runs_of(reader(uri), folder.plan.name, folder.identity)
     return {trial: run for trial, run in runs.items() if trial}
 
 

@@ -210,12 +210,8 @@ def sweep_links(client: MlflowClient, folder: SweepFolder, root: str, tracking_u
     number = "" if experiment is None else str(experiment.experiment_id)
     sweep_runs = find_runs(client, number, "tags.role = 'sweep'") if number else []
     if experiment is None or not sweep_runs or experiment.tags.get(SWEEP_TAG) != folder.identity:
-        sync = f"study sync {folder.plan.name}{folder.option}" + (
-            f" --tracking-uri {tracking_uri}" if tracking_uri else ""
-        )
-        raise StudyError(
-            f"MLflow has nothing of the sweep {folder.plan.name!r} yet; bring it up to date with `{sync}`."
-        )
+        sync = folder.command("sync", *(["--tracking-uri", tracking_uri] if tracking_uri else []))
+        raise StudyError(f"MLflow has nothing of the sweep {folder.name!r} yet; bring it up to date with `{sync}`.")
     for tag, value in views(folder.plan).items():
         if experiment.tags.get(tag) != value:
             client.set_experiment_tag(number, tag, value)

@@ -17,11 +17,12 @@ from shared import lay_database
 from sweep_fixtures import folder_of, plan_of, stop_early
 
 from analysis import load
-from analysis.runs import LANES_FILE, artifact_text
+from analysis.runs import LANES_FILE
 from study import schema
 from study.errors import StudyError
 from study.sweep.conductor import Conductor
 from study.sweep.plan import Origin, Tuning
+from study.tracking.client import artifact_text
 from study.tracking.tracker import sync
 
 

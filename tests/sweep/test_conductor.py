@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -341,8 +342,16 @@ def test_a_sweep_has_one_driver(tmp_path):
 
 def test_a_default_folder_needs_no_option(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert folder_of(Path("study-results")).option == ""
-    assert folder_of(Path("elsewhere")).option == " --dir elsewhere"
+    assert folder_of(Path("study-results")).command("resume") == "study resume made"
+    elsewhere = folder_of(Path("elsewhere"))
+    assert elsewhere.command("resume", "--trials", 3) == "study resume made --dir elsewhere --trials 3"
+
+
+@pytest.mark.parametrize("name", ["two words", "it's", "$HOME", "a&b;c", "~", "-x", "#1", "*"])
+def test_a_shell_gives_the_words_of_a_shown_command_back(tmp_path, name):
+    shown = folder_of(tmp_path / name).command("best", "--top", 2)
+    told = subprocess.run(["sh", "-c", f"printf '%s\\n' {shown}"], capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines() == ["study", "best", "made", "--dir", str(tmp_path / name), "--top", "2"]
 
 
 def test_the_log_of_a_sweep_is_lines_of_json(tmp_path):
