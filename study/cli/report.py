@@ -34,10 +34,9 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
         return 0
     sweep_folder = _folder(directory, name, target, "report")
     from study.tracking import artifacts, store
-    from study.tracking.client import check_reachable, refusals
+    from study.tracking.client import refusals
 
-    uri = store.tracking_uri(directory, sweep_folder.execution if sweep_folder else None, tracking_uri)
-    check_reachable(uri)
+    uri = _store(directory, sweep_folder, tracking_uri)
     tuned, confirmations = report.load_all(sweep_folder.plan.name if sweep_folder else name, uri, directory)
     for sweep in (tuned, *confirmations):
         _warn_of_unsent(directory, sweep.identity, len(sweep.finished))
@@ -65,11 +64,8 @@ def write_archive(directory: Path, name: str, target: Path | None, tracking_uri:
     """
     sweep_folder = _folder(directory, name, target, "archive")
     from analysis import archive, load
-    from study.tracking import store
-    from study.tracking.client import check_reachable
 
-    uri = store.tracking_uri(directory, sweep_folder.execution if sweep_folder else None, tracking_uri)
-    check_reachable(uri)
+    uri = _store(directory, sweep_folder, tracking_uri)
     known_as = sweep_folder.plan.name if sweep_folder else name
     sweep = load.sweep(known_as, uri, archive.QUANTITIES, diagnosed=True, directory=directory)
     _warn_of_unsent(directory, sweep.identity, len(sweep.finished))
@@ -93,6 +89,21 @@ def _folder(directory: Path, name: str, target: Path | None, what: str) -> Sweep
             f"{nearest(name, folder.names(directory))}, or name a folder for the {what} with --to."
         )
     return None
+
+
+def _store(directory: Path, sweep: SweepFolder | None, tracking_uri: str | None) -> str:
+    """The address of a sweep's store.
+
+    Raises StudyError if it cannot be reached or does not exist.
+    """
+    from study.tracking import store
+    from study.tracking.client import check_reachable, is_missing
+
+    uri = store.tracking_uri(directory, sweep.execution if sweep else None, tracking_uri)
+    check_reachable(uri)
+    if is_missing(uri):
+        raise store.missing(uri, directory, sweep)
+    return uri
 
 
 def _write(page: Page, target: Path) -> Path:

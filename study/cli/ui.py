@@ -10,7 +10,7 @@ from pathlib import Path
 
 from study.cli import terminal
 from study.errors import StudyError
-from study.sweep.folder import SweepFolder, command
+from study.sweep.folder import SweepFolder
 from study.tracking import artifacts, store, views
 from study.tracking.client import check_reachable, is_missing, refusals, served
 from study.tracking.server import in_address, is_taken, reach_directly, serve, serves_the_same
@@ -36,8 +36,7 @@ def run(directory: Path, name: str | None, tracking_uri: str | None, host: str, 
     uri = store.tracking_uri(directory, sweep.execution if sweep else None, tracking_uri)
     check_reachable(uri)
     if is_missing(uri):
-        start = command(directory, "run", "quickstart")
-        raise StudyError(f"There is no MLflow store {uri} yet; start with `{start}`.")
+        raise store.missing(uri, directory, sweep)
     with ExitStack() as stack:
         with refusals(uri):
             found = stack.enter_context(artifacts.browsable(uri, directory))

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from study import addresses
 from study.errors import StudyError
 from study.sweep.execution import Execution
-from study.sweep.folder import STORE_FILE, SweepFolder
+from study.sweep.folder import STORE_FILE, SweepFolder, command
 from study.tracking import artifacts, views
 from study.tracking.client import (
     ARTIFACTS,
@@ -51,6 +51,15 @@ def tracking_uri(directory: Path, execution: Execution | None = None, asked: str
     own = execution.tracking_uri if execution else None
     named = asked or own or os.environ.get("MLFLOW_TRACKING_URI")
     return addresses.absolute(named) if named else default_uri(directory)
+
+
+def missing(uri: str, directory: Path, sweep: SweepFolder | None) -> StudyError:
+    """The error that a store does not exist yet.
+
+    It names the command that makes it: of the sweep, if there is one.
+    """
+    way_out = sweep.command("sync", "--tracking-uri", uri) if sweep else command(directory, "run", "quickstart")
+    return StudyError(f"There is no MLflow store {uri} yet; make it with `{way_out}`.")
 
 
 def check_new_experiment(uri: str, name: str) -> None:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from faults import (
@@ -17,6 +18,7 @@ from faults import (
     TASKS,
     Chance,
     Site,
+    artifacts,
     assert_same_results,
     logged,
     mlflow_server,
@@ -105,6 +107,32 @@ def test_a_second_interrupt_ends_the_driver_at_once_and_says_how_to_go_on(broken
     code, _, err = broken[1]["interrupted"]
     assert code == 130
     assert err.splitlines()[-1].endswith("continue with: study resume broken")
+
+
+@pytest.mark.slow
+def test_a_sweep_that_moves_equals_one_that_stays(tmp_path, undisturbed):
+    """To the last bit, artifacts included; the report of the moved one is made in yet another place."""
+    whole, out = undisturbed.result()
+    first = tmp_path / "first"
+    first.mkdir()
+    site = Site(first, whole.name, *SWEEP)
+    left = [first]
+    for place in ("second place", "third? 100% #it's &c"):
+        driver = site.go()
+        assert site.wait_for_tasks(Chance(place).randrange(4, 12)), driver.end()
+        driver.kill()
+        site = site.moved_to(tmp_path / place)
+        left.append(tmp_path / place)
+    assert tables(site.finish()) == tables(out)
+    site = site.moved_to(tmp_path / "last")
+    code, _, err = site.other("report", site.name).end()
+    assert code == 0, err
+    assert [list(place.iterdir()) for place in left] == [[], [], []]
+    assert_same_results(site, whole, TASKS)
+    here, there = artifacts(site), artifacts(whole)
+    report = {(run, path) for run, path in here if path.parts[0] == "report"}
+    assert ("sweep ", Path("report/report.html")) in report
+    assert {name: lines for name, lines in here.items() if name not in report} == there
 
 
 @pytest.fixture(scope="module")

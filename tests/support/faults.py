@@ -27,6 +27,7 @@ from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
+from urllib.parse import unquote
 
 import pytest
 from mlflow import MlflowClient
@@ -449,6 +450,16 @@ class Site:
         site.database = folder / "study-results" / self.database.name
         return site
 
+    def moved_to(self, folder: Path) -> "Site":
+        """The same sweep after its results were moved to another folder."""
+        folder.mkdir()
+        self.sweep.parent.rename(folder / "study-results")
+        site = copy(self)
+        site._cwd = site._seen_at = folder
+        site.sweep = folder / "study-results" / self.name
+        site.database = folder / "study-results" / self.database.name
+        return site
+
     def artifact(self, run: Run, name: str) -> Path:
         """The file of an artifact.
 
@@ -457,7 +468,8 @@ class Site:
         location = str(run.info.artifact_uri)
         if location.startswith("mlflow-artifacts:"):
             return self.database.parent / "artifacts" / location.removeprefix("mlflow-artifacts:/") / name
-        return self._seen_at / Path(location.removeprefix("file://")).relative_to(self._cwd.resolve()) / name
+        path = Path(unquote(location.removeprefix("file://")))
+        return self._seen_at / path.relative_to(self._cwd.resolve()) / name
 
     def damage(self, chance: random.Random, key: str | None = None) -> str:
         """Damages the newest checkpoint of an unfinished trial.
@@ -583,6 +595,25 @@ def logged(site: Site) -> dict[str, Any]:
             assert label not in found, f"two runs of {label}"
             metrics = [row for row in rows if "seconds" not in row[0]]
             found[label] = (run.info.status, run.data.params, metrics)
+    return found
+
+
+def artifacts(site: Site) -> dict[tuple[str, Path], list[bytes]]:
+    """The lines of every artifact of a sweep in MLflow, by run and path.
+
+    Without clocks and ids.
+    """
+    found = {}
+    for run in runs(site):
+        root = site.artifact(run, "")
+        for path in (path for path in root.rglob("*") if path.is_file()):
+            label = f"{run.data.tags['role']} {run.data.tags.get('trial', '')}"
+            lines = path.read_bytes().splitlines()
+            if path.suffix == ".csv":
+                (names, *rows) = ([*line.split(b",")] for line in lines)
+                kept = [place for place, name in enumerate(names) if b"seconds" not in name]
+                lines = sorted(b",".join(row[place] for place in kept) for row in (names, *rows))
+            found[label, path.relative_to(root)] = [line for line in lines if b"mlflow_run_id" not in line]
     return found
 
 

@@ -1,6 +1,7 @@
 """Registered networks predict what was measured, without the study."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,14 +17,14 @@ from shared import lay_database
 from sweep_fixtures import study
 
 from search_spaces import load
-from study import experiment, provenance
+from study import addresses, experiment, provenance
 from study.config import TrialConfig
 from study.sweep.conductor import Conductor
 from study.sweep.confirmation_plan import make_confirmation
 from study.sweep.execution import Execution
 from study.sweep.folder import SweepFolder
 from study.sweep.search_plan import make_plan
-from study.tracking import model_registry, tracker
+from study.tracking import artifacts, model_registry, tracker
 from study.tracking.store import default_uri
 from study.training import checkpoint, task_log
 from study.training.trainer import train
@@ -73,9 +74,11 @@ def tuning(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(tuning):
-    done = study("export", "small", "--model", "--dir", tuning.directory, cwd=tuning.directory.parent)
+def exported(tuning, tmp_path_factory):
+    """What the command said, run from a folder that has nothing to do with the sweep."""
+    done = study("export", "small", "--model", "--dir", tuning.directory, cwd=tmp_path_factory.mktemp("elsewhere"))
     assert done.returncode == 0, done.stderr
+    assert "training it again" not in done.stderr
     return done.stdout
 
 
@@ -156,6 +159,23 @@ def test_the_command_says_where_they_are_and_a_second_one_adds_none(exported, tu
     ]
     for scenario in SCENARIOS:
         assert len(client.search_model_versions(f"name = 'small-{scenario}'")) == 1
+
+
+def test_a_model_moves_with_its_sweep(exported, tuning, here):
+    directory = here / "copy of the results"
+    shutil.copytree(tuning.directory, directory)
+    uri = default_uri(directory)
+    artifacts.settle(uri, SweepFolder.open(directory, "small-confirm"))
+    client = MlflowClient(uri)
+    for version in client.search_model_versions():
+        network = addresses.local_folder(client.get_model_version_download_uri(version.name, version.version))
+        assert network.is_relative_to(directory / "small-confirm" / "mlflow-artifacts")
+        assert (network / "MLmodel").is_file()
+    mlflow.set_tracking_uri(uri)
+    assert mlflow.pyfunc.load_model("models:/small-class_pairs/1").predict(np.zeros((1, 784), np.float32)).shape == (
+        1,
+        2,
+    )
 
 
 def test_the_trial_s_run_is_as_it_was_but_for_the_model(tuning, exported, client):
