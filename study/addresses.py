@@ -53,7 +53,7 @@ def database_file(address: str) -> Path | None:
 
 
 def absolute(address: str) -> str:
-    """The address with the path of an SQLite file made absolute.
+    """An address with the path of an SQLite file absolute.
 
     Relative paths begin at the current folder. Other addresses are returned as they are.
     """
@@ -71,7 +71,10 @@ def read_only(address: str) -> str:
 
 
 def local_folder(address: str) -> Path | None:
-    """The folder of a `file:` address or absolute path, else None."""
+    """The folder of a `file:` address or absolute path.
+
+    None for other addresses.
+    """
     parts = urlsplit(address)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return Path(unquote(parts.path))
@@ -79,10 +82,10 @@ def local_folder(address: str) -> Path | None:
 
 
 def moved(address: str, before: Path, now: Path) -> str:
-    """The address of a file or folder after a folder around it moved.
+    """The address of a place after a folder moved.
 
     Args:
-        address: a path, a `file:` address or that of an SQLite file; others are returned as they are.
+        address: of the place, a path, a `file:` address or that of an SQLite file; others are returned as they are.
         before, now: absolute paths of the folder that moved.
     """
     path, options = _parts(address)

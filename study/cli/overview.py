@@ -113,18 +113,8 @@ def _tuned(confirmation: SweepFolder) -> dict[str, TrialHistory]:
 
     Empty if that sweep is elsewhere or unreadable.
     """
-    tuned = _tuning(confirmation)
+    tuned = confirmation.tuning()
     return {history.key: history for history in tuned.histories()} if tuned else {}
-
-
-def _tuning(confirmation: SweepFolder) -> SweepFolder | None:
-    """The sweep that is confirmed, if it is in the same folder."""
-    tuning = confirmation.plan.confirms
-    roots = folder.roots(confirmation.directory).get(tuning.identity, []) if tuning else []
-    try:
-        return SweepFolder.open(confirmation.directory, roots[0].name) if roots else None
-    except StudyError:
-        return None
 
 
 def show_best(directory: Path, name: str, top: int) -> None:
@@ -174,8 +164,7 @@ def show_next_steps(sweep: SweepFolder, uri: str) -> None:
     steps = [(command("ui"), "compare the trials in MLflow")]
     if best:
         steps.append((command("confirm"), "rerun the best of each method on fresh seeds"))
-    tuned = _tuning(sweep) if sweep.plan.confirms else sweep
-    if tuned:
+    if tuned := sweep.tuning() if sweep.plan.confirms else sweep:
         steps.append((tuned.command("report"), "write one page with every number, interval and claim"))
     if best:
         file = folder.command(DEFAULT_DIRECTORY, "trial", f"{sweep.root / 'best' / best[0]}.yaml")

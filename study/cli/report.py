@@ -33,6 +33,10 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
         _write(report.make(archive.read(Path(name)), []), target)
         return 0
     sweep_folder = _folder(directory, name, target, "report")
+    if sweep_folder and sweep_folder.plan.confirms:
+        tuned_name, tuned_folder = sweep_folder.plan.confirms.sweep, sweep_folder.tuning()
+        shown = tuned_folder.command("report") if tuned_folder else folder.command(directory, "report", tuned_name)
+        raise StudyError(f"{name!r} confirms {tuned_name!r} and is part of its report; run `{shown}`.")
     from study.tracking import artifacts, store
     from study.tracking.client import refusals
 

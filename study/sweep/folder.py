@@ -121,8 +121,21 @@ class SweepFolder:
         return identity_of(self.root)
 
     def command(self, verb: str, *more: object) -> str:
-        """A command on this sweep, to be shown to the user."""
+        """A command on this sweep for the user to run."""
         return command(self.directory, verb, self.name, *more)
+
+    def tuning(self) -> SweepFolder | None:
+        """The sweep that this one confirms.
+
+        None if it is not in the same folder. It may be under another name than at the time.
+        """
+        identity = self.plan.confirms.identity if self.plan.confirms else ""
+        try:
+            return next(
+                (self.open(self.directory, root.name) for root in roots(self.directory).get(identity, [])), None
+            )
+        except StudyError:
+            return None
 
     def log(self, kind: str, **content: Any) -> None:
         """Appends a line to the sweep's own log."""
@@ -211,7 +224,7 @@ class SweepFolder:
 
 
 def command(directory: Path, verb: str, name: str, *more: object) -> str:
-    """A command of the study, to be shown to the user.
+    """A command of the study for the user to run.
 
     A shell splits it into the same words again. It has the option `--dir` unless the folder is the default one.
 

@@ -1,4 +1,4 @@
-"""Where the artifacts of a sweep are, wherever its folder has gone.
+"""The artifacts of a sweep whose folder has moved.
 
 MLflow keeps absolute addresses of artifacts in its database: of experiments, runs and models. If the store is a database, the
 artifacts are in the sweep's folder, and that may have been moved, copied or renamed since. Reading finds them in the folder as
@@ -39,9 +39,9 @@ COLUMNS: Final = (
 
 
 def settle(uri: str, sweep: SweepFolder, original: str | None = None) -> None:
-    """Makes a store write the artifacts of a sweep where its folder is now.
+    """Makes a store write where the sweep's folder is now.
 
-    Does nothing if they are there already, or if the store has nothing of the sweep.
+    Does nothing if its artifacts are there already, or if the store has nothing of the sweep.
 
     Args:
         uri: of the store.
@@ -67,7 +67,7 @@ def settle(uri: str, sweep: SweepFolder, original: str | None = None) -> None:
 
 
 def check_place(uri: str, sweep: SweepFolder) -> None:
-    """Raises StudyError if a store belongs to another copy of a sweep.
+    """Raises StudyError if another copy owns the store.
 
     A store that cannot be read is none of its business.
     """
@@ -90,7 +90,7 @@ def settle_all(uri: str, directory: Path, original: str | None = None) -> None:
 
 
 def is_writable(uri: str, root: Path | None) -> bool:
-    """Whether a store and the folder of a sweep can be written.
+    """Whether a store and a sweep's folder can be written.
 
     True for stores other than files, which are known to refuse only when they do. `root` is None if there is no such folder.
     """
@@ -101,7 +101,7 @@ def is_writable(uri: str, root: Path | None) -> bool:
 
 @contextmanager
 def browsable(uri: str, directory: Path) -> Iterator[str]:
-    """The address of a store in which all artifacts can be found.
+    """The address of a store with present places of artifacts.
 
     It is the store itself, settled. If its file cannot be written it is a temporary copy, since MLflow's page writes.
 
@@ -149,7 +149,10 @@ def _check_moved(uri: str, sweep: SweepFolder, before: Path) -> None:
 
 @contextmanager
 def _connected(uri: str) -> Iterator[Connection]:
-    """A transaction in a database, with errors as MLflow raises them."""
+    """A transaction in a database.
+
+    Raises MlflowException if that fails.
+    """
     engine = None
     try:
         engine = sqlalchemy.create_engine(uri)

@@ -142,7 +142,7 @@ def reader(uri: str) -> MlflowClient:
 
 
 class Artifacts:
-    """Reads the artifacts of a sweep's runs, where they are now.
+    """Reads the artifacts of a sweep's runs.
 
     MLflow has absolute addresses. Artifacts beside a database are in the sweep's folder, which may have moved since.
     """
@@ -180,7 +180,7 @@ class Artifacts:
 
 
 def artifact_text(client: MlflowClient, run_id: str, path: str) -> str:
-    """The text of one artifact of a run, from where MLflow has it."""
+    """The text of an artifact of a run, according to MLflow."""
     with TemporaryDirectory() as draft:
         return Path(client.download_artifacts(run_id, path, draft)).read_text(encoding="utf-8")
 
