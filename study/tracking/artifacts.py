@@ -26,7 +26,7 @@ from study import addresses
 from study.errors import StudyError, first_line
 from study.sweep import folder
 from study.sweep.folder import SweepFolder
-from study.tracking.client import ARTIFACTS, SWEEP_TAG, is_missing, served
+from study.tracking.client import ARTIFACTS, SWEEP_TAG, is_missing, own_folder, served
 
 COLUMNS: Final = (
     ("experiments", "artifact_location"),
@@ -58,7 +58,7 @@ def settle(uri: str, sweep: SweepFolder, original: str | None = None) -> None:
     place = sweep.root.resolve() / ARTIFACTS
     with _connected(uri) as connection:
         for location in _locations(connection, sweep.identity):
-            before = addresses.local_folder(location)
+            before = own_folder(location)
             if before is None or before == place:
                 continue
             _check_moved(original or uri, sweep, before)
@@ -75,7 +75,7 @@ def check_place(uri: str, sweep: SweepFolder) -> None:
         return
     with suppress(MlflowException), _connected(addresses.read_only(uri)) as connection:
         for location in _locations(connection, sweep.identity):
-            if before := addresses.local_folder(location):
+            if before := own_folder(location):
                 _check_moved(uri, sweep, before)
 
 
@@ -92,11 +92,11 @@ def settle_all(uri: str, directory: Path, original: str | None = None) -> None:
 def is_writable(uri: str, root: Path | None) -> bool:
     """Whether a store and a sweep's folder can be written.
 
-    True for stores other than files, which are known to refuse only when they do. `root` is None if there is no such folder.
+    Servers and databases that are no files are known to refuse only when they do. `root` is None if there is no such folder.
     """
     file = addresses.database_file(uri)
-    places = [] if file is None else [file, file.parent]
-    return all(os.access(path, os.W_OK) for path in (*places, *([root] if root else [])))
+    places = [place for place in (file, file and file.parent, None if served(uri) else root) if place]
+    return all(os.access(place, os.W_OK) for place in places)
 
 
 @contextmanager

@@ -138,7 +138,10 @@ def reader(uri: str) -> MlflowClient:
 
     Raises StudyError as `connect` does, also if a file is not a complete store.
     """
-    return connect(addresses.read_only(uri))
+    file = addresses.database_file(uri)
+    # after a crash SQLite rolls back what is in its journal, and only a connection that can write does so
+    crashed = file is not None and file.with_name(f"{file.name}-journal").exists()
+    return connect(uri if crashed else addresses.read_only(uri))
 
 
 class Artifacts:
@@ -163,8 +166,8 @@ class Artifacts:
         roots = [
             root for place in directories for root in folder.roots(place).get(experiment.tags.get(SWEEP_TAG, ""), [])
         ]
-        recorded = addresses.local_folder(self._location)
-        folders = [] if recorded is None else [root.resolve() / ARTIFACTS for root in roots]
+        recorded = own_folder(self._location)
+        folders = [] if recorded is None or served(uri) else [root.resolve() / ARTIFACTS for root in roots]
         self._folder = recorded if recorded in folders else next(iter(folders), None)
 
     def text(self, run: Run, path: str) -> str:
@@ -179,8 +182,17 @@ class Artifacts:
         return artifact_text(self._client, run.info.run_id, path)
 
 
+def own_folder(location: str) -> Path | None:
+    """The folder of an experiment's artifacts beside its records.
+
+    None if they are elsewhere, such as where a server keeps those of all experiments.
+    """
+    place = addresses.local_folder(location)
+    return place if place is not None and place.name == ARTIFACTS else None
+
+
 def artifact_text(client: MlflowClient, run_id: str, path: str) -> str:
-    """The text of an artifact of a run, according to MLflow."""
+    """The text of one artifact of a run."""
     with TemporaryDirectory() as draft:
         return Path(client.download_artifacts(run_id, path, draft)).read_text(encoding="utf-8")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -187,6 +188,37 @@ def test_two_copies_do_not_share_a_store(first, here, run):
     assert content(first) == before
     code, _, err = run("sync", "again", "--dir", first, "--tracking-uri", addresses.database(here / "own.db"))
     assert (code, err) == (0, "")
+
+
+def test_artifacts_that_a_server_keeps_elsewhere_stay_there(first, here):
+    uri = store.default_uri(first)
+    kept = (here / "server" / "1").as_uri()
+    with sqlite3.connect(first / "mlflow.db") as database:
+        database.execute("UPDATE experiments SET artifact_location = ? WHERE name = 'made'", [kept])
+    second = first.rename(here / "second")
+    uri = store.default_uri(second)
+    artifacts.settle(uri, SweepFolder.open(second, "made"))
+    assert MlflowClient(uri).get_experiment_by_name("made").artifact_location == kept
+
+
+CRASH = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("PRAGMA cache_size = 1")
+database.execute("UPDATE metrics SET value = -1")
+database.execute("UPDATE latest_metrics SET value = -1")
+os._exit(9)
+"""
+
+
+def test_a_store_left_in_the_middle_of_a_change_is_read_as_before_it(first):
+    uri = store.default_uri(first)
+    before = load.sweep("made", uri)
+    subprocess.run([sys.executable, "-c", CRASH, first / "mlflow.db"], check=False)
+    assert (first / "mlflow.db-journal").stat().st_size
+    after = load.sweep("made", uri)
+    assert after.lanes.equals(before.lanes)
+    assert after.notes == before.notes == ()
 
 
 def test_a_store_elsewhere_follows_results_that_were_moved(first, here, run):
