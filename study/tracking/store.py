@@ -58,7 +58,11 @@ def missing(uri: str, directory: Path, sweep: SweepFolder | None) -> StudyError:
 
     It names the command that makes it: of the sweep, if there is one.
     """
-    way_out = sweep.command("sync", "--tracking-uri", uri) if sweep else command(directory, "run", "quickstart")
+    if sweep is None:
+        way_out = command(directory, "run", "quickstart")
+    else:
+        named = [] if uri == tracking_uri(directory, sweep.execution) else ["--tracking-uri", uri]
+        way_out = sweep.command("sync", *named)
     return StudyError(f"There is no MLflow store {uri} yet; make it with `{way_out}`.")
 
 

@@ -337,6 +337,31 @@ def test_the_best_of_a_sweep_without_finished_trials_is_refused(refused, here):
     assert "--top must be at least 1" in refused("best", "first", "--top", 0)
 
 
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (("best", "first"), "study resume first --dir 'two words'"),
+        (("export", "first", "--model"), "study resume first --dir 'two words'"),
+        (("ui", "first"), "`study sync first --dir 'two words'`"),
+        (("ui",), "study run quickstart --dir 'two words'"),
+        (("report", "first"), "`study sync first --dir 'two words'`"),
+        (("archive", "first"), "`study sync first --dir 'two words'`"),
+        (("ui", "first", "--tracking-uri", "sqlite:///own.db"), "--dir 'two words' --tracking-uri sqlite:////"),
+        (("report", "elsewhere", "--to", "page"), "study run quickstart --dir 'two words'"),
+        ((*QUICK, "--name", "first"), "study resume first --dir 'two words'"),
+    ],
+)
+def test_shown_commands_name_the_folder_in_quotes(refused, here, command, shown):
+    folder_of(here / "two words", plan_of("first"))
+    assert shown in refused(*command, "--dir", "two words")
+
+
+def test_an_empty_folder_in_brackets_is_shown_as_it_is(here, run):
+    code, out, err = run("list", "--dir", "[bold]it's empty")
+    assert (code, err) == (0, "")
+    assert """No sweeps in [bold]it's empty yet; start with: study run quickstart --dir '[bold]it'"'"'s empty'""" in out
+
+
 def test_a_sweep_without_objective_has_no_best(refused, here):
     plan = plan_of("grid", space="paper_grid", overrides={"tasks/count": 3}, trials=1)
     folder = folder_of(here / "study-results", plan)
