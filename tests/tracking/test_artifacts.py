@@ -14,8 +14,11 @@ from sweep_fixtures import assert_one_sentence, clean_environment
 
 from analysis import load
 from study import addresses
+from study.cli import options
+from study.sweep import optuna_storage, storage
 from study.sweep.execution import Execution
 from study.sweep.folder import SweepFolder
+from study.sweep.record import TrialHistory
 from study.tracking import artifacts, store, tracker
 
 ODD = "-x/~y/it's 100% [b]#1? %20&=;\"é大"
@@ -258,8 +261,6 @@ def test_places_within_the_results_move_with_them(here):
 
 
 def tuned_history(checkpoints):
-    from study.sweep.record import TrialHistory
-
     return TrialHistory("k", 0, "s", "m", "tune", {}, {}, 1, {}, checkpoints=checkpoints)
 
 
@@ -277,11 +278,17 @@ def test_a_relative_address_means_the_folder_of_the_command(first, here, run, mo
         assert (place / "mine.db").is_file()
 
 
+def test_what_a_sweep_keeps_of_relative_places_is_absolute(here, monkeypatch):
+    monkeypatch.setenv("STUDY_DATA", "my data")
+    kept = options.new_execution(tracking_uri="sqlite:///mine.db")
+    assert kept.data_dir == str(here / "my data")
+    assert kept.tracking_uri == f"sqlite:///{here}/mine.db"
+    assert storage.check("~checkpoints") == str(here / "~checkpoints")
+
+
 def test_a_whole_sweep_in_a_folder_of_an_odd_name(here):
     directory = odd(here)
     folder = small(directory)
-    from study.sweep import optuna_storage
-
     optuna_storage.write(folder)
     assert {path.name for path in directory.iterdir()} >= {"made", "mlflow.db"}
     assert (directory / "made" / "optuna.db").is_file()
