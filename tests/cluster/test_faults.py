@@ -113,21 +113,18 @@ def test_a_second_interrupt_ends_the_driver_at_once_and_says_how_to_go_on(broken
 def test_a_sweep_that_moves_equals_one_that_stays(tmp_path, undisturbed):
     """To the last bit, artifacts included; the report of the moved one is made in yet another place."""
     whole, out = undisturbed.result()
-    first = tmp_path / "first"
+    first, second = tmp_path / "first", tmp_path / "second? 100% #it's &c"
     first.mkdir()
     site = Site(first, whole.name, *SWEEP)
-    left = [first]
-    for place in ("second place", "third? 100% #it's &c"):
-        driver = site.go()
-        assert site.wait_for_tasks(Chance(place).randrange(4, 12)), driver.end()
-        driver.kill()
-        site = site.moved_to(tmp_path / place)
-        left.append(tmp_path / place)
+    driver = site.go()
+    assert site.wait_for_tasks(Chance("moved").randrange(8, 25)), driver.end()
+    driver.kill()
+    site = site.moved_to(second)
     assert tables(site.finish()) == tables(out)
     site = site.moved_to(tmp_path / "last")
     code, _, err = site.other("report", site.name).end()
     assert code == 0, err
-    assert [list(place.iterdir()) for place in left] == [[], [], []]
+    assert [*first.iterdir(), *second.iterdir()] == []
     assert_same_results(site, whole, TASKS)
     here, there = artifacts(site), artifacts(whole)
     report = {(run, path) for run, path in here if path.parts[0] == "report"}
