@@ -1,6 +1,7 @@
 """Results that have moved are read where they are, and written nowhere else."""
 
 import hashlib
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from report_fixtures import Blank, play, sent, tuned
-from sweep_fixtures import assert_one_sentence, clean_environment
+from sweep_fixtures import assert_one_sentence, clean_environment, lines_of
 
 from analysis import load
 from study import addresses
@@ -258,6 +259,16 @@ def test_places_within_the_results_move_with_them(here):
         f"{moved.checkpoint_place(moved.execution)}/session-000/x",
         str(second / "made" / "ray" / "session-000" / "y"),
     ]
+
+
+def test_a_log_from_before_results_could_move_is_read_as_it_is(here):
+    folder = tuned(here / "first", "made", tasks=3)
+    log = folder.root / "sweep.jsonl"
+    lines = [{name: value for name, value in line.items() if name != "directory"} for line in lines_of(log)]
+    lines[0]["execution"]["storage"] = str(here / "first" / "checkpoints")
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (here / "first").rename(here / "second")
+    assert SweepFolder.open(here / "second", "made").execution.storage == str(here / "first" / "checkpoints")
 
 
 def tuned_history(checkpoints):
