@@ -28,7 +28,16 @@ from analysis import diagnostics
 from analysis.runs import LANE_COLUMNS, artifact_text, joined, lane_table, row, task_count, trials_of
 from study import schema
 from study.errors import StudyError, first_line, nearest
-from study.tracking.client import CONFIRMS_TAG, SWEEP_TAG, check_reachable, connect, find_runs, is_missing, refusals
+from study.tracking.client import (
+    CONFIRMS_TAG,
+    SOFTWARE_CHANGES_TAG,
+    SWEEP_TAG,
+    check_reachable,
+    connect,
+    find_runs,
+    is_missing,
+    refusals,
+)
 
 RUN_COLUMNS: Final = (
     "run_id",
@@ -177,7 +186,8 @@ def _load(client: MlflowClient, experiment: Experiment, uri: str, quantities: Se
     if not own:
         raise StudyError(f"MLflow at {uri} has no run of the sweep {experiment.name!r} itself; try: study sync.")
     plan = _plan(client, own[0].info.run_id)
-    notes: list[str] = []
+    changes = own[0].data.tags.get(SOFTWARE_CHANGES_TAG)
+    notes = [f"its software changed while it ran, so numbers may differ: {changes}."] if changes else []
     names = tuple(dict.fromkeys((schema.TEST_ACCURACY, *quantities)))
     trials = trials_of(find_runs(client, experiment.experiment_id, "tags.role = 'trial'"), plan, notes)
     tables = [lane_table(client, run, key, names, notes) for run, key in trials]

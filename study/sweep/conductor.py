@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from study.provenance import software_changes
 from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory, TrialRecord
 from study.sweep.search import GroupSearch
@@ -102,7 +103,8 @@ class Conductor:
     def result(self, key: str, line: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
         """Records the result of a task.
 
-        The result of a task that is in the record already is compared with it and dropped; a difference becomes a note.
+        The result of a task that is in the record already is compared with it and dropped; a difference becomes a note, as does
+        a change of source or versions.
 
         Args:
             key: of the trial.
@@ -115,7 +117,10 @@ class Conductor:
         record = self._records[key]
         history = record.history
         if history.facts != facts:
+            changes = software_changes([history.facts, facts]) if history.tasks else ""
             record.append("facts", facts=dict(facts))
+            if changes:
+                self.note(key, f"after {len(history.tasks)} tasks it continued with other software: {changes}")
         if line["task"] < len(history.tasks):
             if line["lanes"] != history.tasks[line["task"]]["lanes"]:
                 self.note(key, f"{line['name']}, trained again, gave other numbers than before; the first ones stand")

@@ -27,6 +27,9 @@ SWEEP_TAG: Final = "sweep_identity"
 CONFIRMS_TAG: Final = "confirms_identity"
 """Tag of a confirmation's experiment: the identity of the sweep that it confirms."""
 
+SOFTWARE_CHANGES_TAG: Final = "software_changes"
+"""Tag of a run whose source or versions changed while it ran: what changed, in words."""
+
 
 def quieten() -> None:
     """Gives MLflow short timeouts, no retries and no output.

@@ -1,0 +1,42 @@
+"""Which code a command runs."""
+
+from __future__ import annotations
+
+import sys
+
+from study import provenance
+from study.errors import StudyError
+
+
+def check() -> None:
+    """Makes sure that this command is the installed study's.
+
+    `python -m study` runs other code than the installed on purpose, as in a job that brings its source along. A note says so.
+
+    Raises:
+        StudyError: PYTHONPATH puts other code in the place of the installed study, or in that of a part of it.
+    """
+    here = provenance.source_folder()
+    if strange := provenance.strange_package():
+        name, place = strange
+        raise StudyError(
+            f"{place} hides the package {name!r} of the study in {here}; take its folder out of PYTHONPATH, or run `study` "
+            f"instead of `python -m study`."
+        )
+    installed = provenance.hidden_installation()
+    if installed is None:
+        return
+    if not _is_module_run():
+        raise StudyError(
+            f"The study in {here} hides the installed one in {installed}, which has other code; take it out of PYTHONPATH, or "
+            f"use it on purpose with `python -m study`."
+        )
+    from study.cli import terminal  # Rich is slow to import
+
+    terminal.complain(f"note: this is the study in {here}; the installed one in {installed} has other code.")
+
+
+def _is_module_run() -> bool:
+    """Whether this process was started by `python -m study`."""
+    specification = getattr(sys.modules["__main__"], "__spec__", None)
+    return specification is not None and specification.name == "study.__main__"
