@@ -19,6 +19,8 @@ DISTRIBUTION = "plasticity-study"
 SOURCE_PACKAGES = ("study", "search_spaces")
 """Packages whose code decides what is tried and measured."""
 
+ALL_PACKAGES = (*SOURCE_PACKAGES, "analysis")
+
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
 NUMERIC_PACKAGES = ("torch", "numpy")
 """Packages that compute the numbers of a trial."""
@@ -58,13 +60,13 @@ def source_fingerprint() -> str:
     return fingerprint_of(source_folder())
 
 
-def fingerprint_of(folder: Path) -> str:
+def fingerprint_of(folder: Path, packages: Iterable[str] = SOURCE_PACKAGES) -> str:
     """16 hexadecimal digits that identify the code in a folder.
 
-    They change with any line of any Python file of `SOURCE_PACKAGES`, whether git tracks the file or not.
+    They change with any line of any Python file of the packages, whether git tracks the file or not.
     """
     digest = hashlib.sha256()
-    for package in SOURCE_PACKAGES:
+    for package in packages:
         for path in sorted((folder / package).rglob("*.py")):
             if path.is_file():  # an editor's lock is a link to nowhere
                 name = path.relative_to(folder).as_posix()
@@ -93,9 +95,10 @@ def hidden_installation() -> Path | None:
     None if this is the installed study, its code is the same, or none is installed.
     """
     installed = installed_folder()
-    if installed is None or installed == source_folder() or fingerprint_of(installed) == source_fingerprint():
+    if installed is None or installed == source_folder():
         return None
-    return installed
+    own, other = (fingerprint_of(folder, ALL_PACKAGES) for folder in (source_folder(), installed))
+    return installed if own != other else None
 
 
 def strange_package() -> tuple[str, Path] | None:
@@ -106,7 +109,7 @@ def strange_package() -> tuple[str, Path] | None:
     Returns:
         Its name and place, or None if all are beside this one.
     """
-    for name in ("search_spaces", "analysis"):
+    for name in ALL_PACKAGES[1:]:
         spec = importlib.util.find_spec(name)
         places = [Path(place).resolve() for place in (spec and spec.submodule_search_locations) or ()]
         if places and source_folder() / name not in places:

@@ -25,6 +25,7 @@ FACTS = {
     "threads": 1,
     "host": "nowhere",
     "data_fingerprint": "0123456789abcdef",
+    "source_fingerprint": "fedcba9876543210",
     "git_commit": None,
     "versions": provenance.versions(),
     "rule": {"rule/blend": 0.0, "rule/radius": 0.0},
