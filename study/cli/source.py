@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from study import provenance
 from study.errors import StudyError
@@ -11,10 +12,11 @@ from study.errors import StudyError
 def check() -> None:
     """Makes sure that this command is the installed study's.
 
-    `python -m study` runs other code than the installed on purpose, as in a job that brings its source along. A note says so.
+    `python -m study` may run other code than the installed: a job can bring its source along. A note says so.
 
     Raises:
-        StudyError: PYTHONPATH puts other code in the place of the installed study, or in that of a part of it.
+        StudyError: PYTHONPATH puts other code in the place of what the command `study` was installed with, or another package in
+            the place of one of the study's.
     """
     here = provenance.source_folder()
     if strange := provenance.strange_package():
@@ -26,7 +28,7 @@ def check() -> None:
     installed = provenance.hidden_installation()
     if installed is None:
         return
-    if not _is_module_run():
+    if _is_command():
         raise StudyError(
             f"The study in {here} hides the installed one in {installed}, which has other code; take it out of PYTHONPATH, or "
             f"use it on purpose with `python -m study`."
@@ -36,7 +38,6 @@ def check() -> None:
     terminal.complain(f"note: this is the study in {here}; the installed one in {installed} has other code.")
 
 
-def _is_module_run() -> bool:
-    """Whether this process was started by `python -m study`."""
-    specification = getattr(sys.modules["__main__"], "__spec__", None)
-    return specification is not None and specification.name == "study.__main__"
+def _is_command() -> bool:
+    """Whether this process is the installed command `study`."""
+    return Path(getattr(sys.modules["__main__"], "__file__", None) or "").stem == "study"

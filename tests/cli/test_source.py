@@ -5,12 +5,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from sweep_fixtures import REPOSITORY, assert_one_sentence, clean_environment
+from sweep_fixtures import FACTS, REPOSITORY, assert_one_sentence, clean_environment, folder_of, run_all
 
 from study import provenance
+from study.cli import launch, trial
 
 COMMAND = Path(sys.executable).with_name("study")
 
@@ -84,13 +84,44 @@ def test_processes_that_are_started_do_not_search_the_current_folder(here, run, 
 
 def test_every_command_is_refused_where_other_code_hides_the_installed(refused, here, monkeypatch):
     monkeypatch.setattr(provenance, "installed_folder", lambda: here / "installed")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(COMMAND), raising=False)
     for words in (("run", "quickstart"), ("resume", "any"), ("report", "any"), ("list",)):
         assert f"hides the installed one in {here / 'installed'}" in refused(*words)
 
 
-def test_a_module_run_is_told_from_the_command(here, run, monkeypatch):
+@pytest.mark.parametrize("file", ["/anywhere/study/__main__.py", "/anywhere/launch.py", None])
+def test_what_is_not_the_command_may_run_other_code_and_says_so(here, run, monkeypatch, file):
     monkeypatch.setattr(provenance, "installed_folder", lambda: here / "installed")
-    monkeypatch.setattr(sys.modules["__main__"], "__spec__", SimpleNamespace(name="study.__main__"))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", file, raising=False)
     code, _, err = run("list")
     assert code == 0
     assert err.startswith(f"note: this is the study in {provenance.source_folder()}; ")
+
+
+NEWER = {"source_fingerprint": "0" * 16, "versions": {**FACTS["versions"], "torch": "99.0"}}
+
+
+def test_a_resume_or_confirmation_with_other_software_says_so_with_the_old_and_the_new(tmp_path, monkeypatch):
+    folder = folder_of(tmp_path)
+    monkeypatch.setattr(provenance, "software", lambda: NEWER)
+    assert launch._software_notes(folder) == []  # nothing was trained yet
+    run_all(folder)
+    (note,) = launch._software_notes(folder)
+    assert note == (
+        f"the software is not that of the earlier trials, so numbers may differ: torch {FACTS['versions']['torch']}, then 99.0; "
+        f"source {FACTS['source_fingerprint']}, then {'0' * 16}."
+    )
+    monkeypatch.setattr(provenance, "software", lambda: FACTS)
+    assert launch._software_notes(folder) == []
+
+
+def test_a_trial_rerun_with_other_software_than_recorded_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(trial, "software", lambda: NEWER)
+    trial._warn_of_differences(FACTS, {"threads": 2})
+    threads, software = capsys.readouterr().err.splitlines()
+    assert threads == "note: threads is 2 here and was 1; the numbers may differ."
+    assert software.startswith(
+        f"note: the software is not the recorded one: torch {FACTS['versions']['torch']}, then 99.0; source"
+    )
+    for unrecorded in ({}, {"versions": None}, {"versions": ["torch"]}, {"versions": {"torch": 3}}):
+        trial._warn_of_differences(unrecorded, {})
