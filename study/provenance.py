@@ -193,13 +193,12 @@ def software() -> dict[str, Any]:
     Returns:
         Plain data: `source_fingerprint`, `git_commit` (or None), `versions`. The version of torch names its build.
     """
-    import torch  # slow to import
+    packages = dict(versions())
+    with contextlib.suppress(ImportError, OSError):  # a trial that fails for the lack of torch has provenance too
+        import torch  # slow to import
 
-    return {
-        "source_fingerprint": source_fingerprint(),
-        "git_commit": git_commit(),
-        "versions": {**versions(), "torch": torch.__version__},
-    }
+        packages["torch"] = torch.__version__
+    return {"source_fingerprint": source_fingerprint(), "git_commit": git_commit(), "versions": packages}
 
 
 def spans(facts: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:

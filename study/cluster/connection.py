@@ -149,7 +149,7 @@ def _job() -> Any:
     from ray.job_config import JobConfig
 
     job = JobConfig()
-    job._runtime_env_has_working_dir = lambda: True  # the one case in which Ray leaves that folder out
+    job._runtime_env_has_working_dir = lambda: True  # type: ignore[method-assign]  # the one case in which Ray leaves it out
     if provenance.source_folder() != provenance.installed_folder():
         job._py_driver_sys_path = [str(provenance.source_folder())]
     return job

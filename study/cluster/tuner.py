@@ -230,7 +230,7 @@ class Verdicts(_Unpickled, FIFOScheduler):
         if "note" in report:
             self._conductor.note(key, report["note"])
         if "failure" in report:
-            self._conductor.failed(key, **report["failure"])
+            self._conductor.failed(key, **report["failure"], facts=report["facts"])
         continues = self._conductor.result(key, report["line"], report["facts"]) if "line" in report else True
         if "unsaved" in report:
             raise OSError(f"a checkpoint of {key} cannot be stored: {report['unsaved']}")

@@ -6,7 +6,7 @@ has some of these entries:
     line       the result of a task, with `facts`: where and with what it was trained
     note       something that a reader of the numbers should know
     refusal    why no trial may be trained here: the source is not the driver's
-    failure    the exception that ends the trial, with its traceback
+    failure    the exception that ends the trial, with its traceback, and `facts`: its host and software
     unsaved    why a checkpoint could not be written
 """
 
@@ -48,7 +48,8 @@ def run_trial(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDatase
     except OtherSourceError as error:
         _report(refusal=str(error))
     except Exception as error:
-        _report(failure={"reason": with_type(error), "traceback": traceback.format_exc()})
+        facts = {"host": provenance.host(), "rule": {}, **provenance.software()}
+        _report(failure={"reason": with_type(error), "traceback": traceback.format_exc()}, facts=facts)
         raise  # ends this process too, since the error may have left it in an undefined state
 
 

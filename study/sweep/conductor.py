@@ -177,8 +177,13 @@ class Conductor:
         self._append(key, "end", outcome=outcome)
         self._running.discard(key)
 
-    def failed(self, key: str, reason: str, traceback: str = "") -> None:
-        """Records that a trial has failed."""
+    def failed(self, key: str, reason: str, traceback: str = "", facts: Mapping[str, Any] | None = None) -> None:
+        """Records that a trial has failed.
+
+        The facts are recorded if there are none yet.
+        """
+        if facts and not self._records[key].history.facts:
+            self._records[key].append("facts", facts=dict(facts))
         history = self._records[key].history
         if traceback:
             with self.traceback_file(key).open("a", encoding="utf-8") as file:

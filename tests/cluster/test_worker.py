@@ -203,6 +203,7 @@ def test_an_exception_is_reported_with_its_traceback_and_ends_the_process(played
     (report,) = player.reports
     assert report["failure"]["reason"] == "KeyError: 'digits'"
     assert report["failure"]["traceback"].startswith("Traceback (most recent call last)")
+    assert report["facts"] == {"host": provenance.host(), "rule": {}, **provenance.software()}
 
 
 def test_a_checkpoint_that_cannot_be_stored_is_told_with_the_task_that_stands(whole, played):

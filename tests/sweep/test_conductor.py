@@ -219,6 +219,21 @@ def test_a_failure_keeps_its_traceback_and_is_not_counted_as_a_death(tmp_path):
     assert folder.traceback_file(history.key).read_text() == "Traceback\nValueError: no\n\n"
 
 
+def test_a_trial_that_fails_before_its_first_task_has_facts_too(tmp_path):
+    folder = folder_of(tmp_path)
+    conductor = Conductor(folder)
+    history = conductor.propose()
+    conductor.started(history.key)
+    early = {"host": "nowhere", "rule": {}, "source_fingerprint": "f" * 16, "versions": {}}
+    conductor.failed(history.key, "ValueError: no", facts=early)
+    assert kinds(folder, history.key) == ["trial", "start", "facts", "end"]
+    resumed = Conductor(folder)
+    history = resumed.propose()
+    assert history.facts == early
+    train(resumed, history)
+    assert (history.notes, history.facts) == ([], FACTS)
+
+
 def test_a_stop_that_the_driver_did_not_live_to_write_down_stands(tmp_path):
     folder = folder_of(tmp_path, plan_of(methods=["sgd"], trials=2, scheduler="asha", sampler="random"))
     conductor = Conductor(folder)
