@@ -145,7 +145,12 @@ def _git(*words: str) -> str | None:
 
 
 def _installed_commit() -> str | None:
-    """The commit that pip recorded at installation (PEP 610)."""
+    """The commit that pip recorded at installation (PEP 610).
+
+    None if this is not the installed code, such as the copy of a clone that Ray makes for a job.
+    """
+    if source_folder() != installed_folder():
+        return None
     try:
         recorded = metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
     except metadata.PackageNotFoundError:

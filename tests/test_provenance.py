@@ -136,6 +136,15 @@ def test_the_installed_study_is_found_in_the_clone_it_was_installed_from(tmp_pat
     assert provenance.hidden_installation() == clone
 
 
+@pytest.mark.parametrize("place", ["packages", "elsewhere"])
+def test_the_commit_of_an_installation_is_told_of_the_installed_code_alone(tmp_path, monkeypatch, place):
+    vcs = {"url": "https://example.org/clone", "vcs_info": {"vcs": "git", "commit_id": "c" * 40}}
+    installed(small_source(tmp_path / "packages"), monkeypatch, vcs)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert commit_of(small_source(tmp_path / place)) == ("c" * 40 if place == "packages" else None)
+
+
 @pytest.mark.parametrize("direct_url", [None, {"url": "file:///gone", "dir_info": {}}], ids=["index", "folder"])
 def test_the_installed_study_is_found_among_the_packages(tmp_path, monkeypatch, direct_url):
     packages = small_source(tmp_path / "packages")
