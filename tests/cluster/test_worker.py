@@ -236,11 +236,8 @@ def test_a_trial_uses_the_threads_that_it_was_given(played, threads):
 
 def test_a_trial_that_no_machine_can_build_fails_with_a_reason(played):
     player = played()
-    assignment = {"config": {**CONFIG.plain(), "model": {"name": "mlp", "widths": [10**13]}}, "dataset": "digits"}
     with pytest.raises(RuntimeError):
-        worker.run_trial(
-            {**assignment, "checkpoints": [], "done": 0, "threads": 1}, {"digits": SharedDataset.of(DATASET)}
-        )
+        run(config={**CONFIG.plain(), "model": {"name": "mlp", "widths": [10**13]}})
     assert "RuntimeError" in player.reports[-1]["failure"]["reason"]
 
 
