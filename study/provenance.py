@@ -90,7 +90,7 @@ def installed_folder() -> Path | None:
 
 
 def hidden_installation() -> Path | None:
-    """The folder of an installed study with other code than this one.
+    """The folder of an installed study with other code.
 
     None if this is the installed study, its code is the same, or none is installed.
     """
@@ -102,7 +102,7 @@ def hidden_installation() -> Path | None:
 
 
 def strange_package() -> tuple[str, Path] | None:
-    """A package of the study that Python would import from elsewhere.
+    """A package of the study that is imported from elsewhere.
 
     A folder `analysis` of one's own, for example, where Python looks first.
 
