@@ -25,9 +25,8 @@ FACTS = {
     "threads": 1,
     "host": "nowhere",
     "data_fingerprint": "0123456789abcdef",
-    "source_fingerprint": "fedcba9876543210",
+    **provenance.software(),
     "git_commit": None,
-    "versions": provenance.versions(),
     "rule": {"rule/blend": 0.0, "rule/radius": 0.0},
 }
 
