@@ -31,6 +31,7 @@ from study import schema
 from study.errors import StudyError, first_line, nearest
 from study.tracking.client import (
     CONFIRMS_TAG,
+    SOFTWARE_CHANGES_TAG,
     SWEEP_TAG,
     Artifacts,
     check_reachable,
@@ -207,7 +208,8 @@ def _load(
     if not own:
         raise StudyError(f"MLflow at {uri} has no run of the sweep {experiment.name!r} itself; try: study sync.")
     plan = _plan(artifacts, own[0])
-    notes: list[str] = []
+    changes = own[0].data.tags.get(SOFTWARE_CHANGES_TAG)
+    notes = [f"its software changed while it ran, so numbers may differ: {changes}."] if changes else []
     names = tuple(dict.fromkeys((schema.TEST_ACCURACY, *quantities)))
     trials = trials_of(find_runs(client, experiment.experiment_id, "tags.role = 'trial'"), plan, notes)
     tables = [lane_table(client, artifacts, run, key, names, notes) for run, key in trials]

@@ -345,14 +345,19 @@ def diverged(sweeps: Iterable[Sweep]) -> pd.DataFrame:
 
 
 def versions(sweeps: Iterable[Sweep]) -> pd.DataFrame:
-    """Versions, commit and device of each sweep."""
+    """Versions, commit, source and device of each sweep."""
     rows = []
     for sweep in sweeps:
         packages = {
             name.removeprefix("version/"): text for name, text in sweep.tags.items() if name.startswith("version/")
         }
         devices = ", ".join(sorted(set(sweep.runs["device"]) - {""}))
-        facts = {**packages, "git commit": sweep.tags.get("git_commit", "unknown"), "devices": devices or "unknown"}
+        facts = {
+            **packages,
+            "git commit": sweep.tags.get("git_commit", "unknown"),
+            "source": sweep.tags.get("source_fingerprint", "unknown"),
+            "devices": devices or "unknown",
+        }
         rows += [
             {"sweep": sweep.name, "what": name, "version": text, "run_id": sweep.run_id} for name, text in facts.items()
         ]

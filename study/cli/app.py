@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from study.cli import source
 from study.cli.options import (
     Address,
     CpusPerTrial,
@@ -412,8 +413,10 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ["MPLBACKEND"] = "agg"  # figures go into files only; a notebook's backend may not be installed here
+    os.environ["PYTHONSAFEPATH"] = "1"  # Python processes of ours do not search the current folder for modules
     words = ""
     try:
+        source.check()
         code = app(standalone_mode=False)
         if code == INTERRUPTED:  # Typer's own answer to Ctrl-C
             words = "interrupted"

@@ -170,8 +170,7 @@ def plain(
 ) -> dict[str, Any]:
     """Everything as plain data."""
     return {
-        "machine": asdict(machine)
-        | {"host": provenance.host(), "versions": provenance.versions(), "git_commit": provenance.git_commit()},
+        "machine": asdict(machine) | {"host": provenance.host(), **provenance.software()},
         "speeds": [asdict(speed) for speed in speeds],
         "side_by_side": [asdict(division) | {"total": division.total} for division in divisions],
         "diagnostics": [asdict(overhead) for overhead in overheads],

@@ -60,6 +60,7 @@ def examine(directory: Path, execution: Execution) -> Iterator[Finding]:
 def _versions() -> Iterator[Finding]:
     for package, version in provenance.versions().items():
         yield Finding("versions", package, version)
+    yield Finding("versions", "source", f"{provenance.source_folder()}, fingerprint {provenance.source_fingerprint()}")
     yield Finding(
         "versions", "commit", provenance.git_commit() or "unknown: this is neither a clone nor installed from one"
     )

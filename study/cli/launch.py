@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study import experiment
+from study import experiment, provenance
 from study.cli import overview, terminal
 from study.cli.interruption import Interruption
 from study.cli.progress import Progress
@@ -19,6 +19,7 @@ from study.sweep.datasets import DatasetSource, Material
 from study.sweep.execution import Execution
 from study.sweep.folder import SweepFolder
 from study.sweep.plan import Plan
+from study.sweep.record import facts_in_order
 
 
 def run(space_name: str, directory: Path, execution: Execution, name: str | None, **choices: Any) -> int:
@@ -52,6 +53,7 @@ def confirm(
         others=others,
         **choices,
     )
+    notes += _software_notes(tuned)
     undone = tuned.plan.trial_count - sum(history.is_done for history in tuned.histories())
     if undone:
         notes.append(f"{undone} trials of {tuned_name!r} are not done; the best of the others are confirmed.")
@@ -107,11 +109,18 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
 
     place = sweep.checkpoint_place(execution)
     with sweep.locked(), connection.connected(execution, sweep.plan, place) as (resolved, notes):
-        for note in notes:
+        for note in (*notes, *_software_notes(sweep)):
             terminal.complain(f"note: {note}")
         if trials is not None:
             sweep.log("budget", trials=trials)
         return _launch(SweepFolder.open(directory, name), execution, resolved, material, uri)
+
+
+def _software_notes(sweep: SweepFolder) -> list[str]:
+    """A note if this software is not that of the sweep's last trial."""
+    last = facts_in_order(sweep.histories())[-1:]
+    changes = provenance.software_changes([*last, provenance.software()])
+    return [f"the software is not that of the earlier trials, so numbers may differ: {changes}."] if changes else []
 
 
 def planned(space_name: str, name: str | None = None, **choices: Any) -> Plan:

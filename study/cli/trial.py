@@ -12,6 +12,7 @@ from study import parts
 from study.cli import terminal
 from study.config import Flat, TrialConfig, nested, read_yaml, settings_words
 from study.errors import StudyError
+from study.provenance import software, software_changes
 
 
 def read_trial(path: Path, overrides: Flat) -> tuple[TrialConfig, Mapping[str, Any]]:
@@ -89,3 +90,7 @@ def _warn_of_differences(provenance: Mapping[str, Any], here: Mapping[str, Any])
     for what, value in here.items():
         if provenance.get(what) not in (None, value):
             terminal.complain(f"note: {what} is {value} here and was {provenance[what]}; the numbers may differ.")
+    if isinstance(provenance.get("versions"), Mapping):
+        changes = software_changes([provenance, software()])
+        if changes:
+            terminal.complain(f"note: the software is not the recorded one: {changes}; the numbers may differ.")

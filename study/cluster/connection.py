@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study import provenance
 from study.errors import StudyError
 from study.sweep.execution import Execution
 from study.sweep.plan import Plan
@@ -57,7 +58,7 @@ def connected(execution: Execution, plan: Plan, place: str) -> Iterator[tuple[Ex
     Args:
         execution: what the user asked for.
         plan: what is run.
-        place: where the checkpoints go; checked if the user has chosen it or if there are several nodes.
+        place: where the checkpoints go; checked if the user has chosen it or the Ray is that of a cluster.
 
     Yields:
         The execution with GPUs and workers chosen, and notes on why numbers may differ in their last digits.
@@ -100,7 +101,7 @@ def _resolved(cluster: list[Node], execution: Execution, plan: Plan, place: str)
     from study.cluster import nodes, resources
 
     resolved = resources.divided(execution, plan, cluster)
-    notes = nodes.check(cluster, place, STORAGE_ADVICE) if execution.storage or len(cluster) > 1 else []
+    notes = [] if execution.is_local and not execution.storage else nodes.check(cluster, place, STORAGE_ADVICE)
     return resolved, notes
 
 
@@ -125,7 +126,7 @@ def joined(execution: Execution) -> Iterator[list[Node]]:
     driver.print_to_stdstream = lambda *_, **__: (
         None
     )  # long messages about every dead worker, which no option turns off
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "job_config": _job()}
     if execution.is_local:
         with _signals_held():
             ray.init(address="local", include_dashboard=False, **options)
@@ -137,6 +138,21 @@ def joined(execution: Execution) -> Iterator[list[Node]]:
         yield nodes.alive()
     finally:
         ray.shutdown()
+
+
+def _job() -> Any:
+    """Ray's description of this driver: workers import what it imports.
+
+    By default Ray has workers search the current folder before the installed packages (ray#17518): another clone of the study,
+    or a `study.py` or `torch.py` of one's own, would take the place of what the driver runs.
+    """
+    from ray.job_config import JobConfig
+
+    job = JobConfig()
+    job._runtime_env_has_working_dir = lambda: True  # type: ignore[method-assign]  # the one case in which Ray leaves it out
+    if provenance.source_folder() != provenance.installed_folder():
+        job._py_driver_sys_path = [str(provenance.source_folder())]
+    return job
 
 
 @contextmanager
@@ -213,7 +229,8 @@ def _way_in(address: str) -> dict[str, str]:
 @contextmanager
 def _joining(address: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """Starts a process that joins the cluster and ends."""
-    command = [sys.executable, "-c", "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)", address]
+    program = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
+    command = [sys.executable, "-P", "-c", program, address]  # -P: without the modules of the current folder
     with subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,

@@ -66,8 +66,8 @@ def look(place: str, name: str) -> dict[str, Any]:
         name: of the file.
 
     Returns:
-        `host`, `source` (see `study.provenance.source_fingerprint`), `versions`, and `fault`: why the node does not reach the
-        storage, or "".
+        `host`, `source` (see `study.provenance.source_fingerprint`) and `folder`, where that is, `versions`, and `fault`: why the
+        node does not reach the storage, or "".
     """
     node = ray.get_runtime_context().get_node_id()
     fault = ""
@@ -78,6 +78,7 @@ def look(place: str, name: str) -> dict[str, Any]:
     return {
         "host": provenance.host(),
         "source": provenance.source_fingerprint(),
+        "folder": str(provenance.source_folder()),
         "versions": provenance.versions(),
         "fault": fault,
     }
@@ -173,7 +174,11 @@ def _judge(node: Node, answer: dict[str, Any] | Exception, place: str, name: str
     label = f"{node.address} ({answer['host']})"
     problem = ""
     if answer["source"] != provenance.source_fingerprint():
-        problem = f"Node {label} has other code of the study than this machine; install the same on all nodes."
+        where = f", in {answer['folder']}," if "folder" in answer else ""  # an older version does not say
+        problem = (
+            f"Node {label} has other code of the study{where} than this machine, in {provenance.source_folder()}; install the "
+            f"same on all nodes."
+        )
     elif answer["fault"]:
         problem = f"Node {label} does not reach {place} ({answer['fault']}); {advice}."
     elif _copy(node, place, name) != name:

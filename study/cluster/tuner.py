@@ -23,8 +23,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from study import provenance
 from study.cluster.shared_data import SharedDataset
-from study.cluster.worker import run_trial
+from study.cluster.worker import OtherSourceError, run_trial
 from study.config import TrialConfig
 from study.contracts import Dataset
 from study.sweep import storage
@@ -152,7 +153,7 @@ class _Ending(_Unpickled, Stopper):
         return self._stop_requested() or bool(self.fault)
 
     def guard(self, act: Callable[[], Result]) -> Result | None:
-        """Calls `act` and turns an OSError into the fault.
+        """Calls `act`; an OSError or OtherSourceError becomes the fault.
 
         Does nothing after a fault: a full disk, for example. Further errors are then its consequences, such as Tune's about
         files that it could not write, and are ignored.
@@ -160,7 +161,7 @@ class _Ending(_Unpickled, Stopper):
         if not self.fault:
             try:
                 return act()
-            except OSError as error:
+            except (OSError, OtherSourceError) as error:
                 self.fault = self.fault or str(error)
             except Exception:
                 if not self.fault:
@@ -177,6 +178,7 @@ class Proposals(_Unpickled, Searcher):
         self._ending = ending
         self._threads = max(1, int(execution.cpus_per_trial))
         self._attempts = 0
+        self._source = {"fingerprint": provenance.source_fingerprint(), "folder": str(provenance.source_folder())}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Tune's own hint lacks FINISHED
         """Returns the assignment of the next worker.
@@ -195,6 +197,7 @@ class Proposals(_Unpickled, Searcher):
             "checkpoints": self._conductor.checkpoints_of(history.key),
             "done": len(history.tasks),
             "threads": self._threads,
+            "source": self._source,
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -222,10 +225,12 @@ class Verdicts(_Unpickled, FIFOScheduler):
 
     def _take(self, key: str, report: Mapping[str, Any]) -> bool:
         """Passes a report to the conductor; whether the trial continues."""
+        if "refusal" in report:
+            raise OtherSourceError(report["refusal"])
         if "note" in report:
             self._conductor.note(key, report["note"])
         if "failure" in report:
-            self._conductor.failed(key, **report["failure"])
+            self._conductor.failed(key, **report["failure"], facts=report["facts"])
         continues = self._conductor.result(key, report["line"], report["facts"]) if "line" in report else True
         if "unsaved" in report:
             raise OSError(f"a checkpoint of {key} cannot be stored: {report['unsaved']}")

@@ -5,13 +5,15 @@ has some of these entries:
 
     line       the result of a task, with `facts`: where and with what it was trained
     note       something that a reader of the numbers should know
-    failure    the exception that ends the trial, with its traceback
+    refusal    why no trial may be trained here: the source is not the driver's
+    failure    the exception that ends the trial, with its traceback, and `facts`: its host and software
     unsaved    why a checkpoint could not be written
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import time
 import traceback
@@ -19,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study import provenance
 from study.errors import StudyError, with_type
 from study.sweep import storage
 
@@ -36,20 +39,45 @@ def run_trial(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDatase
     Args:
         assignment: `config`, a complete configuration with its seeds as nested plain data; `threads`, the number that this
             worker may use; `dataset`, the key of its data set; `checkpoints`, places to continue from, the newest first;
-            `done`, the number of tasks recorded (later checkpoints are ignored).
+            `done`, the number of tasks recorded (later checkpoints are ignored); `source`, the `fingerprint` and `folder` of the
+            driver's source, which this process must run too.
         datasets: by key.
     """
     try:
         _train(assignment, datasets)
+    except OtherSourceError as error:
+        _report(refusal=str(error))
     except Exception as error:
-        _report(failure={"reason": with_type(error), "traceback": traceback.format_exc()})
+        facts = {"host": provenance.host(), "rule": {}, **provenance.software()}
+        _report(failure={"reason": with_type(error), "traceback": traceback.format_exc()}, facts=facts)
         raise  # ends this process too, since the error may have left it in an undefined state
 
 
+class OtherSourceError(StudyError):
+    """This process runs other code than the driver."""
+
+
+def _check_source(expected: Mapping[str, str], fingerprint: str) -> None:
+    """Raises OtherSourceError if a fingerprint is not the driver's."""
+    if fingerprint == expected["fingerprint"]:
+        return
+    folder = str(provenance.source_folder())
+    if folder == expected["folder"]:
+        raise OtherSourceError(
+            f"the code in {folder} has changed since the sweep was started (fingerprint {expected['fingerprint']}, now "
+            f"{fingerprint})"
+        )
+    raise OtherSourceError(
+        f"a worker on {provenance.host()} runs the code in {folder} (fingerprint {fingerprint}), not that in "
+        f"{expected['folder']} (fingerprint {expected['fingerprint']})"
+    )
+
+
 def _train(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset]) -> None:
+    _check_source(assignment["source"], provenance.source_fingerprint())
+    before = set(sys.modules)
     import torch
 
-    from study import provenance
     from study.cluster import shared_data
     from study.config import TrialConfig
     from study.experiment import build
@@ -58,6 +86,8 @@ def _train(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset])
     torch.set_num_threads(assignment["threads"])
     config = TrialConfig.from_plain(assignment["config"])
     experiment = build(config, shared_data.receive(datasets[assignment["dataset"]]))
+    if any(name.startswith("study.") for name in set(sys.modules) - before):  # read just now: perhaps edited meanwhile
+        _check_source(assignment["source"], provenance.fingerprint_of(provenance.source_folder()))
     identity = checkpoint.identity(config, experiment.dataset.fingerprint)
     facts = provenance.training_facts(experiment.device, experiment.dataset.fingerprint) | {
         "rule": experiment.rule.constants

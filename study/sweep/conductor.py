@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from study.provenance import software_changes
 from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory, TrialRecord
 from study.sweep.search import GroupSearch
@@ -100,7 +101,8 @@ class Conductor:
     def result(self, key: str, line: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
         """Records the result of a task.
 
-        The result of a task that is in the record already is compared with it and dropped; a difference becomes a note.
+        The result of a task that is in the record already is compared with it and dropped; a difference becomes a note, as does
+        a change of source or versions.
 
         Args:
             key: of the trial.
@@ -113,7 +115,10 @@ class Conductor:
         record = self._records[key]
         history = record.history
         if history.facts != facts:
+            changes = software_changes([history.facts, facts]) if history.tasks else ""
             record.append("facts", facts=dict(facts))
+            if changes:
+                self.note(key, f"after {len(history.tasks)} tasks it continued with other software: {changes}")
         if line["task"] < len(history.tasks):
             if line["lanes"] != history.tasks[line["task"]]["lanes"]:
                 self.note(key, f"{line['name']}, trained again, gave other numbers than before; the first ones stand")
@@ -167,8 +172,13 @@ class Conductor:
         self._append(key, "end", outcome=outcome)
         self._running.discard(key)
 
-    def failed(self, key: str, reason: str, traceback: str = "") -> None:
-        """Records that a trial has failed."""
+    def failed(self, key: str, reason: str, traceback: str = "", facts: Mapping[str, Any] | None = None) -> None:
+        """Records that a trial has failed.
+
+        The facts are recorded if there are none yet.
+        """
+        if facts and not self._records[key].history.facts:
+            self._records[key].append("facts", facts=dict(facts))
         history = self._records[key].history
         if traceback:
             with self.traceback_file(key).open("a", encoding="utf-8") as file:

@@ -14,7 +14,15 @@ from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory
 from study.sweep.winners import best_keys, check_selectable
 
-PROVENANCE_FACTS = ("data_fingerprint", "device", "device_name", "threads", "versions", "git_commit")
+PROVENANCE_FACTS = (
+    "data_fingerprint",
+    "device",
+    "device_name",
+    "threads",
+    "versions",
+    "git_commit",
+    "source_fingerprint",
+)
 
 HIGHEST = "the highest objective of its method and scenario"
 

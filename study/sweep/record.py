@@ -6,7 +6,7 @@ the order in which they may occur:
 
     trial       what is run: key, number, scenario, method, phase, settings tried, complete configuration with seeds
     start       an attempt begins: the first, one after the death of a worker, or one after a resume
-    facts       where it runs, and with what: device, threads, versions, data fingerprint, host
+    facts       where it runs, and with what: device, threads, host, versions, fingerprints of data and source
     task        the results of one task, see `study.training.task_log.task_line`; has `stops` if the scheduler ends the trial here
     checkpoint  where the checkpoint after a task is: a path within the sweep's folder, another path, or a URI
     note        something that a reader of the numbers should know, as text
@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -88,7 +88,8 @@ class TrialHistory:
         task_count: length of its task sequence.
         sampler_notes: attributes that the sampler needs in a replay.
         tasks: the lines of its tasks so far, in order.
-        facts: see the table of lines above.
+        facts: see the table of lines above; those of the last attempt.
+        past_facts: the lines of all its facts, in order.
         checkpoints: places of its checkpoints, the newest last; older ones may have been deleted.
         notes: what a reader of its numbers should know.
         outcome: of the last attempt.
@@ -108,6 +109,7 @@ class TrialHistory:
     sampler_notes: dict[str, Any]
     tasks: list[Line] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    past_facts: list[Line] = field(default_factory=list)
     checkpoints: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     outcome: Outcome = "waiting"
@@ -124,6 +126,7 @@ class TrialHistory:
                 self.started = self.started or line["at"]
             case "facts":
                 self.facts = line["facts"]
+                self.past_facts.append(line)
             case "task" if line["task"] == len(self.tasks):
                 self.tasks.append(line)
             case "checkpoint":
@@ -273,6 +276,12 @@ def read_records(trials: Path, labels: Labels = EARLIER_LABELS) -> list[TrialRec
     Trials without a complete first line are skipped.
     """
     return [TrialRecord(path, labels) for path in trials.glob("*/record.jsonl") if has_whole_line(path)]
+
+
+def facts_in_order(histories: Iterable[TrialHistory]) -> list[dict[str, Any]]:
+    """The facts of all attempts at trials, by time."""
+    lines = [line for history in histories for line in history.past_facts]
+    return [line["facts"] for line in sorted(lines, key=lambda line: float(line["at"]))]
 
 
 def has_whole_line(path: Path) -> bool:

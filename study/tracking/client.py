@@ -33,6 +33,9 @@ CONFIRMS_TAG: Final = "confirms_identity"
 ARTIFACTS: Final = "mlflow-artifacts"
 """Folder of artifacts within a sweep's, if the store is a database."""
 
+SOFTWARE_CHANGES_TAG: Final = "software_changes"
+"""Tag of a run whose source or versions changed while it ran: what changed, in words."""
+
 
 def quieten() -> None:
     """Gives MLflow short timeouts, no retries and no output.

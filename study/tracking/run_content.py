@@ -13,8 +13,10 @@ from typing import Any
 from mlflow.entities import Metric
 
 from study import schema
+from study.provenance import software_changes, spans
 from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory
+from study.tracking.client import SOFTWARE_CHANGES_TAG
 
 
 def task_metrics(line: Mapping[str, Any]) -> list[Metric]:
@@ -142,13 +144,29 @@ ARTIFACTS = (
 )
 
 
-def sweep_description(folder: SweepFolder, shown: Sequence[tuple[str, str]], artifacts: str) -> str:
+def software_tags(facts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Source, commit and versions as tags of a run.
+
+    A tag has several values if they changed, the oldest first; then there is also the tag `software_changes`.
+
+    Args:
+        facts: as of `study.provenance.spans`.
+    """
+    tags = {name: ", then ".join(values) for name, values in spans(facts).items()}
+    changes = software_changes(facts)
+    return {**tags, **({SOFTWARE_CHANGES_TAG: changes} if changes else {})}
+
+
+def sweep_description(
+    folder: SweepFolder, shown: Sequence[tuple[str, str]], artifacts: str, facts: Sequence[Mapping[str, Any]]
+) -> str:
     """The description of a sweep's own run, in Markdown.
 
     Args:
         folder: of the sweep.
         shown: titles and addresses of the sweep's views.
         artifacts: address of this run's artifacts.
+        facts: of its trials, in the order of time.
     """
     plan = folder.plan
     lines = [", ".join(f"[{title}]({address})" for title, address in shown)]
@@ -158,6 +176,8 @@ def sweep_description(folder: SweepFolder, shown: Sequence[tuple[str, str]], art
     for group in plan.groups:
         drawn = ", ".join(f"`{name}`" for name in group.distributions) or "-"
         lines[-1] += f"\n| {group.scenario} | {group.method} | {group.trials} | {len(group.points)} | {drawn} |"
+    if changes := software_changes(facts):
+        lines.append(f"Its software changed while it ran, so numbers may differ: {changes}.")
     if plan.confirms:
         lines.append(
             f"It confirms the sweep `{plan.confirms.sweep}` on the fresh seeds {list(plan.seeds)}; nothing is selected by it."

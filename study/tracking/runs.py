@@ -21,12 +21,13 @@ from study import provenance, schema
 from study.config import TrialConfig, yaml_text
 from study.sweep import export, winners
 from study.sweep.folder import SweepFolder
-from study.sweep.record import TrialHistory, TrialRecord
+from study.sweep.record import TrialHistory, TrialRecord, facts_in_order
 from study.tracking import views
 from study.tracking.client import find_runs
 from study.tracking.run_content import (
     diagnostics_csv,
     lanes_csv,
+    software_tags,
     sweep_description,
     sweep_metrics,
     task_metrics,
@@ -98,13 +99,12 @@ class SweepView:
         plan, client = self._folder.plan, self._connect()
         run = self._run("sweep", "", plan.name)
         client.update_run(run, status="RUNNING")
-        commit = provenance.git_commit()
+        facts = facts_in_order(self._folder.histories())
         tags = {
             "space": plan.space,
             "phase": plan.phase,
-            "mlflow.note.content": self._description(run),
-            **{f"version/{package}": version for package, version in provenance.versions().items()},
-            **({"git_commit": commit} if commit else {}),
+            "mlflow.note.content": self._description(run, facts),
+            **software_tags(facts or [provenance.software()]),
             **({"confirms": plan.confirms.sweep} if plan.confirms else {}),
             **({"confirms_run_id": self._tuned[""]} if "" in self._tuned else {}),
         }
@@ -120,14 +120,14 @@ class SweepView:
         _log(client, run, params=params, tags=tags)
         client.log_text(run, yaml_text(plan.plain()), "plan.yaml")
 
-    def _description(self, run: str) -> str:
+    def _description(self, run: str, facts: list[dict[str, Any]]) -> str:
         """The description of the sweep's run.
 
         Its links begin with a hash, so that they work wherever the server is.
         """
         links = views.experiment_links("", self._experiment, self._folder.plan, run)[:-1]
         artifacts = views.artifacts_link("", self._experiment, run).lstrip("/")
-        return sweep_description(self._folder, [(title, link.lstrip("/")) for title, link in links], artifacts)
+        return sweep_description(self._folder, [(title, link.lstrip("/")) for title, link in links], artifacts, facts)
 
     def update(self, key: str) -> None:
         """Sends what is new in a trial's record."""
@@ -174,6 +174,8 @@ class SweepView:
             earlier = client.get_metric_history(run, name)
             if not earlier or earlier[-1].value != value:
                 _send(client, run, [Metric(name, value, _now(), len(earlier))])
+        facts = facts_in_order(histories)
+        _log(client, run, tags={"mlflow.note.content": self._description(run, facts), **software_tags(facts)})
         client.log_text(run, trials_csv(histories), "tables/trials.csv")
         with tempfile.TemporaryDirectory() as draft:
             for scenario in dict.fromkeys(history.scenario for history in histories):
@@ -265,7 +267,7 @@ class _TrialView:
         history = self._record.history
         if history.facts != self._facts:
             tags = {name: value for name, value in history.facts.items() if isinstance(value, str | int)}
-            tags |= {f"version/{package}": version for package, version in history.facts["versions"].items()}
+            tags |= software_tags([line["facts"] for line in history.past_facts])
             _log(self._client, self._run, params=history.facts["rule"], tags=tags)
             self._facts = history.facts
         self._send_tasks([line for line in history.tasks if line["task"] not in self._sent])

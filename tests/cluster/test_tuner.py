@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -18,7 +19,7 @@ from mlflow import MlflowClient
 from real_study import SMALL, real_study
 from sweep_fixtures import clean_environment, lines_of, records_of, study, tasks_of
 
-from study import schema
+from study import provenance, schema
 from study.config import read_yaml
 from study.sweep.folder import SweepFolder
 
@@ -297,12 +298,24 @@ SPACE = SearchSpace(
 def own(tmp_path_factory):
     """A user's own space, with failures and early stopping.
 
-    One trial must fail, and hopeless ones are stopped early.
+    One trial must fail, and hopeless ones are stopped early. Packages with the names of ours and of others lie beside it.
     """
     place = tmp_path_factory.mktemp("own")
     (place / "my_space.py").write_text(OWN_SPACE)
-    words = ("--scheduler", "asha", "--sampler", "random", "--workers", 1, "--dir", "elsewhere")
-    return place, study("run", "./my_space.py", *words, cwd=place)
+    for name in (
+        "study",
+        "torch",
+        "json",
+        "search_spaces",
+        "analysis",
+    ):  # Ray has workers search the current folder first
+        (place / name).mkdir()
+        (place / name / "__init__.py").write_text("raise SystemExit('the wrong package')")
+    words = ("--scheduler", "asha", "--sampler", "random", "--workers", "1", "--dir", "elsewhere")
+    command = [Path(sys.executable).with_name("study"), "run", "./my_space.py", *words]
+    return place, subprocess.run(
+        command, cwd=place, env=clean_environment(), capture_output=True, text=True, timeout=400, check=False
+    )
 
 
 def test_a_trial_that_fails_makes_exit_code_1_and_the_others_go_on(own):
@@ -319,6 +332,15 @@ def test_a_trial_that_fails_makes_exit_code_1_and_the_others_go_on(own):
     (trace,) = re.findall("^its traceback: (.+)$", done.stderr, re.MULTILINE)
     assert (place / trace).read_text().startswith("Traceback (most recent call last)")
     assert len(done.stderr.splitlines()) == 2
+
+
+def test_workers_train_with_the_installed_code_whatever_lies_in_the_current_folder(own):
+    place, _ = own
+    facts = [
+        line["facts"] for lines in records_of(place / "elsewhere" / "own").values() for line in lines if "facts" in line
+    ]
+    assert len(facts) == 8  # the trial that fails has some too
+    assert {fact["source_fingerprint"] for fact in facts} == {provenance.source_fingerprint()}
 
 
 def test_hopeless_trials_are_stopped_early_and_the_best_is_among_the_finished(own):

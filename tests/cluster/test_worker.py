@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,13 +78,15 @@ def played(tmp_path, monkeypatch):
     return play
 
 
-def run(checkpoints=(), done=0, threads=1, datasets=None):
+def run(checkpoints=(), done=0, threads=1, datasets=None, **changes):
     assignment = {
         "config": CONFIG.plain(),
         "dataset": "digits",
         "checkpoints": [str(place) for place in checkpoints],
         "done": done,
         "threads": threads,
+        "source": {"fingerprint": provenance.source_fingerprint(), "folder": str(provenance.source_folder())},
+        **changes,
     }
     worker.run_trial(assignment, {"digits": SharedDataset.of(DATASET)} if datasets is None else datasets)
 
@@ -103,6 +106,7 @@ def test_every_task_is_reported_with_where_it_was_trained(whole):
         assert report["facts"]["data_fingerprint"] == DATASET.fingerprint
         assert report["facts"]["threads"] == 1
         assert report["facts"]["host"] == provenance.host()
+        assert report["facts"]["source_fingerprint"] == provenance.source_fingerprint()
     assert "summary" in whole.reports[-1]["line"]
 
 
@@ -199,6 +203,7 @@ def test_an_exception_is_reported_with_its_traceback_and_ends_the_process(played
     (report,) = player.reports
     assert report["failure"]["reason"] == "KeyError: 'digits'"
     assert report["failure"]["traceback"].startswith("Traceback (most recent call last)")
+    assert report["facts"] == {"host": provenance.host(), "rule": {}, **provenance.software()}
 
 
 def test_a_checkpoint_that_cannot_be_stored_is_told_with_the_task_that_stands(whole, played):
@@ -231,9 +236,41 @@ def test_a_trial_uses_the_threads_that_it_was_given(played, threads):
 
 def test_a_trial_that_no_machine_can_build_fails_with_a_reason(played):
     player = played()
-    assignment = {"config": {**CONFIG.plain(), "model": {"name": "mlp", "widths": [10**13]}}, "dataset": "digits"}
     with pytest.raises(RuntimeError):
-        worker.run_trial(
-            {**assignment, "checkpoints": [], "done": 0, "threads": 1}, {"digits": SharedDataset.of(DATASET)}
-        )
+        run(config={**CONFIG.plain(), "model": {"name": "mlp", "widths": [10**13]}})
     assert "RuntimeError" in player.reports[-1]["failure"]["reason"]
+
+
+def refusal_of(player):
+    """What a worker reports that refuses to train: one sentence, and nothing else."""
+    (report,) = player.reports
+    assert list(report) == ["refusal"]
+    return report["refusal"]
+
+
+def test_a_worker_with_other_code_trains_nothing_and_names_both_places(played):
+    player = played()
+    run(source={"fingerprint": "0" * 16, "folder": "/somewhere/else"})
+    refusal = refusal_of(player)
+    assert len(refusal) < 300
+    for words in ("/somewhere/else", "0" * 16, str(provenance.source_folder()), provenance.source_fingerprint()):
+        assert words in refusal
+
+
+def test_a_worker_that_starts_after_its_code_was_edited_trains_nothing(played):
+    player = played()
+    run(source={"fingerprint": "0" * 16, "folder": str(provenance.source_folder())})
+    assert f"{provenance.source_folder()} has changed since the sweep was started" in refusal_of(player)
+
+
+def test_a_part_that_was_edited_before_a_worker_first_needs_it_is_not_trained_with(played, monkeypatch):
+    player = played()
+    run()
+    monkeypatch.setattr(provenance, "fingerprint_of", lambda folder: "f" * 16)
+    again = played()
+    run()
+    assert again.lines == player.lines  # all of its code was read before
+    monkeypatch.delitem(sys.modules, "study.optimizers.sam")
+    late = played()
+    run()
+    assert "now " + "f" * 16 in refusal_of(late)

@@ -25,16 +25,21 @@ FACTS = {
     "threads": 1,
     "host": "nowhere",
     "data_fingerprint": "0123456789abcdef",
+    **provenance.software(),
     "git_commit": None,
-    "versions": provenance.versions(),
     "rule": {"rule/blend": 0.0, "rule/radius": 0.0},
 }
 
 
 def clean_environment(**changes: str) -> dict[str, str]:
     """This process's environment without the study's variables, plus changes."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "STUDY_DATA", "RAY_ADDRESS")}
-    return {**kept, **changes}
+    ours = (
+        "MLFLOW_TRACKING_URI",
+        "STUDY_DATA",
+        "RAY_ADDRESS",
+        "PYTHONSAFEPATH",
+    )  # the last is what a command here has set
+    return {**{name: value for name, value in os.environ.items() if name not in ours}, **changes}
 
 
 def study(*words: object, cwd: Path, timeout: float = 400, **environment: str) -> subprocess.CompletedProcess[str]:

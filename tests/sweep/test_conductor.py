@@ -91,6 +91,43 @@ def test_facts_are_kept_once_and_again_when_they_change(tmp_path):
     assert kinds(folder, history.key) == ["trial", "start", "facts", "task", "task", "facts", "task"]
 
 
+NEWER = {
+    "torch": FACTS | {"versions": {**FACTS["versions"], "torch": "99.0"}},
+    "python": FACTS | {"versions": {**FACTS["versions"], "python": "9.9"}},
+    "ray": FACTS | {"versions": {**FACTS["versions"], "ray": "99.0"}},
+    "source": FACTS | {"source_fingerprint": "f" * 16},
+}
+
+
+@pytest.mark.parametrize("what", NEWER)
+def test_a_trial_that_continues_with_other_software_is_noted_with_the_old_and_the_new(tmp_path, what):
+    folder = folder_of(tmp_path)
+    conductor = Conductor(folder)
+    history = conductor.propose()
+    assert not train(conductor, history, tasks=2)
+    watcher = Told()
+    resumed = Conductor(folder, (watcher,))
+    assert resumed.propose().key == history.key
+    resumed.started(history.key)
+    resumed.result(history.key, task_line(history, 2, [0.5, 0.5]), NEWER[what])
+    (note,) = [line["text"] for line in record_of(folder, history.key) if line["kind"] == "note"]
+    old, new = ({"source": facts["source_fingerprint"], **facts["versions"]}[what] for facts in (FACTS, NEWER[what]))
+    assert note == f"after 2 tasks it continued with other software: {what} {old}, then {new}"
+    assert (history.key, note) in watcher.events
+    (again,) = folder.histories()
+    assert (again.notes, [line["facts"] for line in again.past_facts]) == ([note], [FACTS, NEWER[what]])
+
+
+def test_a_trial_that_starts_with_other_software_than_an_earlier_one_has_it_in_its_facts_alone(tmp_path):
+    folder = folder_of(tmp_path)
+    conductor = Conductor(folder)
+    train(conductor, conductor.propose())
+    history = conductor.propose()
+    conductor.started(history.key)
+    conductor.result(history.key, task_line(history, 0, [0.5, 0.5]), NEWER["torch"])
+    assert (history.notes, history.facts) == ([], NEWER["torch"])
+
+
 def test_a_task_done_again_after_the_death_of_a_worker_is_passed_over(tmp_path):
     folder = folder_of(tmp_path)
     conductor = Conductor(folder)
@@ -181,6 +218,21 @@ def test_a_failure_keeps_its_traceback_and_is_not_counted_as_a_death(tmp_path):
     conductor.lost(history.key, "the worker has ended")
     assert kinds(folder, history.key) == ["trial", "start", "end"]
     assert folder.traceback_file(history.key).read_text() == "Traceback\nValueError: no\n\n"
+
+
+def test_a_trial_that_fails_before_its_first_task_has_facts_too(tmp_path):
+    folder = folder_of(tmp_path)
+    conductor = Conductor(folder)
+    history = conductor.propose()
+    conductor.started(history.key)
+    early = {"host": "nowhere", "rule": {}, "source_fingerprint": "f" * 16, "versions": {}}
+    conductor.failed(history.key, "ValueError: no", facts=early)
+    assert kinds(folder, history.key) == ["trial", "start", "facts", "end"]
+    resumed = Conductor(folder)
+    history = resumed.propose()
+    assert history.facts == early
+    train(resumed, history)
+    assert (history.notes, history.facts) == ([], FACTS)
 
 
 def test_a_stop_that_the_driver_did_not_live_to_write_down_stands(tmp_path):

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sweep_fixtures import FACTS, folder_of, plan_of, run_all, stop_early, task_line, train
 
+from analysis import load, tables
 from study import schema
 from study.cli.pictures import Pictures
 from study.errors import StudyError
@@ -157,6 +158,44 @@ def test_tags_tell_scenario_method_phase_data_set_and_versions(uri, finished):
         assert {name for name in tags if name.startswith("version/")} == {
             f"version/{name}" for name in FACTS["versions"]
         }
+
+
+def test_a_change_of_software_is_in_the_runs_with_the_old_and_the_new(directory, uri):
+    folder = folder_of(directory, plan_of("changed", trials=1))
+    conductor = Conductor(folder)
+    first, second = conductor.propose(), conductor.propose()
+    train(conductor, first)
+    train(conductor, second, tasks=1)
+    newer = FACTS | {"source_fingerprint": "0" * 16, "versions": {**FACTS["versions"], "torch": "99.0"}}
+    for task in (1, 2):
+        conductor.result(second.key, task_line(second, task, [0.5, 0.5]), newer)
+    conductor.ended(second.key)
+    assert sync(folder, uri, Pictures()) == 2
+
+    torch, source = FACTS["versions"]["torch"], FACTS["source_fingerprint"]
+    told = f"torch {torch}, then 99.0; source {source}, then {'0' * 16}"
+    (sweep,), runs = runs_of(uri, folder, "sweep"), by_trial(runs_of(uri, folder, "trial"))
+    for run in (sweep, runs[second.key]):
+        assert run.data.tags["version/torch"] == f"{torch}, then 99.0"
+        assert run.data.tags["source_fingerprint"] == f"{source}, then {'0' * 16}"
+        assert run.data.tags["software_changes"] == told
+        assert told in run.data.tags["mlflow.note.content"]
+    assert runs[first.key].data.tags["version/torch"] == torch
+    assert runs[first.key].data.tags["source_fingerprint"] == source
+    assert "software_changes" not in runs[first.key].data.tags
+
+    loaded = load.sweep("changed", uri)
+    assert loaded.notes == (f"its software changed while it ran, so numbers may differ: {told}.",)
+    shown = tables.versions([loaded]).set_index("what")["version"]
+    assert (shown["torch"], shown["source"]) == (f"{torch}, then 99.0", f"{source}, then {'0' * 16}")
+
+
+def test_a_sync_from_another_machine_does_not_change_the_versions_of_a_sweep(uri, finished, monkeypatch):
+    monkeypatch.setattr("study.provenance.software", lambda: {"versions": {"torch": "99.0"}})
+    assert sync(finished, uri, Pictures()) == 4
+    (sweep,) = runs_of(uri, finished, "sweep")
+    assert sweep.data.tags["version/torch"] == FACTS["versions"]["torch"]
+    assert "software_changes" not in sweep.data.tags
 
 
 def test_configuration_lanes_and_picture_are_artifacts(uri, client, finished):
