@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from study import schema
-from study.errors import StudyError, nearest
+from study.errors import StudyError, brief, nearest
 
 Flat = dict[str, Any]
 """Settings by slash name, for example `{"optimizer/rho": 0.05}`."""
@@ -302,8 +302,9 @@ def sentence(error: ValidationError, known: Iterable[str], prefix: str = "") -> 
         return f"unknown setting {name!r}; {nearest(where, known)}."
     if fault["type"] == "missing":
         return f"setting {name!r} is missing."
-    complaint = (fault["msg"][0].lower() + fault["msg"][1:]).replace("valid tuple", "list")
-    return f"{name}={fault['input']!r} is not possible: {complaint}."
+    words = fault["msg"].removeprefix("Value error, ")
+    complaint = (words[0].lower() + words[1:]).replace("valid tuple", "list")
+    return f"{name}={brief(fault['input'])} is not possible: {complaint}."
 
 
 def read_yaml(path: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 
@@ -41,6 +42,16 @@ def with_type(error: BaseException) -> str:
     """Type and first line of an exception: `ValueError: too few`."""
     name, line = type(error).__name__, first_line(error)
     return name if line == name else f"{name}: {line}"
+
+
+def brief(value: object) -> str:
+    """A value that somebody else wrote, in a few characters."""
+    return _BRIEF.repr(value)
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxdict, _BRIEF.maxlist = 2, 2, 3
+_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 40
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

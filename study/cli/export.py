@@ -23,7 +23,9 @@ def write_files(directory: Path, name: str, keys: Sequence[str], target: Path | 
     from study.tracking import store
     from study.tracking.client import check_reachable, refusals
 
-    if not keys:
+    if keys:
+        sweep.outcomes()  # refuses a damaged record before MLflow is asked
+    else:
         winners.check_selectable(sweep)
     uri = store.tracking_uri(directory, sweep.execution)
     check_reachable(uri)

@@ -89,6 +89,7 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
         trials: a larger budget; None: as planned.
     """
     sweep = SweepFolder.open(directory, name)
+    sweep.outcomes()  # refuses a damaged record before Ray starts
     if trials is not None:
         planned_trials = max(group.trials for group in sweep.plan.groups)
         if trials < planned_trials:

@@ -15,8 +15,8 @@ from study.errors import StudyError
 from study.sweep import folder, winners
 from study.sweep.execution import DEFAULT_DIRECTORY
 from study.sweep.folder import SweepFolder
-from study.sweep.plan import Group, Plan, extremes
-from study.sweep.record import TrialHistory
+from study.sweep.plan import Group, Plan, check_name, extremes
+from study.sweep.record import Outcome, TrialHistory
 
 NUMBERS = {
     "objective": "summary/objective",
@@ -114,7 +114,10 @@ def _tuned(confirmation: SweepFolder) -> dict[str, TrialHistory]:
     Empty if that sweep is elsewhere or unreadable.
     """
     tuned = confirmation.tuning()
-    return {history.key: history for history in tuned.histories()} if tuned else {}
+    try:
+        return {history.key: history for history in tuned.histories()} if tuned else {}
+    except StudyError:
+        return {}
 
 
 def show_best(directory: Path, name: str, top: int) -> None:
@@ -131,8 +134,7 @@ def show_best(directory: Path, name: str, top: int) -> None:
     if top < 1:
         raise StudyError(f"--top must be at least 1, not {top}.")
     sweep = SweepFolder.open(directory, name)
-    winners.check_selectable(sweep)
-    histories = {history.key: history for history in sweep.histories()}
+    histories = {history.key: history for history in winners.check_selectable(sweep)}
     best = winners.best_keys([*histories.values()], top)
     _show_by_scenario("best by objective", [histories[key] for key in best], ("trial", "settings"))
     terminal.remark(LEGEND + WINNERS)
@@ -180,27 +182,38 @@ def show_next_steps(sweep: SweepFolder, uri: str) -> None:
 
 
 def show_all(directory: Path) -> None:
-    """Shows all search spaces and sweeps."""
+    """Shows all search spaces and sweeps.
+
+    Raises StudyError, after the table, if a record or log cannot be read.
+    """
     spaces = [(name, search_spaces.load(name).description) for name in search_spaces.names()]
     terminal.show_table("Search spaces", ["space", "what it tries"], spaces)
-    rows, faults = [], []
+    rows, notes, faults = [], [], []
     for name in folder.names(directory):
         try:
-            sweep = SweepFolder.open(directory, name)
+            check_name(name)
         except StudyError as error:  # such as a copy in a folder whose name no sweep can have
+            notes.append(str(error))
+            continue
+        try:
+            sweep = SweepFolder.open(directory, name)
+            outcomes = sweep.outcomes()
+        except StudyError as error:
             faults.append(str(error))
             continue
-        outcomes = [history.outcome for history in sweep.histories()]
-        done = outcomes.count("finished") + outcomes.count("stopped")
-        words = [f"{outcomes.count(word)} {word}" for word in ("finished", "stopped", "failed") if word in outcomes]
+        done = outcomes["finished"] + outcomes["stopped"]
+        counted: tuple[Outcome, ...] = ("finished", "stopped", "failed")
+        words = [f"{outcomes[word]} {word}" for word in counted if outcomes[word]]
         rows.append((name, sweep.plan.space, f"{done}/{sweep.plan.trial_count}", ", ".join(words) or "none yet"))
     if rows:
         terminal.show_table(f"Sweeps in {directory}", ["sweep", "space", "trials", "outcomes"], rows)
     else:
         start = folder.command(directory, "run", "quickstart")
         terminal.console.print(f"\nNo sweeps in {directory} yet; start with: {start}", markup=False, soft_wrap=True)
-    for fault in faults:
-        terminal.complain(f"note: {fault}")
+    for note in (*notes, *faults[1:]):
+        terminal.complain(f"note: {note}")
+    if faults:
+        raise StudyError(faults[0])
 
 
 def show_plan(plan: Plan) -> None:

@@ -86,7 +86,9 @@ def _folder(directory: Path, name: str, target: Path | None, what: str) -> Sweep
     Without a folder the sweep may be known to MLflow only; then raises StudyError unless a target is given.
     """
     if name in folder.names(directory):
-        return SweepFolder.open(directory, name)
+        sweep = SweepFolder.open(directory, name)
+        sweep.outcomes()  # refuses a damaged record before MLflow is read
+        return sweep
     if target is None:
         raise StudyError(
             f"There is no sweep {name!r} in {str(directory)!r} to put its {what} beside; "
@@ -125,7 +127,7 @@ def _warn_of_unsent(directory: Path, identity: str, finished: int) -> None:
     if not roots:
         return
     sweep = SweepFolder.open(directory, roots[0].name)
-    done = sum(history.outcome == "finished" for history in sweep.histories())
+    done = sweep.outcomes()["finished"]
     if done > finished:
         terminal.complain(
             f"note: {done} trials of {sweep.name!r} have finished, but MLflow has the numbers of {finished}; to include all: "

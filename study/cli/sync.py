@@ -13,6 +13,7 @@ from study.sweep.folder import SweepFolder
 def run(directory: Path, name: str, tracking_uri: str | None) -> int:
     """Sends a sweep's records to MLflow; returns the exit code."""
     sweep = SweepFolder.open(directory, name)
+    sweep.outcomes()  # refuses a damaged record before anything is sent
     from study.cli import pictures
     from study.tracking import artifacts, store, tracker
 

@@ -68,8 +68,7 @@ def make_confirmation(
     for option, count in (("--top", top), ("--seeds", seeds)):
         if count < 1:
             raise StudyError(f"{option} must be at least 1, not {count}.")
-    winners.check_selectable(tuned)
-    histories = tuned.histories()
+    histories = winners.check_selectable(tuned)
     _check_untuned(overrides, histories)
     rank = {key: rank for group in _ranked(histories, top) for rank, key in enumerate(group, 1)}
     groups = [

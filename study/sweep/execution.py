@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from study.config import StrictSettings
+from pydantic import ValidationError
+
+from study.config import StrictSettings, sentence
+from study.errors import StudyError
 
 DEFAULT_DIRECTORY = Path("study-results")
 """Default folder of all sweeps."""
@@ -32,6 +35,14 @@ class Execution(StrictSettings):
     storage: str | None = None
     data_dir: str
     tracking_uri: str | None = None
+
+    @classmethod
+    def from_plain(cls, plain: object) -> Execution:
+        """Reads an execution from a log. Raises StudyError if malformed."""
+        try:
+            return cls.model_validate(plain)
+        except ValidationError as error:
+            raise StudyError(f"how it runs is malformed: {sentence(error, cls.model_fields)}") from None
 
     @property
     def is_local(self) -> bool:

@@ -58,8 +58,7 @@ def export_best(folder: SweepFolder, target: Path, run_ids: Mapping[str, str]) -
     Raises:
         StudyError: there is nothing to choose from, or a different file of that name exists.
     """
-    check_selectable(folder)
-    histories = folder.histories()
+    histories = check_selectable(folder)
     best = best_keys(histories)
     chosen = {history: HIGHEST for history in histories if history.key in best}
     return _export(folder, target, run_ids, chosen)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,12 +24,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from study import addresses
-from study.errors import StudyError, nearest
+from study.errors import StudyError, brief, nearest
 from study.files import draft_of
 from study.sweep import storage
 from study.sweep.execution import DEFAULT_DIRECTORY, Execution
-from study.sweep.plan import Plan, check_name
-from study.sweep.record import LineReader, TrialHistory, TrialRecord, append_line, read_records
+from study.sweep.lines import FORMAT, LOG_LINE, LineError, LineReader, append_line, format_fault
+from study.sweep.plan import Group, Plan, check_name
+from study.sweep.record import ForeignRecordError, Outcome, TrialHistory, TrialRecord, records_in
 
 STORE_FILE = "mlflow.db"
 
@@ -61,12 +63,18 @@ class SweepFolder:
         """
         check_new(directory, plan.name)
         root = directory / plan.name
-        line = {"kind": "plan", "plan": plan.plain(), "execution": execution.plain(), "task_counts": task_counts}
-        line["directory"] = str(directory.resolve())
+        line = {
+            "kind": "plan",
+            "format": FORMAT,
+            "plan": plan.plain(),
+            "execution": execution.plain(),
+            "task_counts": task_counts,
+            "directory": str(directory.resolve()),
+        }
         try:
             with draft_of(root) as draft:
                 (draft / "trials").mkdir(parents=True)
-                append_line(draft / "sweep.jsonl", line)
+                append_line(draft / "sweep.jsonl", line, LOG_LINE)
                 draft.rename(root)
         except OSError as error:
             raise StudyError(f"The folder {str(root)!r} cannot be written: {error.strerror}.") from None
@@ -82,22 +90,28 @@ class SweepFolder:
         root = directory / name
         if not (root / "sweep.jsonl").is_file():
             raise StudyError(f"There is no sweep {name!r} in {str(directory)!r}; {nearest(name, names(directory))}.")
-        lines = list(LineReader(root / "sweep.jsonl").new_lines())
-        if not lines or lines[0].get("kind") != "plan":
-            raise StudyError(f"{str(root / 'sweep.jsonl')!r} does not begin with the plan of a sweep.")
+        reader = LineReader(root / "sweep.jsonl", LOG_LINE)
+        lines = reader.new_lines()
+        first = _first_line(root / "sweep.jsonl")
+        next(lines)
         try:
-            plan = Plan.from_plain(lines[0]["plan"], str(root))
-            execution = _execution(lines[0], directory)
-            for line in lines[1:]:
+            plan = Plan.from_plain(first["plan"], "it")
+            execution = _execution(first, directory)
+            task_counts = dict(first["task_counts"])
+            if missing := {group.scenario for group in plan.groups} - task_counts.keys():
+                reader.refuse(f"the number of tasks of {min(missing)} is missing")
+            for line in lines:
                 if line["kind"] == "budget":
                     plan = plan.with_trials(line["trials"])
                 elif line["kind"] == "start":
                     execution = _execution(line, directory)
-            return cls(root, plan, execution, lines[0]["task_counts"])
-        except (KeyError, TypeError, ValueError):  # written by another version, or edited
-            raise StudyError(
-                f"{str(root / 'sweep.jsonl')!r} is not the log of a sweep that this version can read."
-            ) from None
+                elif line["kind"] == "plan":
+                    reader.refuse("the plan is on an earlier line")
+        except LineError:
+            raise
+        except StudyError as error:  # written by another version, or edited
+            reader.refuse(str(error))
+        return cls(root, plan, execution, task_counts)
 
     @property
     def directory(self) -> Path:
@@ -139,22 +153,51 @@ class SweepFolder:
 
     def log(self, kind: str, **content: Any) -> None:
         """Appends a line to the sweep's own log."""
-        append_line(self.root / "sweep.jsonl", {"kind": kind, **content})
+        append_line(self.root / "sweep.jsonl", {"kind": kind, **content}, LOG_LINE)
 
     def records(self) -> list[TrialRecord]:
         """The records of all trials so far.
 
         In the order of the plan's groups, then of the trials' numbers. Raises StudyError if a file is not a record of this
-        sweep.
+        sweep, LineError if a line of a record does not fit.
         """
         places = {group.label: place for place, group in enumerate(self.plan.groups)}
+        records = list(self._each_record())
+        return sorted(records, key=lambda record: (places[record.history.group], record.history.number))
+
+    def _each_record(self) -> Iterator[TrialRecord]:
+        """The records in no particular order, as `records`."""
+        groups = {group.label: group for group in self.plan.groups}
         try:
-            records = read_records(self.root / "trials", self.plan.labels)
-            return sorted(records, key=lambda record: (places[record.history.group], record.history.number))
-        except (KeyError, TypeError, ValueError) as error:  # written by another version, or edited
+            for record in records_in(self.root / "trials", self.plan.labels):
+                if fault := self._fault_of(record.history, groups):
+                    raise LineError(record.path, record.first_line, fault)
+                yield record
+        except ForeignRecordError as error:
             raise StudyError(
-                f"{str(self.root / 'trials')!r} has a file that is not a record of this sweep: {error}"
+                f"{str(self.root / 'trials')!r} has a file that is not a record of this sweep: "
+                f"{error.path.parent.name}/{error.path.name}, line {error.number}: {error.fault}."
             ) from None
+
+    def _fault_of(self, history: TrialHistory, groups: Mapping[str, Group]) -> str:
+        """Why the sweep cannot have this trial, as a clause, or ""."""
+        group = groups.get(history.group)
+        if group is None:
+            return f"this sweep does not try {history.group}"
+        if history.phase != self.plan.phase:
+            return f"it is of the phase {history.phase!r}, but the sweep of {self.plan.phase!r}"
+        if history.task_count != self.task_counts[group.scenario]:
+            return f"it has {history.task_count} tasks, but the sweep {self.task_counts[group.scenario]}"
+        if history.seeds != list(self.plan.seeds):
+            return f"its seeds are {brief(history.seeds)}, but the sweep's are {list(self.plan.seeds)}"
+        return group.fault_of(history.number, history.tried)
+
+    def outcomes(self) -> Counter[Outcome]:
+        """Number of trials by outcome.
+
+        Reads and checks all records, with one at a time in memory. Raises StudyError as `records` does.
+        """
+        return Counter(record.history.outcome for record in self._each_record())
 
     def histories(self) -> list[TrialHistory]:
         """The histories of all trials, ordered as the records."""
@@ -170,7 +213,8 @@ class SweepFolder:
         Returns:
             A name for Ray's files that no earlier start has used.
         """
-        earlier = sum(1 for line in LineReader(self.root / "sweep.jsonl").new_lines() if line["kind"] == "start")
+        lines = LineReader(self.root / "sweep.jsonl", LOG_LINE).new_lines()
+        earlier = sum(1 for line in lines if line["kind"] == "start")
         place = str(self.directory.resolve())
         self.log("start", execution=asked.plain(), resolved=resolved.plain(), directory=place)
         return f"session-{earlier:03d}"
@@ -264,12 +308,23 @@ def _execution(line: Mapping[str, Any], directory: Path) -> Execution:
 
     Its places within the folder of all sweeps are where that folder is now.
     """
-    content, before = dict(line["execution"]), line.get("directory")
-    if before and Path(before) != (now := directory.resolve()):
-        for name in ("storage", "data_dir", "tracking_uri"):
-            if content.get(name):
-                content[name] = addresses.moved(content[name], Path(before), now)
-    return Execution(**content)
+    execution, before = Execution.from_plain(line["execution"]), line.get("directory")
+    if not before or Path(before) == (now := directory.resolve()):
+        return execution
+    places = {name: getattr(execution, name) for name in ("storage", "data_dir", "tracking_uri")}
+    moved = {name: addresses.moved(place, Path(before), now) for name, place in places.items() if place}
+    return execution.model_copy(update=moved)
+
+
+def _first_line(path: Path) -> Mapping[str, Any]:
+    """The plan's line. Raises StudyError if it is missing or unknown."""
+    reader = LineReader(path)
+    first = next(reader.new_lines(), {})
+    if first.get("kind") != "plan":
+        raise StudyError(f"{str(path)!r} does not begin with the plan of a sweep.")
+    if fault := format_fault(first):
+        reader.refuse(fault)
+    return first
 
 
 def own_checkpoint_place(directory: Path, name: str) -> str:

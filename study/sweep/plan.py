@@ -10,11 +10,12 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from study import parts
-from study.config import EARLIER_LABELS, Flat, Label, Listed, StrictSettings, TrialConfig, sentence
-from study.errors import StudyError
+from study.config import EARLIER_LABELS, Flat, Label, Listed, Seed, StrictSettings, TrialConfig, sentence
+from study.errors import StudyError, brief
+from study.sweep.ranges import range_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -62,6 +63,14 @@ class Tuning(StrictSettings):
     identity: str
 
 
+def _checked_distribution(text: str) -> str:
+    try:
+        range_of(text)
+    except (ValueError, RecursionError):
+        raise ValueError("is no distribution") from None
+    return text
+
+
 class Group(StrictSettings):
     """The trials of one method in one scenario.
 
@@ -77,9 +86,35 @@ class Group(StrictSettings):
     method: str
     settings: dict[str, Any]
     points: Annotated[tuple[dict[str, Any], ...], Listed]
-    distributions: dict[str, str]
+    distributions: dict[str, Annotated[str, AfterValidator(_checked_distribution)]]
     trials: int = Field(ge=1)
     origins: Annotated[tuple[Origin, ...], Listed] = ()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Group:
+        if self.origins and len(self.origins) != len(self.points):
+            raise ValueError(f"it has {len(self.points)} points, but {len(self.origins)} origins")
+        if not self.distributions and self.trials > max(1, len(self.points)):
+            raise ValueError(f"it has {len(self.points)} points, but {self.trials} trials")
+        return self
+
+    def fault_of(self, number: int, tried: Mapping[str, Any]) -> str:
+        """Why a trial cannot have tried these settings, or "".
+
+        Args:
+            number: of the trial.
+            tried: settings by slash name.
+        """
+        point = self.points[number] if number < len(self.points) else {}
+        due = point.keys() | self.distributions.keys()
+        if tried.keys() != due:
+            name = min(tried.keys() ^ due)
+            return f"{name!r} is {'missing in' if name in due else 'not among'} the settings tried"
+        for name, value in tried.items():
+            fits = value == point[name] if name in point else range_of(self.distributions[name]).contains(value)
+            if not fits:
+                return f"{name} is {brief(value)}, which the sweep does not try"
+        return ""
 
     @property
     def label(self) -> str:
@@ -111,7 +146,7 @@ class Plan(StrictSettings):
     description: str
     citation: str
     phase: Phase
-    seeds: Annotated[tuple[int, ...], Listed]
+    seeds: Annotated[tuple[Seed, ...], Listed]
     sampler: Literal["tpe", "random", "gp", "cmaes", "nsga2"]
     scheduler: Literal["none", "asha"]
     search_seed: int
@@ -126,6 +161,9 @@ class Plan(StrictSettings):
             plan = cls.model_validate(plain)
         except ValidationError as error:
             raise StudyError(f"{source} is not the plan of a sweep: {sentence(error, cls.model_fields)}") from None
+        labels = [group.label for group in plan.groups]
+        if not labels or not plan.seeds or len(set(labels)) < len(labels) or len(set(plan.seeds)) < len(plan.seeds):
+            raise StudyError(f"{source} is not the plan of a sweep: it needs seeds and methods, each of them once.")
         for name in (plan.name, *(word for group in plan.groups for word in (group.scenario, group.method))):
             check_name(name)  # folders and files are named after it, and the file is untrusted input
         return plan

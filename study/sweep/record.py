@@ -13,66 +13,36 @@ the order in which they may occur:
     lost        the worker of an attempt has died, with the reason; another attempt follows
     end         the outcome of the trial: finished, stopped (early, by the scheduler) or failed, with the reason
 
-Every line has `at`, the time in seconds since 1970. A line cut short by a crash is skipped, and the next line that is appended
-starts on a new line.
+Every line has `at`, the time in seconds since 1970. `study.sweep.lines` has their forms and says what happens to a line that a
+crash cut short. A record whose lines do not fit, or stand in another order, is refused with the number of the line.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from study.config import EARLIER_LABELS, Labels, settings_words
+from study.config import EARLIER_LABELS, Labels, TrialConfig, settings_words
+from study.errors import StudyError, brief
+from study.schema import EVALUATION_SECONDS, TRAINING_SECONDS
+from study.sweep.lines import (
+    FORMAT,
+    RECORD_LINE,
+    Line,
+    LineError,
+    LineReader,
+    append_line,
+    append_text,
+    format_fault,
+    is_cut,
+    line_text,
+)
+from study.sweep.task_line import TaskLine, compacted
 
-Line = dict[str, Any]
 Outcome = Literal["waiting", "running", "finished", "stopped", "failed"]
-
-
-def append_line(path: Path, line: Mapping[str, Any]) -> None:
-    """Appends a line and waits until it is on disk.
-
-    A last line that a crash cut short is closed first.
-    """
-    data = (json.dumps({**line, "at": round(time.time(), 3)}, allow_nan=False) + "\n").encode()
-    with path.open("ab+") as file:
-        if file.tell() > 0:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                data = b"\n" + data
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-class LineReader:
-    """Reads the lines appended since the last read."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def new_lines(self) -> Iterator[Line]:
-        """Yields the new complete lines.
-
-        Lines that are not JSON were cut short by a crash and are skipped.
-        """
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            data = file.read()
-        whole, newline, _ = data.rpartition(b"\n")
-        self._offset += len(whole) + len(newline)
-        for text in whole.split(b"\n"):
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue
-            if isinstance(line, dict):
-                yield line
 
 
 @dataclass(eq=False)
@@ -87,7 +57,7 @@ class TrialHistory:
         config: the complete configuration with the seeds, as nested plain data.
         task_count: length of its task sequence.
         sampler_notes: attributes that the sampler needs in a replay.
-        tasks: the lines of its tasks so far, in order.
+        tasks: the lines of its tasks so far, in order, each a `TaskLine`.
         facts: see the table of lines above; those of the last attempt.
         past_facts: the lines of all its facts, in order.
         checkpoints: places of its checkpoints, the newest last; older ones may have been deleted.
@@ -117,6 +87,33 @@ class TrialHistory:
     started: float | None = None
     ended: float | None = None
     labels: Labels = field(default_factory=lambda: EARLIER_LABELS)
+
+    def fault_of(self, line: Line | TaskLine) -> str:
+        """Why this line cannot be the next one, as a clause, or "".
+
+        The line has its form, see `study.sweep.lines`.
+        """
+        if isinstance(line, TaskLine):
+            return self._fault_of_task(line)
+        if line["kind"] == "trial":
+            return "the trial has begun on an earlier line"
+        if line["kind"] == "end" and line["outcome"] == "finished" and not self.is_complete:
+            return f"the trial is said to be finished with {len(self.tasks)} of {self.task_count} tasks"
+        return ""
+
+    def _fault_of_task(self, line: TaskLine) -> str:
+        due, count, seeds = len(self.tasks), self.task_count, len(self.config["seeds"])
+        if line.task != due or due == count:
+            place = f"task {due} is due" if due < count else f"all {count} tasks are done"
+            return f"task {line.task} stands where {place}"
+        if ("summary" in line) != (line.task + 1 == count):
+            return f"task {line.task} of {count} has {'a' if 'summary' in line else 'no'} 'summary'"
+        if line.shape.lane_count != seeds:
+            return f"it has {line.shape.lane_count} lanes, but the trial has {seeds} seeds"
+        first = self.tasks[0] if self.tasks else line
+        if isinstance(first, TaskLine) and not line.shape.measures_the_same(first.shape):
+            return "it has other quantities than the trial's first task"
+        return ""
 
     def apply(self, line: Line) -> None:
         """Updates the state by the next line of the record."""
@@ -189,9 +186,8 @@ class TrialHistory:
         """The summary by schema name; empty unless the trial finished."""
         if self.outcome != "finished" or not self.tasks or "summary" not in self.tasks[-1]:
             return {}
-        seconds = sum(
-            line["metrics"]["seconds/training"] + line["metrics"]["seconds/evaluation"] for line in self.tasks
-        )
+        of_tasks = (line["metrics"] for line in self.tasks)
+        seconds = sum(metrics[TRAINING_SECONDS] + metrics[EVALUATION_SECONDS] for metrics in of_tasks)
         return {**self.tasks[-1]["summary"], "summary/seconds": seconds}
 
     @property
@@ -214,31 +210,37 @@ class TrialHistory:
         }
 
 
+class ForeignRecordError(LineError):
+    """A file that is not the record of the trial of its folder."""
+
+
 class TrialRecord:
     """A record's file and the state that it describes.
 
     Only the driver that holds the sweep's lock may `append`; any process may open the record and `refresh` it.
+
+    Attributes:
+        path: of the file.
+        history: the state.
+        first_line: number of the trial's own line.
     """
 
     def __init__(self, path: Path, labels: Labels = EARLIER_LABELS) -> None:
         """Opens an existing record.
 
-        Raises ValueError if the first line is not that of the trial that the folder is named after.
+        Raises ForeignRecordError if the first line is not that of the trial that the folder is named after, LineError if a line
+        does not fit.
         """
         self.path = path
-        self._reader = LineReader(path)
-        lines = self._reader.new_lines()
-        header = next(lines, None)
-        if header is None or header.get("kind") != "trial":
-            raise ValueError(f"{str(path)!r} is not the record of a trial.")
-        if header.get("key") != path.parent.name:  # files are named after the key, so it must not be a path
-            raise ValueError(
-                f"{str(path)!r} is the record of {header.get('key')!r}, not of the trial that its folder is named after."
-            )
-        fields = {name: value for name, value in header.items() if name not in ("kind", "at")}
+        _check_is_own(path)
+        self._reader = LineReader(path, RECORD_LINE)
+        header = next(self._reader.new_lines())
+        fields = {name: header[name] for name in TRIAL_FIELDS}
         self.history = TrialHistory(**fields, labels=labels)
-        for line in lines:
-            self.history.apply(line)
+        if fault := _header_fault(header):
+            self._reader.refuse(fault)
+        self.first_line = self._reader.number
+        self.refresh()
 
     @classmethod
     def create(cls, trials: Path, history: TrialHistory) -> TrialRecord:
@@ -252,30 +254,91 @@ class TrialRecord:
         if path.exists() and has_whole_line(path):
             raise FileExistsError(str(path))
         header = {name: getattr(history, name) for name in TRIAL_FIELDS}
-        append_line(path, {"kind": "trial", **header})
+        append_line(path, {"kind": "trial", "format": FORMAT, **header}, RECORD_LINE)
         return cls(path, history.labels)
 
     def append(self, kind: str, **content: Any) -> None:
-        """Appends a line and updates the state by it."""
-        append_line(self.path, {"kind": kind, **content})
+        """Appends a line and updates the state by it.
+
+        Raises StudyError, and writes nothing, if a reader would refuse the line.
+        """
+        line = {"kind": kind, **content}
+        try:
+            text = line_text(line, RECORD_LINE)
+            fault = self.history.fault_of(compacted(json.loads(text)))
+        except ValueError as error:
+            fault = str(error)
+        if fault:
+            raise StudyError(f"A line of kind {kind!r} does not fit into {str(self.path)!r}: {fault}.")
+        append_text(self.path, text)
         self.refresh()  # reads one line, or two: a crash may have left a whole line without its end, closed only now
 
     def refresh(self) -> None:
-        """Reads what was appended since the last read."""
+        """Reads what was appended since the last read.
+
+        Raises LineError if a line does not fit.
+        """
         for line in self._reader.new_lines():
-            self.history.apply(line)
+            try:
+                compact = compacted(line)
+            except ValueError as error:
+                self._reader.refuse(str(error))
+            if fault := self.history.fault_of(compact):
+                self._reader.refuse(fault)
+            self.history.apply(compact)
 
 
 TRIAL_FIELDS = ("key", "number", "scenario", "method", "phase", "tried", "config", "task_count", "sampler_notes")
 """Fields of the first line of a record."""
 
 
+def _check_is_own(path: Path) -> None:
+    """Raises LineError if a record begins in no way that can be read.
+
+    Its first line is no trial's, or another trial's, or has an unknown format.
+    """
+    reader = LineReader(path)
+    header = next(reader.new_lines(), {})
+    if header.get("kind") != "trial":
+        raise ForeignRecordError(path, reader.number, "it is not the record of a trial")
+    if header.get("key") != path.parent.name:  # files are named after the key, so it must not be a path
+        found = brief(header.get("key"))
+        fault = f"it is the record of {found}, not of the trial that its folder is named after"
+        raise ForeignRecordError(path, reader.number, fault)
+    if fault := format_fault(header):
+        reader.refuse(fault)
+
+
+def _header_fault(header: Line) -> str:
+    """What is wrong with the content of a first line, or ""."""
+    if header["key"] != f"{header['scenario']}-{header['method']}-{header['number']:03d}":
+        return "its key does not say its scenario, method and number"
+    try:
+        config = TrialConfig.from_plain(header["config"], "its configuration")
+    except StudyError as error:
+        return str(error)
+    if not isinstance(header["config"].get("seeds"), list):
+        return "the key 'config/seeds' is missing"
+    settings = config.flat()
+    for name, value in header["tried"].items():
+        if settings.get(name) != value:
+            return f"{name} is {brief(value)} in 'tried', but {brief(settings.get(name))} in 'config'"
+    return ""
+
+
 def read_records(trials: Path, labels: Labels = EARLIER_LABELS) -> list[TrialRecord]:
     """The records in a folder, in no particular order.
 
-    Trials without a complete first line are skipped.
+    Trials without a complete first line are skipped. Raises LineError as `TrialRecord` does.
     """
-    return [TrialRecord(path, labels) for path in trials.glob("*/record.jsonl") if has_whole_line(path)]
+    return list(records_in(trials, labels))
+
+
+def records_in(trials: Path, labels: Labels = EARLIER_LABELS) -> Iterator[TrialRecord]:
+    """Yields the records in a folder one by one, see `read_records`."""
+    for path in trials.glob("*/record.jsonl"):
+        if has_whole_line(path):
+            yield TrialRecord(path, labels)
 
 
 def facts_in_order(histories: Iterable[TrialHistory]) -> list[dict[str, Any]]:
@@ -285,5 +348,6 @@ def facts_in_order(histories: Iterable[TrialHistory]) -> list[dict[str, Any]]:
 
 
 def has_whole_line(path: Path) -> bool:
-    """Whether a record has at least one complete line."""
-    return next(LineReader(path).new_lines(), None) is not None
+    """Whether a record has a complete line that no crash cut short."""
+    with path.open("rb") as file:
+        return any(text.endswith(b"\n") and not is_cut(text[:-1]) for text in file)

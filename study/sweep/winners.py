@@ -50,10 +50,10 @@ def best_keys(histories: Sequence[TrialHistory], count: int = 1) -> list[str]:
     return [winner.trial for winner in selection.best(candidates, count)]
 
 
-def check_selectable(folder: SweepFolder) -> None:
-    """Raises StudyError if no winner can be selected.
+def check_selectable(folder: SweepFolder) -> list[TrialHistory]:
+    """Returns the trials of a sweep, to select winners from.
 
-    No trial has finished, none has an objective, or the sweep is a confirmation.
+    Raises StudyError if no trial has finished, none has an objective, or the sweep is a confirmation.
     """
     histories, name = folder.histories(), folder.plan.name
     if folder.plan.confirms:
@@ -65,3 +65,4 @@ def check_selectable(folder: SweepFolder) -> None:
         raise StudyError(f"No trial of {name!r} has finished yet; go on with `{folder.command('resume')}`.")
     if not best_keys(histories):
         raise StudyError(f"The sweep {name!r} {NO_OBJECTIVE}")
+    return histories

@@ -95,6 +95,8 @@ def confirmed_winners(tuning: SweepFolder) -> list[Winner]:
             if history.outcome != "finished" or not origin.rank or origin.trial not in histories:
                 continue
             trial = histories[origin.trial]
+            if "summary/objective" not in trial.summary:
+                continue
             tuned, as_tuned = trial.summary["summary/objective"], not winners.changed_settings(trial, history)
             rank = (as_tuned, tuned, age, -origin.rank)
             if history.scenario not in ranks or rank > ranks[history.scenario]:

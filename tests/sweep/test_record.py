@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sweep_fixtures import FACTS, plan_of, task_line
 
 from study.config import short_value
+from study.errors import StudyError
 from study.sweep.record import LineReader, TrialHistory, TrialRecord, append_line, read_records
 
 
@@ -187,8 +188,11 @@ def test_a_task_told_twice_or_out_of_turn_counts_once(tmp_path):
     record = TrialRecord.create(tmp_path, history_of())
     first = task_line(record.history, 0, [0.5, 0.5])
     record.append("task", **first)
-    record.append("task", **task_line(record.history, 0, [0.9, 0.9]))
-    record.append("task", **task_line(record.history, 2, [0.9, 0.9]))
+    before = record.path.read_bytes()
+    for task in (0, 2):
+        with pytest.raises(StudyError, match=f"task {task} stands where task 1 is due"):
+            record.append("task", **task_line(record.history, task, [0.9, 0.9]))
+    assert record.path.read_bytes() == before
     assert len(record.history.tasks) == 1
     assert record.history.metrics == first["metrics"]
 

@@ -1,0 +1,148 @@
+"""The results of one task, kept in little memory.
+
+A sweep of 2,000 trials has hundreds of thousands of these lines, each with some hundred numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from array import array
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from study import schema
+
+PER_TASK = {quantity.name for quantity in schema.PER_TASK}
+BY_LANE = {quantity.name for quantity in schema.PER_TASK if quantity.by_lane}
+BY_LAYER = {quantity.name: quantity.by_layer for quantity in schema.DIAGNOSTICS}
+NEEDED = {schema.TEST_ACCURACY, schema.TRAINING_SECONDS, schema.EVALUATION_SECONDS}
+SUMMARY = {quantity.name: quantity for quantity in schema.SUMMARY if quantity.name != "summary/seconds"}
+
+_LAYER = re.compile(r"/layer_\w+$")
+
+
+class Shape(NamedTuple):
+    """The names of a line's numbers, and how many lanes it has.
+
+    Attributes:
+        metrics: names of the numbers of all lanes together.
+        lanes: names of the numbers that each lane has.
+        diagnostics: names of the diagnostics; None if the line has none.
+        lane_count: number of lanes.
+    """
+
+    metrics: tuple[str, ...]
+    lanes: tuple[str, ...]
+    diagnostics: tuple[str, ...] | None
+    lane_count: int
+
+    def measures_the_same(self, other: Shape) -> bool:
+        """Whether both have the same quantities in any order."""
+        return self is other or (set(self.metrics), set(self.lanes)) == (set(other.metrics), set(other.lanes))
+
+
+class TaskLine(Mapping[str, Any]):
+    """A line of kind `task`, its numbers in one array.
+
+    It reads like the dictionary that it was made of. Each access to `metrics`, `lanes` or `diagnostics` makes a new dictionary.
+
+    Attributes:
+        shape: the names of its numbers; equal shapes are one object.
+        task, name, at, summary, stops: as in the line; `summary` is None where the line has none.
+    """
+
+    __slots__ = ("_numbers", "at", "name", "shape", "stops", "summary", "task")
+
+    def __init__(self, line: Mapping[str, Any]) -> None:
+        """Raises ValueError, with a clause, if the numbers do not fit."""
+        lanes, diagnostics = line["lanes"], line.get("diagnostics")
+        counts = {len(values) for part in (lanes, diagnostics or {}) for values in part.values()}
+        if len(counts) > 1:
+            raise ValueError(f"its quantities have different numbers of lanes, {sorted(counts)}")
+        self.shape = _shape(
+            tuple(line["metrics"]),
+            tuple(lanes),
+            None if diagnostics is None else tuple(diagnostics),
+            counts.pop() if counts else 0,
+        )
+        self._numbers = array("d", line["metrics"].values())
+        for values in lanes.values():
+            self._numbers.extend(values)
+        for values in (diagnostics or {}).values():
+            self._numbers.extend([math.nan if value is None else value for value in values])
+        self.task, self.name, self.at = line["task"], line["name"], line["at"]
+        self.summary, self.stops = line.get("summary"), "stops" in line
+        if self.summary is not None:
+            _check_summary(self.summary, schema.OBJECTIVE in self.shape.metrics)
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._keys():
+            raise KeyError(key)
+        if key == "metrics":
+            return dict(zip(self.shape.metrics, self._numbers, strict=False))
+        if key == "lanes":
+            return self._by_lane(self.shape.lanes, len(self.shape.metrics))
+        if key == "diagnostics":
+            first = len(self.shape.metrics) + len(self.shape.lanes) * self.shape.lane_count
+            rows = self._by_lane(self.shape.diagnostics or (), first)
+            return {name: [None if math.isnan(v) else v for v in values] for name, values in rows.items()}
+        return {"kind": "task", "stops": True}.get(key) or getattr(self, key)
+
+    def _by_lane(self, names: tuple[str, ...], first: int) -> dict[str, list[float]]:
+        count = self.shape.lane_count
+        starts = [first + place * count for place in range(len(names))]
+        return {name: self._numbers[start : start + count].tolist() for name, start in zip(names, starts, strict=True)}
+
+    def _keys(self) -> list[str]:
+        optional = {
+            "diagnostics": self.shape.diagnostics is not None,
+            "summary": self.summary is not None,
+            "stops": self.stops,
+        }
+        return ["kind", "task", "name", "metrics", "lanes", *(name for name, has in optional.items() if has), "at"]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys())
+
+    def __len__(self) -> int:
+        return len(self._keys())
+
+    def __repr__(self) -> str:
+        return f"TaskLine({dict(self)!r})"
+
+
+@lru_cache(maxsize=1000)
+def _shape(
+    metrics: tuple[str, ...], lanes: tuple[str, ...], diagnostics: tuple[str, ...] | None, lane_count: int
+) -> Shape:
+    """The shape with these names.
+
+    Raises ValueError, with a clause, if one is not logged per task or a necessary one is missing.
+    """
+    for part, names, known in (("metrics", metrics, PER_TASK), ("lanes", lanes, BY_LANE)):
+        if unknown := sorted(set(names) - known):
+            raise ValueError(f"{unknown[0][:60]!r} in {part!r} is not a quantity of the study")
+        if missing := sorted((NEEDED & known) - set(names)):
+            raise ValueError(f"{missing[0]!r} is missing in {part!r}")
+    for name in diagnostics or ():
+        if not BY_LAYER.get(_LAYER.sub("", name)) and (name not in BY_LAYER or BY_LAYER[name]):
+            raise ValueError(f"{name[:60]!r} in 'diagnostics' is not a quantity of the study")
+    return Shape(metrics, lanes, diagnostics, lane_count)
+
+
+def _check_summary(summary: Mapping[str, float], validated: bool) -> None:
+    if unknown := sorted(summary.keys() - SUMMARY):
+        raise ValueError(f"{unknown[0][:60]!r} in 'summary' is not a quantity of the study")
+    due = {name for name, quantity in SUMMARY.items() if validated or not quantity.needs_validation}
+    if missing := sorted(due - summary.keys()):
+        raise ValueError(f"{missing[0]!r} is missing in 'summary'")
+
+
+def compacted(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A line of kind `task` as a `TaskLine`; other lines as they are.
+
+    Raises ValueError, with a clause, if the numbers do not fit.
+    """
+    return TaskLine(line) if line["kind"] == "task" else line
