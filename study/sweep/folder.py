@@ -180,7 +180,7 @@ class SweepFolder:
             ) from None
 
     def _fault_of(self, history: TrialHistory, groups: Mapping[str, Group]) -> str:
-        """Why the sweep cannot have this trial, as a clause, or ""."""
+        """Why the sweep cannot have this trial, or ""."""
         group = groups.get(history.group)
         if group is None:
             return f"this sweep does not try {history.group}"

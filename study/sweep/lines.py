@@ -1,4 +1,4 @@
-"""The lines of records and of a sweep's log, in their typed forms.
+"""The lines of records and logs in their typed forms.
 
 Each line is checked once, when it is read; code behind `LineReader` trusts it. A new kind of line, or a new key, is declared
 here first: whatever is not declared is refused. A key that older files lack is `NotRequired`. The first line has the `format`
@@ -215,7 +215,11 @@ LOG_LINE: Final[TypeAdapter[Any]] = TypeAdapter(
 _TAGS = {"trial", "start", "facts", "task", "checkpoint", "note", "lost", "end", "plan", "budget", "logged"}
 
 
-class LineError(StudyError, ValueError):
+MAY_REPEAT: Final = ("start", "lost")
+"""Lines with nothing but a time and a reason: two of them may be equal if they fall in one millisecond."""
+
+
+class LineError(StudyError):
     """A line that does not fit.
 
     Attributes:
@@ -253,7 +257,7 @@ def line_text(line: Mapping[str, Any], form: TypeAdapter[Any]) -> bytes:
 
 
 def append_text(path: Path, text: bytes) -> None:
-    """Appends the text of a line and waits until it is on disk.
+    """Appends a line's text, and waits for the disk.
 
     A last line that a crash cut short is closed first.
     """
@@ -298,7 +302,7 @@ class LineReader:
                 line = _parsed(text, self._form)
             except ValueError as error:
                 raise LineError(self._path, number, str(error)) from None
-            if line is not None and text == self._last:
+            if line is not None and text == self._last and line.get("kind") not in MAY_REPEAT:
                 raise LineError(self._path, number, "it repeats the line before it")
             self._offset += len(text) + 1
             self._last, self.number = text, number
@@ -319,7 +323,7 @@ def is_cut(text: bytes) -> bool:
 
 
 def format_fault(line: Mapping[str, Any]) -> str:
-    """What is wrong with the format of a first line, or ""."""
+    """What is wrong with a first line's format, or ""."""
     number = line.get("format", 1)
     if number in FORMATS:
         return ""

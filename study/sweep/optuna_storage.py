@@ -50,12 +50,12 @@ def write(folder: SweepFolder) -> Path:
     """
     path = folder.root / FILE
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    histories = folder.histories()
     try:
         with draft_of(path) as draft:
             storage = RDBStorage(addresses.database(draft))
             event.listen(storage.engine, "connect", _write_without_sync)
             storage.engine.dispose()
-            histories = folder.histories()
             for group in folder.plan.groups:
                 _add(storage, folder, group, [history for history in histories if history.group == group.label])
             storage.remove_session()

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from study.config import EARLIER_LABELS, Labels, TrialConfig, settings_words
+from study.config import DEFAULT_PARTS, EARLIER_LABELS, Labels, TrialConfig, settings_words
 from study.errors import StudyError, brief
 from study.schema import EVALUATION_SECONDS, TRAINING_SECONDS
 from study.sweep.lines import (
@@ -89,7 +89,7 @@ class TrialHistory:
     labels: Labels = field(default_factory=lambda: EARLIER_LABELS)
 
     def fault_of(self, line: Line | TaskLine) -> str:
-        """Why this line cannot be the next one, as a clause, or "".
+        """Why this line cannot be the next one, or "".
 
         The line has its form, see `study.sweep.lines`.
         """
@@ -210,8 +210,8 @@ class TrialHistory:
         }
 
 
-class ForeignRecordError(LineError):
-    """A file that is not the record of the trial of its folder."""
+class ForeignRecordError(LineError, ValueError):
+    """A file that is not the record of its trial."""
 
 
 class TrialRecord:
@@ -293,7 +293,7 @@ TRIAL_FIELDS = ("key", "number", "scenario", "method", "phase", "tried", "config
 
 
 def _check_is_own(path: Path) -> None:
-    """Raises LineError if a record begins in no way that can be read.
+    """Raises LineError if a record's beginning cannot be read.
 
     Its first line is no trial's, or another trial's, or has an unknown format.
     """
@@ -310,15 +310,16 @@ def _check_is_own(path: Path) -> None:
 
 
 def _header_fault(header: Line) -> str:
-    """What is wrong with the content of a first line, or ""."""
+    """What is wrong with a trial's own line, or ""."""
     if header["key"] != f"{header['scenario']}-{header['method']}-{header['number']:03d}":
         return "its key does not say its scenario, method and number"
     try:
         config = TrialConfig.from_plain(header["config"], "its configuration")
     except StudyError as error:
         return str(error)
-    if not isinstance(header["config"].get("seeds"), list):
-        return "the key 'config/seeds' is missing"
+    for section in (*DEFAULT_PARTS, "seeds"):
+        if section not in header["config"] or (section in DEFAULT_PARTS and "name" not in header["config"][section]):
+            return f"its configuration does not say its {section}"
     settings = config.flat()
     for name, value in header["tried"].items():
         if settings.get(name) != value:
@@ -335,7 +336,7 @@ def read_records(trials: Path, labels: Labels = EARLIER_LABELS) -> list[TrialRec
 
 
 def records_in(trials: Path, labels: Labels = EARLIER_LABELS) -> Iterator[TrialRecord]:
-    """Yields the records in a folder one by one, see `read_records`."""
+    """Yields the records of `read_records` one by one."""
     for path in trials.glob("*/record.jsonl"):
         if has_whole_line(path):
             yield TrialRecord(path, labels)
@@ -348,6 +349,6 @@ def facts_in_order(histories: Iterable[TrialHistory]) -> list[dict[str, Any]]:
 
 
 def has_whole_line(path: Path) -> bool:
-    """Whether a record has a complete line that no crash cut short."""
+    """Whether a record has at least one complete line."""
     with path.open("rb") as file:
         return any(text.endswith(b"\n") and not is_cut(text[:-1]) for text in file)

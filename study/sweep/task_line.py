@@ -24,7 +24,7 @@ _LAYER = re.compile(r"/layer_\w+$")
 
 
 class Shape(NamedTuple):
-    """The names of a line's numbers, and how many lanes it has.
+    """The names of a line's numbers; how many lanes.
 
     Attributes:
         metrics: names of the numbers of all lanes together.
@@ -141,7 +141,7 @@ def _check_summary(summary: Mapping[str, float], validated: bool) -> None:
 
 
 def compacted(line: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A line of kind `task` as a `TaskLine`; other lines as they are.
+    """A line, as a `TaskLine` if its kind is `task`.
 
     Raises ValueError, with a clause, if the numbers do not fit.
     """

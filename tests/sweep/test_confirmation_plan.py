@@ -50,8 +50,8 @@ def play(folder, numbers=lambda history: (0.5, 0.5)):
             continue
         objective, test = (0.99, 0.99) if found == "stopped" else found
         for task in range(1 if found == "stopped" else history.task_count):
-            held_out = None if objective is None else [objective] * 2
-            conductor.result(history.key, task_line(history, task, held_out, [test] * 2), FACTS)
+            held_out = None if objective is None else [objective] * len(history.seeds)
+            conductor.result(history.key, task_line(history, task, held_out, [test] * len(history.seeds)), FACTS)
         conductor.ended(history.key)
     return folder
 

@@ -1,7 +1,5 @@
 """Optuna's storage of a sweep agrees with its records."""
 
-import json
-
 import optuna
 import pytest
 from analysis_fixtures import sent_sweep
@@ -112,13 +110,16 @@ def test_two_objectives_are_two_values(tmp_path):
 
 
 def test_settings_that_are_no_numbers_are_kept_as_text(tmp_path):
-    folder = tuned(tmp_path / "study-results", "words", methods=["sgd"], trials=2)
-    conductor = Conductor(folder)
-    history = conductor.propose()
-    path = folder.root / "trials" / history.key / "record.jsonl"
-    line = json.loads(path.read_text())
-    line["tried"]["model/widths"] = [10, 10]
-    path.write_text(json.dumps(line) + "\n")
+    space = SearchSpace(
+        name="words",
+        description="",
+        scenarios={"class_pairs": {"tasks/name": "class_pairs", "tasks/count": 3}},
+        methods={"sgd": Method(points=({"model/widths": [10, 10]},))},
+        settings={"data/name": "mnist5k", "tasks/validation_fraction": 0.2},
+    )
+    plan = make_plan(space, name="words")
+    folder = SweepFolder.create(tmp_path / "study-results", plan, Execution(data_dir="data"), {"class_pairs": 3})
+    history = Conductor(folder).propose()
     (trial, *_) = studies(optuna_storage.write(folder))[f"words/{history.group}"].trials
     assert trial.params["model/widths"] == "[10, 10]"
 
