@@ -416,7 +416,8 @@ def associations(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
 
     Within lanes, with test accuracy on the next task.
     """
-    networks = diagnostics.with_next(sweep.diagnostics, sweep.lanes)
+    looked_into, lanes = (table[table["run_id"].isin(runs["run_id"])] for table in (sweep.diagnostics, sweep.lanes))
+    networks = diagnostics.with_next(looked_into, lanes)
     rows = []
     for run in load.rows(runs):
         for name, correlations in diagnostics.associations(networks[networks["run_id"] == run["run_id"]]).items():

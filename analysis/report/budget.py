@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from analysis import tables
+from analysis import sample, tables
 from analysis.load import Sweep
 from analysis.report.page import Column, Section, Table, count, joined
 from study import schema
@@ -66,12 +66,18 @@ def section_budget(sweeps: Sequence[Sweep]) -> Section:
     words = "No seed of any trial diverged. "
     if len(diverged):
         words = f"{count(len(diverged), 'trial')} had seeds whose loss or weights became non-finite. "
-        blocks.append(Table("diverged", "Trials with diverged seeds.", diverged, DIVERGED_COLUMNS))
+        caption = "Trials with diverged seeds." + _first(len(diverged))
+        blocks.append(Table("diverged", caption, diverged, DIVERGED_COLUMNS, rows=diverged.iloc[: sample.MOST]))
     words += "A diverged seed is frozen and counted at chance accuracy from then on; it stays in every mean."
     blocks.append(
         Table("versions", "Versions, commit and devices.", tables.versions(sweeps), VERSION_COLUMNS, folded=True)
     )
     return Section("budget", "Budget, failures, versions", (words,), tuple(blocks))
+
+
+def _first(total: int) -> str:
+    """A sentence if only the first of so many rows are shown."""
+    return f" The first {sample.MOST} of {total:,} are shown; the file has all." if total > sample.MOST else ""
 
 
 def section_sources(sweeps: Sequence[Sweep]) -> Section:
@@ -84,9 +90,9 @@ def section_sources(sweeps: Sequence[Sweep]) -> Section:
         "accuracy of seed number i on each task is the history of `accuracy/test/lane_i`, and also in the run's "
         "`tables/lanes.csv`.",
     )
-    return Section(
-        "sources",
-        "Where the numbers come from",
-        words,
-        (Table("all_trials", "All trials and their runs.", tables.trials(sweeps), TRIAL_COLUMNS, folded=True),),
-    )
+    trials = tables.trials(sweeps)
+    of_each = [sample.best_and_sample(own) for _, own in trials.groupby("sweep", sort=False)]
+    shown = trials.loc[[place for own in of_each for place in own.index]]
+    caption = "All trials and their runs." + sample.words(len(shown), len(trials))
+    table = Table("all_trials", caption, trials, TRIAL_COLUMNS, folded=True, rows=shown)
+    return Section("sources", "Where the numbers come from", words, (table,))

@@ -48,7 +48,8 @@ class Column:
 class Table:
     """A table on the page, and its CSV file.
 
-    The page shows `columns`; the file `name`.csv has the whole frame with numbers in full.
+    The page shows `columns` of `rows`, by default of the whole frame; the file `name`.csv has the whole frame with numbers in
+    full.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Table:
     frame: pd.DataFrame
     columns: tuple[Column, ...]
     folded: bool = False
+    rows: pd.DataFrame | None = None
 
     @property
     def is_table(self) -> bool:
@@ -74,7 +76,7 @@ class Table:
 
     def cells(self, addresses: Mapping[str, str]) -> Iterator[list[tuple[Column, Markup]]]:
         """Each row's columns and cells."""
-        for row in self.frame.to_dict("records"):
+        for row in (self.frame if self.rows is None else self.rows).to_dict("records"):
             yield [(column, cell(column, row, addresses)) for column in self.shown]
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import pandas as pd
 
-from analysis import load, tables
+from analysis import load, sample, tables
 from analysis.figures import accuracy, comparisons
 from analysis.load import Sweep
 from analysis.paper import claims
@@ -93,7 +93,7 @@ def section_claims(sweep: Sweep, evidence: Evidence) -> Section:
             + "."
         )
     if evidence.passed_over:
-        words += ["Not used for the claims:", evidence.passed_over]
+        words += ["Not used for the claims:", tuple(sample.few(evidence.passed_over, "trials like these"))]
     claim_table = Table(
         "claims",
         "The paper's claims.",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import importance, load, settings
+from analysis import importance, load, sample, settings
 from analysis.figures import heat_maps, parallel, search
 from analysis.load import Sweep
 from analysis.report.page import Column, Draw, Picture, Section, Table
@@ -17,8 +17,8 @@ from study import schema
 
 def section_search(sweep: Sweep) -> Section:
     """What the sweep tried, and the results."""
-    scored = schema.OBJECTIVE in sweep.runs and bool(sweep.runs[schema.OBJECTIVE].notna().any())
-    measure = schema.OBJECTIVE if scored else "summary/accuracy_test"
+    measure = sample.measure_of(sweep.runs)
+    scored = measure == schema.OBJECTIVE
     label = "objective: validation accuracy (share)" if scored else "mean test accuracy (share)"
     words: list[str | tuple[str, ...]] = [
         f"All trials of `{sweep.name}` that have "
@@ -33,20 +33,24 @@ def section_search(sweep: Sweep) -> Section:
     runs = sweep.runs[sweep.runs["outcome"].isin(["finished", "stopped"])]
     runs = runs[runs[measure].notna()] if measure in runs else runs.iloc[:0]
     for scenario in dict.fromkeys(runs["scenario"]):
-        chosen = runs[runs["scenario"] == scenario]
+        whole = runs[runs["scenario"] == scenario]
+        chosen = sample.best_and_sample(whole)
+        shown = sample.words(len(chosen), len(whole))
         tried = _tried(sweep, chosen, measure)
         if any(trial.settings for trial in tried):
             ids = tuple(chosen["run_id"])
             blocks += [
                 Picture(
                     f"settings-{scenario}",
-                    f"{scenario}: {label} of every trial against each setting; the best of each method is ringed.",
+                    f"{scenario}: {label} of every trial against each setting; the best of each method is ringed."
+                    + shown,
                     _scatter(f"{scenario}: every trial over its settings", tried, label),
                     ids,
                 ),
                 Picture(
                     f"parallel-{scenario}",
-                    f"{scenario}: every trial as one line across its settings; the darker the line, the better the trial.",
+                    f"{scenario}: every trial as one line across its settings; the darker the line, the better the trial."
+                    + shown,
                     _parallel(f"{scenario}: parallel coordinates", tried, label),
                     ids,
                 ),

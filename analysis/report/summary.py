@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from analysis import load, statistics, tables
+from analysis import load, sample, statistics, tables
 from analysis.load import Sweep
 from analysis.paper import claims
 from analysis.paper.evidence import Evidence
@@ -158,7 +158,7 @@ def _undone(sweep: Sweep) -> list[str]:
     planned = sum(group["trials"] for group in sweep.plan["groups"])
     outcomes = sweep.runs["outcome"]
     done = int(outcomes.isin(["finished", "stopped"]).sum())
-    items = [f"`{sweep.name}`: {note}" for note in sweep.notes]
+    items = sample.few([f"`{sweep.name}`: {note}" for note in sweep.notes], "notes of this kind")
     if done < planned:
         words = [f"{int((outcomes == word).sum())} {word}" for word in dict.fromkeys(outcomes)] or ["none started"]
         items.append(f"`{sweep.name}` is not complete: of {planned} planned trials there are {', '.join(words)}.")
@@ -171,5 +171,5 @@ def _undone(sweep: Sweep) -> list[str]:
                 f"Nothing about {group['method']} on {group['scenario']} from `{sweep.name}`: no trial has finished."
             )
     failed = sweep.runs[sweep.runs["outcome"] == "failed"]
-    items += [f"`{sweep.name}`: {run['trial']} ({run['name']}) failed: {run['reason']}" for run in load.rows(failed)]
-    return items
+    reasons = [f"`{sweep.name}`: {run['trial']} ({run['name']}) failed: {run['reason']}" for run in load.rows(failed)]
+    return items + sample.few(reasons, "failed trials, which `tables/all_trials.csv` has")

@@ -1,7 +1,7 @@
 """Makes sweeps of thousands of trials by script, and times what grows with them.
 
     python tests/support/growth.py make FOLDER TRIALS     records of that many finished trials, 100 tasks of 10 lanes each
-    python tests/support/growth.py store FOLDER           MLflow's store of these records, written past MLflow's interface
+    python tests/support/growth.py archive FOLDER         an archive of these records, made past MLflow
     python tests/support/growth.py time FOLDER WHAT...    seconds and memory of list, best, proposal, sync, report, archive
 
 Numbers are made up and have the shape of real ones: 4 quantities per lane, 13 diagnostics after each task. FOLDER is that of
@@ -124,11 +124,12 @@ COMMANDS = {
     "sync": ("sync", NAME),
     "report": ("report", NAME, "--to", "page"),
     "archive": ("archive", NAME, "--to", "archived"),
+    "page": ("report", f"{NAME}/made-archive", "--to", "page-of-archive"),
 }
 
 
 def timed(directory, what):
-    """Seconds and megabytes of one command in a process of its own."""
+    """Seconds, seconds of the processor, and megabytes of one command in a process of its own."""
     words = [sys.executable, "-m", "study", *COMMANDS[what], "--dir", str(directory)] if what in COMMANDS else []
     if what == "proposal":
         words = [sys.executable, __file__, "propose", str(directory)]
@@ -137,7 +138,7 @@ def timed(directory, what):
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{what} ended with {os.waitstatus_to_exitcode(status)}")
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
+    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def propose(directory):
@@ -158,17 +159,84 @@ def propose(directory):
     print(f"{history.key} after {time.perf_counter() - began:.1f} s, {memory:.0f} MB", file=sys.stderr)
 
 
+def archive(directory):
+    """Writes an archive of the records without MLflow, as `study archive` would."""
+    import pandas as pd
+
+    from analysis import archive, diagnostics, load
+    from study.sweep.folder import SweepFolder
+
+    folder = SweepFolder.open(directory, NAME)
+    rows, lanes, looks = [], [], []
+    for history in folder.histories():
+        place = {"run_id": history.key, "trial": history.key, "scenario": history.scenario, "method": history.method}
+        times = {"started": history.started * 1000, "ended": history.ended * 1000}
+        flat = {
+            f"{part}/{name}": value
+            for part in ("optimizer", "tasks", "data", "model", "training")
+            for name, value in history.config[part].items()
+        }
+        rows.append(
+            {
+                **place,
+                **flat,
+                **history.metrics,
+                **history.summary,
+                **times,
+                "number": history.number,
+                "phase": history.phase,
+                "name": history.name,
+                "outcome": history.outcome,
+                "reason": "",
+                "seeds": tuple(history.seeds),
+                "tasks": len(history.tasks),
+                "device": "cpu",
+                "confirms_trial": None,
+                "confirms_run_id": None,
+                "selected_rank": None,
+            }
+        )
+        lines = [dict(line) for line in history.tasks]
+        for lane, seed in enumerate(history.seeds):
+            own = {**place, "lane": lane, "seed": seed}
+            values = {name: [line["lanes"][name][lane] for line in lines] for name in lines[0]["lanes"]}
+            shared = {
+                name: [line["metrics"][name] for line in lines] for name in lines[0]["metrics"] if name not in values
+            }
+            table = pd.DataFrame({**shared, **values}).reindex(columns=list(archive.QUANTITIES))
+            lanes.append(table.assign(**own, task=range(len(lines))))
+            found = pd.DataFrame({name: [line["diagnostics"][name][lane] for line in lines] for name in DIAGNOSTICS})
+            looks.append(found.assign(**own, task=range(len(lines))))
+    sweep = load.Sweep(
+        NAME,
+        "0" * 16,
+        "sqlite:///none.db",
+        "1",
+        "0",
+        "FINISHED",
+        folder.plan.plain(),
+        {},
+        load.frame(rows),
+        pd.concat(lanes, ignore_index=True),
+        (),
+        diagnostics.in_order(looks),
+    )
+    archive.save(sweep, folder.root / "made-archive")
+
+
 def main(act, directory, *words):
     """The command line of this script."""
     folder = Path(directory).resolve()
     if act == "make":
         make(folder, int(words[0]))
+    elif act == "archive":
+        archive(folder)
     elif act == "propose":
         propose(folder)
     elif act == "time":
         for what in words:
-            seconds, memory = timed(folder, what)
-            print(f"{what}: {seconds:.1f} s, {memory:.0f} MB", flush=True)
+            seconds, busy, memory = timed(folder, what)
+            print(f"{what}: {seconds:.1f} s, {busy:.1f} s of the processor, {memory:.0f} MB", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""The best of many trials and a sample of the others, for readers.
+
+A sweep may have thousands of trials. The page of its report shows some of them and says so; its files have all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import pandas as pd
+
+from study import schema
+
+MOST: Final = 200
+"""The most trials of a sweep in one figure or table of the page."""
+
+MOST_SENTENCES: Final = 20
+"""The most sentences of one kind in a list of the page."""
+
+
+def measure_of(runs: pd.DataFrame) -> str:
+    """The column that trials are ranked by: objective or test accuracy."""
+    scored = schema.OBJECTIVE in runs and bool(runs[schema.OBJECTIVE].notna().any())
+    return schema.OBJECTIVE if scored else "summary/accuracy_test"
+
+
+def best_and_sample(runs: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
+    """The runs themselves, or so many of them in their order.
+
+    Half are the best of all by `measure_of`, at least one of each method in each scenario; the others are spread evenly over
+    the rest. Which ones depends on the runs alone.
+    """
+    if len(runs) <= most:
+        return runs
+    measure = measure_of(runs)
+    ranked = runs.sort_values(measure, ascending=False, kind="stable") if measure in runs else runs
+    first_of_each = ~ranked.duplicated(["scenario", "method"])
+    best = ranked.loc[first_of_each.sort_values(ascending=False, kind="stable").index].index[: most // 2]
+    others = runs.index.difference(best, sort=False)
+    count = most - len(best)
+    spread = [others[place * len(others) // count] for place in range(count)]
+    return runs.loc[runs.index.isin([*best, *spread])]
+
+
+def words(shown: int, total: int) -> str:
+    """A sentence about which of the trials are shown, or ""."""
+    if shown == total:
+        return ""
+    return f" Of {total:,} trials, {shown} are shown: the best, and a sample of the others; `tables/all_trials.csv` has all."
+
+
+def few(items: Sequence[str], what: str) -> list[str]:
+    """The first of many sentences, and how many more there are."""
+    more = len(items) - MOST_SENTENCES
+    return [*items[:MOST_SENTENCES], *([f"And {more:,} more {what}."] if more > 0 else [])]
