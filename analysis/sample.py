@@ -1,4 +1,4 @@
-"""The best of many trials and a sample of the others, for readers.
+"""The best of many trials, and a sample of the others.
 
 A sweep may have thousands of trials. The page of its report shows some of them and says so; its files have all.
 """
@@ -26,7 +26,7 @@ def measure_of(runs: pd.DataFrame) -> str:
 
 
 def best_and_sample(runs: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
-    """The runs themselves, or so many of them in their order.
+    """The runs, or so many of them in their order.
 
     Half are the best of all by `measure_of`, at least one of each method in each scenario; the others are spread evenly over
     the rest. Which ones depends on the runs alone.
@@ -51,6 +51,6 @@ def words(shown: int, total: int) -> str:
 
 
 def few(items: Sequence[str], what: str) -> list[str]:
-    """The first of many sentences, and how many more there are."""
+    """The first of many sentences, then how many more."""
     more = len(items) - MOST_SENTENCES
     return [*items[:MOST_SENTENCES], *([f"And {more:,} more {what}."] if more > 0 else [])]
