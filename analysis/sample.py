@@ -1,4 +1,4 @@
-"""The best of many trials, and a sample of the others.
+"""The best of many trials and a sample of others.
 
 A sweep may have thousands of trials. The page of its report shows some of them and says so; its files have all.
 """
@@ -20,31 +20,32 @@ MOST_SENTENCES: Final = 20
 
 
 def measure_of(runs: pd.DataFrame) -> str:
-    """The column that trials are ranked by: objective or test accuracy."""
+    """The column that ranks trials: objective or test accuracy."""
     scored = schema.OBJECTIVE in runs and bool(runs[schema.OBJECTIVE].notna().any())
     return schema.OBJECTIVE if scored else "summary/accuracy_test"
 
 
-def best_and_sample(runs: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
-    """The runs, or so many of them in their order.
+def best_and_sample(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs, or `MOST` of them in their order.
 
     Half are the best of all by `measure_of`, at least one of each method in each scenario; the others are spread evenly over
     the rest. Which ones depends on the runs alone.
     """
-    if len(runs) <= most:
+    if len(runs) <= MOST:
         return runs
     measure = measure_of(runs)
     ranked = runs.sort_values(measure, ascending=False, kind="stable") if measure in runs else runs
     first_of_each = ~ranked.duplicated(["scenario", "method"])
-    best = ranked.loc[first_of_each.sort_values(ascending=False, kind="stable").index].index[: most // 2]
+    best = ranked.loc[first_of_each.sort_values(ascending=False, kind="stable").index].index
+    best = best[: min(MOST, max(MOST // 2, int(first_of_each.sum())))]
     others = runs.index.difference(best, sort=False)
-    count = most - len(best)
+    count = MOST - len(best)
     spread = [others[place * len(others) // count] for place in range(count)]
     return runs.loc[runs.index.isin([*best, *spread])]
 
 
 def words(shown: int, total: int) -> str:
-    """A sentence about which of the trials are shown, or ""."""
+    """A sentence on which trials are shown, or ""."""
     if shown == total:
         return ""
     return f" Of {total:,} trials, {shown} are shown: the best, and a sample of the others; `tables/all_trials.csv` has all."

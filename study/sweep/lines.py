@@ -295,19 +295,25 @@ class LineReader:
         """
         with self._path.open("rb") as file:
             file.seek(self._offset)
-            data = file.read()
-        for text in data.split(b"\n")[:-1]:
-            number = self.number + 1
-            try:
-                line = _parsed(text, self._form)
-            except ValueError as error:
-                raise LineError(self._path, number, str(error)) from None
-            if line is not None and text == self._last and line.get("kind") not in MAY_REPEAT:
-                raise LineError(self._path, number, "it repeats the line before it")
-            self._offset += len(text) + 1
-            self._last, self.number = text, number
-            if line is not None:
-                yield line
+            for whole in file:
+                text = whole.removesuffix(b"\n")
+                if text == whole:  # it is still being written
+                    return
+                line = self._checked(text)
+                self._offset += len(whole)
+                self._last, self.number = text, self.number + 1
+                if line is not None:
+                    yield line
+
+    def _checked(self, text: bytes) -> dict[str, Any] | None:
+        """The line in a text, or None if a crash cut it short."""
+        try:
+            line = _parsed(text, self._form)
+        except ValueError as error:
+            raise LineError(self._path, self.number + 1, str(error)) from None
+        if line is not None and text == self._last and line.get("kind") not in MAY_REPEAT:
+            raise LineError(self._path, self.number + 1, "it repeats the line before it")
+        return line
 
     def refuse(self, fault: str) -> NoReturn:
         """Raises LineError about the line read last."""

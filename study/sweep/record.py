@@ -106,8 +106,9 @@ class TrialHistory:
         if line.task != due or due == count:
             place = f"task {due} is due" if due < count else f"all {count} tasks are done"
             return f"task {line.task} stands where {place}"
-        if ("summary" in line) != (line.task + 1 == count):
-            return f"task {line.task} of {count} has {'a' if 'summary' in line else 'no'} 'summary'"
+        has_summary = line.summary is not None
+        if has_summary != (line.task + 1 == count):
+            return f"task {line.task} of {count} has {'a' if has_summary else 'no'} 'summary'"
         if line.shape.lane_count != seeds:
             return f"it has {line.shape.lane_count} lanes, but the trial has {seeds} seeds"
         first = self.tasks[0] if self.tasks else line
@@ -117,6 +118,9 @@ class TrialHistory:
 
     def apply(self, line: Line) -> None:
         """Updates the state by the next line of the record."""
+        if isinstance(line, TaskLine):
+            self.tasks.append(line)
+            return
         match line["kind"]:
             case "start":
                 self.outcome, self.reason, self.ended = "running", "", None
@@ -124,8 +128,6 @@ class TrialHistory:
             case "facts":
                 self.facts = line["facts"]
                 self.past_facts.append(line)
-            case "task" if line["task"] == len(self.tasks):
-                self.tasks.append(line)
             case "checkpoint":
                 self.checkpoints.append(line["path"])
             case "note":

@@ -67,11 +67,12 @@ class TaskLine(Mapping[str, Any]):
             None if diagnostics is None else tuple(diagnostics),
             counts.pop() if counts else 0,
         )
-        self._numbers = array("d", line["metrics"].values())
+        numbers = list(line["metrics"].values())
         for values in lanes.values():
-            self._numbers.extend(values)
+            numbers += values
         for values in (diagnostics or {}).values():
-            self._numbers.extend([math.nan if value is None else value for value in values])
+            numbers += values if None not in values else [math.nan if value is None else value for value in values]
+        self._numbers = array("d", numbers)
         self.task, self.name, self.at = line["task"], line["name"], line["at"]
         self.summary, self.stops = line.get("summary"), "stops" in line
         if self.summary is not None:

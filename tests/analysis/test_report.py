@@ -16,7 +16,7 @@ from report_fixtures import Tables, accuracy, confirmed, play, sent, tuned, whol
 from shared import lay_database
 from sweep_fixtures import study
 
-from analysis import report
+from analysis import report, sample
 from analysis.report import page as pages
 from study.errors import StudyError
 from study.tracking.store import attach, default_uri
@@ -156,6 +156,26 @@ def test_every_row_and_every_figure_names_runs_that_mlflow_has(written, tables, 
     for figure in figures:
         assert set(re.findall(r'data-run="(\w+)"', figure)) <= known
         assert re.search(r'data-run="\w+"', figure)
+
+
+def test_a_page_about_many_trials_shows_some_of_them_and_says_so(whole_uri, tmp_path, monkeypatch, blank_figures):
+    monkeypatch.setattr(sample, "MOST", 6)
+    monkeypatch.setattr(sample, "MOST_SENTENCES", 0)
+    page = report.make(*report.load_all("whole", whole_uri))
+    report.write(page, tmp_path / "page")
+    text = (tmp_path / "page" / "report.html").read_text(encoding="utf-8")
+    shown = list(Tables(text).rows("all_trials"))
+    whole = pd.read_csv(tmp_path / "page" / "tables" / "all_trials.csv")
+    assert len(whole[whole["sweep"] == "whole"]) == 24
+    assert len(shown) == 6 * whole["sweep"].nunique() < len(whole)
+    (table,) = (table for table in page.tables if table.name == "all_trials")
+    assert f"Of {len(whole)} trials, {len(shown)} are shown: the best, and a sample of the others" in table.caption
+    captions = {picture.name: picture.caption for picture in page.pictures}
+    for name in ("settings-class_pairs", "parallel-class_pairs"):
+        assert "Of 11 trials, 6 are shown" in captions[name] or "Of 12 trials, 6 are shown" in captions[name]
+    best = whole[whole["sweep"] == "whole"].groupby(["scenario", "method"])["objective"].idxmax()
+    assert set(whole.loc[best, "name"]) <= {row["setting"]["text"] for row in shown}
+    assert "And 1 more failed trials, which" in text
 
 
 def test_the_page_needs_nothing_but_itself(tables):
