@@ -28,7 +28,8 @@ from study.errors import StudyError, brief, nearest
 from study.files import draft_of
 from study.sweep import storage
 from study.sweep.execution import DEFAULT_DIRECTORY, Execution
-from study.sweep.lines import FORMAT, LOG_LINE, LineError, LineReader, append_line, format_fault
+from study.sweep.forms import LOG_LINE
+from study.sweep.lines import FORMAT, LineError, LineReader, append_line, format_fault
 from study.sweep.plan import Group, Plan, check_name
 from study.sweep.record import ForeignRecordError, Outcome, TrialHistory, TrialRecord, records_in
 

@@ -1,9 +1,7 @@
-"""The lines of records and logs in their typed forms.
+"""The lines of records and logs: written, read and checked.
 
-Each line is checked once, when it is read; code behind `LineReader` trusts it. A new kind of line, or a new key, is declared
-here first: whatever is not declared is refused. A key that older files lack is `NotRequired`. The first line has the `format`
-of its file; files from before formats had numbers have none, which counts as 1. A change that older versions of the study
-cannot read needs a new number.
+Each line is checked once, when it is read, against its form (`study.sweep.forms`); code behind `LineReader` trusts it. The
+first line has the `format` of its file; files from before formats had numbers have none, which counts as 1.
 
 A line that ends too early was cut short by a crash and is skipped. Anything else that does not fit raises `LineError`, which
 names the file and the line.
@@ -18,12 +16,12 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NoReturn
+from typing import Any, Final, NoReturn
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from typing_extensions import NotRequired, TypedDict  # noqa: UP035  # pydantic needs these before Python 3.12
+from pydantic import TypeAdapter, ValidationError
 
 from study.errors import StudyError, brief
+from study.sweep.forms import ANY_LINE
 
 FORMAT: Final = 2
 """The format that is written."""
@@ -36,182 +34,6 @@ MOST_CHARACTERS: Final = 290
 
 Line = Mapping[str, Any]
 
-_CLOSED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-Count = Annotated[int, Field(ge=0, lt=2**53)]
-Moment = Annotated[float, Field(ge=0, lt=2.5e11)]
-"""Seconds since 1970; the end is before the year 10,000, where Python's calendar ends."""
-Words = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
-Place = Annotated[str, Field(pattern=r"^[^\x00]+$")]
-"""A path or an address."""
-
-
-class Facts(TypedDict):
-    """Where and with what a trial is trained."""
-
-    __pydantic_config__ = _CLOSED
-    versions: dict[str, str]
-    rule: dict[str, float]
-    device: NotRequired[Words]
-    device_name: NotRequired[Words]
-    threads: NotRequired[Count]
-    host: NotRequired[Words]
-    data_fingerprint: NotRequired[Words]
-    source_fingerprint: NotRequired[Words]
-    git_commit: NotRequired[Words | None]
-
-
-class TrialLine(TypedDict):
-    """The first line of a record."""
-
-    __pydantic_config__ = _CLOSED
-    kind: Literal["trial"]
-    format: NotRequired[int]
-    key: Words
-    number: Count
-    scenario: Words
-    method: Words
-    phase: Literal["grid", "tune", "confirm"]
-    tried: dict[str, Any]
-    config: dict[str, Any]
-    task_count: Annotated[int, Field(ge=1, lt=2**53)]
-    sampler_notes: dict[str, Count]
-    at: Moment
-
-
-class StartLine(TypedDict):
-    """An attempt at a trial begins."""
-
-    __pydantic_config__ = _CLOSED
-    kind: Literal["start"]
-    at: Moment
-
-
-class FactsLine(TypedDict):
-    """Where and with what an attempt trains."""
-
-    __pydantic_config__ = _CLOSED
-    kind: Literal["facts"]
-    facts: Facts
-    at: Moment
-
-
-class ResultLine(TypedDict):
-    """The results of one task, see `study.sweep.task_line`."""
-
-    __pydantic_config__ = _CLOSED
-    kind: Literal["task"]
-    task: Count
-    name: Words
-    metrics: dict[str, float]
-    lanes: dict[str, list[float]]
-    diagnostics: NotRequired[dict[str, list[float | None]]]
-    summary: NotRequired[dict[str, float]]
-    stops: NotRequired[Literal[True]]
-    at: Moment
-
-
-class CheckpointLine(TypedDict):
-    """Where a checkpoint is."""
-
-    __pydantic_config__ = _CLOSED
-    kind: Literal["checkpoint"]
-    path: Place
-    at: Moment
-
-
-class NoteLine(TypedDict):
-    """What a reader of the numbers should know."""
-
-    __pydantic_config__ = _CLOSED
-    kind: Literal["note"]
-    text: str
-    at: Moment
-
-
-class LostLine(TypedDict):
-    """The worker of an attempt has died."""
-
-    __pydantic_config__ = _CLOSED
-    kind: Literal["lost"]
-    reason: str
-    at: Moment
-
-
-class EndLine(TypedDict):
-    """How a trial ended."""
-
-    __pydantic_config__ = _CLOSED
-    kind: Literal["end"]
-    outcome: Literal["finished", "stopped", "failed"]
-    reason: NotRequired[str]
-    at: Moment
-
-
-class PlanLine(TypedDict):
-    """The first line of a sweep's log."""
-
-    __pydantic_config__ = _CLOSED
-    kind: Literal["plan"]
-    format: NotRequired[int]
-    plan: dict[str, Any]
-    execution: dict[str, Any]
-    task_counts: dict[str, Annotated[int, Field(ge=1, lt=2**53)]]
-    directory: NotRequired[Place]
-    at: Moment
-
-
-class SessionLine(TypedDict):
-    """A launch or a resume."""
-
-    __pydantic_config__ = _CLOSED
-    kind: Literal["start"]
-    execution: dict[str, Any]
-    resolved: NotRequired[dict[str, Any]]
-    directory: NotRequired[Place]
-    at: Moment
-
-
-class BudgetLine(TypedDict):
-    """A change of the number of trials."""
-
-    __pydantic_config__ = _CLOSED
-    kind: Literal["budget"]
-    trials: Count
-    at: Moment
-
-
-class SessionEndLine(TypedDict):
-    """The end of a launch or a resume."""
-
-    __pydantic_config__ = _CLOSED
-    kind: Literal["end"]
-    interrupted: bool
-    failed: Count
-    fault: str
-    at: Moment
-
-
-class LoggedLine(TypedDict):
-    """MLflow's share of a session."""
-
-    __pydantic_config__ = _CLOSED
-    kind: Literal["logged"]
-    complete: bool
-    seconds: Annotated[float, Field(ge=0)]
-    at: Moment
-
-
-ANY_LINE: Final = TypeAdapter(dict[str, Any])
-RECORD_LINE: Final[TypeAdapter[Any]] = TypeAdapter(
-    Annotated[
-        TrialLine | StartLine | FactsLine | ResultLine | CheckpointLine | NoteLine | LostLine | EndLine,
-        Field(discriminator="kind"),
-    ]
-)
-LOG_LINE: Final[TypeAdapter[Any]] = TypeAdapter(
-    Annotated[PlanLine | SessionLine | BudgetLine | SessionEndLine | LoggedLine, Field(discriminator="kind")]
-)
 _TAGS = {"trial", "start", "facts", "task", "checkpoint", "note", "lost", "end", "plan", "budget", "logged"}
 
 
@@ -386,7 +208,8 @@ def _finite(text: str) -> float:
 def _clause(fault: Any) -> str:
     """The fault that pydantic found, as a clause."""
     if fault["type"] == "json_invalid":
-        return "it is not JSON: " + fault["msg"].removeprefix("Invalid JSON: ").replace("at line 1 column", "at column")
+        reason = str(fault["msg"]).removeprefix("Invalid JSON: ")
+        return "it is not JSON: " + reason.replace("at line 1 column", "at column")
     place = [str(step) for step in fault["loc"]]
     name = brief("/".join(place[1:] if place and place[0] in _TAGS else place))
     match fault["type"]:
@@ -399,7 +222,7 @@ def _clause(fault: Any) -> str:
             return f"its kind is {brief(fault['ctx']['tag'])}, which is none of {known}"
         case "union_tag_not_found":
             return "the key 'kind' is missing"
-    complaint = fault["msg"][0].lower() + fault["msg"][1:]
+    complaint = str(fault["msg"][0]).lower() + str(fault["msg"][1:])
     about = f"{name} is {brief(fault['input'])}, but " if place else ""
     return about + complaint.replace("input should", "it should")
 

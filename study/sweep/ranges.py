@@ -43,9 +43,9 @@ class Numbers(StrictSettings):
 class WholeNumbers(Numbers):
     """A range of integers, both ends included."""
 
-    low: int  # type: ignore[assignment]
-    high: int  # type: ignore[assignment]
-    step: int | None = Field(gt=0)  # type: ignore[assignment]
+    low: int
+    high: int
+    step: int | None = Field(gt=0)
 
     def contains(self, value: object) -> bool:
         """Whether a value can be drawn."""

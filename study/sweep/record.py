@@ -13,8 +13,9 @@ the order in which they may occur:
     lost        the worker of an attempt has died, with the reason; another attempt follows
     end         the outcome of the trial: finished, stopped (early, by the scheduler) or failed, with the reason
 
-Every line has `at`, the time in seconds since 1970. `study.sweep.lines` has their forms and says what happens to a line that a
-crash cut short. A record whose lines do not fit, or stand in another order, is refused with the number of the line.
+Every line has `at`, the time in seconds since 1970. `study.sweep.forms` has the forms of the lines, and `study.sweep.lines` says
+what happens to a line that a crash cut short. A record whose lines do not fit, or stand in another order, is refused with the
+number of the line.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from typing import Any, Literal
 from study.config import DEFAULT_PARTS, EARLIER_LABELS, Labels, TrialConfig, settings_words
 from study.errors import StudyError, brief
 from study.schema import EVALUATION_SECONDS, TRAINING_SECONDS
+from study.sweep.forms import RECORD_LINE
 from study.sweep.lines import (
     FORMAT,
-    RECORD_LINE,
     Line,
     LineError,
     LineReader,
@@ -91,7 +92,7 @@ class TrialHistory:
     def fault_of(self, line: Line | TaskLine) -> str:
         """Why this line cannot be the next one, or "".
 
-        The line has its form, see `study.sweep.lines`.
+        The line has its form, see `study.sweep.forms`.
         """
         if isinstance(line, TaskLine):
             return self._fault_of_task(line)

@@ -175,7 +175,7 @@ def test_a_page_about_many_trials_shows_some_of_them_and_says_so(whole_uri, tmp_
         assert "Of 11 trials, 6 are shown" in captions[name] or "Of 12 trials, 6 are shown" in captions[name]
     best = whole[whole["sweep"] == "whole"].groupby(["scenario", "method"])["objective"].idxmax()
     assert set(whole.loc[best, "name"]) <= {row["setting"]["text"] for row in shown}
-    assert "And 1 more failed trials, which" in text
+    assert "And 2 more failed trials, which" in text
 
 
 def test_the_page_needs_nothing_but_itself(tables):
