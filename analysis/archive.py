@@ -55,9 +55,9 @@ def save(sweep: Sweep, folder: Path) -> None:
         with draft_of(folder) as draft:
             draft.mkdir()
             (draft / SWEEP).write_text(json.dumps(_plain(sweep), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            (draft / LANES).write_bytes(_compressed(_narrow(sweep.lanes)))
+            _write_compressed(draft / LANES, _narrow(sweep.lanes))
             if len(sweep.diagnostics):
-                (draft / DIAGNOSTICS).write_bytes(_compressed(_narrow(sweep.diagnostics)))
+                _write_compressed(draft / DIAGNOSTICS, _narrow(sweep.diagnostics))
             verdicts(sweep).to_csv(draft / VERDICTS, index=False)
             draft.rename(folder)
     except OSError as error:
@@ -134,8 +134,14 @@ def _narrow(lanes: pd.DataFrame) -> pd.DataFrame:
     return lanes.drop(columns=["run_id", "scenario", "method"])
 
 
-def _compressed(lanes: pd.DataFrame) -> bytes:
-    """A compressed CSV; equal rows give equal bytes."""
-    text = io.StringIO()
-    lanes.to_csv(text, index=False)
-    return gzip.compress(text.getvalue().encode(), mtime=0)
+def _write_compressed(path: Path, lanes: pd.DataFrame) -> None:
+    """Writes a compressed CSV; equal rows give equal bytes.
+
+    It is never in memory as a whole.
+    """
+    with (
+        path.open("wb") as file,
+        gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
+    ):
+        lanes.to_csv(text, index=False, lineterminator="\n")

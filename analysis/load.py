@@ -13,8 +13,8 @@ lacks some of its numbers does not count as finished, and anything odd is report
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -120,6 +120,10 @@ class Sweep:
         return lanes.pivot(index="task", columns="seed", values=quantity)
 
 
+Diagnosed = bool | Callable[[Sweep], Collection[str]]
+"""Whether to load diagnostics, or the ids of the finished runs whose diagnostics are loaded, given the rest of the sweep."""
+
+
 def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a frame as dictionaries by column name."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
@@ -130,7 +134,7 @@ def sweep(
     uri: str,
     quantities: Sequence[str] = DEFAULT_QUANTITIES,
     *,
-    diagnosed: bool = False,
+    diagnosed: Diagnosed = False,
     directory: Path | None = None,
 ) -> Sweep:
     """Loads a sweep.
@@ -140,7 +144,7 @@ def sweep(
         uri: of MLflow's store, "sqlite:///FILE" or "http://HOST:PORT".
         quantities: what `lanes` holds beside test accuracy, by schema name. A quantity without values per lane is the same in
             all lanes of a task; one that a trial does not log is NaN.
-        diagnosed: whether to load the diagnostics of finished trials too, one file each.
+        diagnosed: whether to load the diagnostics of finished trials too, one file each, or of which ones.
         directory: folder of all sweeps, if it is not that of the store's file and has moved.
 
     Raises:
@@ -166,7 +170,7 @@ def confirmations(
     tuned: Sweep,
     quantities: Sequence[str] = DEFAULT_QUANTITIES,
     *,
-    diagnosed: bool = False,
+    diagnosed: Diagnosed = False,
     directory: Path | None = None,
 ) -> list[Sweep]:
     """The sweeps in this store confirming this one, oldest first.
@@ -200,7 +204,7 @@ def _load(
     experiment: Experiment,
     uri: str,
     quantities: Sequence[str],
-    diagnosed: bool,
+    diagnosed: Diagnosed,
     directory: Path | None,
 ) -> Sweep:
     artifacts = Artifacts(client, uri, experiment, directory)
@@ -220,12 +224,7 @@ def _load(
         row(run, key, table, longest[key["scenario"]], plan["phase"], notes)
         for (run, key), table in zip(trials, tables, strict=True)
     ]
-    measured = [
-        _diagnostics(artifacts, run, key, notes)
-        for (run, key), trial_row in zip(trials, trial_rows, strict=True)
-        if diagnosed and trial_row["outcome"] == "finished" and diagnostics.has_any(run.data.metrics)
-    ]
-    return Sweep(
+    loaded = Sweep(
         name=experiment.name,
         identity=experiment.tags[SWEEP_TAG],
         uri=uri,
@@ -236,9 +235,15 @@ def _load(
         tags=dict(own[0].data.tags),
         runs=frame(trial_rows),
         lanes=joined([pd.DataFrame(columns=[*LANE_COLUMNS, *names]), *tables]),
-        notes=tuple(dict.fromkeys(notes)),
-        diagnostics=diagnostics.in_order(measured),
+        notes=(),
     )
+    wanted = diagnosed(loaded) if callable(diagnosed) else set(loaded.finished["run_id"]) if diagnosed else set()
+    measured = [
+        _diagnostics(artifacts, run, key, notes)
+        for run, key in trials
+        if run.info.run_id in wanted and diagnostics.has_any(run.data.metrics)
+    ]
+    return replace(loaded, notes=tuple(dict.fromkeys(notes)), diagnostics=diagnostics.in_order(measured))
 
 
 def _diagnostics(artifacts: Artifacts, run: Run, key: Mapping[str, Any], notes: list[str]) -> pd.DataFrame:
@@ -256,9 +261,19 @@ def _plan(artifacts: Artifacts, run: Run) -> Mapping[str, Any]:
     except (MlflowException, OSError, ValueError, YAMLError) as error:
         reason = first_line(error)
         raise StudyError(f"The plan of the sweep (plan.yaml of run {run_id}) cannot be read: {reason}.") from None
-    if not isinstance(plan, Mapping) or not {"phase", "seeds", "groups"} <= plan.keys():
+    if (
+        not isinstance(plan, Mapping)
+        or not {"phase", "seeds", "groups"} <= plan.keys()
+        or not _are_groups(plan["groups"])
+    ):
         raise StudyError(f"plan.yaml of run {run_id} is not the plan of a sweep.")
     return plan
+
+
+def _are_groups(groups: object) -> bool:
+    """Whether these are the methods of a plan."""
+    keys = {"scenario", "method", "points", "distributions", "trials"}
+    return isinstance(groups, list) and all(isinstance(group, Mapping) and keys <= group.keys() for group in groups)
 
 
 def frame(trial_rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from analysis import load, tables
 from analysis.load import Sweep
+from analysis.paper.evidence import gather
 from analysis.report.budget import section_budget, section_sources
 from analysis.report.diagnostics import section_diagnostics
 from analysis.report.page import Page
@@ -98,13 +99,22 @@ def _same(one: Path, other: Path) -> bool:
     return names[0] == names[1] and not filecmp.cmpfiles(one, other, names[0], shallow=False)[1]
 
 
+def _shown_in_detail(sweep: Sweep) -> set[str]:
+    """The runs that `make` may show in detail.
+
+    They are few, and the diagnostics of thousands of others need not be loaded.
+    """
+    winners = sweep.finished[sweep.finished["selected_rank"] == 1]
+    return {*tables.best(sweep)["run_id"], *winners["run_id"], *gather(sweep).run_ids.values()}
+
+
 def load_all(name: str, uri: str, directory: Path | None = None) -> tuple[Sweep, list[Sweep]]:
     """A sweep and its confirmations, see `analysis.load`.
 
     Raises StudyError if there is no such sweep, or if it is itself a confirmation.
     """
-    tuned = load.sweep(name, uri, diagnosed=True, directory=directory)
+    tuned = load.sweep(name, uri, diagnosed=_shown_in_detail, directory=directory)
     if tuned.phase == "confirm":
         other = tuned.tags.get("confirms", "another sweep")
         raise StudyError(f"{name!r} confirms {other!r} and is part of its report; run `study report {other}`.")
-    return tuned, load.confirmations(tuned, diagnosed=True, directory=directory)
+    return tuned, load.confirmations(tuned, diagnosed=_shown_in_detail, directory=directory)
