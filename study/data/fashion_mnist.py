@@ -7,7 +7,19 @@ from pathlib import Path
 
 from study.config import StrictSettings
 from study.contracts import Dataset
-from study.data import from_torchvision, noise, raw_files
+from study.data import Published, from_torchvision, noise
+
+PUBLISHED = Published(
+    name="fashion_mnist",
+    class_name="FashionMNIST",
+    fingerprint="ece172613115fb18",
+    digests={
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    },
+)
 
 
 class Settings(StrictSettings):
@@ -16,7 +28,7 @@ class Settings(StrictSettings):
 
 def files(folder: Path) -> Path:
     """The folder of its four files after the download."""
-    return raw_files("FashionMNIST", folder)
+    return PUBLISHED.raw(folder)
 
 
 def stand_in() -> Dataset:
@@ -26,4 +38,4 @@ def stand_in() -> Dataset:
 
 def build(settings: Settings, folder: Path) -> Dataset:
     """The data set in `folder/FashionMNIST/raw`, downloaded on first use."""
-    return from_torchvision("fashion_mnist", "FashionMNIST", folder)
+    return from_torchvision(PUBLISHED, folder)

@@ -7,7 +7,19 @@ from pathlib import Path
 
 from study.config import StrictSettings
 from study.contracts import Dataset
-from study.data import from_torchvision, noise, raw_files
+from study.data import Published, from_torchvision, noise
+
+PUBLISHED = Published(
+    name="mnist",
+    class_name="MNIST",
+    fingerprint="1e35582d42a90940",
+    digests={
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
+)
 
 
 class Settings(StrictSettings):
@@ -16,7 +28,7 @@ class Settings(StrictSettings):
 
 def files(folder: Path) -> Path:
     """The folder of its four files after the download."""
-    return raw_files("MNIST", folder)
+    return PUBLISHED.raw(folder)
 
 
 def stand_in() -> Dataset:
@@ -26,4 +38,4 @@ def stand_in() -> Dataset:
 
 def build(settings: Settings, folder: Path) -> Dataset:
     """The data set in `folder/MNIST/raw`, downloaded on first use."""
-    return from_torchvision("mnist", "MNIST", folder)
+    return from_torchvision(PUBLISHED, folder)
