@@ -15,7 +15,7 @@ from study.errors import StudyError
 from study.sweep import folder, winners
 from study.sweep.execution import DEFAULT_DIRECTORY
 from study.sweep.folder import SweepFolder
-from study.sweep.plan import Group, Plan, check_name, extremes
+from study.sweep.plan import Plan, check_name, own_settings, shared_settings
 from study.sweep.record import Outcome, TrialHistory
 
 NUMBERS = {
@@ -222,31 +222,29 @@ def show_plan(plan: Plan) -> None:
     if plan.citation:
         terminal.remark(plan.citation)
     rows = []
+    own = {group.label: own_settings(plan, group) for group in plan.groups}
     for group in plan.groups:
         points = _points_words(group.points, plan.labels)
         drawn = "; ".join(
             f"{label_of(name, plan.labels).short} in {_range(value)}" for name, value in group.drawn().items()
         )
-        rows.append((group.scenario, group.method, str(group.trials), points or "-", drawn or "-"))
-    columns = ["scenario", "method", "trials", "points, tried first", "then drawn from"]
-    terminal.show_table("What is tried", columns, rows)
+        fixed = "; ".join(f"{name}={_exact(value)}" for name, value in own[group.label].items())
+        rows.append((group.scenario, group.method, str(group.trials), points or "-", drawn or "-", fixed or "-"))
+    columns = ["scenario", "method", "trials", "points, tried first", "then drawn from", "fixed in this method"]
+    shown = len(columns) if any(own.values()) else len(columns) - 1
+    terminal.show_table("What is tried", columns[:shown], [row[:shown] for row in rows])
     scenarios = list(dict.fromkeys(group.scenario for group in plan.groups))
-    fixed = [_fixed(plan, [group for group in plan.groups if group.scenario == scenario]) for scenario in scenarios]
-    names = dict.fromkeys(name for settings in fixed for name in settings)
+    shared = [shared_settings(plan, scenario) for scenario in scenarios]
+    names = dict.fromkeys(name for settings in shared for name in settings)
     title = f"The same in all trials of a scenario, with seeds {list(plan.seeds)}"
-    rows_of_settings = [(name, *(settings.get(name, "-") for settings in fixed)) for name in names]
+    rows_of_settings = [
+        (name, *(_exact(settings[name]) if name in settings else "-" for settings in shared)) for name in names
+    ]
     terminal.show_table(title, ["setting", *scenarios], rows_of_settings)
 
 
-def _fixed(plan: Plan, groups: Sequence[Group]) -> dict[str, str]:
-    """The settings that are equal in all these trials."""
-    configs = [plan.trial_config(group, point).flat() for group in groups for point in extremes(group)]
-    first = configs[0]
-    return {
-        name: f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
-        for name, value in first.items()
-        if all(name in config and config[name] == value for config in configs)
-    }
+def _exact(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
 
 
 FEW_POINTS = 6

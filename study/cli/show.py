@@ -138,6 +138,12 @@ def show_table(estimated: Estimate, seeds: int) -> None:
 
 def show_sum(estimated: Estimate, price_per_hour: float | None) -> None:
     """Shows the total: time, hours of machines, and price."""
+    if estimated.trials_at_once > 1:
+        terminal.console.print(
+            f"\nAll trials add up to {_clock(estimated.work)}, and {estimated.trials_at_once} run at once.",
+            markup=False,
+            soft_wrap=True,
+        )
     words = [f"About {_clock(estimated.duration)} in total: {_hours(estimated.cpu_hours)} CPU-hours"]
     if estimated.gpus:
         words.append(f"{_hours(estimated.gpu_hours)} GPU-hours")

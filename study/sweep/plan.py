@@ -7,7 +7,7 @@ second to import, so it is imported only where distributions become objects.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -254,3 +254,30 @@ def extreme_values(distribution: BaseDistribution) -> list[Any]:
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
     raise StudyError(f"{type(distribution).__name__} is not a distribution that the study can draw from.")
+
+
+def shared_settings(plan: Plan, scenario: str) -> Flat:
+    """The settings that are equal in all trials of a scenario."""
+    return _equal(plan, [group for group in plan.groups if group.scenario == scenario])
+
+
+def own_settings(plan: Plan, group: Group) -> Flat:
+    """The settings by which all trials of a group differ from other groups of its scenario.
+
+    Those that are tried are not among them, nor is the optimizer where the method is named after it.
+    """
+    shared = shared_settings(plan, group.scenario)
+    own = {name: value for name, value in _equal(plan, [group]).items() if name not in shared}
+    if own.get("optimizer/name") == group.method:
+        del own["optimizer/name"]
+    tried = {*group.distributions, *(name for point in group.points for name in point)}
+    return {name: value for name, value in own.items() if name not in tried}
+
+
+def _equal(plan: Plan, groups: Sequence[Group]) -> Flat:
+    configs = [plan.trial_config(group, point).flat() for group in groups for point in extremes(group)]
+    return {
+        name: value
+        for name, value in configs[0].items()
+        if all(name in config and config[name] == value for config in configs)
+    }

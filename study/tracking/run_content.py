@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from mlflow.entities import Metric
 from study import schema
 from study.provenance import software_changes, spans
 from study.sweep.folder import SweepFolder
+from study.sweep.plan import own_settings
 from study.sweep.record import TrialHistory
 from study.tracking.client import SOFTWARE_CHANGES_TAG
 
@@ -172,10 +174,12 @@ def sweep_description(
     lines = [", ".join(f"[{title}]({address})" for title, address in shown)]
     lines += [f"**{plan.name}**: {plan.description}", f"Search space `{plan.space}`. {plan.citation}"]
     lines.append(f"`study report {plan.name}` writes the report and attaches it [here, as `report`]({artifacts}).")
-    lines.append("| scenario | method | trials | points | drawn |\n|---|---|---|---|---|")
+    lines.append("| scenario | method | trials | points | drawn | fixed |\n|---|---|---|---|---|---|")
     for group in plan.groups:
         drawn = ", ".join(f"`{name}`" for name in group.distributions) or "-"
-        lines[-1] += f"\n| {group.scenario} | {group.method} | {group.trials} | {len(group.points)} | {drawn} |"
+        fixed = ", ".join(f"`{name}={json.dumps(value)}`" for name, value in own_settings(plan, group).items()) or "-"
+        cells = (group.scenario, group.method, group.trials, len(group.points), drawn, fixed)
+        lines[-1] += f"\n| {' | '.join(map(str, cells))} |"
     if changes := software_changes(facts):
         lines.append(f"Its software changed while it ran, so numbers may differ: {changes}.")
     if plan.confirms:

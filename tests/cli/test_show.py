@@ -9,7 +9,7 @@ from sweep_fixtures import folder_of, plan_of
 
 from study.cli import show
 from study.cluster import connection, nodes
-from study.timing import speed
+from study.timing import estimate, speed
 
 DRY = ("run", "quickstart", "--dry-run")
 
@@ -18,6 +18,23 @@ from search_spaces import Method, SearchSpace
 SPACE = SearchSpace(
     name="mine", description="Two tasks.", scenarios={"pairs": {"tasks/name": "class_pairs", "tasks/count": 2}},
     methods={"sgd": Method(points=({"optimizer/lr": 0.1},))}, settings={SETTINGS}, seeds=(0,),
+)
+"""
+
+
+INTERVENED = """
+from optuna.distributions import FloatDistribution
+from search_spaces import Method, SearchSpace
+LR = {"optimizer/lr": FloatDistribution(0.01, 0.1)}
+SPACE = SearchSpace(
+    name="mine", description="Interventions.", scenarios={"pairs": {"tasks/name": "class_pairs", "tasks/count": 2}},
+    methods={
+        "sgd": Method(distributions=LR),
+        "weak": Method(settings={"optimizer/name": "sgd", "interventions/l2_init/strength": 1e-3}, distributions=LR),
+        "strong": Method(settings={"optimizer/name": "sgd", "interventions/l2_init/strength": 0.5}, distributions=LR),
+        "momentum": Method(settings={"optimizer/name": "sgd", "optimizer/momentum": 0.9}, points=({"optimizer/lr": 0.1},)),
+    },
+    settings={"tasks/validation_fraction": 0.5}, seeds=(0,), trials=2,
 )
 """
 
@@ -112,6 +129,35 @@ def test_data_that_is_not_here_is_stood_in_for_and_not_downloaded(here, run, sho
     assert re.search(r"^pairs +sgd +1 +2 +12,000 ", out, re.MULTILINE)
     assert "mnist has not been downloaded yet; the estimate used random images of the same shape." in out
     assert not (here / "empty").exists()
+
+
+def test_all_that_differs_between_methods_is_shown(here, run, unmeasured):
+    (here / "mine.py").write_text(INTERVENED)
+    code, out, err = run("show", "./mine.py", "--no-estimate")
+    assert (code, err) == (0, "")
+    rows = {line.split()[1]: line for line in out.splitlines() if line.startswith("pairs ")}
+    assert "interventions/l2_init/strength=0.001" in rows["weak"]
+    assert "interventions/l2_init/strength=0.5" in rows["strong"]
+    assert "optimizer/momentum=0.9" in rows["momentum"]
+    assert "optimizer/momentum=0" in rows["sgd"]
+    assert "l2_init" not in rows["sgd"]
+    assert re.search(r'^optimizer/name +"sgd"$', out, re.MULTILINE), "the same in all of them"
+    assert not [line for line in out.splitlines() if line.startswith(("optimizer/momentum", "interventions"))]
+
+
+def test_a_space_whose_methods_differ_only_in_what_is_tried_has_no_column_of_fixed_settings(here, run, unmeasured):
+    _, out, _ = run("show", "quickstart", "--no-estimate")
+    assert "fixed in this method" not in out
+
+
+@pytest.mark.parametrize(("at_once", "said"), [(1, False), (2, True)])
+def test_the_sum_of_the_column_is_told_where_trials_run_side_by_side(at_once, said, capsys):
+    hours = estimate.Range(20 * 3600, 20 * 3600)
+    row = estimate.Row("pairs", "sgd", 2, 1, estimate.Range(1, 1), estimate.Range(1, 1), hours, hours * 2)
+    show.show_sum(estimate.Estimate((row,), at_once, 1, 0), None)
+    lines = capsys.readouterr().out.split("\n\n")
+    assert ("All trials add up to 40 h 00 min, and 2 run at once." in lines[0]) == said
+    assert f"About {40 // at_once} h 00 min in total: 40 CPU-hours." in lines[-1]
 
 
 def test_points_that_are_lists_are_shown(here, run, unmeasured):
