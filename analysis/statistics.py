@@ -160,6 +160,17 @@ def least_lanes(alpha: float = 0.05) -> int:
     return 2 - math.frexp(alpha)[1]  # of alpha = m 2^e with 1/2 <= m < 1 the largest power of 2 inside is 2^(e - 1)
 
 
+def least_p(lanes: int, claims: int = 1) -> float:
+    """Smallest p-value that `sign_flip_p`, then `holm`, can give.
+
+    min(1, claims 2 / 2^lanes); 1 for one lane. Above alpha, no result of a family of this size can be significant. Raises
+    ValueError without a lane or a claim.
+    """
+    if lanes < 1 or claims < 1:
+        raise ValueError(f"The least p-value needs at least one lane and one claim, not {lanes} and {claims}.")
+    return min(1.0, math.ldexp(claims, 1 - lanes))
+
+
 def holm(p_values: npt.ArrayLike) -> Array:
     """P-values [claim] adjusted by Holm's method.
 

@@ -151,7 +151,7 @@ def _draw_accuracy_by_task(title: str, bands: Sequence[Band], size: Size) -> Fig
 def _draw_difference_by_task(title: str, bands: Sequence[Band], baseline: str, size: Size) -> Figure:
     tasks = [np.arange(1, len(band.mean) + 1, dtype=float) for band in bands]
     label = f"test accuracy minus that of {baseline} (share)"
-    figure, axes = _draw_bands(title, bands, tasks, "task (index in order of training)", size, label)
+    figure, axes = _draw_bands(title, bands, tasks, "task (index in order of training)", size, label, lowest=-1.0)
     axes.axhline(0, color=INK, linewidth=0.8, zorder=2)
     low, high = axes.get_ylim()
     rim = 0.04 * (high - low)
@@ -182,6 +182,7 @@ def _draw_bands(
     x_label: str,
     size: Size,
     y_label: str = "test accuracy (share)",
+    lowest: float = 0.0,
 ) -> tuple[Figure, Axes]:
     """All curves over their `positions` [curve][task]."""
     if not bands:
@@ -214,7 +215,7 @@ def _draw_bands(
         handles.append(Line2D([], [], **look))
         intervals += _draw_band(axes, x, low, high, colour[band.method], min(0.15, 1 / len(bands)))
         drawn += [mean, low, high]
-    axes.set_ylim(*layout.share_limits(np.concatenate(drawn), least=0.02))
+    axes.set_ylim(*layout.share_limits(np.concatenate(drawn), least=0.02, lowest=lowest))
     axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
     axes.yaxis.set_major_locator(MaxNLocator(6 if size == "wide" else 5, steps=[1, 2, 5, 10]))
     if intervals == 0:
@@ -273,8 +274,9 @@ def learning_curve(path: Path, title: str, measures: Mapping[str, Sequence[Seque
         table = np.asarray(values, dtype=float)  # [task, lane]
         tasks = np.arange(1, len(table) + 1)
         if table.shape[1] > 1:
-            axes.plot(tasks, table, color=colour, alpha=0.25, linewidth=0.8)
-        axes.plot(tasks, table.mean(axis=1), color=colour, linewidth=1.8, marker="o", markersize=3, label=label)
+            axes.plot(tasks, table, color=colour, alpha=0.25, linewidth=0.8, clip_on=False)
+        look: dict[str, Any] = {"linewidth": 1.8, "marker": "o", "markersize": 3, "clip_on": False}
+        axes.plot(tasks, table.mean(axis=1), color=colour, label=label, **look)
     _finish(figure, axes, path)
 
 
@@ -292,7 +294,8 @@ def comparison(path: Path, title: str, curves: Sequence[Curve]) -> None:
         means = np.asarray(curve.accuracy, dtype=float).mean(axis=1)
         tasks = np.arange(1, len(means) + 1)
         style = LINE_STYLES[place % len(LINE_STYLES)]
-        axes.plot(tasks, means, linestyle=style, color=colour[curve.method], linewidth=1.6, label=curve.label)
+        look: dict[str, Any] = {"linestyle": style, "linewidth": 1.6, "clip_on": False}
+        axes.plot(tasks, means, color=colour[curve.method], label=curve.label, **look)
     _finish(figure, axes, path)
 
 
@@ -310,7 +313,7 @@ def _axes(title: str) -> tuple[Figure, Axes]:
 
 def _finish(figure: Figure, axes: Axes, path: Path) -> None:
     low = min((float(np.nanmin(line.get_ydata())) for line in axes.get_lines()), default=0.0)
-    axes.set_ylim(max(0.0, np.floor(low * 10) / 10), 1.005)
+    axes.set_ylim(max(0.0, np.floor(low * 10) / 10), 1.0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 6:

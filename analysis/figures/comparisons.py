@@ -80,7 +80,7 @@ def tuned_and_confirmed(path: Path, title: str, rows: Sequence[Confirmed], size:
 
 
 def differences(
-    path: Path, title: str, rows: Sequence[Difference], unit: str, margin: float | None, size: Size
+    path: Path, title: str, rows: Sequence[Difference], unit: str, margin: float | None, size: Size, note: str = ""
 ) -> None:
     """A forest plot of paired differences.
 
@@ -93,11 +93,12 @@ def differences(
         unit: of the differences, such as "share".
         margin: differences from -margin to margin do not matter; in the same unit. None: there is no margin.
         size: wide or narrow.
+        note: a sentence above the legend, such as why no p-value is small.
 
     Raises:
         ValueError: there is no row.
     """
-    save(_draw_differences(title, rows, unit, margin, size), path)
+    save(_draw_differences(title, rows, unit, margin, size, note), path)
 
 
 def _draw_tuned_and_confirmed(title: str, rows: Sequence[Confirmed], size: Size) -> Figure:
@@ -115,7 +116,12 @@ def _draw_tuned_and_confirmed(title: str, rows: Sequence[Confirmed], size: Size)
         axes.plot([row.tuned, row.confirmed], [y, y], color=look, alpha=0.3, linewidth=4, solid_capstyle="butt")
         if math.isfinite(row.low) and math.isfinite(row.high):
             _interval(axes, row.low, row.high, y, look)
-        shape: dict[str, Any] = {"marker": marker[row.method], "edgecolors": look, "linewidths": 1.3}
+        shape: dict[str, Any] = {
+            "marker": marker[row.method],
+            "edgecolors": look,
+            "linewidths": 1.3,
+            "clip_on": False,
+        }
         axes.scatter([row.confirmed], [y], MARKER_SIZE, facecolors=look, zorder=4, **shape)
         axes.scatter([row.tuned], [y], MARKER_SIZE, facecolors="white", zorder=4, **shape)
     axes.set_xlim(
@@ -142,7 +148,9 @@ def _draw_tuned_and_confirmed(title: str, rows: Sequence[Confirmed], size: Size)
     return figure
 
 
-def _draw_differences(title: str, rows: Sequence[Difference], unit: str, margin: float | None, size: Size) -> Figure:
+def _draw_differences(
+    title: str, rows: Sequence[Difference], unit: str, margin: float | None, size: Size, note: str = ""
+) -> Figure:
     if not rows:
         raise ValueError("There is no difference to draw.")
     figure = new_figure(size)
@@ -175,7 +183,7 @@ def _draw_differences(title: str, rows: Sequence[Difference], unit: str, margin:
     axes.set_xlim(min(extent) - rim, max(extent) + rim)
     layout.name_axes(figure, axes, f"difference ({unit})", "", INCHES[size] - 0.6, size)
     _number_ticks(axes, size)
-    layout.legend(figure, handles, labels, size)
+    layout.legend(figure, handles, labels, size, note)
     layout.fit_height(figure, [axes], total)
     return figure
 
@@ -207,7 +215,7 @@ def _rows(
             list(axes.get_yticks()), [layout.wrapped(figure, note, points, LABEL_INCHES) for note in notes]
         )
         beside.spines[:].set_visible(False)
-        beside.tick_params(labelsize=points, labelcolor=INK, length=0)
+        beside.tick_params(labelsize=points, labelcolor=INK, length=0, pad=8)  # clear of a marker at the end
     else:
         for label, note in zip(labels, notes, strict=True):
             name, words = (layout.wrapped(figure, text, points, INCHES[size] - 0.45) for text in (label, note))

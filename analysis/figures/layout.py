@@ -98,23 +98,20 @@ def name_axes(figure: Figure, axes: Axes, x: str, y: str, inches: float, size: S
         axes.set_title(wrapped(figure, y, points, inches), loc="left", fontsize=points, color=INK)
 
 
-def share_limits(values: Sequence[float] | np.ndarray[Any, Any], least: float = 0.01) -> tuple[float, float]:
-    """Axis limits for shares.
+def share_limits(
+    values: Sequence[float] | np.ndarray[Any, Any], least: float = 0.01, lowest: float = 0.0
+) -> tuple[float, float]:
+    """Axis limits for shares: never below `lowest` or above 1.
 
-    Around the finite values, at least `least` apart, and not far outside 0 to 1.
+    Around the finite values, at least `least` apart. What lies outside, such as the end of a t interval above 1, is cut off.
     """
     finite = np.asarray(values, dtype=float)
     finite = finite[np.isfinite(finite)]
     if not len(finite):
-        return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
+        return lowest, 1.0
+    low, high = (min(1.0, max(lowest, float(value))) for value in (finite.min(), finite.max()))
     rim = max(0.05 * (high - low), (least - (high - low)) / 2)
-    below, above = low - rim, high + rim
-    if low >= 0:
-        below = max(below, -0.2 * rim)
-    if high <= 1:
-        above = min(above, 1 + max(0.2 * rim, 0.02 * (1 - below)))
-    return below, above
+    return max(lowest, low - rim), min(1.0, high + rim)
 
 
 def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], size: Size, note: str = "") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import layout
 from analysis.figures.scales import ZERO_AT, Scale
-from analysis.figures.search import Tried, key, settings_and_valued, without_value
+from analysis.figures.search import Searched, Tried, key, scale_of, settings_and_valued, without_value
 from analysis.figures.style import INCHES, INK, POINTS, QUIET, Size, colours, markers, new_figure, save
 
 NONE_AT, NONE_WIDTH = -0.27, 0.08
@@ -22,11 +23,18 @@ Trials are spread there over this width in the order of their values, so that th
 """
 
 
-def parallel_coordinates(path: Path, title: str, tried: Sequence[Tried], value_label: str, size: Size) -> None:
+def parallel_coordinates(
+    path: Path,
+    title: str,
+    tried: Sequence[Tried],
+    value_label: str,
+    size: Size,
+    searched: Searched = MappingProxyType({}),
+) -> None:
     """Draws every trial as a line through its settings.
 
-    The better the trial, the darker its line. Axes are side by side on the wide page and stacked on the narrow one. A setting
-    that a method does not have is at "none".
+    The better the trial, the darker its line. The axes of settings span what was searched. They are side by side on the wide page
+    and stacked on the narrow one. A setting that a method does not have is at "none".
 
     Args:
         path: of the PNG to write.
@@ -34,21 +42,24 @@ def parallel_coordinates(path: Path, title: str, tried: Sequence[Tried], value_l
         tried: the trials, in any order.
         value_label: the value with its unit.
         size: wide or narrow.
+        searched: without it, the axes span the trials.
 
     Raises:
         ValueError: there is no trial, or none with a setting.
     """
-    save(_draw_parallel_coordinates(title, tried, value_label, size), path)
+    save(_draw_parallel_coordinates(title, tried, value_label, size, searched), path)
 
 
-def _draw_parallel_coordinates(title: str, tried: Sequence[Tried], value_label: str, size: Size) -> Figure:
+def _draw_parallel_coordinates(
+    title: str, tried: Sequence[Tried], value_label: str, size: Size, searched: Searched = MappingProxyType({})
+) -> Figure:
     names, valued = settings_and_valued(tried)
     wide = size == "wide"
     figure = new_figure(size)
     layout.title(figure, title, size)
     axes = figure.add_subplot()
     axes.set_axis_off()
-    scales = [Scale.of(trial.settings.get(name, math.nan) for trial in valued) for name in names]
+    scales = [scale_of(name, valued, searched) for name in names]
     scales.append(Scale.linear(trial.value for trial in valued))
     absent = any(not math.isfinite(trial.settings.get(name, math.nan)) for trial in valued for name in names)
     lowest = NONE_AT - NONE_WIDTH / 2 if absent else ZERO_AT if any(scale.zero for scale in scales) else 0.0

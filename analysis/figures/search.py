@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from matplotlib.artist import Artist
@@ -38,11 +39,23 @@ class Tried:
     finished: bool
 
 
-def settings_scatter(path: Path, title: str, tried: Sequence[Tried], value_label: str, size: Size) -> None:
+Searched = Mapping[str, Collection[float]]
+"""Values to which each setting's axis extends, by its label: the ends of ranges, and points."""
+
+
+def settings_scatter(
+    path: Path,
+    title: str,
+    tried: Sequence[Tried],
+    value_label: str,
+    size: Size,
+    searched: Searched = MappingProxyType({}),
+) -> None:
     """The value of every trial over each setting.
 
-    One panel per setting; the best finished trial of each method is ringed. An axis is logarithmic if the setting spans more than
-    a factor of 20; 0 then has a tick of its own.
+    One panel per setting; the best finished trial of each method is ringed. An axis spans what was searched, so that a trial at
+    the edge of its range is seen to be there. It is logarithmic if the setting spans more than a factor of 20; 0 then has a tick
+    of its own.
 
     Args:
         path: of the PNG to write.
@@ -50,11 +63,12 @@ def settings_scatter(path: Path, title: str, tried: Sequence[Tried], value_label
         tried: the trials, in any order.
         value_label: the value with its unit.
         size: wide or narrow.
+        searched: without it, the axes span the trials.
 
     Raises:
         ValueError: there is no trial, or none with a setting.
     """
-    save(_draw_settings_scatter(title, tried, value_label, size), path)
+    save(_draw_settings_scatter(title, tried, value_label, size, searched), path)
 
 
 def importance(path: Path, title: str, shares: Mapping[str, Mapping[str, float]], size: Size) -> None:
@@ -74,7 +88,15 @@ def importance(path: Path, title: str, shares: Mapping[str, Mapping[str, float]]
     save(_draw_importance(title, shares, size), path)
 
 
-def _draw_settings_scatter(title: str, tried: Sequence[Tried], value_label: str, size: Size) -> Figure:
+def scale_of(name: str, tried: Sequence[Tried], searched: Searched) -> Scale:
+    """The scale of a setting: of its trials and of what was searched."""
+    values = (trial.settings[name] for trial in tried if name in trial.settings)
+    return Scale.of([*values, *searched.get(name, ())])
+
+
+def _draw_settings_scatter(
+    title: str, tried: Sequence[Tried], value_label: str, size: Size, searched: Searched = MappingProxyType({})
+) -> Figure:
     names, valued = settings_and_valued(tried)
     columns = min(PANELS_A_ROW, len(names)) if size == "wide" else 1
     rows = -(-len(names) // columns)
@@ -93,10 +115,9 @@ def _draw_settings_scatter(title: str, tried: Sequence[Tried], value_label: str,
         axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
         if place % columns:
             axes.tick_params(labelleft=False)
-        _scale_axis(
-            figure, axes, Scale.of(trial.settings[name] for trial in tried if name in trial.settings), room, size
-        )
-        _scatter(axes, name, tried)
+        scale = scale_of(name, tried, searched)
+        _scale_axis(figure, axes, scale, room, size)
+        _scatter(axes, name, tried, scale)
     layout.legend(figure, *key(tried, valued, ringed=True), size, without_value(tried, valued))
     layout.fit_height(figure, panels[:, 0].tolist(), rows * (2.7 if size == "wide" else 1.7))
     return figure
@@ -119,10 +140,9 @@ def _scale_axis(figure: Figure, axes: Axes, scale: Scale, inches: float, size: S
     axes.set_xticklabels(list(ticks.values()))
 
 
-def _scatter(axes: Axes, name: str, tried: Sequence[Tried]) -> None:
+def _scatter(axes: Axes, name: str, tried: Sequence[Tried], scale: Scale) -> None:
     """Draws the trials with this setting, hollow unless finished."""
     having = [trial for trial in tried if name in trial.settings and math.isfinite(trial.settings[name])]
-    scale = Scale.of(trial.settings[name] for trial in having)
     valued = [trial for trial in having if math.isfinite(trial.value)]
     colour, marker = colours(trial.method for trial in tried), markers(trial.method for trial in tried)
     for method in colour:

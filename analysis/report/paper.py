@@ -8,12 +8,12 @@ from typing import Final
 
 import pandas as pd
 
-from analysis import load, sample, tables
+from analysis import load, sample, statistics, tables
 from analysis.figures import accuracy, comparisons
 from analysis.load import Sweep
 from analysis.paper import claims
 from analysis.paper.evidence import Evidence, gather
-from analysis.report.page import Column, Draw, Picture, Section, Table
+from analysis.report.page import Column, Draw, Picture, Section, Table, count
 from analysis.settings import BASELINE
 
 SCENARIOS: Final = {
@@ -220,6 +220,7 @@ def difference_blocks(name: str, what: str, differences: pd.DataFrame) -> list[T
     """
     if not len(differences):
         return []
+    note = out_of_reach(differences)
     blocks: list[Table | Picture] = []
     for scenario, quantity in product(dict.fromkeys(differences["scenario"]), tables.QUANTITIES):
         rows = load.rows(differences[(differences["scenario"] == scenario) & (differences["quantity"] == quantity)])
@@ -237,8 +238,9 @@ def difference_blocks(name: str, what: str, differences: pd.DataFrame) -> list[T
             Picture(
                 f"{name}-{scenario}-{quantity.replace(' ', '_')}",
                 f"{scenario}: paired differences in {quantity}, seed by seed, with 95 % t intervals; {what}. The "
-                f"shaded band marks differences below the margin of {claims.MARGIN:g}; p is after Holm's correction.",
-                _differences(f"{scenario}: differences in {quantity}, first minus second", "share", drawn),
+                f"shaded band marks differences below the margin of {claims.MARGIN:g}; p is after Holm's correction."
+                + (f" {note}" if note else ""),
+                _differences(f"{scenario}: differences in {quantity}, first minus second", "share", drawn, note),
                 tuple(dict.fromkeys(run for row in rows for run in (row["run_id_first"], row["run_id_second"]))),
             )
         )
@@ -246,9 +248,28 @@ def difference_blocks(name: str, what: str, differences: pd.DataFrame) -> list[T
         f"Paired differences between {what}. p: exact two-sided sign-flip test over the seeds, also after Holm's "
         f"correction for all {len(differences)} rows of this table. Effect size: mean difference divided by the "
         "differences' standard deviation over seeds, corrected for few seeds (Hedges' g)."
+        + (f" {note}" if note else "")
     )
     return [*blocks, Table(name, caption, differences, DIFFERENCE_COLUMNS, folded=True)]
 
 
-def _differences(title: str, unit: str, drawn: Sequence[comparisons.Difference]) -> Draw:
-    return lambda path, size: comparisons.differences(path, title, drawn, unit, claims.MARGIN, size)
+def out_of_reach(differences: pd.DataFrame) -> str:
+    """A sentence if no p-value of a family can be significant.
+
+    Whatever the results, there are too few seeds for so many comparisons.
+    """
+    tested = differences[differences["p"].notna()]
+    if not len(tested):
+        return ""
+    lanes, least = int(tested["lanes"].max()), statistics.least_lanes(claims.ALPHA / len(tested))
+    if lanes >= least:
+        return ""
+    return (
+        f"No p-value can fall below {statistics.least_p(lanes, len(tested)):.3f} here, however large the differences: "
+        f"with {count(len(tested), 'comparison')}, significance at {claims.ALPHA:g} takes at least {least} seeds, and there "
+        f"{'is' if lanes == 1 else 'are'} {lanes}. The intervals are those of each difference alone."
+    )
+
+
+def _differences(title: str, unit: str, drawn: Sequence[comparisons.Difference], note: str) -> Draw:
+    return lambda path, size: comparisons.differences(path, title, drawn, unit, claims.MARGIN, size, note)

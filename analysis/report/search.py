@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,22 +37,22 @@ def section_search(sweep: Sweep) -> Section:
         whole = runs[runs["scenario"] == scenario]
         chosen = sample.best_and_sample(whole)
         shown = sample.words(len(chosen), len(whole))
-        tried = _tried(sweep, chosen, measure)
+        tried, searched = _tried(sweep, chosen, measure), _searched(sweep, scenario)
         if any(trial.settings for trial in tried):
             ids = tuple(chosen["run_id"])
             blocks += [
                 Picture(
                     f"settings-{scenario}",
-                    f"{scenario}: {label} of every trial against each setting; the best of each method is ringed."
-                    + shown,
-                    _scatter(f"{scenario}: every trial over its settings", tried, label),
+                    f"{scenario}: {label} of every trial against each setting; the best of each method is ringed. "
+                    f"The axes span what was searched.{shown}",
+                    _scatter(f"{scenario}: every trial over its settings", tried, label, searched),
                     ids,
                 ),
                 Picture(
                     f"parallel-{scenario}",
                     f"{scenario}: every trial as one line across its settings; the darker the line, the better the trial."
                     + shown,
-                    _parallel(f"{scenario}: parallel coordinates", tried, label),
+                    _parallel(f"{scenario}: parallel coordinates", tried, label, searched),
                     ids,
                 ),
             ]
@@ -62,9 +63,7 @@ def section_search(sweep: Sweep) -> Section:
 
 def _tried(sweep: Sweep, runs: pd.DataFrame, measure: str) -> list[search.Tried]:
     """The trials with the numeric settings their method varies."""
-    labels = settings.labels(
-        dict.fromkeys(name for group in sweep.plan["groups"] for name in _names(group)), sweep.plan
-    )
+    labels = _labels(sweep)
     trials = []
     for run in load.rows(runs):
         group = next(
@@ -75,17 +74,40 @@ def _tried(sweep: Sweep, runs: pd.DataFrame, measure: str) -> list[search.Tried]
     return trials
 
 
+def _searched(sweep: Sweep, scenario: str) -> search.Searched:
+    """The ends of all ranges and the values of all points, by label."""
+    values: dict[str, set[float]] = {}
+    for group in sweep.plan["groups"]:
+        if group["scenario"] != scenario:
+            continue
+        tried = [item for point in group["points"][: group["trials"]] for item in point.items()]
+        if group["trials"] > len(group["points"]):  # else nothing is drawn
+            for name, text in group["distributions"].items():
+                drawn = json.loads(text)["attributes"]
+                tried += [(name, value) for value in drawn.get("choices") or (drawn["low"], drawn["high"])]
+        for name, value in tried:
+            if isinstance(value, int | float):
+                values.setdefault(name, set()).add(float(value))
+    labels = _labels(sweep)
+    return {labels[name]: sorted(numbers) for name, numbers in values.items()}
+
+
+def _labels(sweep: Sweep) -> dict[str, str]:
+    """Axis labels of all settings that any method varies."""
+    return settings.labels(dict.fromkeys(name for group in sweep.plan["groups"] for name in _names(group)), sweep.plan)
+
+
 def _names(group: Mapping[str, Any]) -> list[str]:
     """The settings that a group of a plan varies."""
     return list(dict.fromkeys([*group["distributions"], *(name for point in group["points"] for name in point)]))
 
 
-def _scatter(title: str, tried: Sequence[search.Tried], label: str) -> Draw:
-    return lambda path, size: search.settings_scatter(path, title, tried, label, size)
+def _scatter(title: str, tried: Sequence[search.Tried], label: str, searched: search.Searched) -> Draw:
+    return lambda path, size: search.settings_scatter(path, title, tried, label, size, searched)
 
 
-def _parallel(title: str, tried: Sequence[search.Tried], label: str) -> Draw:
-    return lambda path, size: parallel.parallel_coordinates(path, title, tried, label, size)
+def _parallel(title: str, tried: Sequence[search.Tried], label: str, searched: search.Searched) -> Draw:
+    return lambda path, size: parallel.parallel_coordinates(path, title, tried, label, size, searched)
 
 
 def _heat_maps(sweep: Sweep, scenario: str, scored: bool) -> list[Picture]:
@@ -114,6 +136,8 @@ def _heat_maps(sweep: Sweep, scenario: str, scored: bool) -> list[Picture]:
             (sweep.finished["scenario"] == scenario) & (sweep.finished["optimizer/name"] == settings.BASELINE)
         ]
         axes = sharpness, rate
+        points = group["points"][: group["trials"]]
+        grid = {name: {point[name] for point in points if name in point} for name in axes}
         maps = []
         for values in dict.fromkeys(runs[facets].itertuples(index=False, name=None)) if facets else [()]:
             cells = runs
@@ -121,8 +145,8 @@ def _heat_maps(sweep: Sweep, scenario: str, scored: bool) -> list[Picture]:
                 cells = cells[cells[name] == value]
             at = "".join(f", {_value(name, value, sweep.plan)}" for name, value in zip(facets, values, strict=True))
             maps += [
-                _map(f"mean {on} accuracy{at}", cells, plain, axes, accuracy, False, sweep.plan),
-                _map(f"decline of {on} accuracy{at}", cells, plain, axes, _decline(scored), True, sweep.plan),
+                _map(f"mean {on} accuracy{at}", cells, plain, grid, accuracy, False, sweep.plan),
+                _map(f"decline of {on} accuracy{at}", cells, plain, grid, _decline(scored), True, sweep.plan),
             ]
         short, rate_short = (settings.describe(name, sweep.plan).short for name in axes)
         pictures.append(
@@ -154,22 +178,25 @@ def _map(
     title: str,
     cells: pd.DataFrame,
     plain: pd.DataFrame,
-    axes: tuple[str, str],
+    grid: Mapping[str, set[float]],
     measure: str,
     diverging: bool,
     plan: Mapping[str, Any],
 ) -> heat_maps.HeatMap:
-    """One map over sharpness (rows) and learning rate (columns)."""
-    sharpness, rate = axes
-    columns = sorted(set(cells[rate]))
-    rows = sorted(set(cells[sharpness]))
+    """One map over sharpness (rows) and learning rate (columns).
+
+    `grid` has the values of both, in this order; those that no trial has finished with have cells too.
+    """
+    sharpness, rate = grid
+    columns = sorted({*grid[rate], *cells[rate]})
+    rows = sorted({*grid[sharpness], *cells[sharpness]})
     measured: dict[tuple[float, float], float] = {(run[sharpness], run[rate]): run[measure] for run in load.rows(cells)}
     baseline = {(0.0, run[rate]): run[measure] for run in load.rows(plain)}
     if any((0.0, lr) in baseline for lr in columns):
         rows = [0.0, *rows]
         measured |= baseline
     values = [[float(measured.get((row, column), math.nan)) for column in columns] for row in rows]
-    labels = settings.labels(axes, plan)
+    labels = settings.labels(grid, plan)
     return heat_maps.HeatMap(title, rows, columns, labels[sharpness], labels[rate], values, "share", diverging)
 
 

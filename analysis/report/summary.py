@@ -10,7 +10,7 @@ from analysis.load import Sweep
 from analysis.paper import claims
 from analysis.paper.evidence import Evidence
 from analysis.report.page import Section, count, joined
-from analysis.report.paper import SCENARIOS
+from analysis.report.paper import SCENARIOS, out_of_reach
 from search_spaces.paper_grid import POINTS
 
 METHODS: Final = {
@@ -93,7 +93,7 @@ def _significant(confirmation: Sweep) -> list[str]:
         return [
             f"No difference between the methods' winners in `{confirmation.name}`, in mean accuracy or in decline, can be "
             f"distinguished from chance ({len(differences)} paired comparisons, sign-flip tests, Holm's correction at "
-            f"{claims.ALPHA:g})."
+            f"{claims.ALPHA:g})." + (f" {note}" if (note := out_of_reach(differences)) else "")
         ]
     words = [
         f"{row['scenario']}: {row['quantity']} of {row['first']} minus {row['second']} {row['difference']:+.4f} (p "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,8 +63,26 @@ def confirm(
         f"no trial of {label} has finished with an objective, so none of it was selected."
         for label in confirmation_plan.unconfirmed(tuned, plan, choices["scenarios"], choices["methods"])
     ]
+    notes += _too_few_seeds(plan)
     before = tuned.execution.model_copy(update={"workers": None, "gpus_per_trial": None})
     return _begin(plan, directory, _changed(before, changes), notes)
+
+
+def _too_few_seeds(plan: Plan) -> list[str]:
+    """A note if no difference between winners can be significant."""
+    from analysis import statistics, tables
+    from analysis.paper import claims
+
+    winners = Counter(group.scenario for group in plan.groups if any(origin.rank == 1 for origin in group.origins))
+    comparisons = len(tables.QUANTITIES) * sum(math.comb(methods, 2) for methods in winners.values())
+    seeds = len(plan.seeds)
+    if not comparisons or statistics.least_p(seeds, comparisons) <= claims.ALPHA:
+        return []
+    least = statistics.least_lanes(claims.ALPHA / comparisons)
+    return [
+        f"with {seeds} seeds no difference between the winners can be significant, however large: {comparisons} comparisons "
+        f"at level {claims.ALPHA:g} take at least {least} seeds; interrupt and use --seeds {least} to compare methods."
+    ]
 
 
 def _tunings(directory: Path) -> tuple[list[Plan], list[str]]:

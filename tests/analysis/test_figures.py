@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from matplotlib.container import BarContainer
 from matplotlib.image import AxesImage, imread
 from matplotlib.legend import Legend
 
-from analysis.figures import accuracy, comparisons, diagnostics, heat_maps, parallel, search
+from analysis.figures import accuracy, comparisons, diagnostics, heat_maps, layout, parallel, search
 from analysis.figures.accuracy import Band, Spent
 from analysis.figures.comparisons import Confirmed, Difference
 from analysis.figures.heat_maps import HeatMap
@@ -129,6 +130,8 @@ forest = comparisons._draw_differences
 inside = diagnostics._draw_trajectories
 goes_with = diagnostics._draw_associations
 
+BROAD = {LR: (1e-7, 100.0), RHO: (0, 1e3)}
+
 NASTY = {
     "hundred tasks, six settings": (by_task, bands_of(["sgd", "sam", "gnp"] * 2, tasks=100)),
     "one task": (by_task, bands_of(["sgd"], tasks=1)),
@@ -207,6 +210,9 @@ NASTY = {
         goes_with,
         [diagnostics.Association(LONG, "x", {LONG: (NAN, NAN, NAN), "b": (1, 1, 1)})],
     ),
+    "trials in a corner of what was searched": (partial(scatter, searched=BROAD), trials(12), VALUE),
+    "lines in a corner of what was searched": (partial(lines, searched=BROAD), trials(8), VALUE),
+    "few seeds": (partial(forest, note=LONG), DIFFERENCES, "share", 0.01),
     "counts": (forest, [Difference("a", 123456.0, 1e5, 150000.0, 0.5)], "gradient evaluations, count", 1000.0),
 }
 
@@ -375,6 +381,57 @@ def test_every_setting_has_a_panel_and_every_panel_the_trials_that_have_it():
     shown = [{y for _, y in offsets(axes).tolist()} for axes in figure.axes]
     values = {method: {trial.value for trial in trials(5) if trial.method == method} for method in METHOD_COLOURS}
     assert shown == [set().union(*values.values()), values["sam"], values["gnp"], values["gnp"]]
+
+
+def test_the_axes_span_what_was_searched_and_not_only_the_trials_seen():
+    tried = [Tried("sam", {"lr": 0.01, "rho": 0.5}, 0.7, True), Tried("sam", {"lr": 0.02, "rho": 0.9}, 0.9, True)]
+    searched = {"lr": (1e-4, 1.0), "rho": (0.1, 0.2)}
+    lr, rho = scatter(TITLE, tried, VALUE, "wide", searched).axes
+    assert lr.get_xscale() == "log"
+    low, high = lr.get_xlim()
+    assert 0.5e-4 < low < 1e-4
+    assert 1.0 < high < 2.0
+    assert {"1e-4", "1"} & {tick.get_text() for tick in lr.get_xticklabels()}
+    assert rho.get_xlim()[0] < 0.1
+    assert rho.get_xlim()[1] > 0.9, "a trial outside the range is not lost"
+    drawn = [line for line in lines(TITLE, tried, VALUE, "wide", searched).axes[0].get_lines() if line.get_markevery()]
+    assert drawn[0].get_ydata()[0] == pytest.approx(0.5), "half way between the ends of the range"
+
+
+@pytest.mark.parametrize(
+    ("values", "limits"),
+    [
+        ([0.9, 0.95, 1.2], (0.895, 1.0)),
+        ([-0.3, 0.5], (0.0, 0.525)),
+        ([-0.3, 1.3], (0.0, 1.0)),
+        ([1.0, 1.0], (0.995, 1.0)),
+        ([0.0], (0.0, 0.005)),
+        ([1.1, 1.2], (0.995, 1.0)),
+        ([NAN], (0.0, 1.0)),
+    ],
+)
+def test_axes_of_shares_end_at_0_and_1(values, limits):
+    assert layout.share_limits(values) == pytest.approx(limits)
+
+
+def test_no_axis_of_accuracies_runs_beyond_1_where_an_interval_does(tmp_path, monkeypatch):
+    """With three seeds, a t interval of a good accuracy ends above 1."""
+    band = Band("good", "sam", [0.97, 0.99], [0.8, 0.75], [1.14, 1.23])
+    spent = Spent("good", "sam", [10.0, 20.0], band.mean, band.low, band.high)
+    row = Confirmed("good", "sam", 0.99, 0.98, 0.76, 1.2)
+    saved = []
+    monkeypatch.setattr(accuracy, "save", lambda figure, _: saved.append(figure))
+    accuracy.learning_curve(tmp_path / "a.png", TITLE, {"test": [[1.0, 0.9], [1.0, 1.0]]})
+    figures = [by_task(TITLE, [band], "wide"), by_work(TITLE, [spent], "wide"), *saved]
+    ends = [figure.axes[0].get_ylim()[1] for figure in figures]
+    assert [*ends, dumbbells(TITLE, [row], "wide").axes[0].get_xlim()[1]] == [1.0] * 4
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_forest_can_say_why_no_p_value_is_small(size):
+    note = "No p-value can fall below 0.750 here, however large the differences."
+    texts = [text.get_text() for text, _ in visible_texts(forest(TITLE, DIFFERENCES, "share", 0.01, size, note))]
+    assert note in " ".join(" ".join(texts).split())
 
 
 def test_a_zero_among_decades_has_a_tick_of_its_own_apart_from_the_lowest_value():

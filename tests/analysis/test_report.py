@@ -4,6 +4,7 @@ import dataclasses
 import html
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 from mlflow import MlflowClient
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, distribution_to_json
 from real_study import real_study
 from report_fixtures import Tables, accuracy, confirmed, play, sent, tuned, whole_directory, whole_report
 from shared import lay_database
@@ -18,6 +20,8 @@ from sweep_fixtures import study
 
 from analysis import report, sample
 from analysis.report import page as pages
+from analysis.report import search
+from analysis.report.paper import out_of_reach
 from study.errors import StudyError
 from study.tracking.store import attach, default_uri
 
@@ -507,3 +511,44 @@ def test_run_confirm_and_report_from_an_empty_folder_agree_with_search_runs():
     client = MlflowClient(uri)
     sweep_run = re.search(r"sweep's run (\w+)", done.stdout).group(1)
     assert {file.path for file in client.list_artifacts(sweep_run)} >= {"report"}
+
+
+def a_plan(*groups):
+    return SimpleNamespace(plan={"groups": groups})
+
+
+def a_group(points=(), drawn=(), trials=9, scenario="pairs"):
+    texts = {name: distribution_to_json(distribution) for name, distribution in dict(drawn).items()}
+    return {"scenario": scenario, "points": list(points), "distributions": texts, "trials": trials}
+
+
+def test_what_was_searched_is_the_ends_of_all_ranges_and_all_points_of_a_scenario():
+    sweep = a_plan(
+        a_group([{"optimizer/lr": 3.0}], {"optimizer/lr": FloatDistribution(0.01, 1.0)}),
+        a_group(drawn={"optimizer/lr": FloatDistribution(1e-4, 0.1), "training/passes": IntDistribution(1, 5)}),
+        a_group(drawn={"training/batch_size": CategoricalDistribution([8, 16]), "x/y": CategoricalDistribution("ab")}),
+        a_group([{"optimizer/lr": 99.0}], scenario="another"),
+    )
+    searched = {label.split(" (")[0]: values for label, values in search._searched(sweep, "pairs").items()}
+    assert searched == {"learning rate lr": [1e-4, 0.01, 0.1, 1.0, 3.0], "passes": [1, 5], "batch_size": [8, 16]}
+
+
+def test_points_and_ranges_beyond_the_budget_were_not_searched():
+    points = [{"optimizer/lr": 0.1}, {"optimizer/lr": 0.2}, {"optimizer/lr": 9.0}]
+    (values,) = search._searched(
+        a_plan(a_group(points, {"optimizer/lr": FloatDistribution(1e-4, 10)}, trials=2)), "pairs"
+    ).values()
+    assert values == [0.1, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("lanes", "comparisons", "least"), [(4, 12, 9), (6, 6, 8), (8, 6, None), (5, 1, 6), (6, 1, None), (1, 2, 7)]
+)
+def test_differences_that_no_result_could_make_significant_are_called_so(lanes, comparisons, least):
+    sentence = out_of_reach(pd.DataFrame({"p": [1.0] * comparisons, "lanes": lanes}))
+    assert bool(sentence) == (least is not None)
+    assert sentence == "" or f"takes at least {least} seeds" in sentence
+
+
+def test_differences_without_a_p_value_are_not_called_out_of_reach():
+    assert out_of_reach(pd.DataFrame({"p": [np.nan], "lanes": [50]})) == ""

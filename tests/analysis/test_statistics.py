@@ -277,6 +277,20 @@ def test_without_an_alpha_the_fewest_lanes_are_6():
     assert statistics.least_lanes() == 6
 
 
+@pytest.mark.parametrize("claims", [1, 3, 12, 40])
+@pytest.mark.parametrize("lanes", [1, 2, 4, 6, 9, 10])
+def test_the_least_p_value_is_that_of_equal_differences_in_a_family_of_that_size(lanes, claims):
+    p = statistics.sign_flip_p([0.1] * lanes)
+    assert statistics.least_p(lanes, claims) == min(statistics.holm([p] * claims))
+    assert (statistics.least_p(lanes, claims) <= 0.05) == (lanes >= statistics.least_lanes(0.05 / claims))
+
+
+@pytest.mark.parametrize(("lanes", "claims"), [(0, 1), (1, 0), (-1, 2)])
+def test_the_least_p_value_needs_a_lane_and_a_claim(lanes, claims):
+    with pytest.raises(ValueError, match="at least one"):
+        statistics.least_p(lanes, claims)
+
+
 @pytest.mark.parametrize("alpha", [0, 1, -0.05, 5, math.nan])
 def test_an_alpha_outside_0_to_1_is_refused(alpha):
     with pytest.raises(ValueError, match="alpha"):

@@ -71,7 +71,7 @@ def test_the_tutorial_runs_from_its_first_line_to_its_last(clone):
     assert said["study trial mine.yaml"].stdout.count("test accuracy") == 3
     assert "no setting 'optimizer/rho'" in said["study trial mine.yaml --set optimizer/name=sgd"].stderr
     assert re.search(r"^asam +lr=", said["study run ./scales.py"].stdout, re.M)
-    assert "confirmed on fresh seeds" in said["study confirm scales --seeds 6"].stdout
+    assert "confirmed on fresh seeds" in said["study confirm scales --seeds 8"].stdout
     page = (clone / "study-results" / "scales" / "report" / "report.html").read_text(encoding="utf-8")
     headings = {" ".join(re.sub("<[^>]+>", "", found).split()) for found in re.findall(r"<h2.*?</h2>", page, re.DOTALL)}
     told = re.findall(r"^- \*\*(.+?)\*\*", PAGES[TUTORIAL], re.M)
