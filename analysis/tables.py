@@ -138,6 +138,8 @@ def tuned_and_confirmed(tuned: Sweep, confirmation: Sweep) -> pd.DataFrame:
                 "scenario": run["scenario"],
                 "method": run["method"],
                 "name": run["name"],
+                "trial_tuned": old["trial"],
+                "trial_confirmed": run["trial"],
                 "selected_rank": run["selected_rank"],
                 "objective_tuned": objectives[0],
                 "objective_confirmed": objectives[1],
@@ -153,7 +155,7 @@ def tuned_and_confirmed(tuned: Sweep, confirmation: Sweep) -> pd.DataFrame:
         )
     return frame(
         rows,
-        "confirmation scenario method name selected_rank objective_tuned objective_confirmed "
+        "confirmation scenario method name trial_tuned trial_confirmed selected_rank objective_tuned objective_confirmed "
         "objective_tuned_minus_confirmed accuracy_tuned accuracy_confirmed accuracy_confirmed_low accuracy_confirmed_high "
         "accuracy_tuned_minus_confirmed lanes_tuned lanes_confirmed run_id_tuned run_id_confirmed",
     )

@@ -19,6 +19,8 @@ CONFIRMED_COLUMNS: Final = (
     Column("scenario", "scenario"),
     Column("name", "setting"),
     Column("why", "included as"),
+    Column("trial_tuned", "trial of the tuning"),
+    Column("trial_confirmed", "trial of the confirmation"),
     Column("objective_tuned", "objective tuned", "share"),
     Column("objective_confirmed", "objective confirmed", "share"),
     Column("objective_tuned_minus_confirmed", "objective, tuned minus confirmed", "signed"),
@@ -137,7 +139,7 @@ def _promised_and_kept(tuned: Sweep, confirmation: Sweep, where: str) -> list[Ta
                     tuple(dict.fromkeys(row[key] for row in rows for key in ("run_id_tuned", "run_id_confirmed"))),
                 )
             )
-    caption = f"Tuned against confirmed, {where}. {meaning}"
+    caption = f"Tuned against confirmed, {where}. {meaning} A confirmation numbers its trials anew."
     return [*blocks, Table(f"tuned_confirmed-{confirmation.name}", caption, both, CONFIRMED_COLUMNS)]
 
 

@@ -80,8 +80,9 @@ def _too_few_seeds(plan: Plan) -> list[str]:
         return []
     least = statistics.least_lanes(claims.ALPHA / comparisons)
     return [
-        f"with {seeds} seeds no difference between the winners can be significant, however large: {comparisons} comparisons "
-        f"at level {claims.ALPHA:g} take at least {least} seeds; interrupt and use --seeds {least} to compare methods."
+        f"with {seeds} {'seed' if seeds == 1 else 'seeds'} no difference between the winners can be significant, however "
+        f"large: {comparisons} comparisons at level {claims.ALPHA:g} take at least {least} seeds; to compare methods, "
+        f"interrupt this and use --seeds {least}."
     ]
 
 

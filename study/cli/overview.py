@@ -56,7 +56,8 @@ def show_results(sweep: SweepFolder) -> None:
 def _show_confirmed(sweep: SweepFolder, finished: Sequence[TrialHistory]) -> None:
     """Shows a table of confirmed trials for each scenario.
 
-    It has the objective as tuned and as confirmed, and the confirmed test accuracy. The difference is left out where the
+    It has the trial of the sweep that each confirms, for a confirmation numbers its trials anew; the objective as tuned and as
+    confirmed; and the confirmed test accuracy. The difference is left out where the
     confirmation has another setting than the tuning, since it would measure that setting too.
     """
     tuned = _tuned(sweep)
@@ -80,6 +81,7 @@ def _show_confirmed(sweep: SweepFolder, finished: Sequence[TrialHistory]) -> Non
                     history.method,
                     settings_words(history.tried, history.labels),
                     f"best, place {origin.rank}" if origin.rank else "the paper's own",
+                    origin.trial or "none",
                     terminal.number(before),
                     terminal.number(after),
                     terminal.number(difference),
@@ -91,6 +93,7 @@ def _show_confirmed(sweep: SweepFolder, finished: Sequence[TrialHistory]) -> Non
             "method",
             "settings",
             "why",
+            f"trial of {sweep.plan.confirms.sweep}" if sweep.plan.confirms else "trial",
             "objective tuned",
             "confirmed",
             "tuned - confirmed",

@@ -151,7 +151,7 @@ class SweepView:
         origin = self._folder.plan.origin(history.group, history.number)
         tags: dict[str, Any] = {}
         if origin.trial:
-            tags["confirms_trial"] = origin.trial
+            tags[views.CONFIRMS] = origin.trial
         if origin.trial in self._tuned:
             tags["confirms_run_id"] = self._tuned[origin.trial]
         if origin.rank:

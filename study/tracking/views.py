@@ -38,8 +38,12 @@ COLUMN_PIXELS: Final = 104
 COMPARED: Final = 10
 """Number of trials in a comparison."""
 
-METHOD, SCENARIO, BEST = "method", "scenario", "best"
-"""Tags of a trial's run. `best` names the method and scenario whose best trial by the objective it is."""
+METHOD, SCENARIO, BEST, CONFIRMS = "method", "scenario", "best", "confirms_trial"
+"""Tags of a trial's run.
+
+`best` names the method and scenario whose best trial by the objective it is; `confirms_trial` is the key of the trial of the
+tuning that it confirms.
+"""
 
 Link = tuple[str, str]
 """Title and address."""
@@ -156,7 +160,7 @@ def _state(plan: Plan, only: str | None) -> dict[str, Any]:
         f"tags.`{METHOD}`",
         *(f"params.`{name}`" for name in params if name in first),
         *(f"metrics.`{name}`" for name in metrics),
-        f"tags.`{BEST}`",
+        f"tags.`{CONFIRMS if plan.confirms else BEST}`",
         *(f"params.`{name}`" for name in params if name not in first),
     ]
     return {

@@ -9,8 +9,8 @@ from sweep_fixtures import study
 
 NAME = "quickstart"
 CONFIRMATIONS = ("first", "second")
-SEEDS = tuple(range(1000, 1006))
-"""Of the confirmations."""
+SEEDS = tuple(range(1000, 1008))
+"""Of the confirmations: with fewer, no difference between their three winners could be significant, which is complained of."""
 
 SMALL = ("--set", "tasks/images_per_task=320", "--set", "tasks/count=3", "--seeds", 2)
 

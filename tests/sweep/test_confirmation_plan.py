@@ -622,6 +622,22 @@ def test_what_was_not_confirmed_is_told(run, here, launched):
     assert "class_pairs-sgd" not in "\n".join(launched[1][3])
 
 
+@pytest.mark.parametrize(("seeds", "least"), [(1, 7), (4, 7), (6, 7), (7, None), (10, None)])
+def test_too_few_seeds_to_show_any_difference_are_called_so(seeds, least, run, here, launched):
+    """Two winners are compared in accuracy and decline: Holm's correction doubles the smallest p-value, 2 / 2^n."""
+    tuned(here / "study-results")
+    assert run("confirm", "tuned", "--seeds", seeds)[0] == 0
+    ((_, _, _, notes),) = launched
+    assert len(notes) == (0 if least is None else 1)
+    assert all(f"with {seeds} seed" in note and f"--seeds {least}" in note for note in notes)
+
+
+def test_one_winner_has_no_difference_to_show(run, here, launched):
+    tuned(here / "study-results")
+    run("confirm", "tuned", "--seeds", 1, "--method", "sgd")
+    assert launched[0][3] == []
+
+
 def test_what_was_not_confirmed_is_said_when_the_confirmation_begins(run, here, monkeypatch):
     tuned(here / "study-results", by_number(sgd=["failed", (0.5, 0.5)], sam=["failed", "failed"]))
     monkeypatch.setattr(connection, "connected", lambda execution, plan, place: contextlib.nullcontext((execution, [])))
@@ -649,7 +665,8 @@ def test_a_sweep_beside_it_that_cannot_be_read_stops_no_confirmation(run, result
     log.write_text(json.dumps(change(lines_of(log)[0])) + "\n")
     code, _, err = run("confirm", "tuned", "--seeds", 2)
     assert (code, err) == (0, "")
-    (note,) = launched[0][3]
+    note, few = launched[0][3]
+    assert few.startswith("with 2 seeds no difference")
     assert note.startswith("cannot tell whether the seeds of 'unbegun' are fresh: ")
 
 
@@ -712,10 +729,11 @@ def shown(folder, capfd):
 def test_a_table_sets_the_tuned_objective_beside_the_confirmed_one(tmp_path, capfd):
     folder = tuned(tmp_path, by_number(sgd=[(0.25, 0.5), (0.75, 0.5)]), methods=["sgd"])
     again = play(folder_of(tmp_path, confirmed(folder)), by_number(sgd=[(0.5, 0.625), (0.375, 0.625)]))
+    assert [history.key for history in again.histories()] == ["class_pairs-sgd-000", "class_pairs-sgd-001"]
     rows, text = shown(again, capfd)
     assert rows == {
-        "sgd lr=0.001": ["best, place 1", "0.7500", "0.5000", "0.2500", "0.6250", "0 of 2"],
-        "sgd lr=0.01": ["the paper's own", "0.2500", "0.3750", "-0.1250", "0.6250", "0 of 2"],
+        "sgd lr=0.001": ["best, place 1", "class_pairs-sgd-001", "0.7500", "0.5000", "0.2500", "0.6250", "0 of 2"],
+        "sgd lr=0.01": ["the paper's own", "class_pairs-sgd-000", "0.2500", "0.3750", "-0.1250", "0.6250", "0 of 2"],
     }
     assert "luck" in text
 
@@ -725,7 +743,7 @@ def test_where_a_setting_differs_from_the_tuning_there_is_no_difference_to_tell(
     overrides = {"data/name": "fashion_mnist", "training/device": "cpu"}
     again = play(folder_of(tmp_path, confirmed(folder, overrides=overrides)), by_number(sgd=[(0.5, 0.625)] * 2))
     rows, text = shown(again, capfd)
-    assert [cells[1:4] for cells in rows.values()] == [["0.7500", "0.5000", "-"], ["0.2500", "0.5000", "-"]]
+    assert [cells[2:5] for cells in rows.values()] == [["0.7500", "0.5000", "-"], ["0.2500", "0.5000", "-"]]
     assert 'data/name="fashion_mnist"' in text
     assert "device" not in text
     assert "luck" not in text
@@ -742,7 +760,7 @@ def test_a_confirmation_is_shown_without_the_tuning_too(tmp_path, capfd, gone):
         folder.root.mkdir()
         (folder.root / "sweep.jsonl").write_text("{}\n")
     rows, _ = shown(again, capfd)
-    assert [cells[1:4] for cells in rows.values()] == [["-", "0.5000", "-"]] * 2
+    assert [cells[2:5] for cells in rows.values()] == [["-", "0.5000", "-"]] * 2
 
 
 # MLflow
