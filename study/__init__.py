@@ -8,4 +8,10 @@ These words have the same meaning everywhere: a *task* is one permutation of the
 *search space* is what is tried; a *sweep* is all trials of a space under one name.
 """
 
+import os
+
+os.environ.setdefault(
+    "MLFLOW_DISABLE_TELEMETRY", "true"
+)  # of this process and those it starts; a user's own choice stays
+
 __version__ = "0.1.0"

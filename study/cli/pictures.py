@@ -1,8 +1,9 @@
 """The pictures that a sweep logs, drawn from its records."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from analysis.figures import accuracy
+from analysis.figures import accuracy, style
 from study import schema
 from study.sweep.record import TrialHistory
 
@@ -18,6 +19,10 @@ MOST_CURVES = 12
 
 class Pictures:
     """The pictures of trials and sweeps, as PNG files."""
+
+    def colours(self, methods: Iterable[str]) -> dict[str, str]:
+        """The colour of each method in all figures, hexadecimal."""
+        return style.colours(methods)
 
     def learning_curve(self, path: Path, history: TrialHistory) -> None:
         """Draws the accuracy of one trial: lanes and mean.

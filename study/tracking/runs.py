@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,6 +51,9 @@ STATUS = {
 
 class Drawings(Protocol):
     """Draws the figures of runs as PNG files."""
+
+    def colours(self, methods: Iterable[str]) -> Mapping[str, str]:
+        """The colour of each method in all figures, hexadecimal."""
 
     def learning_curve(self, path: Path, history: TrialHistory) -> None:
         """Draws the accuracy on each task of one trial."""
@@ -233,9 +236,11 @@ class _TrialView:
         # methods without a sharpness setting get 0, to be in the same charts
         absent = dict.fromkeys(views.settings_of(folder.plan, "sharpness"), 0)
         params = {**absent, **flat, "seeds": json.dumps(history.seeds)}
+        colours = self._drawings.colours(group.method for group in folder.plan.groups)
         tags = {
             "scenario": history.scenario,
             "method": history.method,
+            views.COLOUR: colours[history.method],
             "phase": history.phase,
             "dataset": str(flat["data/name"]),
             "space": folder.plan.space,

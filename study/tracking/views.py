@@ -36,7 +36,13 @@ COLUMN_PIXELS: Final = 104
 """Width of a column: the first seven fit a wide window beside MLflow's assistant."""
 
 COMPARED: Final = 10
-"""Number of trials in a comparison."""
+"""Number of trials in a comparison: those of MLflow's choice "Show first 10"."""
+
+CHARTS_A_ROW: Final = 2
+"""A third one has no room beside MLflow's assistant, which is open in a new browser."""
+
+COLOUR: Final = "mlflow.runColor"
+"""Tag with the colour of a run in tables and charts: that of its method."""
 
 METHOD, SCENARIO, BEST, CONFIRMS = "method", "scenario", "best", "confirms_trial"
 """Tags of a trial's run.
@@ -52,9 +58,12 @@ Link = tuple[str, str]
 def views(plan: Plan) -> dict[str, str]:
     """The tags of an experiment that hold its views.
 
-    There is a view of all trials and, if there are several scenarios, one of each scenario.
+    There is a view of all trials and, if there are several scenarios, one of each scenario; and for each scenario a view that
+    compares its best trials.
     """
-    tags = {f"{VIEW_TAG}{_key(only)}": json.dumps(_state(plan, only), separators=(",", ":")) for only in _parts(plan)}
+    states = {_key(only): _state(plan, only) for only in _parts(plan)}
+    states |= {_best_key(scenario): _best_state(plan, scenario) for scenario in _scenarios(plan)}
+    tags = {f"{VIEW_TAG}{key}": json.dumps(state, separators=(",", ":")) for key, state in states.items()}
     return KIND_TAGS | {name: text for name, text in tags.items() if len(text) <= LARGEST_TAG}
 
 
@@ -77,16 +86,15 @@ def experiment_links(root: str, experiment: str, plan: Plan, sweep_run: str) -> 
     """
     links = []
     for only in _parts(plan):
-        page = f"{root}/#/experiments/{experiment}/runs?{_query(only)}"
+        page = f"{root}/#/experiments/{experiment}/runs?{_query(_key(only))}"
         name = only or "all trials"
         links += [(f"{name}: table", page), (f"{name}: charts", f"{page}&compareRunsMode=CHART")]
     return [*links, ("the sweep's run", run_link(root, experiment, sweep_run))]
 
 
-def comparison_link(root: str, experiment: str, runs: Sequence[str]) -> str:
-    """Address of a comparison of runs, with parallel coordinates."""
-    query = {"runs": json.dumps(list(runs)), "experiments": json.dumps([experiment]), **TRAINING}
-    return f"{root}/#/compare-runs?{urlencode(query, quote_via=quote)}"
+def comparison_link(root: str, experiment: str, scenario: str) -> str:
+    """Address of the charts that compare a scenario's best trials."""
+    return f"{root}/#/experiments/{experiment}/runs?{_query(_best_key(scenario))}&compareRunsMode=CHART"
 
 
 def run_link(root: str, experiment: str, run: str) -> str:
@@ -109,8 +117,12 @@ def _parts(plan: Plan) -> list[str | None]:
 
     None stands for all trials; each scenario follows if there are several.
     """
-    names = list(dict.fromkeys(group.scenario for group in plan.groups))
+    names = _scenarios(plan)
     return [None, *(names if len(names) > 1 else [])]
+
+
+def _scenarios(plan: Plan) -> list[str]:
+    return list(dict.fromkeys(group.scenario for group in plan.groups))
 
 
 def leading_settings(plan: Plan) -> list[str]:
@@ -130,6 +142,10 @@ def _key(only: str | None) -> str:
     return "trials" if only is None else f"trials-{only}"
 
 
+def _best_key(scenario: str) -> str:
+    return f"best-{scenario}"
+
+
 def _is_validated(plan: Plan) -> bool:
     config = plan.trial_config(plan.groups[0], {})
     return bool(config.tasks.settings.get("validation_fraction"))
@@ -139,12 +155,12 @@ def _filter(only: str | None) -> str:
     return "tags.role = 'trial'" + (f" and tags.{SCENARIO} = '{only}'" if only else "")
 
 
-def _query(only: str | None) -> str:
+def _query(key: str) -> str:
     """The query that opens a view.
 
     It has no filter or order, since the page would then ignore the view.
     """
-    return urlencode({"viewStateShareKey": _key(only), **TRAINING}, quote_via=quote)
+    return urlencode({"viewStateShareKey": key, **TRAINING}, quote_via=quote)
 
 
 def _state(plan: Plan, only: str | None) -> dict[str, Any]:
@@ -156,10 +172,11 @@ def _state(plan: Plan, only: str | None) -> dict[str, Any]:
     ranked_by = ranking(plan)
     metrics = list(dict.fromkeys((ranked_by, "summary/accuracy_test", "summary/decline_test")))
     columns = [
+        f"metrics.`{ranked_by}`",
         *([f"tags.`{SCENARIO}`"] if only is None and len(_parts(plan)) > 1 else []),
         f"tags.`{METHOD}`",
         *(f"params.`{name}`" for name in params if name in first),
-        *(f"metrics.`{name}`" for name in metrics),
+        *(f"metrics.`{name}`" for name in metrics if name != ranked_by),
         f"tags.`{CONFIRMS if plan.confirms else BEST}`",
         *(f"params.`{name}`" for name in params if name not in first),
     ]
@@ -174,17 +191,48 @@ def _state(plan: Plan, only: str | None) -> dict[str, Any]:
         "selectedColumns": columns,
         "columnOrder": ["checkbox", "rowVisibility", "attributes.`Run Name`", *columns],
         "columnWidths": dict.fromkeys(columns, COLUMN_PIXELS),
-        "compareRunSections": [{"uuid": "study", "name": "Study", "display": True, "isReordered": True}],
+        "compareRunSections": [
+            {"uuid": "study", "name": "Study", "display": True, "isReordered": True, "columns": CHARTS_A_ROW}
+        ],
         "compareRunCharts": [
-            _chart("PARALLEL", "parallel", selectedParams=first, selectedMetrics=[ranked_by], showAllRuns=True),
-            _line(schema.TEST_ACCURACY),
+            _bar(ranked_by),
+            _parallel(first, ranked_by, every=True),
             *([_line(schema.VALIDATION_ACCURACY)] if _is_validated(plan) else []),
-            *(_chart("BAR", f"bar-{name}", metricKey=name) for name in metrics),
+            _line(schema.TEST_ACCURACY),
+            *(_bar(name) for name in metrics if name != ranked_by),
         ],
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
         "isAccordionReordered": True,
         "hideEmptyCharts": False,
     }
+
+
+def _best_state(plan: Plan, scenario: str) -> dict[str, Any]:
+    """A view of the best trials of a scenario, side by side."""
+    state = _state(plan, scenario)
+    tried = [
+        name.removeprefix("params.`").rstrip("`") for name in state["selectedColumns"] if name.startswith("params.")
+    ]
+    ranked_by = ranking(plan)
+    return state | {
+        "searchFilter": f"{_filter(scenario)} and attributes.status = 'FINISHED'",
+        "runsHiddenMode": f"FIRST_{COMPARED}_RUNS",
+        "compareRunCharts": [
+            _bar(ranked_by),
+            _parallel(tried, ranked_by, every=False),
+            *([_line(schema.VALIDATION_ACCURACY)] if _is_validated(plan) else []),
+            _line(schema.TEST_ACCURACY),
+        ],
+    }
+
+
+def _bar(metric: str) -> dict[str, Any]:
+    return _chart("BAR", f"bar-{metric}", metricKey=metric)
+
+
+def _parallel(params: Sequence[str], metric: str, *, every: bool) -> dict[str, Any]:
+    """Parallel coordinates of every run, or of those shown."""
+    return _chart("PARALLEL", "parallel", selectedParams=list(params), selectedMetrics=[metric], showAllRuns=every)
 
 
 def _chart(kind: str, name: str, **more: Any) -> dict[str, Any]:
@@ -220,11 +268,9 @@ def sweep_links(client: MlflowClient, folder: SweepFolder, root: str, tracking_u
         if experiment.tags.get(tag) != value:
             client.set_experiment_tag(number, tag, value)
     links = experiment_links(root, number, folder.plan, sweep_runs[0].info.run_id)
-    order = [f"metrics.`{ranking(folder.plan)}` DESC"]
-    for scenario in dict.fromkeys(group.scenario for group in folder.plan.groups):
+    for scenario in _scenarios(folder.plan):
         query = f"tags.role = 'trial' and tags.scenario = '{scenario}' and attributes.status = 'FINISHED'"
-        best = client.search_runs([number], query, max_results=COMPARED, order_by=order)
-        if len(best) > 1:
-            ids = [run.info.run_id for run in best]
-            links.append((f"{scenario}: the best {len(ids)} compared", comparison_link(root, number, ids)))
+        finished = len(client.search_runs([number], query, max_results=COMPARED))
+        if finished > 1:
+            links.append((f"{scenario}: the best {finished} compared", comparison_link(root, number, scenario)))
     return links

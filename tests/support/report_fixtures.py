@@ -1,6 +1,6 @@
 """Sweeps with made-up accuracies, tuned and confirmed, in stores."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from shared import lay_database, once
 from sweep_fixtures import FACTS, plan_of
 
 from analysis import report
+from analysis.figures import style
 from study.schema import tenth
 from study.sweep.conductor import Conductor
 from study.sweep.confirmation_plan import make_confirmation
@@ -138,6 +139,9 @@ def play(
 
 class Blank:
     """Draws empty files, fast."""
+
+    def colours(self, methods: Iterable[str]) -> dict[str, str]:
+        return style.colours(methods)
 
     def learning_curve(self, path: Path, history: TrialHistory) -> None:
         path.write_bytes(b"")
