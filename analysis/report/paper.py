@@ -18,7 +18,8 @@ from analysis.settings import BASELINE
 
 SCENARIOS: Final = {
     "permuted_pixels": "each task shows the same images with their pixels in a new random order (domain-incremental)",
-    "class_pairs": "each task is to tell two classes apart; the pairs always come in the same order (class-incremental)",
+    "class_pairs": "each task is to tell two classes apart with one shared head; the pairs always come in the same order "
+    "(domain-incremental; class-incremental in the paper's words)",
 }
 
 SETTINGS_COLUMNS: Final = (

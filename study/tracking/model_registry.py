@@ -18,6 +18,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import torch
+import torch.fx
 from mlflow import MlflowClient
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
@@ -39,6 +40,9 @@ EXAMPLES = 5
 
 ROUNDING = 1e-3
 """Allowed difference of test accuracies. The first layer adds up permuted pixels in another order than in training."""
+
+INPUT = "The input must be rows of grey values from 0 to 1, float32 [image, pixel]; divide bytes from 0 to 255 by 255 first."
+"""What a registered network says to other input."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,7 @@ def _logged(
     params = {key: value[lane : lane + 1].cpu() for key, value in state.params.items()}  # [1, ...]
     if task.pixel_order is not None:  # the model takes images in their own order: W x[p] = W[:, argsort(p)] x
         params = experiment.model.take_features(params, task.pixel_order[lane : lane + 1].cpu().argsort(dim=1))
-    network = torch.nn.Sequential(*experiment.model.layers(params, 0), torch.nn.Softmax(dim=1)).eval()
+    network = _portable(torch.nn.Sequential(*experiment.model.layers(params, 0), torch.nn.Softmax(dim=1)).eval())
     # classes[output] is the label that an output of the network stands for
     classes = [int((task.outputs == output).nonzero()[0]) for output in range(experiment.tasks.output_count)]
     test = task.test.cpu()
@@ -262,6 +266,31 @@ def _logged(
     return Registered(name, version, True, history.key, "; ".join(notes))
 
 
+class _Checked(torch.nn.Module):
+    """Layers that refuse other input than grey values from 0 to 1."""
+
+    def __init__(self, layers: torch.nn.Sequential) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The layers' output for images [image, pixel].
+
+        Raises AssertionError if a value is outside 0 to 1, as those of bytes are.
+        """
+        torch._assert(((images >= 0) & (images <= 1)).all(), INPUT)
+        output: torch.Tensor = self.layers(images)
+        return output
+
+
+def _portable(layers: torch.nn.Sequential) -> torch.nn.Module:
+    """The layers with their check, as a module that torch alone can load.
+
+    A traced module is stored as its own source text.
+    """
+    return torch.fx.symbolic_trace(_Checked(layers)).eval()
+
+
 def _predicted(network: torch.nn.Module, images: np.ndarray) -> np.ndarray:
     """The most probable output for each image, [image].
 
@@ -290,8 +319,8 @@ def _described(winner: Winner, tags: Mapping[str, str]) -> str:
     return (
         f"**{winner.history.name}**, confirmed in `{winner.folder.plan.name}` on {tags['data']}: the network of seed "
         f"{tags['seed']} after the last task, `{tags['task']}`, of whose test images it classifies "
-        f"{float(tags['accuracy_test']):.2%} correctly. Input: images as rows of grey values from 0 to 1, float32. Output: the "
-        f"probability of the classes {tags['classes']}."
+        f"{float(tags['accuracy_test']):.2%} correctly. Input: images as rows of grey values from 0 to 1, float32; others are "
+        f"refused. Output: the probability of the classes {tags['classes']}."
     )
 
 

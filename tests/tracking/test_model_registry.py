@@ -136,6 +136,26 @@ def test_it_has_a_signature_and_an_example_and_says_what_it_is(exported, client)
         assert "grey values from 0 to 1" in version.description
 
 
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        (np.full((2, 784), 255.0, np.float32), "grey values from 0 to 1"),
+        (np.full((2, 784), 1.5, np.float32), "grey values from 0 to 1"),
+        (np.full((2, 784), -0.1, np.float32), "grey values from 0 to 1"),
+        (np.full((2, 784), np.nan, np.float32), "grey values from 0 to 1"),
+        (np.full((2, 784), 255, np.uint8), "uint8"),
+        (np.full((2, 784), 0.5, np.float64), "float64"),
+        (np.full((2, 28, 28), 0.5, np.float32), "shape"),
+    ],
+)
+def test_it_refuses_what_are_no_grey_values_from_0_to_1(values, problem, exported, client):
+    model = mlflow.pyfunc.load_model("models:/small-class_pairs/1")
+    with pytest.raises(Exception, match=problem):
+        model.predict(values)
+    assert model.predict(np.ones((2, 784), np.float32)).shape == (2, 2)
+    assert model.predict(np.zeros((1, 784), np.float32)).shape == (1, 2)
+
+
 def test_it_needs_nothing_of_the_study(exported, tuning):
     program = (
         "import sys; sys.modules['study'] = sys.modules['analysis'] = None; import mlflow, numpy\n"
