@@ -226,8 +226,8 @@ def show(
 
 
 @app.command(
-    epilog="Examples:\n\nstudy trial study-results/quickstart/best/class_pairs-sam-003.yaml\n\n"
-    "study trial my.yaml --set tasks/count=5 --json"
+    epilog="Examples, FILE being one of study-results/quickstart/best/*.yaml, of `study export`, or your own:\n\n"
+    "study trial FILE\n\nstudy trial FILE --set tasks/count=5 --json"
 )
 def trial(
     file: Annotated[Path, typer.Argument(help="A configuration: exported, or written by hand.")],
