@@ -209,17 +209,13 @@ def _state(plan: Plan, only: str | None) -> dict[str, Any]:
 
 def _best_state(plan: Plan, scenario: str) -> dict[str, Any]:
     """A view of the best trials of a scenario, side by side."""
-    state = _state(plan, scenario)
-    tried = [
-        name.removeprefix("params.`").rstrip("`") for name in state["selectedColumns"] if name.startswith("params.")
-    ]
     ranked_by = ranking(plan)
-    return state | {
+    return _state(plan, scenario) | {
         "searchFilter": f"{_filter(scenario)} and attributes.status = 'FINISHED'",
         "runsHiddenMode": f"FIRST_{COMPARED}_RUNS",
         "compareRunCharts": [
             _bar(ranked_by),
-            _parallel(tried, ranked_by, every=False),
+            _parallel(leading_settings(plan), ranked_by, every=False),
             *([_line(schema.VALIDATION_ACCURACY)] if _is_validated(plan) else []),
             _line(schema.TEST_ACCURACY),
         ],

@@ -1,6 +1,6 @@
 """`study ui`: its server and links, in a real browser."""
 
-import re
+import json
 import shutil
 import signal
 import socket
@@ -11,7 +11,6 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
-from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from mlflow import MlflowClient
 from report_fixtures import Blank, play, sent, tuned, whole_directory
 from sweep_fixtures import assert_one_sentence, clean_environment, plan_of, study
 
+from analysis.figures.style import METHOD_COLOURS
 from study.cli import ui
 from study.sweep.execution import Execution
 from study.sweep.folder import SweepFolder
@@ -103,13 +103,37 @@ def test_every_view_of_every_space_fits_into_a_tag(space):
     assert set(tags) == {
         "mlflow.experimentKind",
         *(f"{views.VIEW_TAG}{key}" for key in ("trials", "trials-permuted_pixels", "trials-class_pairs")),
+        *(f"{views.VIEW_TAG}{key}" for key in ("best-permuted_pixels", "best-class_pairs")),
     }
     assert max(len(text) for text in tags.values()) < views.LARGEST_TAG
 
 
-def test_a_sweep_of_one_scenario_has_one_view(client):
+def test_a_sweep_of_one_scenario_has_one_view_and_one_of_its_best(client):
     plan = plan_of("some", scenarios=["class_pairs"])
-    assert [name for name in views.views(plan) if name.startswith(views.VIEW_TAG)] == [f"{views.VIEW_TAG}trials"]
+    assert [name.removeprefix(views.VIEW_TAG) for name in views.views(plan) if name.startswith(views.VIEW_TAG)] == [
+        "trials",
+        "best-class_pairs",
+    ]
+
+
+@pytest.mark.parametrize("space", ["quickstart", "paper_grid"])
+def test_every_view_begins_with_what_trials_are_ranked_by(space):
+    plan = plan_of("some", space=space, scenarios=[], methods=[], trials=None, overrides={})
+    states = [json.loads(text) for name, text in views.views(plan).items() if name.startswith(views.VIEW_TAG)]
+    for state in states:
+        assert state["selectedColumns"][0] == f"metrics.`{views.ranking(plan)}`"
+        assert state["compareRunCharts"][0]["metricKey"] == views.ranking(plan)
+        assert [section["columns"] for section in state["compareRunSections"]] == [2]
+
+
+def test_a_confirmation_s_table_has_the_trial_that_each_of_its_trials_confirms(directory):
+    plan = SweepFolder.open(directory, "whole-confirm").plan
+    assert "tags.`confirms_trial`" in json.loads(views.views(plan)[f"{views.VIEW_TAG}trials"])["selectedColumns"]
+
+
+def test_every_trial_has_the_colour_of_its_method(client):
+    runs = find_runs(client, client.get_experiment_by_name("whole").experiment_id, "tags.role = 'trial'")
+    assert {(run.data.tags["method"], run.data.tags["mlflow.runColor"]) for run in runs} == set(METHOD_COLOURS.items())
 
 
 def test_nothing_is_ranked_by_test_accuracy_where_there_is_an_objective():
@@ -189,10 +213,17 @@ def test_links_lead_to_trials_charts_comparisons_and_the_sweep(page, client):
         "class_pairs: the best 10 compared",
     }
     assert all(link.startswith(page.root) for link in links.values())
-    ids = re.findall(r'"([0-9a-f]{32})"', unquote(links["class_pairs: the best 10 compared"]))
-    objectives = [client.get_run(run_id).data.metrics["objective"] for run_id in ids]
-    assert objectives == sorted(objectives, reverse=True)
+    link = links["class_pairs: the best 10 compared"]
+    assert "viewStateShareKey=best-class_pairs&" in link
+    assert link.endswith("&compareRunsMode=CHART")
     experiment = client.get_experiment_by_name("whole").experiment_id
+    state = json.loads(client.get_experiment(experiment).tags[f"{views.VIEW_TAG}best-class_pairs"])
+    assert (state["runsHiddenMode"], state["orderByAsc"]) == ("FIRST_10_RUNS", False)
+    shown = client.search_runs([experiment], state["searchFilter"], order_by=[f"{state['orderByKey']} DESC"])[:10]
+    ids = [run.info.run_id for run in shown]
+    objectives = [run.data.metrics["objective"] for run in shown]
+    assert len(ids) == 10
+    assert objectives == sorted(objectives, reverse=True)
     others = [
         run
         for run in find_runs(client, experiment, "tags.scenario = 'class_pairs' and attributes.status = 'FINISHED'")
@@ -359,7 +390,7 @@ def test_the_table_shows_at_once_what_was_tried_and_what_came_of_it_the_best_fir
     tab.wait_for_selector("[col-id='metrics.`objective`'] >> nth=3")
     settings = [f"params.`optimizer/{name}`" for name in ("lr", "rho", "lambda")]
     results = [f"metrics.`{name}`" for name in ("objective", "summary/accuracy_test", "summary/decline_test")]
-    wanted = ["tags.`method`", *settings, *results]
+    wanted = [results[0], "tags.`method`", *settings, *results[1:]]
     deadline = time.monotonic() + PATIENCE
     while (seen := [name for name in tab.evaluate(HEADERS) if name in wanted]) != wanted:
         assert time.monotonic() < deadline, seen
@@ -379,9 +410,35 @@ def test_the_charts_are_parallel_coordinates_and_accuracy_by_task(tab, page):
     tab.wait_for_selector(".js-plotly-plot .scatterlayer .trace >> nth=2", timeout=PATIENCE * 1000, state="attached")
 
 
-def test_the_comparison_has_all_its_runs_with_parallel_coordinates(tab, page):
-    shows(tab, page.links()["class_pairs: the best 10 compared"], "Comparing 10 Runs from 1 Experiment")
-    tab.get_by_text("optimizer/lr").first.wait_for(timeout=PATIENCE * 1000)
+BARS = """() => [...document.querySelectorAll('.js-plotly-plot .barlayer .point path')]
+    .map(bar => getComputedStyle(bar).fill)"""
+
+
+def test_the_best_are_compared_by_objective_settings_and_accuracy_in_their_methods_colours(tab, page):
+    link = page.links()["class_pairs: the best 10 compared"]
+    shows(tab, link, "objective", "Parallel Coordinates", "accuracy/test", "accuracy/validation")
+    tab.wait_for_selector(".js-plotly-plot .barlayer .point >> nth=9", timeout=PATIENCE * 1000, state="attached")
+    fills = tab.evaluate(BARS)
+    assert len(fills) == 10
+    rgb = {f"rgb({int(c[1:3], 16)}, {int(c[3:5], 16)}, {int(c[5:], 16)})" for c in METHOD_COLOURS.values()}
+    assert set(fills) == rgb
+
+
+def test_mlflow_s_telemetry_is_off(page):
+    with urllib.request.urlopen(f"{page.root}/ajax-api/3.0/mlflow/ui-telemetry") as answer:
+        assert json.load(answer)["disable_ui_telemetry"] is True
+
+
+@pytest.mark.parametrize("package", ["study", "analysis"])
+@pytest.mark.parametrize("chosen", [None, "false"])
+def test_telemetry_is_off_wherever_mlflow_is_used_unless_the_user_has_chosen(package, chosen):
+    """Asked of the variable: in a test run MLflow has it off anyway."""
+    environment = clean_environment(**({"MLFLOW_DISABLE_TELEMETRY": chosen} if chosen else {}))
+    if chosen is None:
+        del environment["MLFLOW_DISABLE_TELEMETRY"]  # this process has imported the study
+    program = f"import {package}, os, sys; print(os.environ['MLFLOW_DISABLE_TELEMETRY'], 'mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [chosen or "true", "False"]
 
 
 def test_the_sweeps_page_leads_to_its_trials_and_a_trials_page_to_the_sweep(tab, page, client):
