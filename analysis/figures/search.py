@@ -89,7 +89,7 @@ def importance(path: Path, title: str, shares: Mapping[str, Mapping[str, float]]
 
 
 def scale_of(name: str, tried: Sequence[Tried], searched: Searched) -> Scale:
-    """The scale of a setting: of its trials and of what was searched."""
+    """A setting's scale: its trials and what was searched."""
     values = (trial.settings[name] for trial in tried if name in trial.settings)
     return Scale.of([*values, *searched.get(name, ())])
 

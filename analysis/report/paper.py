@@ -255,7 +255,7 @@ def difference_blocks(name: str, what: str, differences: pd.DataFrame) -> list[T
 
 
 def out_of_reach(differences: pd.DataFrame) -> str:
-    """A sentence if no p-value of a family can be significant.
+    """A sentence if nothing in the family can be significant.
 
     Whatever the results, there are too few seeds for so many comparisons.
     """

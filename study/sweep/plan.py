@@ -257,14 +257,14 @@ def extreme_values(distribution: BaseDistribution) -> list[Any]:
 
 
 def shared_settings(plan: Plan, scenario: str) -> Flat:
-    """The settings that are equal in all trials of a scenario."""
+    """The settings equal in all trials of a scenario."""
     return _equal(plan, [group for group in plan.groups if group.scenario == scenario])
 
 
 def own_settings(plan: Plan, group: Group) -> Flat:
-    """The settings by which all trials of a group differ from other groups of its scenario.
+    """The fixed settings that only this group has.
 
-    Those that are tried are not among them, nor is the optimizer where the method is named after it.
+    They are equal in its trials, and other groups of its scenario have other values. Those that are tried are not among them, nor is the optimizer where the method is named after it.
     """
     shared = shared_settings(plan, group.scenario)
     own = {name: value for name, value in _equal(plan, [group]).items() if name not in shared}
