@@ -264,7 +264,8 @@ def shared_settings(plan: Plan, scenario: str) -> Flat:
 def own_settings(plan: Plan, group: Group) -> Flat:
     """The fixed settings that only this group has.
 
-    They are equal in its trials, and other groups of its scenario have other values. Those that are tried are not among them, nor is the optimizer where the method is named after it.
+    They are equal in its trials, and other groups of its scenario have other values. Those that are tried are not among them,
+    nor is the optimizer where the method is named after it.
     """
     shared = shared_settings(plan, group.scenario)
     own = {name: value for name, value in _equal(plan, [group]).items() if name not in shared}
