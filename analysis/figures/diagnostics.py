@@ -106,13 +106,17 @@ def _draw_trajectories(title: str, panels: Mapping[str, Sequence[Trajectory]], s
         layout.plain(axes, size, grid="y")
         inches = INCHES[size] / columns - 0.5
         axes.set_title(layout.wrapped(figure, name, POINTS[size], inches), loc="left", fontsize=POINTS[size], color=INK)
+        is_share = name.endswith("(share)")  # accuracies among them; their axes end at 0 and 1, where markers are whole
         for line, look in zip(lines, looks, strict=True):
-            axes.plot(np.asarray(line.tasks) + 1, line.values, **look)
+            axes.plot(np.asarray(line.tasks) + 1, line.values, clip_on=not is_share, in_layout=not is_share, **look)
         finite = [value for line in lines for value in line.values if math.isfinite(value)]
         if finite and min(finite) > 0 and max(finite) > LOGARITHMIC_FROM * min(finite):
             axes.set_yscale("log")
         else:
             axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        if finite and is_share:
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, 0.0) if min(finite) >= 0 else low, min(high, 1.0))
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     for column in range(columns):  # the lowest panel of a column names the axis
         for place in range(rows):

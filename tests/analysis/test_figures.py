@@ -427,6 +427,22 @@ def test_no_axis_of_accuracies_runs_beyond_1_where_an_interval_does(tmp_path, mo
     assert [*ends, dumbbells(TITLE, [row], "wide").axes[0].get_xlim()[1]] == [1.0] * 4
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "limits"),
+    [
+        ("accuracy/earlier_tasks (share)", [0.8, 1.0], (0.79, 1.0)),
+        ("units/dead (share)", [0.0, 0.0], (0.0, 0.055)),
+        ("accuracy/first_task (share)", [1e-3, 1.0], (None, 1.0)),
+        ("difference (share)", [-0.5, 0.5], (-0.55, 0.55)),
+        ("rank/effective (1)", [0.8, 1.0], (0.79, 1.01)),
+    ],
+)
+def test_panels_of_shares_end_at_0_and_1_too(name, values, limits):
+    axes = inside(TITLE, {name: [diagnostics.Trajectory("SGD", "sgd", [0, 1], values)]}, "wide").axes[0]
+    for seen, wanted in zip(axes.get_ylim(), limits, strict=True):
+        assert wanted is None or seen == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_forest_can_say_why_no_p_value_is_small(size):
     note = "No p-value can fall below 0.750 here, however large the differences."
