@@ -442,7 +442,8 @@ def test_a_mutated_record_is_read_or_refused_by_file_and_line(tmp_path):
         read += not said
         if said:
             assert re.search(r"line \d+: |does not begin with the plan", said), (what, said)
-            assert path.name in said, (what, said)
+            # a changed plan may be a plan all the same, which the records then do not fit
+            assert path.name in said or (path == log and "record.jsonl" in said), (what, said)
             assert len(said) <= 300, (what, said)
             assert said.isprintable(), (what, said)
     assert MUTATIONS / 20 < read < MUTATIONS / 2
