@@ -86,7 +86,6 @@ def from_torchvision(name: str, class_name: str, folder: Path) -> Dataset:
                 empty.rmdir()
         raise StudyError(
             f"The data set {name!r} is not in {str(raw)!r} and cannot be downloaded ({reason}); "
-            f"put its four files there, name another folder with --data-dir or STUDY_DATA, "
-            f"or use the data set that needs no download: --set data/name=mnist5k."
+            f"put its files there, name another folder with --data-dir, or use --set data/name=mnist5k."
         ) from None
     return dataset(name, train.data, train.targets, test.data, test.targets)
