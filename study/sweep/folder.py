@@ -12,6 +12,7 @@ study-results/
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

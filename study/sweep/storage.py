@@ -52,7 +52,9 @@ def check(place: str) -> str:
         try:
             folder = addresses.full_path(place)
         except (RuntimeError, OSError) as error:  # no home; a circle of links
-            raise StudyError(f"--storage {place!r} cannot be a folder ({first_line(error)}); write it in full.") from None
+            raise StudyError(
+                f"--storage {place!r} cannot be a folder ({first_line(error)}); write it in full."
+            ) from None
         if fault := write_fault(folder):
             raise StudyError(f"--storage {str(folder)!r} cannot be written ({fault}); choose a folder that can.")
         return str(folder)
