@@ -316,7 +316,7 @@ def processes(sizes: Iterable[int], datasets: Mapping[str, Dataset]) -> Iterator
     pool = ProcessPoolExecutor(max(barriers), context, _begin, (barriers, dict(datasets)))
 
     def run(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-        with _interrupts_held():
+        with interrupts_held():
             answers = pool.map(function, *arguments)  # starts the processes
         return list(answers)
 
@@ -333,7 +333,7 @@ def processes(sizes: Iterable[int], datasets: Mapping[str, Dataset]) -> Iterator
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Shields processes from Ctrl-C from their very start.
 
     A process inherits which signals are blocked. One that is interrupted while it imports torch would print where. An
