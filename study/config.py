@@ -36,6 +36,9 @@ MOST_SEEDS = 10_000
 MOST_TRIALS = 1_000_000
 """Trials of a method in a scenario."""
 
+LARGEST = 1e30
+"""Upper bound of settings, well within float32, in which networks are trained."""
+
 DEEPEST = 20
 """Levels of lists and mappings in a setting or a file."""
 
@@ -197,11 +200,11 @@ class Diagnostics(StrictSettings):
         10, ge=0, le=2**31, description="Accuracy on earlier tasks is measured every so many tasks; 0: never."
     )
     rho: float = Field(
-        0.05, gt=0, le=1e30, description="Length of the uphill step in `sharpness/sam`, for all methods."
+        0.05, gt=0, le=LARGEST, description="Length of the uphill step in `sharpness/sam`, for all methods."
     )
     probes: int = Field(10, ge=2, le=2**31, description="Random vectors that estimate the Hessian's trace.")
     dormant_below: float = Field(
-        0.025, ge=0, le=1e30, description="Highest score tau at which a unit counts as dormant."
+        0.025, ge=0, le=LARGEST, description="Highest score tau at which a unit counts as dormant."
     )
     leave_out: Annotated[tuple[str, ...], Listed] = Field(
         (), description="Names of diagnostics that are not computed, such as `hessian/trace`."

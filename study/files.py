@@ -44,6 +44,9 @@ def write_fault(folder: Path) -> str:
     """
     try:
         existing = first_existing(folder)
+        broken = next((path for path in (folder, *folder.parents) if path.is_symlink() and not path.exists()), None)
+        if broken is not None:
+            return f"{str(broken)!r} is a link that leads nowhere"
         if not existing.is_dir():
             return f"{str(existing)!r} is a file"
         with tempfile.TemporaryDirectory(prefix=".", dir=existing):

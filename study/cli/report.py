@@ -90,7 +90,7 @@ def check_parent(target: Path) -> None:
     """Raises StudyError if no folder can be created at a path."""
     if target.exists() and not target.is_dir():
         raise StudyError(f"--to {str(target)!r} cannot be a folder: it is a file.")
-    if fault := write_fault(target.parent):
+    if fault := write_fault(target if target.is_symlink() else target.parent):
         raise StudyError(f"--to {str(target)!r} cannot be created ({fault}); name another folder.")
 
 

@@ -91,7 +91,7 @@ def check_reachable(uri: str) -> None:
     file = addresses.database_file(uri)
     if file is not None and (fault := _file_fault(file)):
         raise StudyError(f"{uri!r} cannot be MLflow's store: {fault}.")
-    if file is None and parsed.scheme.partition("+")[0] == "sqlite":
+    if parsed.scheme.startswith("sqlite") and (file is None or parsed.scheme not in ("sqlite", "sqlite+pysqlite")):
         raise StudyError(f"{uri!r} names no file for MLflow's store: give sqlite:///FILE.")
     if served(uri):
         if not parsed.hostname:
@@ -120,8 +120,10 @@ def _file_fault(file: Path) -> str:
         if file.is_dir():
             return f"{str(file)!r} is a folder"
         if not file.exists():
-            fault = write_fault(file.parent)
+            fault = write_fault(file if file.is_symlink() else file.parent)
             return f"{str(file)!r} cannot be created ({fault})" if fault else ""
+        if not file.is_file():
+            return f"{str(file)!r} is not a regular file"
         with file.open("rb") as opened:
             begin = opened.read(len(SQLITE_BEGIN))
     except OSError as error:

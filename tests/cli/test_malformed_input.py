@@ -20,7 +20,7 @@ import pytest
 import torch
 from analysis_fixtures import SETTINGS, curve, framed, paper_trial
 from malformed_files import SPACE
-from malformed_words import ARCHIVE, SWEEP, TRIAL, Case
+from malformed_words import ARCHIVE, LOOP, PIPE, SWEEP, TRIAL, Case
 from sweep_fixtures import folder_of, plan_of, run_all
 
 from analysis import archive
@@ -50,6 +50,8 @@ def place(here, monkeypatch):
     (here / "study-results" / SWEEP / ".lock").touch()  # every sweep that has run has one
     (here / TRIAL).write_text("optimizer: {name: sgd}\n")
     (here / "mine.py").write_text("SPACE = None\n")
+    (here / LOOP).symlink_to(LOOP)
+    os.mkfifo(here / PIPE)
 
     def accept(*_, **__):
         raise Accepted
@@ -156,13 +158,13 @@ def fault_of(case: Case, run, capfd, place: Path) -> str:
 def listing(place: Path) -> dict[str, int]:
     """The files of a folder and their sizes, folders as -1."""
     return {
-        str(path.relative_to(place)): -1 if path.is_dir() else path.stat().st_size for path in sorted(place.rglob("*"))
+        str(path.relative_to(place)): -1 if path.is_dir() else path.lstat().st_size for path in sorted(place.rglob("*"))
     }
 
 
 def clear(place: Path, case: Case) -> None:
     """Removes the files of a case, and what it should not have left beside them."""
-    kept = {"study-results", ARCHIVE, TRIAL, "mine.py"}
+    kept = {"study-results", ARCHIVE, TRIAL, LOOP, PIPE, "mine.py"}
     for path in sorted(place.rglob("*"), reverse=True):
         if path.relative_to(place).parts[0] not in kept:
             path.rmdir() if path.is_dir() else path.unlink()

@@ -20,6 +20,12 @@ ARCHIVE = "kept"
 TRIAL = "sound.yaml"
 """A sound configuration."""
 
+LOOP = "loop"
+"""A link that leads to itself."""
+
+PIPE = "pipe"
+"""A pipe into which nobody writes."""
+
 STEM = "case"
 """Files of a case begin with this word."""
 
@@ -320,7 +326,20 @@ LONG_NAMES = ("x" * 256, "y" * 5000, "ä" * 200, "a/" * 3000 + "b", "x" * 300 + 
 def bad_folder(draw: random.Random) -> str:
     """A path at which no folder can be made."""
     return draw.choice(
-        ["", f"{TRIAL}/x", TRIAL, "/dev/null", "/dev/null/x", "/proc/x", "/proc/self/mem/x", *LONG_NAMES]
+        [
+            "",
+            f"{TRIAL}/x",
+            TRIAL,
+            LOOP,
+            f"{LOOP}/x",
+            PIPE,
+            f"{PIPE}/x",
+            "/dev/null",
+            "/dev/null/x",
+            "/proc/x",
+            "/proc/self/mem/x",
+            *LONG_NAMES,
+        ]
     )
 
 
@@ -344,7 +363,7 @@ def path(draw: random.Random) -> Case:
                 (*archived, f"--to={draw.choice(('.', '/', '..', './', 'kept/..', '//'))}"),
                 archived,
                 ("archive", SWEEP, f"--to={draw.choice(('.', '/', '..', 'study-results'))}"),
-                ("trial", "--", draw.choice(["", ".", "/proc/self/mem", "/dev/null", *LONG_NAMES])),
+                ("trial", "--", draw.choice(["", ".", "/proc/self/mem", "/dev/null", "/dev/zero", LOOP, *LONG_NAMES])),
                 ("show", "--", draw.choice(["./", "/x.py", "./none.py", *(f"./{word}.py" for word in LONG_NAMES)])),
                 ("report", "--", draw.choice(["", ".", *LONG_NAMES])),
                 ("best", SWEEP, f"--dir={draw.choice(['', 'none', TRIAL, *LONG_NAMES])}"),
@@ -362,6 +381,11 @@ def bad_store(draw: random.Random) -> str:
             "sqlite:///:memory:",
             "sqlite:///.",
             "sqlite:///mine.py",
+            f"sqlite:///{PIPE}",
+            f"sqlite:///{LOOP}",
+            f"sqlite:///{LOOP}/x.db",
+            "sqlite:////dev/null",
+            "sqlite:////dev/zero",
             f"sqlite:///{TRIAL}",
             f"sqlite:///{TRIAL}/x.db",
             "sqlite:////proc/x.db",
