@@ -60,7 +60,7 @@ def begin(text: str) -> None:
     Elsewhere a refusal is one line and nothing else.
     """
     if console.is_terminal:
-        remark(text)
+        headline(text)
 
 
 def headline(text: str) -> None:

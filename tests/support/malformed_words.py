@@ -393,7 +393,6 @@ def bad_store(draw: random.Random) -> str:
             "sqlite:///" + draw.choice(LONG_NAMES),
             "sqlite:x.db",
             "SQLITE:///x.db",
-            "sqlite+:///x.db",
             "http://",
             "http:///x",
             "http://:5000",
