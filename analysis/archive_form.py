@@ -197,12 +197,14 @@ def check_lanes(lanes: pd.DataFrame, runs: pd.DataFrame) -> None:
     if not lanes[schema.TEST_ACCURACY].between(0, 1).all():
         raise ValueError(f"it has {schema.TEST_ACCURACY} that is not from 0 to 1")
     rows_of = dict(iter(lanes.groupby("trial")))
-    for run in runs.itertuples():
-        seeds = dict(enumerate(run.seeds))
-        rows = rows_of.get(run.trial, lanes.iloc[:0])
+    for trial, outcome, tasks, of_lanes in zip(
+        runs["trial"], runs["outcome"], runs["tasks"], runs["seeds"], strict=True
+    ):
+        seeds = dict(enumerate(of_lanes))
+        rows = rows_of.get(trial, lanes.iloc[:0])
         if rows.duplicated(["lane", "task"]).any() or (rows["lane"].map(seeds) != rows["seed"]).any():
-            raise ValueError(f"the lanes of {run.trial!r} are not those of its seeds")
-        if run.outcome == "finished":
-            whole = [(lane, task) for lane in seeds for task in range(run.tasks)]
+            raise ValueError(f"the lanes of {trial!r} are not those of its seeds")
+        if outcome == "finished":
+            whole = [(lane, task) for lane in seeds for task in range(tasks)]
             if sorted(zip(rows["lane"], rows["task"], strict=True)) != whole:
-                raise ValueError(f"the lanes of {run.trial!r} do not have each of its {run.tasks} tasks")
+                raise ValueError(f"the lanes of {trial!r} do not have each of its {tasks} tasks")

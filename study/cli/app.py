@@ -438,6 +438,10 @@ def main() -> None:
     from study.cli.interruption import INTERRUPTED
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"  # as containers do for a user without a name; MLflow asks for it when it is imported
     os.environ["MPLBACKEND"] = "agg"  # figures go into files only; a notebook's backend may not be installed here
     os.environ["PYTHONSAFEPATH"] = "1"  # Python processes of ours do not search the current folder for modules
     words = ""
