@@ -103,12 +103,11 @@ def _with_room(distribution: BaseDistribution, value: Any) -> BaseDistribution:
 
     Plans from before such points were refused have some.
     """
-    if isinstance(distribution, CategoricalDistribution) or distribution._contains(
-        distribution.to_internal_repr(value)
-    ):
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
         return distribution
-    ends = {"low": min(distribution.low, value), "high": max(distribution.high, value)}
-    return type(distribution)(**ends, log=distribution.log)
+    if distribution._contains(distribution.to_internal_repr(value)):
+        return distribution
+    return type(distribution)(min(distribution.low, value), max(distribution.high, value), log=distribution.log)
 
 
 class GroupSearch:
