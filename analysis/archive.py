@@ -24,17 +24,16 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis import diagnostics, load, tables
+from analysis import archive_form, diagnostics, load, tables
+from analysis.archive_form import FORMAT
 from analysis.load import Sweep
 from analysis.paper import claims, evidence
 from analysis.runs import LANE_COLUMNS
 from study import schema
-from study.errors import StudyError
+from study.errors import StudyError, first_line
 from study.files import draft_of
 
 SWEEP, LANES, DIAGNOSTICS, VERDICTS = "sweep.json", "lanes.csv.gz", "diagnostics.csv.gz", "verdicts.csv"
-
-FORMAT: Final = 1
 
 NARROW: Final = tuple(name for name in LANE_COLUMNS if name not in ("run_id", "scenario", "method"))
 
@@ -71,9 +70,7 @@ def read(folder: Path) -> Sweep:
         StudyError: the folder holds no sweep, or its files are damaged.
     """
     try:
-        plain = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
-        if plain["format"] != FORMAT:
-            raise ValueError(f"format {plain['format']}")
+        plain = archive_form.parse((folder / SWEEP).read_text(encoding="utf-8"))
         runs = load.frame([{**run, "seeds": tuple(run["seeds"])} for run in plain["runs"]])
         text = pd.read_csv(folder / LANES, dtype=str)  # Python parses a float to the last digit, in every pandas
         text = text.reindex(columns=[*NARROW, *QUANTITIES])  # a quantity may be newer than the archive
@@ -82,6 +79,7 @@ def read(folder: Path) -> Sweep:
         lanes = lanes.join(of_trial, on="trial")[[*LANE_COLUMNS, *QUANTITIES]]
         if lanes["run_id"].isna().any():
             raise ValueError(f"{LANES} has trials that {SWEEP} lacks")
+        archive_form.check_lanes(lanes, runs)
         measured = []
         if (folder / DIAGNOSTICS).is_file():
             measured.append(pd.read_csv(folder / DIAGNOSTICS, dtype=str).join(of_trial, on="trial"))
@@ -95,8 +93,8 @@ def read(folder: Path) -> Sweep:
         )
     except FileNotFoundError:
         raise StudyError(f"There is no archived sweep in {str(folder)!r}; `study archive` makes one.") from None
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"The archived sweep in {str(folder)!r} cannot be read: {error}.") from None
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise StudyError(f"The archived sweep in {str(folder)!r} cannot be read: {first_line(error)}.") from None
 
 
 def verdicts(sweep: Sweep) -> pd.DataFrame:

@@ -19,7 +19,15 @@ def full_path(path: Path | str) -> Path:
     Relative paths begin at the current folder, and `~/` at the user's home. Other names that begin with `~` are names.
     """
     path = Path(path)
-    return (path.expanduser() if path.parts[:1] == ("~",) else path).resolve()
+    return _resolved(path.expanduser() if path.parts[:1] == ("~",) else path)
+
+
+def _resolved(path: Path) -> Path:
+    """The absolute path; one in a circle of links keeps its links."""
+    try:
+        return path.resolve()
+    except RuntimeError:
+        return path.absolute()
 
 
 def database(path: Path, options: Mapping[str, str] | None = None) -> str:
@@ -33,7 +41,7 @@ def database(path: Path, options: Mapping[str, str] | None = None) -> str:
         path: of the file; it is made absolute.
         options: of the connection, such as `mode` = `ro`; they need SQLite's own form too.
     """
-    path = path.resolve()
+    path = _resolved(path)
     if not options and not {"?", "%"} & set(str(path)):
         return f"{PLAIN}{path}"
     from sqlalchemy.engine import URL  # slow to import

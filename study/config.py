@@ -7,7 +7,7 @@ settings it has and what their values may be; `study.parts.complete` and `study.
 from __future__ import annotations
 
 import io
-import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,12 +17,36 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from study import schema
-from study.errors import StudyError, brief, nearest
+from study.errors import StudyError, brief, first_line, nearest
 
 Flat = dict[str, Any]
 """Settings by slash name, for example `{"optimizer/rho": 0.05}`."""
 
 SEED_LIMIT = 2**31
+
+NAME_LENGTH = 100
+"""Characters of the name of a sweep, method or scenario."""
+
+NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_LENGTH - 1}}}")
+"""Names of sweeps, methods and scenarios: folders and files are named after them."""
+
+MOST_SEEDS = 10_000
+"""Seeds of a trial, that is lanes that are trained together."""
+
+MOST_TRIALS = 1_000_000
+"""Trials of a method in a scenario."""
+
+LARGEST = 1e30
+"""Upper bound of settings, well within float32, in which networks are trained."""
+
+DEEPEST = 20
+"""Levels of lists and mappings in a setting or a file."""
+
+MOST_VALUES = 100_000
+"""Values in a setting or on a level of a file."""
+
+LARGEST_FILE = 200_000
+"""Bytes of a configuration."""
 
 DEFAULT_PARTS = {"data": "mnist5k", "tasks": "permuted_pixels", "model": "mlp", "optimizer": "sgd"}
 """The default part of each section."""
@@ -42,7 +66,14 @@ class StrictSettings(BaseModel):
     Frozen, strict about types, and closed to unknown names.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        populate_by_name=True,
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",  # a part's own fault, and not "nothing", where it has not been validated yet
+    )
 
     def plain(self) -> dict[str, Any]:
         """The settings as plain data, by their public names."""
@@ -127,7 +158,7 @@ def short_value(value: object) -> str:
 class Choice(BaseModel):
     """The name of a part and its given settings."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="constants")
 
     name: str
 
@@ -169,11 +200,11 @@ class Diagnostics(StrictSettings):
         10, ge=0, le=2**31, description="Accuracy on earlier tasks is measured every so many tasks; 0: never."
     )
     rho: float = Field(
-        0.05, gt=0, le=1e30, description="Length of the uphill step in `sharpness/sam`, for all methods."
+        0.05, gt=0, le=LARGEST, description="Length of the uphill step in `sharpness/sam`, for all methods."
     )
     probes: int = Field(10, ge=2, le=2**31, description="Random vectors that estimate the Hessian's trace.")
     dormant_below: float = Field(
-        0.025, ge=0, le=1e30, description="Highest score tau at which a unit counts as dormant."
+        0.025, ge=0, le=LARGEST, description="Highest score tau at which a unit counts as dormant."
     )
     leave_out: Annotated[tuple[str, ...], Listed] = Field(
         (), description="Names of diagnostics that are not computed, such as `hessian/trace`."
@@ -205,7 +236,7 @@ class TrialConfig(StrictSettings):
     interventions: dict[str, dict[str, Any]] = Field(default_factory=dict)
     training: Training = Training()
     diagnostics: Diagnostics = Diagnostics()
-    seeds: Annotated[tuple[Seed, ...], Listed] = Field((0,), min_length=1)
+    seeds: Annotated[tuple[Seed, ...], Listed] = Field((0,), min_length=1, max_length=MOST_SEEDS)
 
     @classmethod
     def from_plain(cls, plain: object, source: str = "the configuration") -> TrialConfig:
@@ -304,26 +335,67 @@ def sentence(error: ValidationError, known: Iterable[str], prefix: str = "") -> 
         return f"setting {name!r} is missing."
     words = fault["msg"].removeprefix("Value error, ")
     complaint = (words[0].lower() + words[1:]).replace("valid tuple", "list")
+    complaint = re.sub(r"valid dictionary( or instance of \w+)?", "mapping", complaint)
     return f"{name}={brief(fault['input'])} is not possible: {complaint}."
+
+
+def is_too_nested(value: object, most: int = MOST_VALUES) -> bool:
+    """Whether plain data are too deep or too many to be settings.
+
+    They may contain themselves. `most` values are allowed on a level.
+    """
+    level = [value]
+    for _ in range(DEEPEST):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, Mapping):
+                inner += item.values()
+            elif isinstance(item, list | tuple):
+                inner += item
+            if len(inner) > most:
+                return True
+        if not inner:
+            return False
+        level = inner
+    return True
 
 
 def read_yaml(path: Path) -> Any:
     """Plain data of a YAML 1.2 file; nothing is executed.
 
     Raises:
-        StudyError: the file cannot be read or is not plain YAML.
+        StudyError: the file cannot be read, is too large, or is not plain YAML.
     """
     try:
-        plain = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        json.dumps(plain, default=str, skipkeys=True)  # fails if the data contain themselves by an alias
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        text = content.decode("utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise StudyError(f"Cannot read {str(path)!r}: {reason}.") from None
+    if len(content) > LARGEST_FILE:
+        raise StudyError(f"{str(path)!r} is no configuration: it is larger than {LARGEST_FILE:,} bytes.")
+    try:
+        return parse_yaml(text)
+    except ValueError as error:
+        raise StudyError(f"{str(path)!r} is not plain YAML: {error}.") from None
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain data of a YAML 1.2 text; nothing is executed.
+
+    Raises ValueError, whose message is a clause, if it is not plain YAML or is nested too deep.
+    """
+    try:
+        plain = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
-        reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise StudyError(f"{str(path)!r} is not plain YAML: {reason}.") from None
-    except (RecursionError, ValueError):
-        raise StudyError(f"{str(path)!r} is not plain YAML: it is nested without end.") from None
+        raise ValueError(" ".join(str(error).split())[:200].rstrip(".")) from None
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    except Exception as error:  # ruamel passes on what numbers, dates and tags provoke
+        raise ValueError(first_line(error)) from None
+    if is_too_nested(plain):
+        raise ValueError(f"it is nested too deep, or has more than {MOST_VALUES:,} values")
     return plain
 
 

@@ -226,6 +226,18 @@ class DirectModel(Model, Protocol):
 
 
 @runtime_checkable
+class Counted(Model, Protocol):
+    """A model that knows its size before it is made; optional.
+
+    Networks that this machine's memory cannot hold are then refused before they are allocated.
+    """
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters of one lane."""
+
+
+@runtime_checkable
 class Portable(DirectModel, Protocol):
     """A model that can be exported as torch modules; optional.
 

@@ -6,6 +6,12 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 
+LONGEST = 300
+"""Characters of a sentence that the user sees."""
+
+LONGEST_WORD = 48
+"""Characters to which the longest words of a sentence that is too long are cut first."""
+
 
 class StudyError(Exception):
     """A request that cannot be met.
@@ -52,6 +58,45 @@ def brief(value: object) -> str:
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel, _BRIEF.maxdict, _BRIEF.maxlist = 2, 2, 3
 _BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 40
+
+
+def printable(text: str, kept: str = "") -> str:
+    """The text with control characters escaped, as `repr` does.
+
+    Untrusted text could otherwise move the cursor or recolour a terminal. Characters in `kept` stay as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in kept else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def one_sentence(text: str, limit: int = LONGEST) -> str:
+    """A message as one printable line of at most `limit` characters.
+
+    What is too long is cut in the middle: its longest words first, since they are values or paths, then the whole.
+    """
+    line = printable(_cut(" ".join(text.split("\n")).strip(), 10 * limit))
+    if len(line) <= limit:
+        return line
+    words = line.split(" ")
+    for place in sorted(range(len(words)), key=lambda place: -len(words[place])):
+        excess = sum(map(len, words)) + len(words) - 1 - limit
+        if excess <= 0 or len(words[place]) <= LONGEST_WORD:
+            break
+        words[place] = _cut(words[place], max(LONGEST_WORD, len(words[place]) - excess))
+    return _cut(" ".join(words), limit)
+
+
+def _cut(text: str, size: int) -> str:
+    """The text without its middle, if it is longer than `size`."""
+    if len(text) <= size:
+        return text
+    end = (size - 3) // 2
+    return f"{text[: size - 3 - end]}...{text[-end:]}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -10,11 +10,16 @@ from typing import Any
 
 import torch
 
-from study import parts
+from study import parts, provenance
 from study.config import TrialConfig
-from study.contracts import Dataset, Experiment, TaskSequence
+from study.contracts import Counted, Dataset, Experiment, Model, TaskSequence
 from study.errors import StudyError
 from study.parts import SECTIONS
+
+FLOAT_BYTES = 4
+INDEX_BYTES = 8
+ACCURACY_BYTES = 16
+"""Test and validation accuracy of a lane on a task, each in 64 bits."""
 
 
 def build(config: TrialConfig, dataset: Dataset) -> Experiment:
@@ -28,20 +33,37 @@ def build(config: TrialConfig, dataset: Dataset) -> Experiment:
 
     Raises:
         StudyError: a part, a setting or a value is invalid, see `study.parts.settings`; the data set has fewer tasks or images
-            than the configuration asks for; this machine does not have the device.
+            than the configuration asks for; this machine does not have the device or the memory.
     """
-    device = device_of(config)
+    return _built(config, dataset, device_of(config), trained_here=True)
+
+
+def build_tasks(config: TrialConfig, dataset: Dataset) -> TaskSequence:
+    """The task sequence of a trial, without its device.
+
+    Enough to check that the data set has as many tasks and images as the configuration asks for.
+
+    Raises:
+        StudyError: see `build`; neither the device nor the network's memory is checked.
+    """
+    return _built(config, dataset, "cpu", trained_here=False).tasks
+
+
+def _built(config: TrialConfig, dataset: Dataset, device: str, *, trained_here: bool) -> Experiment:
     tasks_module, tasks_settings = _chosen(config, "tasks")
     model_module, model_settings = _chosen(config, "model")
     rule_module, rule_settings = _chosen(config, "optimizer")
     interventions = [
         _part("interventions", name, given, f"interventions/{name}/") for name, given in config.interventions.items()
     ]
+    features = dataset.train_images.shape[1]
+    largest = model_module.build(model_settings, features, dataset.class_count) if trained_here else None
+    _check_memory(config, dataset, tasks_settings, largest)
     tasks = tasks_module.build(tasks_settings, dataset, config.seeds)
     return Experiment(
         dataset=_on_device(dataset, device),
         tasks=tasks,
-        model=model_module.build(model_settings, dataset.train_images.shape[1], tasks.output_count),
+        model=model_module.build(model_settings, features, tasks.output_count),
         rule=rule_module.build(rule_settings, len(config.seeds), device),
         interventions=tuple(module.build(given, config.seeds, device) for module, given in interventions),
         seeds=config.seeds,
@@ -52,16 +74,34 @@ def build(config: TrialConfig, dataset: Dataset) -> Experiment:
     )
 
 
-def build_tasks(config: TrialConfig, dataset: Dataset) -> TaskSequence:
-    """The task sequence of a trial, without its device.
+def check_memory(config: TrialConfig, dataset: Dataset) -> None:
+    """Raises StudyError if this machine's memory cannot hold a trial.
 
-    Enough to check that the data set has as many tasks and images as the configuration asks for.
+    Only what is known from sizes counts: weights and gradients, a minibatch, which images each lane trains on, and the accuracies
+    of all tasks. A trial that passes may still be too large.
 
-    Raises:
-        StudyError: see `build`; the device is not checked.
+    Args:
+        config: complete or not.
+        dataset: the one that it names.
     """
-    on_cpu = config.model_copy(update={"training": config.training.model_copy(update={"device": "cpu"})})
-    return build(on_cpu, dataset).tasks
+    module, settings = _chosen(config, "model")
+    model = module.build(settings, dataset.train_images.shape[1], dataset.class_count)
+    _check_memory(config, dataset, _chosen(config, "tasks")[1], model)
+
+
+def _check_memory(config: TrialConfig, dataset: Dataset, tasks: Any, model: Model | None) -> None:
+    """See `check_memory`; without a model, only the tasks are made here."""
+    images, features = dataset.train_images.shape
+    lane = INDEX_BYTES * images + ACCURACY_BYTES * (getattr(tasks, "count", None) or 0)
+    if model is not None:
+        weights = model.parameter_count if isinstance(model, Counted) else 0
+        lane += FLOAT_BYTES * (2 * weights + features * min(config.training.batch_size, images))
+    needed, memory = lane * len(config.seeds), provenance.memory_bytes()
+    if needed > memory:
+        raise StudyError(
+            f"A trial of this size needs at least {needed / 2**30:,.1f} GiB of memory, and this machine has "
+            f"{memory / 2**30:,.1f}; choose fewer seeds, smaller widths or fewer tasks."
+        )
 
 
 def load_dataset(config: TrialConfig, data_dir: Path) -> Dataset:

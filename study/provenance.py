@@ -5,6 +5,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import os
 import platform
 import site
 import subprocess
@@ -157,6 +158,14 @@ def _installed_commit() -> str | None:
         return None
     commit = json.loads(recorded or "{}").get("vcs_info", {}).get("commit_id")
     return str(commit) if commit else None
+
+
+def memory_bytes() -> int:
+    """Memory of this machine, or what its container may use."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no such file, or the word "max"
+        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return whole
 
 
 @functools.cache

@@ -15,26 +15,36 @@ from typing import Annotated, Any
 
 import typer
 
-from study.cli import source
+from study.cli import source, terminal
 from study.cli.options import (
     Address,
+    BatchSizes,
     CpusPerTrial,
     DataDir,
     Directory,
+    FilesFolder,
     GpusPerTrial,
+    Host,
+    LaneCounts,
     Name,
+    NewFolder,
     PricePerHour,
+    Seconds,
     Settings,
+    SpaceName,
     Storage,
     TrackingUri,
     Workers,
+    check_threads,
     data_folder,
     execution_changes,
     new_execution,
     parse_overrides,
     parse_widths,
+    path,
+    path_text,
 )
-from study.errors import Halted, Interrupted, StudyError
+from study.errors import Halted, Interrupted, StudyError, one_sentence
 from study.sweep.execution import DEFAULT_DIRECTORY
 
 app = typer.Typer(
@@ -66,7 +76,7 @@ It is an exception of the installed Click, or of the copy of Click within newer 
     "study run paper_grid --set training/batch_size=64 --dry-run"
 )
 def run(
-    space: Annotated[str, typer.Argument(help="Name of a search space (see: study list) or path of a file.")],
+    space: SpaceName,
     name: Annotated[str | None, typer.Option(help="Name of the sweep; default: that of the space.")] = None,
     scenario: Annotated[list[str], typer.Option(help="Run only this scenario. Repeatable.")] = [],  # noqa: B006
     method: Annotated[list[str], typer.Option(help="Run only this method. Repeatable.")] = [],  # noqa: B006
@@ -109,6 +119,7 @@ def run(
         "scheduler": scheduler,
         "search_seed": search_seed,
     }
+    terminal.begin(f"checking {space}: plan, data and MLflow")
     if dry_run:
         from study.cli import show
 
@@ -134,6 +145,7 @@ def resume(
     tracking_uri: TrackingUri = None,
 ) -> int:
     """Continue an interrupted sweep, or search longer."""
+    terminal.begin(f"checking {name}: records, data and MLflow")
     from study.cli import launch
 
     changes = execution_changes(cpus_per_trial, gpus_per_trial, workers, address, storage, data_dir, tracking_uri)
@@ -170,6 +182,7 @@ def confirm(
     Reruns the best of each method, and the paper's own settings, on seeds that no tuning has used. CPUs, cluster, data folder
     and MLflow store are those of the sweep unless you give others. Settings that were tuned cannot be overridden.
     """
+    terminal.begin(f"checking {name}: winners, data and MLflow")
     from study.cli import launch
 
     return launch.confirm(
@@ -192,6 +205,7 @@ def sync(name: Name, directory: Directory = DEFAULT_DIRECTORY, tracking_uri: Tra
 
     After an outage, or to fill another store.
     """
+    terminal.begin(f"comparing the records of {name} with MLflow")
     from study.cli import sync
 
     return sync.run(directory, name, tracking_uri)
@@ -208,7 +222,7 @@ def list_(directory: Directory = DEFAULT_DIRECTORY) -> int:
 
 @app.command(epilog="Examples:\n\nstudy show beyond_grid\n\nstudy show ./my_space.py --no-estimate")
 def show(
-    space: Annotated[str, typer.Argument(help="Name of a search space or path of a file.")],
+    space: SpaceName,
     estimate: Annotated[
         bool,
         typer.Option("--estimate/--no-estimate", help="Measure for some seconds how long it takes on this machine."),
@@ -220,6 +234,7 @@ def show(
 
     To check a full command: study run ... --dry-run
     """
+    terminal.begin(f"checking {space}")
     from study.cli import show
 
     return show.run(space, data_folder(data_dir), measured=estimate, price_per_hour=price_per_hour)
@@ -230,18 +245,21 @@ def show(
     "study trial FILE\n\nstudy trial FILE --set tasks/count=5 --json"
 )
 def trial(
-    file: Annotated[Path, typer.Argument(help="A configuration: exported, or written by hand.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A configuration: exported, or written by hand.", parser=path("The file")),
+    ],
     set_: Settings = [],  # noqa: B006
     threads: Annotated[int | None, typer.Option(help="Threads; default: as in the exported trial, or 1.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON per task, with all digits.")] = False,
     data_dir: DataDir = None,
 ) -> int:
     """Run one configuration in this process, without Ray."""
+    terminal.begin(f"loading {file}")
     from study.cli import trial
 
-    most = os.cpu_count() or 1
-    if threads is not None and not 1 <= threads <= most:
-        raise StudyError(f"--threads must be from 1 to {most}, the processors of this machine, not {threads}.")
+    if threads is not None:
+        check_threads(threads)
     return trial.run(file, parse_overrides(set_), threads, data_folder(data_dir), as_json)
 
 
@@ -265,7 +283,7 @@ def best(
 def export(
     name: Name,
     trial: Annotated[list[str], typer.Option(help="Export this trial instead of the best ones. Repeatable.")] = [],  # noqa: B006
-    to: Annotated[Path | None, typer.Option(help="Folder for the files; default: a folder within the sweep's.")] = None,
+    to: FilesFolder = None,
     model: Annotated[
         bool,
         typer.Option(
@@ -292,10 +310,14 @@ def export(
     epilog="Examples:\n\nstudy report quickstart\n\nstudy report analysis/results/paper_grid --to paper-report"
 )
 def report(
-    name: Annotated[str, typer.Argument(help="Name of the sweep, or folder of an archived one.")],
-    to: Annotated[
-        Path | None, typer.Option(help="Folder for the report; default: a folder within the sweep's.")
-    ] = None,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name of the sweep, or folder of an archived one.",
+            parser=path_text("The sweep or its archive"),
+        ),
+    ],
+    to: NewFolder = None,
     directory: Directory = DEFAULT_DIRECTORY,
     tracking_uri: TrackingUri = None,
 ) -> int:
@@ -303,6 +325,7 @@ def report(
 
     The report is one page with figures, tables and a verdict on each claim of the paper.
     """
+    terminal.begin(f"reading the runs of {name}")
     from study.cli import report
 
     return report.write(directory, name, to, tracking_uri)
@@ -311,7 +334,7 @@ def report(
 @app.command(epilog="Example:\n\nstudy archive paper_grid --to results/paper_grid")
 def archive(
     name: Name,
-    to: Annotated[Path | None, typer.Option(help="A new folder; default: a folder within the sweep's.")] = None,
+    to: NewFolder = None,
     directory: Directory = DEFAULT_DIRECTORY,
     tracking_uri: TrackingUri = None,
 ) -> int:
@@ -319,6 +342,7 @@ def archive(
 
     `study report` makes the report and its verdicts again from them.
     """
+    terminal.begin(f"reading the runs of {name}")
     from study.cli import report
 
     return report.write_archive(directory, name, to, tracking_uri)
@@ -336,6 +360,7 @@ def doctor(
 
     Exit code 1: there is a problem.
     """
+    terminal.begin("checking versions, data, MLflow and Ray")
     from study.cli import doctor
 
     execution = new_execution(address=address, storage=storage, data_dir=data_dir, tracking_uri=tracking_uri)
@@ -346,14 +371,11 @@ def doctor(
     epilog="Examples:\n\nstudy bench\n\nstudy bench --batch-size 16 --widths 100,100 --lanes 10 --lanes 60 --json"
 )
 def bench(
-    batch_size: Annotated[list[int], typer.Option(help="Images per minibatch. Repeatable.", min=1)] = [1, 16, 64, 128],  # noqa: B006
+    batch_size: BatchSizes = [1, 16, 64, 128],  # noqa: B006
     widths: Annotated[list[str], typer.Option(help="Units of each hidden layer. Repeatable.")] = ["100,100", "256,256"],  # noqa: B006
-    lanes: Annotated[list[int], typer.Option(help="Seeds trained together. Repeatable.", min=1)] = [1, 10, 60],  # noqa: B006
-    seconds: Annotated[
-        float,
-        typer.Option(help="Seconds per cell of the tables and round; other measurements scale with it.", min=0.001),
-    ] = 0.2,
-    threads: Annotated[int, typer.Option(help="Threads on the CPU.", min=1)] = 1,
+    lanes: LaneCounts = [1, 10, 60],  # noqa: B006
+    seconds: Seconds = 0.2,
+    threads: Annotated[int, typer.Option(help="Threads on the CPU.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     data: Annotated[str, typer.Option(help="A data set.")] = "mnist5k",
     data_dir: DataDir = None,
@@ -363,8 +385,10 @@ def bench(
 
     Compares the study's lanes with ordinary training, and advises on settings for a sweep.
     """
+    terminal.begin(f"loading {data}")
     from study.cli import bench
 
+    check_threads(threads)
     return bench.run(
         data=data,
         data_dir=data_folder(data_dir),
@@ -381,23 +405,25 @@ def bench(
 @app.command(epilog="Example:\n\nstudy ui quickstart")
 def ui(
     name: Annotated[str | None, typer.Argument(help="Sweep to show; default: all.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5000,
     directory: Directory = DEFAULT_DIRECTORY,
     browser: Annotated[bool, typer.Option(help="Open the first link in a browser, if there is a screen.")] = True,
     tracking_uri: TrackingUri = None,
 ) -> int:
     """Serve MLflow's page on the study's store, with links."""
+    terminal.begin("opening MLflow's store")
     from study.cli import ui
 
     return ui.run(directory, name, tracking_uri, host, port, browser)
 
 
 def _say(words: str) -> None:
-    """Prints a line on standard error.
+    """Prints a line on standard error, fit to be read.
 
-    A terminal gets it wrapped between words.
+    Control characters are escaped and what is too long is cut. A terminal gets it wrapped between words.
     """
+    words = one_sentence(words)
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
         words = textwrap.fill(words, width, break_long_words=False, break_on_hyphens=False)
@@ -412,6 +438,10 @@ def main() -> None:
     from study.cli.interruption import INTERRUPTED
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"  # as containers do for a user without a name; MLflow asks for it when it is imported
     os.environ["MPLBACKEND"] = "agg"  # figures go into files only; a notebook's backend may not be installed here
     os.environ["PYTHONSAFEPATH"] = "1"  # Python processes of ours do not search the current folder for modules
     words = ""

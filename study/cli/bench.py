@@ -204,11 +204,15 @@ def run(
     Tables are shown as soon as they are measured.
 
     Raises:
-        StudyError: there is no such data set or device.
+        StudyError: there is no such data set or device, or a network is too large for this machine.
     """
     config = TrialConfig.from_plain({"data": {"name": data}, "training": {"device": device}})
     device = experiment.device_of(config)
     dataset = experiment.load_dataset(config, data_dir)
+    for shape in widths:
+        sizes = {"model": {"widths": list(shape)}, "seeds": list(range(max(lane_counts)))}
+        training = {"batch_size": max(batch_sizes), "device": device}
+        experiment.check_memory(TrialConfig.from_plain({**sizes, "training": training}), dataset)
     torch.set_num_threads(threads)
     device_name = provenance.training_facts(device, dataset.fingerprint)["device_name"]
     rate = product_rate(device, max(seconds, 0.2))

@@ -16,6 +16,7 @@ from study.cli import terminal
 from study.cluster import connection
 from study.config import TrialConfig
 from study.errors import StudyError
+from study.files import first_existing
 from study.sweep import folder, storage
 from study.sweep.execution import Execution
 
@@ -109,7 +110,7 @@ def _results(directory: Path) -> Iterator[Finding]:
         return
     names = folder.names(directory)
     yield Finding("results", "folder", f"{directory.resolve()}, {len(names)} sweeps")
-    usage = shutil.disk_usage(folder.first_existing(directory))
+    usage = shutil.disk_usage(first_existing(directory))
     free = f"{usage.free / GIB:.1f} GiB free of {usage.total / GIB:.0f}"
     few = usage.free < LEAST_FREE_BYTES
     yield Finding(

@@ -126,10 +126,11 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
     check_reachable(uri)
     artifacts.check_place(uri, sweep)
     execution = _with_checked_storage(execution)
-    material = datasets.load(sweep.plan, Path(execution.data_dir))
+    material = datasets.load(sweep.plan, Path(execution.data_dir), trained_here=execution.is_local)
     from study.cluster import connection
 
     place = sweep.checkpoint_place(execution)
+    terminal.begin(f"{name}: starting Ray")
     with sweep.locked(), connection.connected(execution, sweep.plan, place) as (resolved, notes):
         for note in (*notes, *_software_notes(sweep)):
             terminal.complain(f"note: {note}")
@@ -197,7 +198,7 @@ def prepare(
     from study.tracking import store
 
     execution = _with_checked_storage(execution)
-    material = datasets.load(plan, Path(execution.data_dir), dataset_of)
+    material = datasets.load(plan, Path(execution.data_dir), dataset_of, trained_here=execution.is_local)
     uri = store.tracking_uri(directory, execution)
     if uri != store.default_uri(directory):
         execution = execution.model_copy(update={"tracking_uri": uri})  # the environment may name another one later
@@ -225,8 +226,7 @@ def _begin(plan: Plan, directory: Path, execution: Execution, notes: Sequence[st
     """Prepares and runs a new sweep; returns the exit code."""
     prepared = prepare(plan, directory, execution)
     execution = prepared.execution
-    if terminal.console.is_terminal:
-        terminal.remark(f"{plan.name}: {plan.trial_count} trials; starting Ray")
+    terminal.begin(f"{plan.name}: {plan.trial_count} trials; starting Ray")
     from study.cluster import connection
 
     with connection.connected(execution, plan, prepared.checkpoint_place) as (resolved, more):

@@ -6,45 +6,182 @@ import json
 import math
 import os
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from study import addresses
-from study.config import TrialConfig
+from study.config import MOST_SEEDS, TrialConfig, is_too_nested, parse_yaml
 from study.errors import StudyError, nearest
 from study.sweep.execution import Execution
 
-Place = TypeVar("Place", Path, str)
+MOST_IMAGES = 100_000
+"""Images of a minibatch in `study bench`."""
+
+MOST_UNITS = 1_000_000
+"""Units of a layer in `study bench`."""
+
+MOST_PROCESSORS = 1_000_000
+"""CPUs or GPUs of a trial, or trials at once."""
+
+LONGEST_PATH = 4000
+"""Bytes of a path, somewhat fewer than Linux allows, since files go below it."""
+
+LONGEST_FILE_NAME = 255
+"""Bytes between two slashes of a path."""
+
 
 UNSHOWN = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's categories of control characters, bytes that are no text, and line breaks."""
 
 
-def in_one_line(value: Place | None) -> Place | None:
-    """The folder or address that an option names.
+def word(what: str) -> Callable[[str], str]:
+    """Parses a value that must not be empty, and be shown in one line.
 
-    Raises StudyError if it cannot be shown in one line.
+    Args:
+        what: the option or argument, for the message.
     """
-    if value is not None and any(unicodedata.category(character) in UNSHOWN for character in str(value)):
-        raise StudyError(f"{str(value)!a} has a line break or control character in it; choose another name.")
-    return value
+
+    def parse(text: str) -> str:
+        if not text:
+            raise StudyError(f"{what} must not be empty; give a value or leave it out.")
+        if any(unicodedata.category(character) in UNSHOWN for character in text):
+            raise StudyError(f"{what} {text!a} has a line break or control character in it; choose another name.")
+        return text
+
+    return parse
 
 
-Directory = Annotated[Path, typer.Option("--dir", help="Folder of all sweeps.", callback=in_one_line)]
+def path(what: str) -> Callable[[str | Path], Path]:
+    """Parses a path.
+
+    Refused are an empty one and one that no file system can hold.
+
+    Args:
+        what: the option or argument, for the message.
+    """
+
+    def parse(given: str | Path) -> Path:
+        text = word(what)(str(given))
+        content = text.encode()
+        longest = max(map(len, content.split(b"/")))
+        if len(content) > LONGEST_PATH or longest > LONGEST_FILE_NAME:
+            raise StudyError(
+                f"{what} {text!r} is too long: a path has at most {LONGEST_PATH} bytes, and "
+                f"{LONGEST_FILE_NAME} between two slashes."
+            )
+        return Path(text)
+
+    return parse
+
+
+def path_text(what: str) -> Callable[[str], str]:
+    """Parses a name that may be a path; see `path`.
+
+    Args:
+        what: the argument, for the message.
+    """
+
+    def parse(text: str) -> str:
+        path(what)(text)
+        return text
+
+    return parse
+
+
+def new_folder(what: str) -> Callable[[str | Path], Path]:
+    """Parses the path of a folder that is to be created; see `path`.
+
+    Args:
+        what: the option, for the message.
+    """
+
+    def parse(given: str | Path) -> Path:
+        folder = path(what)(given)
+        if folder.name in ("", ".."):
+            raise StudyError(f"{what} {str(given)!r} must name a new folder, such as {what} page.")
+        return folder
+
+    return parse
+
+
+def place(what: str) -> Callable[[str], str]:
+    """Parses a folder or an address such as s3://BUCKET/PREFIX.
+
+    Args:
+        what: the option, for the message.
+    """
+
+    def parse(text: str) -> str:
+        return word(what)(text) if "://" in text else str(path(what)(text))
+
+    return parse
+
+
+def number(what: str, low: float, high: float) -> Callable[[str | float], float]:
+    """Parses a number within bounds.
+
+    Args:
+        what: the option, for the message.
+        low, high: the bounds; both are included.
+    """
+
+    def parse(given: str | float) -> float:
+        try:
+            value = float(given)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:  # nor if it is NaN
+            raise StudyError(f"{what} must be a number, at least {low:g} and at most {high:g}, not {str(given)!r}.")
+        return value
+
+    return parse
+
+
+Directory = Annotated[
+    Path, typer.Option("--dir", help="Folder of all sweeps.", parser=path("--dir"), metavar="DIRECTORY")
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        callback=in_one_line,
         help="Folder of downloaded data sets; default: $STUDY_DATA or ~/.cache/plasticity-study/data.",
+        parser=path("--data-dir"),
+        metavar="DIRECTORY",
     ),
 ]
 TrackingUri = Annotated[
     str | None,
     typer.Option(
-        callback=in_one_line,
         help="MLflow's store or server; default: $MLFLOW_TRACKING_URI, or SQLite in the folder of sweeps.",
+        parser=word("--tracking-uri"),
+        metavar="ADDRESS",
+    ),
+]
+FilesFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--to",
+        help="Folder for the files; default: a folder within the sweep's.",
+        parser=path("--to"),
+        metavar="DIRECTORY",
+    ),
+]
+NewFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--to",
+        help="A new folder; default: a folder within the sweep's.",
+        parser=new_folder("--to"),
+        metavar="DIRECTORY",
+    ),
+]
+SpaceName = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a search space (see: study list) or path of a file.",
+        parser=path_text("The search space"),
     ),
 ]
 Name = Annotated[str, typer.Argument(help="Name of the sweep.", show_default=False)]
@@ -62,19 +199,38 @@ Workers = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(
-        help="A Ray cluster (HOST:PORT or auto), or local for this machine only; default: $RAY_ADDRESS, or local."
+        help="A Ray cluster (HOST:PORT or auto), or local for this machine only; default: $RAY_ADDRESS, or local.",
+        parser=word("--address"),
+        metavar="ADDRESS",
     ),
 ]
 Storage = Annotated[
     str | None,
     typer.Option(
-        callback=in_one_line,
         help="Folder or s3://BUCKET/PREFIX for checkpoints, reachable from all nodes; default: the sweep's folder.",
+        parser=place("--storage"),
+        metavar="PLACE",
     ),
 ]
+BatchSizes = Annotated[list[int], typer.Option(help="Images per minibatch. Repeatable.", min=1, max=MOST_IMAGES)]
+LaneCounts = Annotated[list[int], typer.Option(help="Seeds trained together. Repeatable.", min=1, max=MOST_SEEDS)]
+Seconds = Annotated[
+    float,
+    typer.Option(
+        help="Seconds per cell of the tables and round; other measurements scale with it.",
+        parser=number("--seconds", 0.001, 3600),
+        metavar="NUMBER",
+    ),
+]
+Host = Annotated[str, typer.Option(help="Address to listen on.", parser=word("--host"), metavar="HOST")]
 PricePerHour = Annotated[
     float | None,
-    typer.Option(help="For the estimate: price per hour of all machines together.", min=0, show_default=False),
+    typer.Option(
+        help="For the estimate: price per hour of all machines together.",
+        parser=number("--price-per-hour", 0, 1e9),
+        metavar="NUMBER",
+        show_default=False,
+    ),
 ]
 
 
@@ -95,9 +251,18 @@ def parse_widths(words: str) -> tuple[int, ...]:
         widths = tuple(int(word) for word in words.split(","))
     except ValueError:
         widths = ()
-    if not widths or min(widths) < 1:
-        raise StudyError(f"--widths {words} must be positive whole numbers separated by commas, such as 100,100.")
+    if not widths or min(widths) < 1 or max(widths) > MOST_UNITS:
+        raise StudyError(
+            f"--widths {words} must be whole numbers from 1 to {MOST_UNITS:,} separated by commas, such as 100,100."
+        )
     return widths
+
+
+def check_threads(threads: int) -> None:
+    """Raises StudyError if this machine has fewer processors."""
+    most = os.cpu_count() or 1
+    if not 1 <= threads <= most:
+        raise StudyError(f"--threads must be from 1 to {most}, the processors of this machine, not {threads}.")
 
 
 def data_folder(given: Path | None) -> Path:
@@ -105,8 +270,14 @@ def data_folder(given: Path | None) -> Path:
 
     As given, else $STUDY_DATA, else the cache in the user's home.
     """
-    cache = os.environ.get("STUDY_DATA") or "~/.cache/plasticity-study/data"
-    return addresses.full_path(given or cache)
+    if given is None and (variable := os.environ.get("STUDY_DATA")):
+        given = path("STUDY_DATA")(variable)
+    try:
+        return addresses.full_path(given or "~/.cache/plasticity-study/data")
+    except RuntimeError:
+        raise StudyError(
+            "This user has no home folder to keep data sets in; name another folder with --data-dir or STUDY_DATA."
+        ) from None
 
 
 def new_execution(
@@ -142,10 +313,11 @@ def execution_changes(
 
     Raises StudyError if a number is out of range.
     """
-    for option, number in (("--cpus-per-trial", cpus_per_trial), ("--workers", workers)):
-        if number is not None and not 0 < number < math.inf:
-            raise StudyError(f"{option} must be above 0, not {number:g}.")
-    if gpus_per_trial is not None and not 0 <= gpus_per_trial < math.inf:
+    for option, value in (("--cpus-per-trial", cpus_per_trial), ("--workers", workers)):
+        if value is not None and not 0 < value <= MOST_PROCESSORS:
+            limit = f"above 0 and at most {MOST_PROCESSORS:,}" if value > 0 else "above 0"
+            raise StudyError(f"{option} must be {limit}, not {value}.")
+    if gpus_per_trial is not None and not 0 <= gpus_per_trial <= MOST_PROCESSORS:
         raise StudyError(f"--gpus-per-trial must be 0 or more, not {gpus_per_trial:g}.")
     return {
         "cpus_per_trial": cpus_per_trial,
@@ -161,11 +333,10 @@ def execution_changes(
 def parse_setting(text: str) -> tuple[str, Any]:
     """A slash name and its value, from `key=value`.
 
-    The value is read as JSON if it is JSON, and else as a plain word.
-
+    The value is read as JSON if it is JSON, else as a file's YAML would be, and else as a plain word.
 
     Raises:
-        StudyError: there is no `=`, no slash in the key, or no such group of settings.
+        StudyError: there is no `=`, no slash in the key, no such group of settings, or the value is nested too deep.
     """
     key, equals, value = text.partition("=")
     if not equals or "/" not in key:
@@ -173,7 +344,22 @@ def parse_setting(text: str) -> tuple[str, Any]:
     groups = [name for name in TrialConfig.model_fields if name != "seeds"]
     if key.split("/")[0] not in groups:
         raise StudyError(f"--set {text}: unknown setting {key!r}; {nearest(key.split('/')[0], groups)}.")
+    return key, _value(key, value)
+
+
+def _value(key: str, text: str) -> Any:
+    """The value of a setting, from its text."""
     try:
-        return key, json.loads(value)
+        value = json.loads(text)
+    except RecursionError:
+        raise StudyError(f"--set {key}: the value is nested too deep.") from None
     except ValueError:
-        return key, value
+        try:
+            value = parse_yaml(text)
+        except ValueError:
+            return text
+        if not isinstance(value, bool | int | float | str | list | dict):  # YAML's dates, and nothing for a comment
+            return text
+    if is_too_nested(value):
+        raise StudyError(f"--set {key}: the value is nested too deep, or has too many values.")
+    return value

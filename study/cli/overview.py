@@ -10,12 +10,12 @@ from typing import Any
 
 import search_spaces
 from study.cli import terminal
-from study.config import Labels, label_of, settings_words, short_value
+from study.config import MOST_TRIALS, Labels, label_of, settings_words, short_value
 from study.errors import StudyError
 from study.sweep import folder, winners
 from study.sweep.execution import DEFAULT_DIRECTORY
 from study.sweep.folder import SweepFolder
-from study.sweep.plan import Plan, check_name, own_settings, shared_settings
+from study.sweep.plan import Plan, check_count, check_name, own_settings, shared_settings
 from study.sweep.record import Outcome, TrialHistory
 
 NUMBERS = {
@@ -134,8 +134,7 @@ def show_best(directory: Path, name: str, top: int) -> None:
     Raises:
         StudyError: there is no such sweep, or nothing to choose from.
     """
-    if top < 1:
-        raise StudyError(f"--top must be at least 1, not {top}.")
+    check_count("--top", top, MOST_TRIALS)
     sweep = SweepFolder.open(directory, name)
     histories = {history.key: history for history in winners.check_selectable(sweep)}
     best = winners.best_keys([*histories.values()], top)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from study.cli import terminal
 from study.errors import StudyError, nearest
+from study.files import write_fault
 from study.sweep import folder
 from study.sweep.folder import SweepFolder
 
@@ -30,9 +31,12 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
     if (Path(name) / archive.SWEEP).is_file():
         if target is None:
             raise StudyError(f"Name a folder for the report of the archived sweep {name!r} with --to.")
+        check_parent(target)
         _write(report.make(archive.read(Path(name)), []), target)
         return 0
     sweep_folder = _folder(directory, name, target, "report")
+    if target is not None:
+        check_parent(target)
     if sweep_folder and sweep_folder.plan.confirms:
         tuned_name, tuned_folder = sweep_folder.plan.confirms.sweep, sweep_folder.tuning()
         shown = tuned_folder.command("report") if tuned_folder else folder.command(directory, "report", tuned_name)
@@ -67,6 +71,8 @@ def write_archive(directory: Path, name: str, target: Path | None, tracking_uri:
     It holds all numbers in a few small files. They come from MLflow's runs. The arguments are those of `write`.
     """
     sweep_folder = _folder(directory, name, target, "archive")
+    if target is not None:
+        check_parent(target)
     from analysis import archive, load
 
     uri = _store(directory, sweep_folder, tracking_uri)
@@ -78,6 +84,14 @@ def write_archive(directory: Path, name: str, target: Path | None, tracking_uri:
     size = sum(path.stat().st_size for path in place.iterdir())
     terminal.console.print(f"wrote {place} ({size / 1000:,.0f} kB)", markup=False, soft_wrap=True)
     return 0
+
+
+def check_parent(target: Path) -> None:
+    """Raises StudyError if no folder can be created at a path."""
+    if target.exists() and not target.is_dir():
+        raise StudyError(f"--to {str(target)!r} cannot be a folder: it is a file.")
+    if fault := write_fault(target if target.is_symlink() else target.parent):
+        raise StudyError(f"--to {str(target)!r} cannot be created ({fault}); name another folder.")
 
 
 def _folder(directory: Path, name: str, target: Path | None, what: str) -> SweepFolder | None:
@@ -116,6 +130,7 @@ def _write(page: Page, target: Path) -> Path:
     """Writes a report, prints where it is, returns its folder."""
     from analysis import report
 
+    terminal.begin("drawing the figures")
     place, is_new = report.write(page, target)
     terminal.console.print(f"{'wrote' if is_new else 'unchanged:'} {place / report.PAGE}", markup=False, soft_wrap=True)
     return place

@@ -16,9 +16,11 @@ def run(directory: Path, name: str, tracking_uri: str | None) -> int:
     sweep.outcomes()  # refuses a damaged record before anything is sent
     from study.cli import pictures
     from study.tracking import artifacts, store, tracker
+    from study.tracking.client import check_reachable
 
     execution = sweep.execution.model_copy(update={"tracking_uri": tracking_uri or sweep.execution.tracking_uri})
     uri = store.tracking_uri(directory, execution)
+    check_reachable(uri)
     artifacts.check_place(uri, sweep)
     try:
         with sweep.locked():

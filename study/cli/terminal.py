@@ -6,12 +6,14 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+
+from study.errors import printable
 
 GAP = 2
 """Spaces between two columns of a table."""
@@ -24,12 +26,21 @@ It claims to be a terminal, but keeps lines that are meant to be overwritten.
 """
 
 
+class PrintableConsole(Console):
+    """A console that escapes the control characters of its lines."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints as Rich does; names and paths are untrusted text."""
+        shown = (printable(item, kept="\n") if isinstance(item, str) else item for item in objects)
+        super().print(*shown, **options)
+
+
 def _console(stream: TextIO, *, stderr: bool) -> Console:
     """A console that writes plain text except in a terminal.
 
     Even if FORCE_COLOR is set, as in notebooks and on build servers.
     """
-    return Console(
+    return PrintableConsole(
         stderr=stderr, highlight=False, force_terminal=None if stream.isatty() and not IN_NOTEBOOK else False
     )
 
@@ -41,6 +52,15 @@ errors = _console(sys.stderr, stderr=True)
 def remark(text: str) -> None:
     """Prints an explanation, dimmed, wrapped only in a terminal."""
     console.print(text, style="dim", markup=False, soft_wrap=not console.is_terminal)
+
+
+def begin(text: str) -> None:
+    """Says what a slow command does first, in a terminal only.
+
+    Elsewhere a refusal is one line and nothing else.
+    """
+    if console.is_terminal:
+        headline(text)
 
 
 def headline(text: str) -> None:
@@ -86,7 +106,7 @@ def show_table(
         numeric: how many of the last columns are aligned to the right.
         commands: whether the first column holds commands, which are never wrapped.
     """
-    shown = [tuple(row) for row in rows]
+    shown = [tuple(printable(cell) for cell in row) for row in rows]
     widths = _widths([tuple(columns), *shown], console.width if console.is_terminal else None, whole=commands)
     console.print(f"\n{title}", style="bold", markup=False, soft_wrap=not console.is_terminal)
     if widths is None:

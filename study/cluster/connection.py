@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,12 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 TOKEN = {"RAY_AUTH_MODE": "token"}
 """Makes Ray send its token to the cluster."""
+
+LONGEST_FOLDER = 36
+"""Bytes of the path of the folder of temporary files, below which Ray puts its sockets."""
+
+LONGEST_PORT = 5
+"""Digits of a port."""
 
 CONNECT_SECONDS = 5.0
 """Longest time to connect to the address of a cluster."""
@@ -127,17 +135,47 @@ def joined(execution: Execution) -> Iterator[list[Node]]:
         None
     )  # long messages about every dead worker, which no option turns off
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "job_config": _job()}
-    if execution.is_local:
-        with _signals_held():
-            ray.init(address="local", include_dashboard=False, **options)
-    else:
-        ray.init(address=str(execution.address), **options)
-    try:
-        from study.cluster import nodes
+    with short_folder() if execution.is_local else nullcontext() as folder:
+        if execution.is_local:
+            with _signals_held():
+                ray.init(address="local", include_dashboard=False, _temp_dir=folder, **options)
+        else:
+            ray.init(address=str(execution.address), **options)
+        try:
+            from study.cluster import nodes
 
-        yield nodes.alive()
+            yield nodes.alive()
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def short_folder() -> Iterator[str | None]:
+    """A folder for Ray's files if its own choice is too long.
+
+    Ray's sockets lie some 68 characters below its folder, and the path of a socket has at most 107.
+
+    Yields:
+        A new folder in /tmp that is removed at the end; None if Ray's own choice will do.
+
+    Raises:
+        StudyError: /tmp cannot be written either.
+    """
+    chosen = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  # as Ray chooses it
+    if len(os.fsencode(chosen)) <= LONGEST_FOLDER:
+        yield None
+        return
+    try:
+        folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    except OSError as error:
+        raise StudyError(
+            f"Ray cannot put its files into {chosen!r}, whose path is longer than {LONGEST_FOLDER} characters, nor into /tmp "
+            f"({error.strerror}); set RAY_TMPDIR to a folder with a short path."
+        ) from None
+    try:
+        yield folder
     finally:
-        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _job() -> Any:
@@ -190,11 +228,12 @@ def _check_reachable(address: str) -> None:
     if address == "auto":
         return
     host, colon, port = address.rpartition(":")
-    if not colon or not host or "/" in host or not port.isdigit():
+    is_port = port.isascii() and port.isdecimal() and len(port) <= LONGEST_PORT
+    if not colon or not host or "/" in host or not is_port:
         raise StudyError(f"--address {address} is not the address of a Ray cluster: give HOST:PORT, auto or local.")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise StudyError(
             f"No Ray cluster answers at --address {address} ({error}); start one with `ray start --head`, or leave out "
             f"--address to run on this machine."
@@ -258,4 +297,4 @@ def _fault_of(process: subprocess.Popen[str]) -> str | None:
 def _has_token() -> bool:
     """Whether Ray finds a token on this machine."""
     variable = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(variable) or (Path.home() / ".ray" / "auth_token").is_file()
+    return bool(variable) or Path(os.path.expanduser("~/.ray/auth_token")).is_file()  # noqa: PTH111  # a user may have no home

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from study.config import StrictSettings
+from study.config import LARGEST, StrictSettings
 from study.contracts import Intervention
 from study.lanes import Tensors
 
@@ -23,7 +23,7 @@ class Settings(StrictSettings):
     """Settings of L2 Init."""
 
     strength: float = Field(
-        1e-3, gt=0, description="Weight of the squared distance from the initial weights in the loss."
+        1e-3, gt=0, le=LARGEST, description="Weight of the squared distance from the initial weights in the loss."
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from pydantic import Field
 
-from study.config import StrictSettings
+from study.config import LARGEST, StrictSettings
 from study.contracts import Intervention
 from study.lanes import Tensors, generator
 
@@ -23,7 +23,7 @@ class Settings(StrictSettings):
 
     shrink: float = Field(0.9, ge=0, le=1, description="Factor on the weights at each boundary between tasks.")
     noise: float = Field(
-        0.01, ge=0, description="Standard deviation of the noise added to each weight at each boundary."
+        0.01, ge=0, le=LARGEST, description="Standard deviation of the noise added to each weight at each boundary."
     )
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated
 
 import torch
@@ -39,8 +40,9 @@ WIDEST_FACTORED_BATCH = 128
 class Settings(StrictSettings):
     """Shape of the network."""
 
-    widths: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Listed] = Field(
+    widths: Annotated[tuple[Annotated[int, Field(ge=1, le=2**31)], ...], Listed] = Field(
         (100, 100),
+        max_length=1000,
         description="Units of each hidden layer, from input to output; an empty list is a linear classifier.",
     )
 
@@ -63,6 +65,11 @@ class MLP:
         return len(self.sizes) - 1
 
     @property
+    def parameter_count(self) -> int:
+        """Number of weights and biases of one lane."""
+        return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(self.sizes))
+
+    @property
     def hidden_layers(self) -> tuple[HiddenLayer, ...]:
         """The hidden layers, from input to output.
 
@@ -80,7 +87,7 @@ class MLP:
 
     def _initial_lane(self, draw: torch.Generator) -> Tensors:
         params = {}
-        for i, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
+        for i, (fan_in, fan_out) in enumerate(pairwise(self.sizes)):
             bound = 1 / math.sqrt(fan_in)
             params[f"{i}/weight"] = torch.empty(fan_in, fan_out).uniform_(-bound, bound, generator=draw).T  # [out, in]
             params[f"{i}/bias"] = torch.empty(fan_out).uniform_(-bound, bound, generator=draw)  # [out]

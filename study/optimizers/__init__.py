@@ -31,14 +31,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from study import schema
+from study import config, schema
 from study.config import StrictSettings, setting
 from study.contracts import Evaluation, Gradient, GradientFunction
 from study.gradients import DenseGradient
 from study.lanes import Tensors, multiply, reciprocal
 
-LARGEST = 1e30
-"""Upper bound of settings, well within float32, in which networks are trained."""
+LARGEST = config.LARGEST
+"""Upper bound of the settings of optimizers."""
 
 
 class RuleSettings(StrictSettings):

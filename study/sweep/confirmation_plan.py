@@ -8,16 +8,17 @@ confirmation is a sweep of explicit points in phase `confirm`; nothing is ever s
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from search_spaces.paper_grid import POINTS
-from study.config import SEED_LIMIT, Flat
+from study.config import MOST_SEEDS, MOST_TRIALS, NAME_LENGTH, SEED_LIMIT, Flat
 from study.errors import StudyError
 from study.sweep import winners
 from study.sweep.folder import SweepFolder
-from study.sweep.plan import Group, Origin, Plan, Tuning, check_name
+from study.sweep.plan import Group, Origin, Plan, Tuning, check_count, check_name
 from study.sweep.record import TrialHistory
 from study.sweep.search_plan import check_overrides, check_trials, chosen, labelled
 
@@ -31,9 +32,13 @@ FIRST_SEED = 1000
 def default_name(tuned: str, overrides: Flat) -> str:
     """The default name of a confirmation.
 
-    It contains the data set if that is overridden.
+    It contains the data set if that is overridden. A long name of the sweep is cut and followed by its digest.
     """
-    return "-".join([tuned, "confirm", *([str(overrides["data/name"])] if "data/name" in overrides else [])])
+    end = "-".join(["", "confirm", *([str(overrides["data/name"])] if "data/name" in overrides else [])])
+    if len(tuned) + len(end) > NAME_LENGTH:
+        digest = hashlib.blake2b(tuned.encode(), digest_size=4).hexdigest()
+        tuned = f"{tuned[: max(1, NAME_LENGTH - len(end) - 1 - len(digest))]}-{digest}"
+    return tuned + end
 
 
 def make_confirmation(
@@ -65,9 +70,8 @@ def make_confirmation(
     """
     overrides = dict(overrides or {})
     check_overrides(overrides)
-    for option, count in (("--top", top), ("--seeds", seeds)):
-        if count < 1:
-            raise StudyError(f"{option} must be at least 1, not {count}.")
+    check_count("--top", top, MOST_TRIALS)
+    check_count("--seeds", seeds)
     histories = winners.check_selectable(tuned)
     _check_untuned(overrides, histories)
     rank = {key: rank for group in _ranked(histories, top) for rank, key in enumerate(group, 1)}
@@ -196,6 +200,7 @@ def _fresh(count: int, first: int, tunings: Sequence[Plan]) -> tuple[int, ...]:
             f"Seeds must be from 0 to {SEED_LIMIT - 1}, not from {first} to {seeds[-1]}; choose others with --first-seed and "
             f"--seeds."
         )
+    check_count("--seeds", count, MOST_SEEDS)
     for plan in tunings:
         used = [seed for seed in plan.seeds if seed in seeds]
         if used:

@@ -14,7 +14,7 @@ from study import experiment, parts
 from study.config import TrialConfig
 from study.contracts import Dataset
 from study.errors import StudyError
-from study.sweep.plan import Plan, extremes
+from study.sweep.plan import Plan, corners
 
 DatasetSource = Callable[[TrialConfig, Path], Dataset]
 """Returns the data set of a trial, given the folder of downloaded data sets."""
@@ -38,25 +38,30 @@ def data_key(config: TrialConfig) -> str:
     return json.dumps(config.data.model_dump(), sort_keys=True)
 
 
-def load(plan: Plan, data_dir: Path, dataset_of: DatasetSource = experiment.load_dataset) -> Material:
+def load(
+    plan: Plan, data_dir: Path, dataset_of: DatasetSource = experiment.load_dataset, *, trained_here: bool = True
+) -> Material:
     """Loads the data sets and builds the task sequences.
 
     Args:
         plan: of the trials.
         data_dir: folder of downloaded data sets.
         dataset_of: returns the data set of a trial; another choice is `found_or_stand_in`.
+        trained_here: whether this machine trains them, so that its memory must hold them.
 
     Raises:
-        StudyError: a data set cannot be loaded or downloaded, has too few tasks or images, or trials of one scenario have
-            different numbers of tasks.
+        StudyError: a data set cannot be loaded or downloaded, has too few tasks or images, a trial is too large for this
+            machine, or trials of one scenario have different numbers of tasks.
     """
     material = Material({}, {})
     task_counts: dict[str, int] = {}  # of each different task sequence
     for group in plan.groups:
-        for point in extremes(group):
+        for point in corners(group):
             config = plan.trial_config(group, point)
             dataset = dataset_of(config, data_dir)
             material.datasets[data_key(config)] = dataset
+            if trained_here:
+                experiment.check_memory(config, dataset)
             sequence = json.dumps([config.data.model_dump(), config.tasks.model_dump()], sort_keys=True)
             if sequence not in task_counts:
                 task_counts[sequence] = experiment.build_tasks(config, dataset).count

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from study import addresses
 from study.errors import StudyError, brief, nearest
-from study.files import draft_of
+from study.files import draft_of, write_fault
 from study.sweep import storage
 from study.sweep.execution import DEFAULT_DIRECTORY, Execution
 from study.sweep.forms import LOG_LINE
@@ -357,15 +357,10 @@ def check_new(directory: Path, name: str) -> None:
     check_writable(directory)
 
 
-def first_existing(directory: Path) -> Path:
-    """The folder itself, or the nearest parent that exists."""
-    return next((path for path in (directory, *directory.parents) if path.exists()), Path())
-
-
 def check_writable(directory: Path) -> None:
     """Raises StudyError if the folder cannot be created or written."""
-    existing = first_existing(directory)
-    if not existing.is_dir():
-        raise StudyError(f"--dir {str(directory)!r} cannot be a folder: {str(existing)!r} is a file.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise StudyError(f"--dir {str(directory)!r} cannot be written; choose a folder that can.")
+    fault = write_fault(directory)
+    if "is a file" in fault:
+        raise StudyError(f"--dir {str(directory)!r} cannot be a folder: {fault}.")
+    if fault:
+        raise StudyError(f"--dir {str(directory)!r} cannot be written ({fault}); choose a folder that can.")

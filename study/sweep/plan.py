@@ -6,21 +6,36 @@ second to import, so it is imported only where distributions become objects.
 
 from __future__ import annotations
 
-import re
+import math
+import warnings
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from study import parts
-from study.config import EARLIER_LABELS, Flat, Label, Listed, Seed, StrictSettings, TrialConfig, sentence
+from study.config import (
+    EARLIER_LABELS,
+    MOST_TRIALS,
+    NAME,
+    NAME_LENGTH,
+    Flat,
+    Label,
+    Listed,
+    Seed,
+    StrictSettings,
+    TrialConfig,
+    sentence,
+)
 from study.errors import StudyError, brief
 from study.sweep.ranges import range_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+LISTS_WARNING = "Choices for a categorical distribution should be"
+"""Optuna warns of choices that are lists. JSON keeps them."""
 
 Phase = Literal["grid", "tune", "confirm"]
 
@@ -32,10 +47,18 @@ def check_name(name: str) -> str:
     """
     if not NAME.fullmatch(name):
         raise StudyError(
-            f"{name!r} cannot be a name: use at most 100 letters, digits, '.', '_' and '-', with a letter or digit first, "
-            f"and no path."
+            f"{name!r} cannot be a name: use at most {NAME_LENGTH} letters, digits, '.', '_' and '-', with a letter or digit "
+            f"first, and no path."
         )
     return name
+
+
+def check_count(option: str, count: int, most: float = math.inf) -> None:
+    """Raises StudyError if a number is not from 1 to `most`."""
+    if count < 1:
+        raise StudyError(f"{option} must be at least 1, not {count}.")
+    if count > most:
+        raise StudyError(f"{option} must be at most {most:,}, not {count}.")
 
 
 class Origin(StrictSettings):
@@ -132,7 +155,9 @@ class Group(StrictSettings):
         """The distributions as objects."""
         from optuna.distributions import json_to_distribution  # slow to import
 
-        return {name: json_to_distribution(text) for name, text in self.distributions.items()}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", LISTS_WARNING, UserWarning)
+            return {name: json_to_distribution(text) for name, text in self.distributions.items()}
 
 
 class Plan(StrictSettings):
@@ -191,8 +216,7 @@ class Plan(StrictSettings):
 
         Raises StudyError if no method has that many trials.
         """
-        if trials < 1:
-            raise StudyError(f"--trials must be at least 1, not {trials}.")
+        check_count("--trials", trials, MOST_TRIALS)
         most = max(trials if group.distributions else len(group.points) for group in self.groups)
         if trials > most:
             raise StudyError(
@@ -240,6 +264,23 @@ def extremes(group: Group) -> list[Flat]:
     """
     points = [settings for point in group.points for settings in completed(group, point)]
     return [*points, *(ends(group) if group.distributions else [])]
+
+
+MOST_CORNERS = 256
+"""Combinations of extremes that are all checked; of more, only those of `extremes`."""
+
+
+def corners(group: Group) -> list[Flat]:
+    """`extremes`, and all combinations of the distributions' extremes.
+
+    A pair of settings may be possible at each end, but not at both ends together.
+    """
+    values = {name: extreme_values(distribution) for name, distribution in group.drawn().items()}
+    few = math.prod(map(len, values.values())) <= MOST_CORNERS
+    combined = (
+        [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())] if values and few else []
+    )
+    return [*extremes(group), *combined]
 
 
 def extreme_values(distribution: BaseDistribution) -> list[Any]:

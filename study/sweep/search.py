@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -96,6 +96,18 @@ def frozen_trial(
         user_attrs=user_attrs,
         system_attrs=system_attrs,
     )
+
+
+def _with_room(distribution: BaseDistribution, value: Any) -> BaseDistribution:
+    """The distribution, without its steps if the value lies between them.
+
+    Plans from before such points were refused have some.
+    """
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
+        return distribution
+    if distribution._contains(distribution.to_internal_repr(value)):
+        return distribution
+    return type(distribution)(min(distribution.low, value), max(distribution.high, value), log=distribution.log)
 
 
 class GroupSearch:
@@ -227,9 +239,8 @@ class GroupSearch:
             if schema.OBJECTIVE in line["metrics"]:
                 self.rungs.note(history.number, line["task"], line["metrics"][schema.OBJECTIVE])
         params = {name: history.tried[name] for name in self._distributions}
+        distributions = {name: _with_room(self._distributions[name], value) for name, value in params.items()}
         reported = schema.OBJECTIVE if self._single else None
         self._study.add_trial(
-            frozen_trial(
-                history, params, self._distributions, self._objectives, reported, system_attrs=history.sampler_notes
-            )
+            frozen_trial(history, params, distributions, self._objectives, reported, system_attrs=history.sampler_notes)
         )

@@ -5,7 +5,8 @@ Every setting is checked before the first trial starts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
@@ -13,9 +14,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, dist
 import search_spaces
 from search_spaces import SearchSpace
 from study import parts
-from study.config import Flat, Label
+from study.config import MOST_SEEDS, MOST_TRIALS, Flat, Label, is_too_nested
 from study.errors import StudyError, nearest
-from study.sweep.plan import Group, Phase, Plan, check_name, extreme_values, extremes
+from study.sweep.plan import LISTS_WARNING, Group, Phase, Plan, check_count, check_name, corners, extremes
 
 SAMPLERS = ("tpe", "random", "gp", "cmaes", "nsga2")
 SCHEDULERS = ("none", "asha")
@@ -27,7 +28,9 @@ def load_space(name: str) -> SearchSpace:
     Raises StudyError if there is none.
     """
     try:
-        return search_spaces.load(name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", LISTS_WARNING, UserWarning)
+            return search_spaces.load(name)
     except ValueError as error:
         raise StudyError(str(error)) from None
 
@@ -63,12 +66,15 @@ def make_plan(
     check_name(name)
     _check_word("sampler", sampler, SAMPLERS)
     _check_word("scheduler", scheduler, SCHEDULERS)
-    if trials is not None and trials < 1:
-        raise StudyError(f"--trials must be at least 1, not {trials}.")
+    if trials is not None:
+        check_count("--trials", trials, MOST_TRIALS)
     overrides = dict(overrides or {})
     check_overrides(overrides)
     for label in (*space.scenarios, *space.methods):
         check_name(label)
+    _check_names(space)
+    if space.trials is not None:
+        check_count("`trials` of the search space", space.trials, MOST_TRIALS)
     groups = []
     for scenario in chosen("scenario", scenarios, space.scenarios):
         for method in chosen("method", methods, space.methods):
@@ -118,27 +124,83 @@ def check_overrides(overrides: Flat) -> None:
             raise StudyError(f"{setting} cannot be set, since the parts of a sweep differ in it; choose with {option}.")
 
 
+def _check_names(space: SearchSpace) -> None:
+    """Raises StudyError if a name in a space is not that of a setting."""
+    places: list[tuple[str, Collection[Any]]] = [("the space", space.settings)]
+    places += [(f"scenario {name!r}", settings) for name, settings in space.scenarios.items()]
+    for name, method in space.methods.items():
+        places += [(f"method {name!r}", names) for names in (method.settings, *method.points, method.distributions)]
+    for place, names in places:
+        for name in names:
+            if name == "seeds":
+                raise StudyError(
+                    f"seeds cannot be a setting of {place}: all trials have the same; give SearchSpace(seeds=...) or --seeds."
+                )
+            if not isinstance(name, str) or "/" not in name:
+                raise StudyError(f"{name!r} in {place} is not a setting; write it like 'training/batch_size'.")
+
+
+def _plain(value: Any, name: str) -> Any:
+    """A value as JSON has it: tuples are lists, numpy's numbers are Python's.
+
+    Raises StudyError if it is no plain value.
+    """
+    if isinstance(value, Mapping):
+        return {key: _plain(item, name) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, name) for item in value]
+    if hasattr(value, "tolist"):  # of numpy or torch; neither is imported for this
+        value = value.tolist()
+    if value is None or isinstance(value, bool | int | float | str | list):
+        return value
+    raise StudyError(f"{name}={value!r} is not possible: a {type(value).__name__} is no number, word, list or mapping.")
+
+
+def _plain_settings(settings: Mapping[str, Any]) -> Flat:
+    """Settings by slash name, as plain values."""
+    for name, value in settings.items():
+        if is_too_nested(value):
+            raise StudyError(f"{name} is not possible: its value is nested too deep, or has too many values.")
+    return {name: _plain(value, name) for name, value in settings.items()}
+
+
+def _distribution_text(name: str, distribution: BaseDistribution) -> str:
+    """A distribution as Optuna's JSON, its choices as plain values."""
+    if isinstance(distribution, CategoricalDistribution):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", LISTS_WARNING, UserWarning)
+            plain = _plain_settings({name: list(distribution.choices)})[name]
+            distribution = CategoricalDistribution(plain)
+    return distribution_to_json(distribution)
+
+
 def _within(distribution: BaseDistribution, value: Any) -> bool:
-    values = extreme_values(distribution)
-    return value in values if isinstance(distribution, CategoricalDistribution) else values[0] <= value <= values[-1]
+    """Whether a distribution could draw the value.
+
+    A search that is rebuilt from its records accepts no other.
+    """
+    try:
+        return bool(distribution._contains(distribution.to_internal_repr(value)))
+    except (TypeError, ValueError):  # of another kind, or none of the choices
+        return False
 
 
 def _group(space: SearchSpace, scenario: str, method: str, overrides: Flat) -> Group:
     search = space.methods[method]
     settings = {
-        **space.settings,
-        **space.scenarios[scenario],
+        **_plain_settings(space.settings),
+        **_plain_settings(space.scenarios[scenario]),
         "optimizer/name": method,
-        **search.settings,
+        **_plain_settings(search.settings),
         **overrides,
     }
     points: list[Flat] = []
     for point in search.points:
-        kept = {name: value for name, value in point.items() if name not in overrides}
+        kept = {name: value for name, value in _plain_settings(point).items() if name not in overrides}
         if kept not in points:
             points.append(kept)
     distributions = {
-        name: distribution_to_json(drawn) for name, drawn in search.distributions.items() if name not in overrides
+        name: _distribution_text(name, drawn) for name, drawn in search.distributions.items() if name not in overrides
     }
     budget = space.trials or len(points)
     if not distributions:
@@ -158,7 +220,7 @@ def check_trials(plan: Plan) -> None:
     """Raises StudyError if any trial of the plan cannot run."""
     for group in plan.groups:
         drawn = group.drawn()
-        for point in extremes(group):
+        for point in corners(group):
             try:
                 config = plan.trial_config(group, point)
             except StudyError as error:
@@ -169,7 +231,7 @@ def check_trials(plan: Plan) -> None:
                 if name in point and not _within(distribution, point[name]):
                     raise StudyError(
                         f"The point {name}={point[name]} of method {group.method!r} lies outside its distribution "
-                        f"{distribution}."
+                        f"{distribution}, or between its steps."
                     )
         if not config.tasks.settings.get("validation_fraction"):
             if drawn:
@@ -205,7 +267,6 @@ def _check_word(what: str, word: str, choices: Sequence[str]) -> None:
 def _seeds(space: SearchSpace, count: int | None) -> tuple[int, ...]:
     if count is None:
         return space.seeds
-    if count < 1:
-        raise StudyError(f"--seeds must be at least 1, not {count}.")
+    check_count("--seeds", count, MOST_SEEDS)
     after = max(space.seeds) + 1
     return (space.seeds + tuple(range(after, after + count)))[:count]

@@ -10,6 +10,7 @@ from typing import Any
 
 from study import addresses
 from study.errors import StudyError, first_line
+from study.files import write_fault
 
 
 def is_uri(place: str) -> bool:
@@ -45,10 +46,18 @@ def check(place: str) -> str:
     """Returns the place, with paths made absolute.
 
     Raises:
-        StudyError: it is an address of no known file system.
+        StudyError: it is an address of no known file system, or a folder that cannot be written.
     """
     if not is_uri(place):
-        return str(addresses.full_path(place))
+        try:
+            folder = addresses.full_path(place)
+        except (RuntimeError, OSError) as error:  # no home; a circle of links
+            raise StudyError(
+                f"--storage {place!r} cannot be a folder ({first_line(error)}); write it in full."
+            ) from None
+        if fault := write_fault(folder):
+            raise StudyError(f"--storage {str(folder)!r} cannot be written ({fault}); choose a folder that can.")
+        return str(folder)
     try:
         if not _open(place)[1]:
             raise ValueError("it names no bucket")

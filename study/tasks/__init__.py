@@ -26,7 +26,10 @@ class TaskSettings(StrictSettings):
         None, ge=1, le=2**31, description="Number of tasks: a prefix of the sequence; default: the paper's."
     )
     images_per_task: int | None = Field(
-        None, ge=1, description="Training images of each task, drawn anew for each; default: all that are not held out."
+        None,
+        ge=1,
+        le=2**31,
+        description="Training images of each task, drawn anew for each; default: all that are not held out.",
     )
     validation_fraction: float = Field(
         0.0,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -313,12 +314,43 @@ def processes(sizes: Iterable[int], datasets: Mapping[str, Dataset]) -> Iterator
     context = multiprocessing.get_context("spawn")
     barriers = {size: context.Barrier(size) for size in sizes}
     pool = ProcessPoolExecutor(max(barriers), context, _begin, (barriers, dict(datasets)))
+
+    def run(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
+        with interrupts_held():
+            answers = pool.map(function, *arguments)  # starts the processes
+        return list(answers)
+
     try:
-        yield lambda function, *arguments: list(pool.map(function, *arguments))
+        yield run
     except BrokenProcessPool:
         raise StudyError("The processes that were to measure the speed of training died.") from None
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():
+            process.kill()  # they would measure to the end, and this process would wait for them
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Shields processes from Ctrl-C from their very start.
+
+    A process inherits which signals are blocked. One that is interrupted while it imports torch would print where. An
+    interruption of this process waits for the end of the block.
+    """
+    held: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number)) if is_main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
+    if held:
+        raise KeyboardInterrupt
 
 
 shared_datasets: dict[str, Dataset] = {}
@@ -333,6 +365,5 @@ def meet(size: int) -> None:
 
 
 def _begin(barriers: Mapping[int, Barrier], datasets: Mapping[str, Dataset]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that has started this one
     shared_datasets.update(datasets)
     _barriers.update(barriers)

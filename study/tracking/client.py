@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +20,11 @@ from urllib.request import urlopen
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
+from sqlalchemy import create_engine
 
 from study import addresses
 from study.errors import StudyError, first_line
+from study.files import write_fault
 from study.sweep import folder
 
 SWEEP_TAG: Final = "sweep_identity"
@@ -35,6 +38,13 @@ ARTIFACTS: Final = "mlflow-artifacts"
 
 SOFTWARE_CHANGES_TAG: Final = "software_changes"
 """Tag of a run whose source or versions changed while it ran: what changed, in words."""
+
+
+DATABASE: Final = re.compile(r"(postgresql|mysql|mssql)(\+\w+)?")
+"""Schemes of databases that MLflow can use, with or without the name of a driver."""
+
+SQLITE_BEGIN: Final = b"SQLite format 3\0"
+"""The first bytes of every SQLite database but an empty one."""
 
 
 def quieten() -> None:
@@ -79,24 +89,46 @@ def check_reachable(uri: str) -> None:
     except ValueError as error:
         raise StudyError(f"{uri!r} is not the address of an MLflow store: {error}.") from None
     file = addresses.database_file(uri)
-    if file is not None and (
-        file.is_dir() or (not file.exists() and file.parent.exists() and not file.parent.is_dir())
-    ):
-        raise StudyError(f"{uri!r} cannot be MLflow's store: {str(file)!r} cannot be a file.")
-    if file is None and parsed.scheme.partition("+")[0] == "sqlite":
+    if file is not None and (fault := _file_fault(file)):
+        raise StudyError(f"{uri!r} cannot be MLflow's store: {fault}.")
+    if parsed.scheme.startswith("sqlite") and (file is None or parsed.scheme not in ("sqlite", "sqlite+pysqlite")):
         raise StudyError(f"{uri!r} names no file for MLflow's store: give sqlite:///FILE.")
     if served(uri):
+        if not parsed.hostname:
+            raise StudyError(f"{uri!r} is not the address of an MLflow store: it names no host.")
         try:
-            socket.create_connection((parsed.hostname or "", port), timeout=5).close()
-        except OSError as error:
+            socket.create_connection((parsed.hostname, port), timeout=5).close()
+        except (OSError, UnicodeError) as error:
             raise StudyError(
                 f"No MLflow server answers at {uri} ({error}); start it, or leave out the address to use a local file."
             ) from None
-    elif parsed.scheme not in ("sqlite", "postgresql", "mysql", "mssql") and "+" not in parsed.scheme:
+    elif DATABASE.fullmatch(parsed.scheme):
+        try:
+            create_engine(uri)  # does not connect yet
+        except Exception as error:  # SQLAlchemy and the drivers raise many types
+            raise StudyError(f"MLflow cannot use {uri!r}: {first_line(error)}.") from None
+    elif file is None:
         raise StudyError(
             f"{uri!r} is no MLflow store that the study can use: give http(s)://HOST:PORT, sqlite:///FILE or another "
             f"database."
         )
+
+
+def _file_fault(file: Path) -> str:
+    """Why a file cannot be a database, as a clause, or ""."""
+    try:
+        if file.is_dir():
+            return f"{str(file)!r} is a folder"
+        if not file.exists():
+            fault = write_fault(file if file.is_symlink() else file.parent)
+            return f"{str(file)!r} cannot be created ({fault})" if fault else ""
+        if not file.is_file():
+            return f"{str(file)!r} is not a regular file"
+        with file.open("rb") as opened:
+            begin = opened.read(len(SQLITE_BEGIN))
+    except OSError as error:
+        return f"{str(file)!r} cannot be read ({error.strerror})"
+    return "" if begin in (b"", SQLITE_BEGIN) else f"{str(file)!r} is not an SQLite database"
 
 
 @contextmanager

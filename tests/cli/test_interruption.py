@@ -51,3 +51,32 @@ def test_the_second_signal_ends_the_process_at_once_and_says_how_to_go_on(second
     assert process.returncode == INTERRUPTED
     assert err.splitlines()[-1] == "study: continue with: study resume x"
     assert out == ""
+
+
+SHIELDED = """
+import os, signal, subprocess, sys
+from study.timing.speed import interrupts_held
+child = "import os, signal, time; print('up', flush=True); time.sleep(0.3); print('whole', flush=True)"
+try:
+    with interrupts_held():
+        process = subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE, text=True)
+        process.stdout.readline()
+        os.killpg(0, signal.SIGINT)
+        print("held", flush=True)
+except KeyboardInterrupt:
+    print("raised", flush=True)
+print(process.communicate()[0].strip(), flush=True)
+"""
+
+
+def test_a_process_that_measures_is_shielded_from_the_start_and_the_interruption_comes_after():
+    done = subprocess.run(
+        [sys.executable, "-c", SHIELDED],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout.split() == ["held", "raised", "whole"]

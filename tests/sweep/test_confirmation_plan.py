@@ -30,6 +30,7 @@ from study.sweep.conductor import Conductor
 from study.sweep.confirmation_plan import make_confirmation, unconfirmed
 from study.sweep.execution import Execution
 from study.sweep.folder import SweepFolder
+from study.sweep.plan import check_name
 from study.sweep.search_plan import make_plan
 from study.tracking.store import default_uri
 from study.tracking.tracker import sync
@@ -350,6 +351,17 @@ def test_no_seeds_are_suggested_that_cannot_be(tmp_path):
     last = make_plan(space({"sgd": Method(points=({},))}, seeds=(2**31 - 1,)), name="last")
     with pytest.raises(StudyError, match=r"Seed 2147483647 is not fresh.* choose others with --first-seed\.$"):
         confirmed(tuned(tmp_path), others=[last], first_seed=2**31 - 2)
+
+
+@pytest.mark.parametrize("length", [1, 50, 92, 93, 100])
+def test_any_name_of_a_sweep_makes_a_name_of_its_confirmation(length):
+    for overrides in ({}, {"data/name": "fashion_mnist"}):
+        name = confirmation_plan.default_name("x" * length, overrides)
+        assert check_name(name) == name
+        assert name.startswith("x" * min(length, 60))
+        assert name.endswith("-confirm-fashion_mnist" if overrides else "-confirm")
+    assert confirmation_plan.default_name("x" * 92, {}) == "x" * 92 + "-confirm"
+    assert confirmation_plan.default_name("x" * 99 + "a", {}) != confirmation_plan.default_name("x" * 99 + "b", {})
 
 
 @pytest.mark.parametrize(("first", "count"), [(-1, 1), (2**31 - 1, 2), (2**31, 1), (1000, 10**15)])
