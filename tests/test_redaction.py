@@ -41,7 +41,7 @@ WITH_SECRETS = {
 
 WITHOUT = [
     "sqlite:///mlflow.db",
-    "sqlite:////home/me@work/a b/mlflow.db",
+    "sqlite:////srv/me@work/a b/mlflow.db",
     "sqlite:////x/what?token=1&password=2/mlflow.db",
     "http://localhost:5000",
     "https://host/prefix@v2/",
