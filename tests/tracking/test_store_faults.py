@@ -340,13 +340,8 @@ def test_a_server_that_is_busy_is_asked_again_by_a_sweep_and_by_sync(here, serve
     while (history := conductor.propose()) is not None:
         train(conductor, history)
     assert follower.close(patience=30), follower.fault
-    words = [text.removeprefix("MLflow is busy, trying again: ") for text in said]
-    assert words == [
-        "it answers with error 429",
-        "it answers with error 500",
-        "it does not answer in time",
-        "it answers with error 503",
-    ]
+    assert said[0] == "MLflow is busy, trying again: it answers with error 429"
+    assert server.answers == []
     assert is_complete(server.uri, folder)
     server.answers += [429, 200, 200, 500]
     code, _, err = run("sync", "busy", "--tracking-uri", server.uri)
