@@ -1,6 +1,7 @@
 """A password in an address gets into no file and onto no screen."""
 
 import json
+from pathlib import Path
 
 import pytest
 from report_fixtures import Blank
@@ -141,3 +142,16 @@ def test_a_database_password_of_an_earlier_log_is_still_used_and_written_no_more
     folder.begin_session(folder.execution, folder.execution)
     assert PASSWORD.encode() not in log.read_bytes()[before:]
     assert default_uri(here / "study-results").startswith("sqlite:///")
+
+
+def test_ray_keeps_the_command_without_its_password(monkeypatch):
+    """It writes it into its logs and shows it on its dashboard."""
+    from ray._private import utils, worker
+
+    from study.cluster import connection
+
+    assert "ray._private.utils.get_entrypoint_name()" in Path(worker.__file__).read_text(encoding="utf-8")
+    command = f"study run quickstart --tracking-uri http://{USER}:{PASSWORD}@host --workers 1"
+    monkeypatch.setattr(utils, "get_entrypoint_name", lambda: command)
+    connection._hide_secrets_of_command()
+    assert utils.get_entrypoint_name() == "study run quickstart --tracking-uri http://host --workers 1"
