@@ -310,7 +310,8 @@ def _export_best(sweep: SweepFolder, uri: str) -> bool:
     from study.sweep import export, winners
     from study.tracking import faults, store
 
-    if not winners.best_keys(sweep.histories()):
+    best = winners.best_keys(sweep.histories())
+    if not best:
         return True
     try:
         run_ids = faults.patiently(lambda: store.run_ids(uri, sweep), terminal.complain)
@@ -318,5 +319,4 @@ def _export_best(sweep: SweepFolder, uri: str) -> bool:
             terminal.console.print(f"exported {path}", markup=False, soft_wrap=True)
     except StudyError as error:
         terminal.complain(f"not exported: {error}")
-        return False
-    return True
+    return all((sweep.root / "best" / f"{key}.yaml").is_file() for key in best)

@@ -13,7 +13,7 @@ from functools import partial
 
 from mlflow.exceptions import MlflowException
 
-from study.errors import with_type
+from study.errors import StudyError, with_type
 from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory
 from study.tracking import faults
@@ -31,6 +31,10 @@ AWAY_SECONDS = 60.0
 
 TRIES = 2
 """Tries for a trial that MLflow refuses, before the others are sent; the end of the sweep tries again."""
+
+
+class _GivenUp(Exception):  # noqa: N818  # not an error
+    """`Tracker.close` waits no longer."""
 
 
 class Tracker:
@@ -94,8 +98,10 @@ class Tracker:
     def _work(self) -> None:
         try:
             self._follow()
+        except _GivenUp:
+            pass  # what is unsent is still in the records, and `fault` says why
         except Exception as error:  # the sweep must continue, and its end says what was not sent
-            self.fault = with_type(error)
+            self.fault = str(error).rstrip(".") if isinstance(error, StudyError) else with_type(error)
             self._say(f"MLflow cannot be kept up to date: {self.fault}")
         else:
             self._complete = True
@@ -153,7 +159,7 @@ class Tracker:
                 if not self._closing.is_set():
                     self._closing.wait(pause)
                 elif self._given_up.wait(min(pause, LAST_SECONDS)):
-                    raise  # what is unsent is still in the records
+                    raise _GivenUp from None
                 continue
             self.seconds += time.perf_counter() - began
             self.fault = ""
