@@ -27,7 +27,7 @@ from ruamel.yaml.error import YAMLError
 
 from analysis import diagnostics
 from analysis.runs import LANE_COLUMNS, joined, lane_table, row, task_count, trials_of
-from study import schema
+from study import redaction, schema
 from study.errors import StudyError, first_line, nearest
 from study.tracking.client import (
     CONFIRMS_TAG,
@@ -151,6 +151,7 @@ def sweep(
         StudyError: the store or the sweep does not exist, or a quantity is not logged per task.
     """
     check_quantities(quantities)
+    uri = redaction.kept(uri)
     check_reachable(uri)
     if is_missing(uri):
         raise StudyError(f"There is no MLflow store {uri}; begin with `study run quickstart`.")

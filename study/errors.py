@@ -6,6 +6,8 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 
+from study.redaction import redacted
+
 LONGEST = 300
 """Characters of a sentence that the user sees."""
 
@@ -38,9 +40,11 @@ def first_line(error: BaseException) -> str:
     """The first line of an exception's message.
 
     The type, if it has no message. At most 200 characters and no full stop, to be part of a sentence. SQLAlchemy's remarks on
-    how it came to raise are left out.
+    how it came to raise are left out, and so are passwords.
     """
-    lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")]
+    lines = [
+        line for line in redacted(str(error)).strip().splitlines() if not line.startswith("(raised as a result of")
+    ]
     return (lines or [type(error).__name__])[0][:200].rstrip(".: ")
 
 

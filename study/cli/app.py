@@ -1,6 +1,7 @@
 """The commands of `study` and their options.
 
-Exit codes: 0 done, 1 a trial failed or the sweep had to stop, 2 bad input, 130 interrupted.
+Exit codes: 0 done; 1 a trial failed, the sweep had to stop, MLflow is incomplete or the output could not be written; 2 bad
+input; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from study.cli import source, terminal
+from study.cli import output, source, terminal
 from study.cli.options import (
     Address,
     BatchSizes,
@@ -435,6 +436,24 @@ def main() -> None:
 
     Bad input becomes one sentence on standard error and exit code 2.
     """
+    with output.guarded() as shown:
+        code, words = _outcome()
+        shown.flush()
+        if shown.fault and not code:
+            code = 1
+            if not shown.is_closed_pipe:
+                reason = shown.fault.strerror
+                words = f"standard output could not be written ({reason}); the command itself has done its work."
+        if words:
+            _say(f"study: {words}")
+    sys.exit(code)
+
+
+def _outcome() -> tuple[Any, str]:
+    """Runs the command line.
+
+    Returns the exit code and a sentence about what went wrong, if anything did.
+    """
     from study.cli.interruption import INTERRUPTED
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -465,6 +484,4 @@ def main() -> None:
         if leaving.code != signal.SIGTERM:
             raise
         words, code = "interrupted", INTERRUPTED  # Ray's own answer to SIGTERM while it starts
-    if words:
-        _say(f"study: {words}")
-    sys.exit(code)
+    return code, words

@@ -20,8 +20,8 @@ def write_files(directory: Path, name: str, keys: Sequence[str], target: Path | 
     """
     sweep = SweepFolder.open(directory, name)
     from study.sweep import export, winners
-    from study.tracking import store
-    from study.tracking.client import check_reachable, refusals
+    from study.tracking import faults, store
+    from study.tracking.client import check_reachable
 
     if keys:
         sweep.outcomes()  # refuses a damaged record before MLflow is asked
@@ -29,8 +29,7 @@ def write_files(directory: Path, name: str, keys: Sequence[str], target: Path | 
         winners.check_selectable(sweep)
     uri = store.tracking_uri(directory, sweep.execution)
     check_reachable(uri)
-    with refusals(uri):
-        run_ids = store.run_ids(uri, sweep)
+    run_ids = faults.patiently(lambda: store.run_ids(uri, sweep), terminal.complain)
     if keys:
         paths = export.export_named(sweep, keys, target or sweep.root / "named", run_ids)
     else:

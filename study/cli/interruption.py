@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 INTERRUPTED = 130
@@ -42,7 +43,13 @@ class Interruption:
     def _receive(self, _number: int, _frame: FrameType | None) -> None:
         if self.requested:
             cursor = SHOW_CURSOR if sys.stdout.isatty() else ""
-            os.write(2, f"{cursor}study: {self._parting}\n".encode())
+            _tell(f"{cursor}study: {self._parting}\n")
             os._exit(INTERRUPTED)  # Ray's processes end with this one
         self.requested = True
-        os.write(2, b"study: stopping; press Ctrl-C once more to end at once\n")
+        _tell("study: stopping; press Ctrl-C once more to end at once\n")
+
+
+def _tell(text: str) -> None:
+    """Writes at once to standard error, if that can be written."""
+    with suppress(OSError):
+        os.write(2, text.encode())

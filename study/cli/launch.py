@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from study import experiment, provenance
+from study import experiment, provenance, redaction
 from study.cli import overview, terminal
 from study.cli.interruption import Interruption
 from study.cli.progress import Progress
@@ -22,6 +22,12 @@ from study.sweep.execution import Execution
 from study.sweep.folder import SweepFolder
 from study.sweep.plan import Plan
 from study.sweep.record import facts_in_order
+
+if TYPE_CHECKING:
+    from study.tracking.tracker import Tracker
+
+NAMED = 3
+"""Trials that MLflow lacks are named up to this number."""
 
 
 def run(space_name: str, directory: Path, execution: Execution, name: str | None, **choices: Any) -> int:
@@ -119,11 +125,10 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
             )
         sweep.plan.with_trials(trials)
     execution = _changed(sweep.execution, changes)
-    from study.tracking import artifacts, store
-    from study.tracking.client import check_reachable
+    from study.tracking import artifacts, faults, store
 
     uri = store.tracking_uri(directory, execution)
-    check_reachable(uri)
+    faults.patiently(lambda: store.check_experiment(uri, sweep), terminal.complain)
     artifacts.check_place(uri, sweep)
     execution = _with_checked_storage(execution)
     material = datasets.load(sweep.plan, Path(execution.data_dir), trained_here=execution.is_local)
@@ -132,7 +137,7 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
     place = sweep.checkpoint_place(execution)
     terminal.begin(f"{name}: starting Ray")
     with sweep.locked(), connection.connected(execution, sweep.plan, place) as (resolved, notes):
-        for note in (*notes, *_software_notes(sweep)):
+        for note in (*notes, *_software_notes(sweep), *_secret_notes(uri)):
             terminal.complain(f"note: {note}")
         if trials is not None:
             sweep.log("budget", trials=trials)
@@ -195,14 +200,14 @@ def prepare(
         StudyError: the name is taken, a folder or the store cannot be used, or the data is not available or too small.
     """
     folder.check_new(directory, plan.name)
-    from study.tracking import store
+    from study.tracking import faults, store
 
     execution = _with_checked_storage(execution)
     material = datasets.load(plan, Path(execution.data_dir), dataset_of, trained_here=execution.is_local)
     uri = store.tracking_uri(directory, execution)
     if uri != store.default_uri(directory):
         execution = execution.model_copy(update={"tracking_uri": uri})  # the environment may name another one later
-    store.check_new_experiment(uri, plan.name)
+    faults.patiently(lambda: store.check_new_experiment(uri, plan.name), terminal.complain)
     place = execution.storage or folder.own_checkpoint_place(directory, plan.name)
     return Prepared(execution, material, uri, place)
 
@@ -231,10 +236,25 @@ def _begin(plan: Plan, directory: Path, execution: Execution, notes: Sequence[st
 
     with connection.connected(execution, plan, prepared.checkpoint_place) as (resolved, more):
         sweep = SweepFolder.create(directory, plan, execution, prepared.material.task_counts)
-        for note in (*notes, *more):
+        for note in (*notes, *more, *_secret_notes(prepared.uri)):
             terminal.complain(f"note: {note}")
         with sweep.locked():
             return _launch(sweep, execution, resolved, prepared.material, prepared.uri)
+
+
+def _secret_notes(uri: str) -> list[str]:
+    """A note if later commands will lack a password given to this one."""
+    if not redaction.is_for_now(uri):
+        return []
+    if uri.startswith("http"):
+        return [
+            "the password in MLflow's address is used now and kept nowhere; later commands find it in "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        ]
+    return [
+        "the password in MLflow's address is used now and kept nowhere; later commands find it in MLFLOW_TRACKING_URI, as a "
+        "part of the address, or where the database's driver looks for it, such as PGPASSWORD."
+    ]
 
 
 def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material: Material, uri: str) -> int:
@@ -266,13 +286,9 @@ def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material:
                     sweep.log("logged", complete=logged, seconds=round(tracker.seconds, 3))
         overview.show_results(sweep)
         _write_optuna_storage(sweep)
-        if logged and not outcome.interrupted:
-            _export_best(sweep, uri)
+        exported = not logged or outcome.interrupted or _export_best(sweep, uri)
         if not logged:
-            terminal.complain(
-                f"Not everything reached MLflow ({tracker.fault}); once it is available: {sweep.command('sync')}, then "
-                f"{sweep.command('export')}"
-            )
+            _tell_what_is_missing(sweep, uri, tracker)
         for history in outcome.failed:
             terminal.complain(f"failed: {history.key} ({history.name}): {history.reason}")
             if sweep.traceback_file(history.key).is_file():
@@ -281,8 +297,20 @@ def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material:
         raise Halted(f"the sweep had to stop: {outcome.fault}; once that is fixed, {how_to_continue}")
     if outcome.interrupted:
         raise Interrupted(f"interrupted; {how_to_continue}")
-    overview.show_next_steps(sweep, uri)
-    return 1 if outcome.failed else 0
+    overview.show_next_steps(sweep, uri, is_logged=logged)
+    return 0 if logged and exported and not outcome.failed else 1
+
+
+def _tell_what_is_missing(sweep: SweepFolder, uri: str, tracker: Tracker) -> None:
+    """Prints what MLflow lacks, why, and how it gets there."""
+    keys = tracker.unsent
+    some = ", ".join(keys[:NAMED]) + (f" and {len(keys) - NAMED} more" if len(keys) > NAMED else "")
+    lacks = f"{len(keys)} of {len(sweep.histories())} trials ({some})" if keys else "the end of the sweep"
+    terminal.complain(f"Not everything reached MLflow: {uri} lacks {lacks}, because {tracker.fault}")
+    terminal.complain(
+        f"Nothing is lost: every result is in {sweep.root}; once MLflow is available: {sweep.command('sync')}, then "
+        f"{sweep.command('export')}"
+    )
 
 
 def _write_optuna_storage(sweep: SweepFolder) -> None:
@@ -295,15 +323,21 @@ def _write_optuna_storage(sweep: SweepFolder) -> None:
         terminal.complain(f"note: {error}")
 
 
-def _export_best(sweep: SweepFolder, uri: str) -> None:
-    """Writes files of the best trials, or prints why not."""
-    from study.sweep import export, winners
-    from study.tracking import store
+def _export_best(sweep: SweepFolder, uri: str) -> bool:
+    """Writes files of the best trials, or prints why not.
 
-    if not winners.best_keys(sweep.histories()):
-        return
+    Returns whether all are there.
+    """
+    from study.sweep import export, winners
+    from study.tracking import faults, store
+
+    best = winners.best_keys(sweep.histories())
+    if not best:
+        return True
     try:
-        for path in export.export_best(sweep, sweep.root / "best", store.run_ids(uri, sweep)):
+        run_ids = faults.patiently(lambda: store.run_ids(uri, sweep), terminal.complain)
+        for path in export.export_best(sweep, sweep.root / "best", run_ids):
             terminal.console.print(f"exported {path}", markup=False, soft_wrap=True)
     except StudyError as error:
         terminal.complain(f"not exported: {error}")
+    return all((sweep.root / "best" / f"{key}.yaml").is_file() for key in best)

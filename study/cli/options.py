@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from study import addresses
+from study import addresses, redaction
 from study.config import MOST_SEEDS, TrialConfig, is_too_nested, parse_yaml
 from study.errors import StudyError, nearest
 from study.sweep.execution import Execution
@@ -311,7 +311,7 @@ def execution_changes(
 
     A value of None means as before.
 
-    Raises StudyError if a number is out of range.
+    Raises StudyError if a number is out of range, or if an address that would be kept has a secret in it.
     """
     for option, value in (("--cpus-per-trial", cpus_per_trial), ("--workers", workers)):
         if value is not None and not 0 < value <= MOST_PROCESSORS:
@@ -319,13 +319,21 @@ def execution_changes(
             raise StudyError(f"{option} must be {limit}, not {value}.")
     if gpus_per_trial is not None and not 0 <= gpus_per_trial <= MOST_PROCESSORS:
         raise StudyError(f"--gpus-per-trial must be 0 or more, not {gpus_per_trial:g}.")
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if address and ("@" in address or redaction.has_secrets(address)):
+        raise StudyError("--address must have no user name, password or token in it: give HOST:PORT, auto or local.")
+    if storage and redaction.has_secrets(storage):
+        raise StudyError(
+            f"--storage {redaction.without_secrets(storage)} was given with a password or key, which Ray would write into its "
+            f"files; leave it out and set the storage's own variables, such as AWS_SECRET_ACCESS_KEY, on all nodes."
+        )
     return {
         "cpus_per_trial": cpus_per_trial,
         "gpus_per_trial": gpus_per_trial,
         "workers": workers,
-        "address": address or os.environ.get("RAY_ADDRESS") or None,
+        "address": address,
         "storage": storage,
-        "tracking_uri": addresses.absolute(tracking_uri) if tracking_uri else tracking_uri,
+        "tracking_uri": addresses.absolute(redaction.kept(tracking_uri)) if tracking_uri else tracking_uri,
         "data_dir": str(data_folder(data_dir)) if data_dir else None,
     }
 

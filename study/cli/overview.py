@@ -162,17 +162,25 @@ def _diverged(history: TrialHistory) -> str:
     return f"{history.summary['summary/lanes_diverged']:.0f} of {len(history.seeds)}"
 
 
-def show_next_steps(sweep: SweepFolder, uri: str) -> None:
-    """Shows the commands that may follow a sweep."""
+def show_next_steps(sweep: SweepFolder, uri: str, *, is_logged: bool = True) -> None:
+    """Shows the commands that may follow a sweep.
+
+    Args:
+        sweep: that has ended.
+        uri: of MLflow's store.
+        is_logged: whether MLflow has all of the sweep; otherwise that comes first.
+    """
     command, best = sweep.command, winners.best_keys(sweep.histories())
-    steps = [(command("ui"), "compare the trials in MLflow")]
+    steps = [] if is_logged else [(command("sync"), "send MLflow what it lacks, when it is available")]
+    steps.append((command("ui"), "compare the trials in MLflow"))
     if best:
         steps.append((command("confirm"), "rerun the best of each method on fresh seeds"))
     if tuned := sweep.tuning() if sweep.plan.confirms else sweep:
         steps.append((tuned.command("report"), "write one page with every number, interval and claim"))
     if best:
-        file = folder.command(DEFAULT_DIRECTORY, "trial", f"{sweep.root / 'best' / best[0]}.yaml")
-        steps.append((file, "rerun one of the best in this process"))
+        if (path := sweep.root / "best" / f"{best[0]}.yaml").is_file():
+            file = folder.command(DEFAULT_DIRECTORY, "trial", str(path))
+            steps.append((file, "rerun one of the best in this process"))
         steps.append((command("best", "--top", 3), "show more of the best"))
     elif not sweep.plan.confirms:
         steps.append((command("export", "--trial", sweep.histories()[0].key), "write a trial to a file"))

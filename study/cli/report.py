@@ -41,22 +41,27 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
         tuned_name, tuned_folder = sweep_folder.plan.confirms.sweep, sweep_folder.tuning()
         shown = tuned_folder.command("report") if tuned_folder else folder.command(directory, "report", tuned_name)
         raise StudyError(f"{name!r} confirms {tuned_name!r} and is part of its report; run `{shown}`.")
-    from study.tracking import artifacts, store
+    from study.tracking import artifacts, faults, store
     from study.tracking.client import refusals
 
     uri = _store(directory, sweep_folder, tracking_uri)
-    tuned, confirmations = report.load_all(sweep_folder.plan.name if sweep_folder else name, uri, directory)
+    known_as = sweep_folder.plan.name if sweep_folder else name
+    tuned, confirmations = faults.patiently(lambda: report.load_all(known_as, uri, directory), terminal.complain)
     for sweep in (tuned, *confirmations):
         _warn_of_unsent(directory, sweep.identity, len(sweep.finished))
     place = _write(report.make(tuned, confirmations), target or directory / name / "report")
     if not artifacts.is_writable(uri, sweep_folder.root if sweep_folder else None):
         terminal.remark("not attached to the sweep's run in MLflow, which cannot be written")
         return 0
-    try:
+
+    def attach() -> str:
         with refusals(uri):
             if sweep_folder:
                 artifacts.settle(uri, sweep_folder)
-            attached = store.attach(uri, tuned.run_id, place, report.PAGE)
+        return store.attach(uri, tuned.run_id, place, report.PAGE)
+
+    try:
+        attached = faults.patiently(attach, terminal.complain)
     except StudyError as error:
         terminal.complain(f"not attached to the sweep's run: {error}")
         return 1
@@ -74,10 +79,13 @@ def write_archive(directory: Path, name: str, target: Path | None, tracking_uri:
     if target is not None:
         check_parent(target)
     from analysis import archive, load
+    from study.tracking import faults
 
     uri = _store(directory, sweep_folder, tracking_uri)
     known_as = sweep_folder.plan.name if sweep_folder else name
-    sweep = load.sweep(known_as, uri, archive.QUANTITIES, diagnosed=True, directory=directory)
+    sweep = faults.patiently(
+        lambda: load.sweep(known_as, uri, archive.QUANTITIES, diagnosed=True, directory=directory), terminal.complain
+    )
     _warn_of_unsent(directory, sweep.identity, len(sweep.finished))
     place = target or directory / name / "archive"
     archive.save(sweep, place)

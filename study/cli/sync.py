@@ -18,17 +18,16 @@ def run(directory: Path, name: str, tracking_uri: str | None) -> int:
     from study.tracking import artifacts, store, tracker
     from study.tracking.client import check_reachable
 
-    execution = sweep.execution.model_copy(update={"tracking_uri": tracking_uri or sweep.execution.tracking_uri})
-    uri = store.tracking_uri(directory, execution)
+    uri = store.tracking_uri(directory, sweep.execution, tracking_uri)
     check_reachable(uri)
     artifacts.check_place(uri, sweep)
     try:
         with sweep.locked():
-            count = tracker.sync(sweep, uri, pictures.Pictures())
+            count = tracker.sync(sweep, uri, pictures.Pictures(), say=terminal.complain)
     except folder.RunningError:
         if uri == store.tracking_uri(directory, sweep.execution):
             raise StudyError(f"The sweep {name!r} is running and updates {uri} itself.") from None
-        count = tracker.sync(sweep, uri, pictures.Pictures(), running=True)
+        count = tracker.sync(sweep, uri, pictures.Pictures(), running=True, say=terminal.complain)
     terminal.console.print(f"{name}: {count} trials are up to date in {uri}", markup=False, soft_wrap=True)
     from study.sweep import optuna_storage
 

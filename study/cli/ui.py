@@ -11,7 +11,7 @@ from pathlib import Path
 from study.cli import terminal
 from study.errors import StudyError
 from study.sweep.folder import SweepFolder
-from study.tracking import artifacts, store, views
+from study.tracking import artifacts, faults, store, views
 from study.tracking.client import check_reachable, is_missing, refusals, served
 from study.tracking.server import in_address, is_taken, reach_directly, serve, serves_the_same
 from study.tracking.views import Link
@@ -38,8 +38,12 @@ def run(directory: Path, name: str | None, tracking_uri: str | None, host: str, 
     if is_missing(uri):
         raise store.missing(uri, directory, sweep)
     with ExitStack() as stack:
-        with refusals(uri):
-            found = stack.enter_context(artifacts.browsable(uri, directory))
+
+        def browsable() -> str:
+            with refusals(uri):
+                return stack.enter_context(artifacts.browsable(uri, directory))
+
+        found = faults.patiently(browsable, terminal.complain)
         if found != uri:
             terminal.complain("note: these results cannot be written, so this is a copy: changes made in it are lost.")
         return _serve(found, sweep, tracking_uri, host, port, browse)
@@ -48,15 +52,14 @@ def run(directory: Path, name: str | None, tracking_uri: str | None, host: str, 
 def _serve(uri: str, sweep: SweepFolder | None, tracking_uri: str | None, host: str, port: int, browse: bool) -> int:
     """Serves a store that can be written, see `run`."""
     root = uri.rstrip("/") if served(uri) else f"http://{in_address(host)}:{port}"
-    with refusals(uri):
-        client = store.Store(uri).client
-        links = views.sweep_links(client, sweep, root, tracking_uri) if sweep else [("sweeps", views.sweeps_link(root))]
+    asked = uri if tracking_uri else None
+    opened, links = faults.patiently(lambda: _linked(uri, sweep, root, asked), terminal.complain)
     if served(uri):
         _show(links, browse)
         return 0
     reach_directly(in_address(host))
     if is_taken(host, port):
-        if not serves_the_same(client, root, sweep.plan.name if sweep else None):
+        if not serves_the_same(opened.client, root, sweep.plan.name if sweep else None):
             raise StudyError(f"Port {port} of {host} is taken by something else; choose another one with --port.")
         terminal.console.print(f"A server of this store already runs at {root}.", markup=False, soft_wrap=True)
         _show(links, browse)
@@ -67,6 +70,19 @@ def _serve(uri: str, sweep: SweepFolder | None, tracking_uri: str | None, host: 
         terminal.console.print("Press Ctrl-C to stop the server.")
 
     return serve(uri, host, port, root, ready)
+
+
+def _linked(uri: str, sweep: SweepFolder | None, root: str, asked: str | None) -> tuple[store.Store, list[Link]]:
+    """The store, and links to what it has of a sweep.
+
+    See `study.tracking.views.sweep_links`.
+    """
+    with refusals(uri):
+        opened = store.Store(uri)
+        if sweep is None:
+            return opened, [("sweeps", views.sweeps_link(root))]
+        opened.own_experiment(sweep)
+        return opened, views.sweep_links(opened.client, sweep, root, asked)
 
 
 def _show(links: list[Link], browse: bool) -> None:

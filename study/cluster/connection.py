@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from study import provenance
 from study.errors import StudyError
+from study.redaction import redacted
 from study.sweep.execution import Execution
 from study.sweep.plan import Plan
 
@@ -134,6 +135,7 @@ def joined(execution: Execution) -> Iterator[list[Node]]:
     driver.print_to_stdstream = lambda *_, **__: (
         None
     )  # long messages about every dead worker, which no option turns off
+    _hide_secrets_of_command()
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "job_config": _job()}
     with short_folder() if execution.is_local else nullcontext() as folder:
         if execution.is_local:
@@ -176,6 +178,17 @@ def short_folder() -> Iterator[str | None]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hide_secrets_of_command() -> None:
+    """Has Ray keep this command without the passwords in it.
+
+    Ray writes the command line of a driver into its logs and shows it on its dashboard.
+    """
+    from ray._private import utils
+
+    if (command := getattr(utils, "get_entrypoint_name", None)) is not None:
+        utils.get_entrypoint_name = lambda: redacted(command())
 
 
 def _job() -> Any:

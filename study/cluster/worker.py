@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from study import provenance
 from study.errors import StudyError, with_type
+from study.redaction import redacted
 from study.sweep import storage
 
 if TYPE_CHECKING:  # slow to import, and the driver imports this module too
@@ -49,7 +50,7 @@ def run_trial(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDatase
         _report(refusal=str(error))
     except Exception as error:
         facts = {"host": provenance.host(), "rule": {}, **provenance.software()}
-        _report(failure={"reason": with_type(error), "traceback": traceback.format_exc()}, facts=facts)
+        _report(failure={"reason": with_type(error), "traceback": redacted(traceback.format_exc())}, facts=facts)
         raise  # ends this process too, since the error may have left it in an undefined state
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 
+from study import redaction
 from study.config import StrictSettings, sentence
 from study.errors import StudyError
 
@@ -25,7 +26,7 @@ class Execution(StrictSettings):
         address: of a Ray cluster; None or "local" for a Ray on this machine for this sweep only.
         storage: folder or address such as s3://BUCKET/PREFIX for the checkpoints; None: the sweep's own folder.
         data_dir: folder of downloaded data sets.
-        tracking_uri: MLflow's store; None: the SQLite file beside the sweeps.
+        tracking_uri: MLflow's store, without secrets; None: the SQLite file beside the sweeps.
     """
 
     cpus_per_trial: float = 1.0
@@ -43,6 +44,12 @@ class Execution(StrictSettings):
             return cls.model_validate(plain)
         except ValidationError as error:
             raise StudyError(f"how it runs is malformed: {sentence(error, cls.model_fields)}") from None
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _without_secrets(cls, address: str | None) -> str | None:
+        """Logs of earlier versions have secrets in them."""
+        return redaction.kept(address, recorded=True) if address else address
 
     @property
     def is_local(self) -> bool:

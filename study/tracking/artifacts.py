@@ -22,7 +22,7 @@ from mlflow.tracking._tracking_service import utils
 from sqlalchemy import Connection, String, column, func, literal, table
 from sqlalchemy.exc import SQLAlchemyError
 
-from study import addresses
+from study import addresses, redaction
 from study.errors import StudyError, first_line
 from study.sweep import folder
 from study.sweep.folder import SweepFolder
@@ -155,7 +155,7 @@ def _connected(uri: str) -> Iterator[Connection]:
     """
     engine = None
     try:
-        engine = sqlalchemy.create_engine(uri)
+        engine = sqlalchemy.create_engine(redaction.completed(uri))
         with engine.begin() as connection:
             yield connection
     except (SQLAlchemyError, ImportError) as error:  # ImportError: a database without its driver

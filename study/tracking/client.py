@@ -20,12 +20,15 @@ from urllib.request import urlopen
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 
-from study import addresses
+from study import addresses, redaction
 from study.errors import StudyError, first_line
 from study.files import write_fault
 from study.sweep import folder
+from study.tracking import faults
 
 SWEEP_TAG: Final = "sweep_identity"
 """Tag of an experiment: the identity of its sweep. A name is not enough if several people share a server."""
@@ -83,11 +86,16 @@ def check_reachable(uri: str) -> None:
 
     The address is malformed, of an unsupported kind, or no server answers there.
     """
+    if redaction.is_ambiguous(redaction.completed(uri)):
+        raise StudyError(
+            "The address of MLflow's store has a raw @, /, ? or # in its password: write them as %40, %2F, %3F and %23, or "
+            "leave the password out and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        )
     try:
-        parsed = urlparse(uri)
+        parsed = urlparse(redaction.completed(uri))
         port = parsed.port or (443 if parsed.scheme == "https" else 80)
-    except ValueError as error:
-        raise StudyError(f"{uri!r} is not the address of an MLflow store: {error}.") from None
+    except ValueError:  # whose message has the odd part in it, perhaps a password
+        raise StudyError(f"{uri!r} is not the address of an MLflow store: its host or port is malformed.") from None
     file = addresses.database_file(uri)
     if file is not None and (fault := _file_fault(file)):
         raise StudyError(f"{uri!r} cannot be MLflow's store: {fault}.")
@@ -133,11 +141,17 @@ def _file_fault(file: Path) -> str:
 
 @contextmanager
 def refusals(uri: str) -> Iterator[None]:
-    """Turns errors of MLflow in its block into a StudyError."""
+    """Turns errors of MLflow in its block into a StudyError.
+
+    It is a BusyError if the store may answer in a moment.
+    """
     try:
         yield
     except (MlflowException, OSError) as error:
-        raise StudyError(f"MLflow at {uri} refuses: {first_line(error)}.") from None
+        reason = faults.reason(error, uri)
+        if faults.is_busy(error):
+            raise faults.BusyError(f"MLflow at {uri} is busy: {reason}.") from None
+        raise StudyError(f"MLflow at {uri} refuses: {reason}.") from None
 
 
 def server_version(uri: str) -> str:
@@ -157,13 +171,16 @@ def server_version(uri: str) -> str:
 def connect(uri: str) -> MlflowClient:
     """Returns a client of the store.
 
-    It has not connected yet. Raises StudyError if MLflow does not support such a store.
+    It connects with the secrets of the address. Raises MlflowException or OSError if the store is away or busy, StudyError if
+    MLflow does not support such a store.
     """
     quieten()
     try:
-        return MlflowClient(uri)
+        return MlflowClient(redaction.completed(uri))
     except (MlflowException, OSError):  # it may be back soon
         raise
+    except OperationalError as error:  # a database that is locked, away or refuses the password
+        raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from None
     except Exception as error:  # a database of an unknown kind or without its driver; SQLAlchemy raises many types
         raise StudyError(f"MLflow cannot use {uri!r}: {first_line(error)}.") from None
 

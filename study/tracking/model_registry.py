@@ -23,6 +23,7 @@ from mlflow import MlflowClient
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
+from study import redaction
 from study.config import TrialConfig
 from study.contracts import Experiment, Portable
 from study.errors import StudyError
@@ -328,7 +329,7 @@ def _described(winner: Winner, tags: Mapping[str, str]) -> str:
 def _tracking(uri: str) -> Iterator[None]:
     """Makes MLflow's global functions use this store, without messages."""
     before, log = mlflow.get_tracking_uri(), logging.getLogger("mlflow")
-    mlflow.set_tracking_uri(uri)
+    mlflow.set_tracking_uri(redaction.completed(uri))
     level = log.level
     log.setLevel(logging.WARNING)
     try:

@@ -16,13 +16,14 @@ from typing import Any, Protocol
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 from study import provenance, schema
 from study.config import TrialConfig, yaml_text
 from study.sweep import export, winners
 from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory, TrialRecord, facts_in_order
-from study.tracking import views
+from study.tracking import faults, views
 from study.tracking.client import find_runs
 from study.tracking.run_content import (
     diagnostics_csv,
@@ -66,20 +67,32 @@ class SweepView:
     """One sweep's runs in a store.
 
     Each method sends what is missing and can be called again.
+
+    Attributes:
+        uri: of the store.
     """
 
     def __init__(self, folder: SweepFolder, uri: str, drawings: Drawings) -> None:
         self._folder = folder
-        self._uri = uri
+        self.uri = uri
         self._drawings = drawings
         self._trials: dict[str, _TrialView] = {}
         self._store: Store | None = None
         self._experiment = ""
         self._tuned: dict[str, str] = {}
+        self._own = ""
+
+    def forget(self) -> None:
+        """Forgets what the store has; it is asked again.
+
+        For runs or an experiment that somebody has deleted meanwhile.
+        """
+        self._store = None
+        self._trials.clear()
 
     def _connect(self) -> MlflowClient:
         if self._store is None:
-            store = Store(self._uri)
+            store = Store(self.uri)
             self._experiment = store.experiment(self._folder)
             if tuning := self._folder.plan.confirms:
                 self._tuned = runs_of(store.client, tuning.sweep, tuning.identity)
@@ -102,6 +115,7 @@ class SweepView:
         plan, client = self._folder.plan, self._connect()
         run = self._run("sweep", "", plan.name)
         client.update_run(run, status="RUNNING")
+        self._own = run
         facts = facts_in_order(self._folder.histories())
         tags = {
             "space": plan.space,
@@ -164,15 +178,26 @@ class SweepView:
     def end(self) -> None:
         """Closes all runs and sends the results of the sweep.
 
-        Unfinished trials are closed as killed.
+        Unfinished trials are closed as killed. A trial that MLflow refuses does not keep the others from it.
         """
         client = self._connect()
         histories = self._folder.histories()
+        refused: Exception | None = None
         for history in histories:
-            self.update(history.key)
-            self._trials[history.key].close()
+            try:
+                self.update(history.key)
+                self._trials[history.key].close()
+            except MlflowException as error:
+                if not faults.is_final(error):
+                    raise
+                refused = error
+        if refused:
+            raise refused
         self._mark_the_best(histories)
         run = self._run("sweep", "", self._folder.plan.name)
+        if run != self._own:  # somebody has deleted the earlier one
+            self.begin()
+            run = self._own
         for name, value in sweep_metrics(histories).items():
             earlier = client.get_metric_history(run, name)
             if not earlier or earlier[-1].value != value:
@@ -198,7 +223,7 @@ class SweepView:
         """
         client, best = self._connect(), winners.best_keys(histories)
         for run in find_runs(client, self._experiment, f"tags.role = 'trial' and tags.{views.BEST} LIKE '%'"):
-            if run.data.tags["trial"] not in best:
+            if run.data.tags.get("trial") not in best:
                 client.delete_tag(run.info.run_id, views.BEST)
         for history in (history for history in histories if history.key in best):
             self._trials[history.key].mark_as_best()

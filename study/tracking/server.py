@@ -18,6 +18,7 @@ from typing import NoReturn
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from study import redaction
 from study.errors import StudyError
 from study.tracking.client import connect
 
@@ -127,7 +128,9 @@ def serve(uri: str, host: str, port: int, root: str, ready: Callable[[], None]) 
     ]
     command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
-    environment["MLFLOW_BACKEND_STORE_URI"] = uri  # not an argument: a list of processes would show the password in it
+    environment["MLFLOW_BACKEND_STORE_URI"] = redaction.completed(
+        uri
+    )  # not an argument: a list of processes would show the password in it
     with stopped_by_signals(), subprocess.Popen(command, env=environment, start_new_session=True) as server:
         try:
             if not answers(root, server):

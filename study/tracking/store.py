@@ -11,11 +11,11 @@ from pathlib import Path
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from study import addresses
+from study import addresses, redaction
 from study.errors import StudyError
 from study.sweep.execution import Execution
 from study.sweep.folder import STORE_FILE, SweepFolder, command
-from study.tracking import artifacts, views
+from study.tracking import artifacts, faults, views
 from study.tracking.client import (
     ARTIFACTS,
     CONFIRMS_TAG,
@@ -46,11 +46,12 @@ def tracking_uri(directory: Path, execution: Execution | None = None, asked: str
         asked: the store that the user names now, if any.
 
     Returns:
-        The first that there is: the store asked for, the sweep's, MLFLOW_TRACKING_URI, the default.
+        The first that there is: the store asked for, the sweep's, MLFLOW_TRACKING_URI, the default. It has no secrets, see
+        `study.redaction`.
     """
     own = execution.tracking_uri if execution else None
     named = asked or own or os.environ.get("MLFLOW_TRACKING_URI")
-    return addresses.absolute(named) if named else default_uri(directory)
+    return addresses.absolute(redaction.kept(named)) if named else default_uri(directory)
 
 
 def missing(uri: str, directory: Path, sweep: SweepFolder | None) -> StudyError:
@@ -82,6 +83,17 @@ def check_new_experiment(uri: str, name: str) -> None:
         )
 
 
+def check_experiment(uri: str, folder: SweepFolder) -> None:
+    """Raises StudyError if the sweep cannot be logged.
+
+    The store cannot be used, or its experiment has been deleted or is of another sweep.
+    """
+    check_reachable(uri)
+    if not is_missing(uri):
+        with refusals(uri):
+            Store(uri).own_experiment(folder)
+
+
 class Store:
     """An MLflow store.
 
@@ -101,22 +113,34 @@ class Store:
     def experiment(self, folder: SweepFolder) -> str:
         """Identifier of the sweep's experiment, created if missing.
 
-        Raises StudyError if the experiment of that name belongs to another sweep.
+        Raises StudyError if the experiment of that name belongs to another sweep or has been deleted.
         """
-        experiment = self.client.get_experiment_by_name(folder.plan.name)
-        if experiment is not None:
-            if experiment.tags.get(SWEEP_TAG) != folder.identity:
-                raise StudyError(
-                    f"MLflow at {self.uri} has an experiment {folder.plan.name!r} of another sweep; choose another store "
-                    f"with --tracking-uri."
-                )
+        existing = self.own_experiment(folder)
+        if existing is not None:
             artifacts.settle(self.uri, folder)
-            return str(experiment.experiment_id)
+            return existing
         location = None if served(self.uri) else (folder.root.resolve() / ARTIFACTS).as_uri()
         tags = {"mlflow.note.content": folder.plan.description, SWEEP_TAG: folder.identity, **views.views(folder.plan)}
         if folder.plan.confirms:
             tags[CONFIRMS_TAG] = folder.plan.confirms.identity
         return str(self.client.create_experiment(folder.plan.name, artifact_location=location, tags=tags))
+
+    def own_experiment(self, folder: SweepFolder) -> str | None:
+        """Identifier of the sweep's experiment, or None if missing.
+
+        Raises StudyError as `experiment` does.
+        """
+        experiment = self.client.get_experiment_by_name(folder.plan.name)
+        if experiment is None:
+            return None
+        if experiment.tags.get(SWEEP_TAG) != folder.identity:
+            raise StudyError(
+                f"MLflow at {self.uri} has an experiment {folder.plan.name!r} of another sweep; choose another store "
+                f"with --tracking-uri."
+            )
+        if experiment.lifecycle_stage != "active":
+            raise faults.deleted(self.uri, folder.plan.name, experiment.experiment_id)
+        return str(experiment.experiment_id)
 
     def experiment_id(self, name: str) -> str | None:
         """Identifier of the experiment of that name, or None.
@@ -139,10 +163,14 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def run_ids(uri: str, folder: SweepFolder) -> dict[str, str]:
-    """MLflow's runs of the trials, by the trials' keys."""
+    """MLflow's runs of the trials, by the trials' keys.
+
+    Raises StudyError if the store refuses.
+    """
     if is_missing(uri):
         return {}
-    runs = runs_of(reader(uri), folder.plan.name, folder.identity)
+    with refusals(uri):
+        runs = runs_of(reader(uri), folder.plan.name, folder.identity)
     return {trial: run for trial, run in runs.items() if trial}
 
 
@@ -154,9 +182,13 @@ def runs_of(client: MlflowClient, name: str, identity: str) -> dict[str, str]:
     experiment = client.get_experiment_by_name(name)
     if experiment is None or experiment.tags.get(SWEEP_TAG) != identity:
         return {}
-    roles = ("tags.role = 'trial'", "tags.role = 'sweep'")
-    runs = [run for query in roles for run in find_runs(client, str(experiment.experiment_id), query)]
-    return {run.data.tags.get("trial", ""): str(run.info.run_id) for run in runs}
+    runs: dict[str, str] = {}
+    for role in ("trial", "sweep"):
+        for run in find_runs(client, str(experiment.experiment_id), f"tags.role = '{role}'"):
+            key = run.data.tags.get("trial", "") if role == "trial" else ""
+            if key or role == "sweep":  # somebody may have removed the tag of a trial
+                runs.setdefault(key, str(run.info.run_id))
+    return runs
 
 
 def attach(uri: str, run_id: str, folder: Path, page: str) -> str:
@@ -170,16 +202,20 @@ def attach(uri: str, run_id: str, folder: Path, page: str) -> str:
 
     Returns:
         The path of its artifacts in the run: "report", "report-2" and so on.
+
+    Raises:
+        StudyError: the store refuses.
     """
-    client = connect(uri)
-    artifacts = {file.path for file in client.list_artifacts(run_id)}
-    place, number = "report", 1
-    while place in artifacts:
-        with tempfile.TemporaryDirectory() as draft:
-            attached = Path(client.download_artifacts(run_id, f"{place}/{page}", draft))
-            if attached.read_bytes() == (folder / page).read_bytes():
-                return place
-        number += 1
-        place = f"report-{number}"
-    client.log_artifacts(run_id, str(folder), place)
+    with refusals(uri):
+        client = connect(uri)
+        artifacts = {file.path for file in client.list_artifacts(run_id)}
+        place, number = "report", 1
+        while place in artifacts:
+            with tempfile.TemporaryDirectory() as draft:
+                attached = Path(client.download_artifacts(run_id, f"{place}/{page}", draft))
+                if attached.read_bytes() == (folder / page).read_bytes():
+                    return place
+            number += 1
+            place = f"report-{number}"
+        client.log_artifacts(run_id, str(folder), place)
     return place
