@@ -75,8 +75,9 @@ def test_mlflow_has_a_column_and_an_axis_for_it_and_other_methods_a_zero(uphill)
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("reaching")
     view = json.loads(experiment.tags[f"{VIEW_TAG}trials"])
-    first_metric = next(place for place, name in enumerate(view["selectedColumns"]) if name.startswith("metrics."))
-    assert "params.`optimizer/reach`" in view["selectedColumns"][:first_metric]
+    metrics = [place for place, name in enumerate(view["selectedColumns"]) if name.startswith("metrics.")]
+    assert metrics[0] == 0, "what trials are ranked by"
+    assert "params.`optimizer/reach`" in view["selectedColumns"][: metrics[1]]
     (parallel,) = [chart for chart in view["compareRunCharts"] if chart["type"] == "PARALLEL"]
     assert parallel["selectedParams"] == ["optimizer/lr", "optimizer/reach"]
     runs = client.search_runs([experiment.experiment_id], "tags.role = 'trial'")
@@ -87,12 +88,18 @@ def test_mlflow_has_a_column_and_an_axis_for_it_and_other_methods_a_zero(uphill)
 
 def test_the_report_draws_heat_maps_over_it_and_labels_axes_with_its_unit(uphill, monkeypatch):
     _, uri = uphill
-    maps, scattered = [], []
+    maps, scattered, spans = [], [], {}
     monkeypatch.setattr(heat_maps, "heat_maps", lambda path, title, drawn, size: maps.extend(drawn))
-    monkeypatch.setattr(search, "settings_scatter", lambda path, title, tried, label, size: scattered.extend(tried))
+
+    def scatter(path, title, tried, label, size, searched):
+        scattered.extend(tried)
+        spans.update(searched)
+
+    monkeypatch.setattr(search, "settings_scatter", scatter)
     for picture in section_search(load.sweep("reaching", uri)).blocks:
         if picture.name.startswith(("heat_maps", "settings")):
             picture.draw(None, "wide")
     assert {(one.row_label, one.column_label) for one in maps} == {("reach (furlongs)", "learning rate lr (1)")}
     assert maps[0].rows == [0.0, 0.5, 1.0]
     assert "reach (furlongs)" in {name for trial in scattered for name in trial.settings}
+    assert spans["reach (furlongs)"] == [0.5, 1.0]
