@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from study import provenance
 from study.errors import StudyError
-from study.redaction import redacted
 from study.files import write_fault
+from study.redaction import redacted
 from study.sweep.execution import Execution
 from study.sweep.plan import Plan
 
