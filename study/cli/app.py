@@ -386,10 +386,10 @@ def bench(
 
     Compares the study's lanes with ordinary training, and advises on settings for a sweep.
     """
+    check_threads(threads)
     terminal.begin(f"loading {data}")
     from study.cli import bench
 
-    check_threads(threads)
     return bench.run(
         data=data,
         data_dir=data_folder(data_dir),

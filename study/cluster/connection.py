@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from study import provenance
 from study.errors import StudyError
+from study.files import write_fault
 from study.redaction import redacted
 from study.sweep.execution import Execution
 from study.sweep.plan import Plan
@@ -123,6 +125,8 @@ def joined(execution: Execution) -> Iterator[list[Node]]:
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     if execution.is_local:
         os.environ.update(LOOPBACK)
+        if not _has_token() and write_fault(Path(os.path.expanduser("~/.ray"))):  # noqa: PTH111  # see `_has_token`
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray would write one into the home
     else:
         _check_reachable(str(execution.address))
         os.environ.update(_way_in(str(execution.address)))

@@ -60,6 +60,26 @@ def test_no_short_folder_is_a_sentence(monkeypatch):
         pass
 
 
+class ReachedError(Exception):
+    """Ray was about to start."""
+
+
+@pytest.mark.parametrize("home", ["unwritable", "writable"])
+def test_a_home_that_cannot_be_written_gets_no_token_of_ray(monkeypatch, tmp_path, home):
+    def reach(**_):
+        raise ReachedError
+
+    for variable in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(variable, "")  # so that it is restored
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr("ray.init", reach)
+    monkeypatch.setenv("HOME", "/proc" if home == "unwritable" else str(tmp_path))
+    with pytest.raises(ReachedError), joined(Execution(data_dir="data")):
+        pass
+    assert ("RAY_AUTH_TOKEN" in os.environ) == (home == "unwritable")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:²", "127.0.0.1:" + "9" * 5000, "a..b:1", "x" * 70 + ":1", "127.0.0.1:"])
 def test_what_is_no_address_is_refused_in_a_sentence(address):
     with pytest.raises(StudyError, match="--address"), joined(Execution(data_dir="data", address=address)):

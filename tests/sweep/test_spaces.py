@@ -25,6 +25,7 @@ def space_of(method: Method, **changes) -> SearchSpace:
         "scenarios": {"pairs": {"tasks/name": "class_pairs", "tasks/count": 2}},
         "methods": {"sgd": method},
         "settings": {"tasks/validation_fraction": 0.2},
+        "seeds": (0, 1),
         "trials": 3,
     }
     return SearchSpace(**(choices | changes))
