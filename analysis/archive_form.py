@@ -32,13 +32,13 @@ Time = Annotated[int, Field(ge=0, le=LATEST_MS)] | None
 
 
 class Open(BaseModel):
-    """Base of what is read: strict about the fields that it names."""
+    """Base of what is read, strict in the named fields."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, frozen=True)
 
 
 class Bounds(Open):
-    """The ends of a range, or the choices, in Optuna's JSON."""
+    """The ends or choices of a range in Optuna's JSON."""
 
     low: float | None = None
     high: float | None = None
@@ -185,7 +185,7 @@ def _check_trials(archived: Archived) -> None:
 
 
 def check_lanes(lanes: pd.DataFrame, runs: pd.DataFrame) -> None:
-    """Raises ValueError if the lanes are not those of the runs.
+    """Raises ValueError if lanes and runs do not match.
 
     Args:
         lanes: one row per lane and task of each trial.

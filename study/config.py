@@ -340,7 +340,7 @@ def sentence(error: ValidationError, known: Iterable[str], prefix: str = "") -> 
 
 
 def is_too_nested(value: object, most: int = MOST_VALUES) -> bool:
-    """Whether plain data are too deep or too many to be settings.
+    """Whether plain data are too nested to be settings.
 
     They may contain themselves. `most` values are allowed on a level.
     """

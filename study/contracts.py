@@ -227,9 +227,9 @@ class DirectModel(Model, Protocol):
 
 @runtime_checkable
 class Counted(Model, Protocol):
-    """A model that knows its size before it is made; optional.
+    """A model that knows its size before it is made.
 
-    Networks that this machine's memory cannot hold are then refused before they are allocated.
+    A model need not.     Networks that this machine's memory cannot hold are then refused before they are allocated.
     """
 
     @property

@@ -38,9 +38,9 @@ def first_existing(folder: Path) -> Path:
 
 
 def write_fault(folder: Path) -> str:
-    """Why nothing can be created in a folder, as a clause, or "".
+    """Why nothing can be created in a folder.
 
-    The folder need not exist. It is tried, for permissions do not tell of file systems that refuse.
+    Returns a clause, or "". The folder need not exist. It is tried, for permissions do not tell of file systems that refuse.
     """
     try:
         existing = first_existing(folder)

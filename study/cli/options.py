@@ -38,7 +38,9 @@ UNSHOWN = ("Cc", "Cs", "Zl", "Zp")
 
 
 def word(what: str) -> Callable[[str], str]:
-    """Parses a value that must not be empty, and be shown in one line.
+    """Parses a value that must not be empty.
+
+    It must fit into one line.
 
     Args:
         what: the option or argument, for the message.
@@ -92,7 +94,7 @@ def path_text(what: str) -> Callable[[str], str]:
 
 
 def new_folder(what: str) -> Callable[[str | Path], Path]:
-    """Parses the path of a folder that is to be created; see `path`.
+    """Parses the path of a new folder; see `path`.
 
     Args:
         what: the option, for the message.

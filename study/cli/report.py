@@ -95,7 +95,7 @@ def write_archive(directory: Path, name: str, target: Path | None, tracking_uri:
 
 
 def check_parent(target: Path) -> None:
-    """Raises StudyError if no folder can be created at a path."""
+    """Raises StudyError if a folder cannot be created."""
     if target.exists() and not target.is_dir():
         raise StudyError(f"--to {str(target)!r} cannot be a folder: it is a file.")
     if fault := write_fault(target if target.is_symlink() else target.parent):

@@ -55,9 +55,9 @@ def remark(text: str) -> None:
 
 
 def begin(text: str) -> None:
-    """Says what a slow command does first, in a terminal only.
+    """Says what a slow command does first.
 
-    Elsewhere a refusal is one line and nothing else.
+    In a terminal only. Elsewhere a refusal is one line and nothing else.
     """
     if console.is_terminal:
         headline(text)

@@ -54,7 +54,7 @@ def check_name(name: str) -> str:
 
 
 def check_count(option: str, count: int, most: float = math.inf) -> None:
-    """Raises StudyError if a number is not from 1 to `most`."""
+    """Raises StudyError unless 1 <= `count` <= `most`."""
     if count < 1:
         raise StudyError(f"{option} must be at least 1, not {count}.")
     if count > most:

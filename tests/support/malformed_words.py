@@ -406,7 +406,7 @@ def bad_store(draw: random.Random) -> str:
             "http://" + "x" * 300 + ":1",
             "https://127.0.0.1:9/" + "x" * 5000,
             "ftp://x",
-            "file:///tmp/x",
+            "file:///nowhere/x",
             "./mlruns",
             "x",
             "mysql://",
