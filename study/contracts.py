@@ -229,7 +229,7 @@ class DirectModel(Model, Protocol):
 class Counted(Model, Protocol):
     """A model that knows its size before it is made.
 
-    A model need not.     Networks that this machine's memory cannot hold are then refused before they are allocated.
+    A model need not. Networks that this machine's memory cannot hold are then refused before they are allocated.
     """
 
     @property

@@ -81,7 +81,8 @@ def _escape(char: str) -> str:
 def one_sentence(text: str, limit: int = LONGEST) -> str:
     """A message as one printable line of limited length.
 
-    It has at most `limit` characters. What is too long is cut in the middle: its longest words first, since they are values or paths, then the whole.
+    It has at most `limit` characters. What is too long is cut in the middle: its longest words first, since they are values or
+    paths, then the whole.
     """
     line = printable(_cut(" ".join(text.split("\n")).strip(), 10 * limit))
     if len(line) <= limit:

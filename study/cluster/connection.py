@@ -157,7 +157,9 @@ def joined(execution: Execution) -> Iterator[list[Node]]:
 
 @contextmanager
 def short_folder() -> Iterator[str | None]:
-    """A folder for Ray's files if its own is too long.
+    """A folder for Ray's files with a short path.
+
+    Only if Ray's own choice is too long.
 
     Ray's sockets lie some 68 characters below its folder, and the path of a socket has at most 107.
 
