@@ -23,7 +23,7 @@ def full_path(path: Path | str) -> Path:
 
 
 def _resolved(path: Path) -> Path:
-    """The absolute path; one in a circle of links keeps its links."""
+    """The absolute path; a circle of links stays."""
     try:
         return path.resolve()
     except RuntimeError:

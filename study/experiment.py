@@ -90,7 +90,7 @@ def check_memory(config: TrialConfig, dataset: Dataset) -> None:
 
 
 def _check_memory(config: TrialConfig, dataset: Dataset, tasks: Any, model: Model | None) -> None:
-    """See `check_memory`; without a model, only the tasks are made here."""
+    """See `check_memory`; None: this machine trains nothing."""
     images, features = dataset.train_images.shape
     lane = INDEX_BYTES * images + ACCURACY_BYTES * (getattr(tasks, "count", None) or 0)
     if model is not None:

@@ -145,7 +145,7 @@ def _store(directory: Path, execution: Execution) -> Iterator[Finding]:
 def _ray(directory: Path, execution: Execution) -> Iterator[Finding]:
     where = "on this machine only" if execution.is_local else f"cluster at {execution.address}"
     try:
-        place = storage.check(execution.storage or str(directory))
+        place = storage.check(execution.storage) if execution.storage else str(directory.resolve())
         with connection.joined(execution) as members:
             from study.cluster import nodes
 

@@ -99,9 +99,9 @@ def frozen_trial(
 
 
 def _with_room(distribution: BaseDistribution, value: Any) -> BaseDistribution:
-    """The distribution, without its steps if the value lies between them.
+    """The distribution, widened to hold a value.
 
-    Plans from before such points were refused have some.
+    It loses its steps if the value lies between them. Plans from before such points were refused have some.
     """
     if not isinstance(distribution, FloatDistribution | IntDistribution):
         return distribution

@@ -125,7 +125,7 @@ def check_overrides(overrides: Flat) -> None:
 
 
 def _check_names(space: SearchSpace) -> None:
-    """Raises StudyError if a name in a space is not that of a setting."""
+    """Raises StudyError if a name is no setting."""
     places: list[tuple[str, Collection[Any]]] = [("the space", space.settings)]
     places += [(f"scenario {name!r}", settings) for name, settings in space.scenarios.items()]
     for name, method in space.methods.items():
@@ -141,9 +141,9 @@ def _check_names(space: SearchSpace) -> None:
 
 
 def _plain(value: Any, name: str) -> Any:
-    """A value as JSON has it: tuples are lists, numpy's numbers are Python's.
+    """A value as JSON has it.
 
-    Raises StudyError if it is no plain value.
+    Tuples become lists, and numpy's numbers Python's. Raises StudyError if it is no plain value.
     """
     if isinstance(value, Mapping):
         return {key: _plain(item, name) for key, item in value.items()}

@@ -123,7 +123,7 @@ def check_reachable(uri: str) -> None:
 
 
 def _file_fault(file: Path) -> str:
-    """Why a file cannot be a database, as a clause, or ""."""
+    """Why a file cannot be a database, or ""."""
     try:
         if file.is_dir():
             return f"{str(file)!r} is a folder"
