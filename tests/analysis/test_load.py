@@ -610,7 +610,7 @@ def test_an_address_of_nonsense_is_one_sentence_and_leaves_nothing_behind(tmp_pa
 
 def test_a_file_that_is_no_database_and_a_server_that_is_away_are_refused(tmp_path):
     (tmp_path / "text.db").write_text("no database " * 100)
-    with pytest.raises(StudyError, match="file is not a database"):
+    with pytest.raises(StudyError, match="is not an SQLite database"):
         load.sweep("quickstart", f"sqlite:///{tmp_path / 'text.db'}")
     with pytest.raises(StudyError, match=r"No MLflow server answers at http://127\.0\.0\.1:9 "):
         load.sweep("quickstart", "http://127.0.0.1:9")

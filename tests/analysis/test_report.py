@@ -444,8 +444,8 @@ def test_a_report_that_cannot_be_made_is_refused_in_one_sentence(here, refused):
     assert "known: first, first-confirm, or name a folder for the report with --to" in refused("report", "frist")
     assert "has no sweep 'frist'; did you mean 'first'?" in refused("report", "frist", "--to", "there")
     assert "run `study report first`" in refused("report", "first-confirm")
-    assert "'file' is a file; name a folder" in refused("report", "first", "--to", "file")
-    assert "cannot be written" in refused("report", "first", "--to", "file/there")
+    assert "'file' cannot be a folder: it is a file" in refused("report", "first", "--to", "file")
+    assert "cannot be created ('file' is a file)" in refused("report", "first", "--to", "file/there")
     assert "No MLflow server answers" in refused("report", "first", "--tracking-uri", "http://127.0.0.1:1")
     assert "is no MLflow store that the study can use" in refused("report", "first", "--tracking-uri", "foo:bar")
 

@@ -182,9 +182,9 @@ SPACE = SearchSpace(
     scenarios={"pairs": {"tasks/name": "class_pairs", "tasks/count": 4, "tasks/images_per_task": 320}},
     methods={
         "sgd": Method(points=({"optimizer/lr": 1e30}, {"optimizer/lr": 0.1})),
-        "huge": Method(
+        "raising": Method(
             settings={"optimizer/name": "sgd", "optimizer/lr": 0.1},
-            points=({"model/widths": [10**13]}, {"model/widths": [8]}),
+            points=({"training/passes": 13}, {"training/passes": 1}),
         ),
     },
     settings={"data/name": "mnist5k", "tasks/validation_fraction": 0.2},
@@ -203,11 +203,11 @@ def test_a_trial_that_raises_fails_and_one_that_diverges_is_counted_and_the_othe
     assert code == 1
     ends = {key: lines[-1]["outcome"] for key, lines in site.records().items()}
     assert ends == {
-        **dict.fromkeys(("pairs-sgd-000", "pairs-sgd-001", "pairs-huge-001"), "finished"),
-        "pairs-huge-000": "failed",
+        **dict.fromkeys(("pairs-sgd-000", "pairs-sgd-001", "pairs-raising-001"), "finished"),
+        "pairs-raising-000": "failed",
     }
     (failed,) = [line for line in err.splitlines() if line.startswith("failed: ")]
-    assert "pairs-huge-000" in failed
+    assert "pairs-raising-000" in failed
     assert "RuntimeError" in failed
     results = {key: tasks for key, (_, tasks) in site.results().items()}
     assert {task["metrics"]["lanes/diverged"] for task in results["pairs-sgd-000"]} == {2.0}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from faults import SLOW_TRIALS
 from mlflow import MlflowClient
 from real_study import SMALL, real_study
 from sweep_fixtures import clean_environment, lines_of, records_of, study, tasks_of
@@ -275,16 +276,16 @@ from search_spaces import Method, SearchSpace
 
 SPACE = SearchSpace(
     name="own",
-    description="Learning rates from hopeless to good, and a network that no machine has the memory for.",
+    description="Learning rates from hopeless to good, and a trial that raises.",
     scenarios={"pairs": {"tasks/name": "class_pairs", "tasks/count": 9, "tasks/images_per_task": 320}},
     methods={
         "sgd": Method(
             points=({"optimizer/lr": 0.1}, {"optimizer/lr": 1e-6}, {"optimizer/lr": 2e-6}, {"optimizer/lr": 0.2}),
             distributions={"optimizer/lr": FloatDistribution(1e-6, 1.0, log=True)},
         ),
-        "huge": Method(
+        "raising": Method(
             settings={"optimizer/name": "sgd", "model/name": "mlp"},
-            points=({"optimizer/lr": 0.1, "model/widths": [10**13]}, {"optimizer/lr": 0.1, "model/widths": [8]}),
+            points=({"optimizer/lr": 0.1, "training/passes": 13}, {"optimizer/lr": 0.1, "training/passes": 1}),
         ),
     },
     settings={"data/name": "mnist5k", "tasks/validation_fraction": 0.2},
@@ -313,8 +314,13 @@ def own(tmp_path_factory):
         (place / name / "__init__.py").write_text("raise SystemExit('the wrong package')")
     words = ("--scheduler", "asha", "--sampler", "random", "--workers", "1", "--dir", "elsewhere")
     command = [Path(sys.executable).with_name("study"), "run", "./my_space.py", *words]
+    environment = clean_environment(
+        PYTHONPATH=str(SLOW_TRIALS),  # for the trial that raises; the others are not slow
+        STUDY_TEST_TASK_SECONDS="0",
+        STUDY_TEST_CHANGES=str(tmp_path_factory.mktemp("changes")),
+    )
     return place, subprocess.run(
-        command, cwd=place, env=clean_environment(), capture_output=True, text=True, timeout=400, check=False
+        command, cwd=place, env=environment, capture_output=True, text=True, timeout=400, check=False
     )
 
 
@@ -324,10 +330,10 @@ def test_a_trial_that_fails_makes_exit_code_1_and_the_others_go_on(own):
     assert "Traceback" not in done.stdout + done.stderr
     ended = outcomes(place / "elsewhere" / "own")
     assert len(ended) == 8
-    assert [key for key, outcome in ended.items() if outcome == "failed"] == ["pairs-huge-000"]
-    assert ended["pairs-huge-001"] == "finished"
+    assert [key for key, outcome in ended.items() if outcome == "failed"] == ["pairs-raising-000"]
+    assert ended["pairs-raising-001"] == "finished"
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
-    assert "pairs-huge-000" in line
+    assert "pairs-raising-000" in line
     assert "RuntimeError" in line
     (trace,) = re.findall("^its traceback: (.+)$", done.stderr, re.MULTILINE)
     assert (place / trace).read_text().startswith("Traceback (most recent call last)")
@@ -363,6 +369,6 @@ def test_a_failed_trial_is_told_to_mlflow(own):
     mlflow.set_tracking_uri(f"sqlite:///{place / 'elsewhere' / 'mlflow.db'}")
     runs = mlflow.search_runs(experiment_names=["own"], filter_string="tags.role = 'trial'", output_format="list")
     failed = [run for run in runs if run.info.status == "FAILED"]
-    assert [run.data.tags["trial"] for run in failed] == ["pairs-huge-000"]
+    assert [run.data.tags["trial"] for run in failed] == ["pairs-raising-000"]
     assert "RuntimeError" in failed[0].data.tags["reason"]
     assert {run.data.tags["outcome"] for run in runs} == {"finished", "stopped", "failed"}

@@ -15,6 +15,7 @@ from study import experiment, parts, provenance
 from study.cluster import worker
 from study.cluster.shared_data import SharedDataset
 from study.config import TrialConfig
+from study.errors import StudyError
 from study.training import checkpoint
 
 CONFIG = parts.complete(
@@ -236,9 +237,9 @@ def test_a_trial_uses_the_threads_that_it_was_given(played, threads):
 
 def test_a_trial_that_no_machine_can_build_fails_with_a_reason(played):
     player = played()
-    with pytest.raises(RuntimeError):
-        run(config={**CONFIG.plain(), "model": {"name": "mlp", "widths": [10**13]}})
-    assert "RuntimeError" in player.reports[-1]["failure"]["reason"]
+    with pytest.raises(StudyError):
+        run(config={**CONFIG.plain(), "model": {"name": "mlp", "widths": [2**31]}})
+    assert "GiB of memory" in player.reports[-1]["failure"]["reason"]
 
 
 def refusal_of(player):

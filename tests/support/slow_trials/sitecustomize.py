@@ -1,8 +1,8 @@
-"""Slows the trials of a fault test down; each of its Python processes imports this.
+"""Slows the trials of a test down, and lets some raise; each of its Python processes imports this.
 
 So faults meet trials that are under way and checkpoints to damage, however fast the machine: a task takes half a second at
-least, and leaves a checkpoint. Each change that is made leaves a file of its module's name in the folder STUDY_TEST_CHANGES,
-for a module that has moved would be left as it is without a word.
+least, and leaves a checkpoint. A trial of thirteen passes raises. Each change that is made leaves a file of its module's name in
+the folder STUDY_TEST_CHANGES, for a module that has moved would be left as it is without a word.
 """
 
 import importlib.machinery
@@ -11,7 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-TASK_SECONDS = 0.5
+TASK_SECONDS = float(os.environ.get("STUDY_TEST_TASK_SECONDS", "0.5"))
+
+RAISING_PASSES = 13
+"""Number of passes over a task's images of a trial that raises."""
 
 
 def a_checkpoint_after_each_task(trainable):
@@ -22,11 +25,13 @@ def a_checkpoint_after_each_task(trainable):
 
 
 def slowly(trainer):
-    """Waits before each task."""
+    """Waits before each task; trials of thirteen passes raise."""
     train = trainer.train
 
-    def train_slowly(*args):
-        results = train(*args)
+    def train_slowly(experiment, *args):
+        if experiment.passes == RAISING_PASSES:
+            raise RuntimeError("unlucky")
+        results = train(experiment, *args)
         while True:
             time.sleep(TASK_SECONDS)
             try:
