@@ -19,8 +19,6 @@ CONFIRMED_COLUMNS: Final = (
     Column("scenario", "scenario"),
     Column("name", "setting"),
     Column("why", "included as"),
-    Column("trial_tuned", "trial of the tuning"),
-    Column("trial_confirmed", "trial of the confirmation"),
     Column("objective_tuned", "objective tuned", "share"),
     Column("objective_confirmed", "objective confirmed", "share"),
     Column("objective_tuned_minus_confirmed", "objective, tuned minus confirmed", "signed"),
@@ -117,7 +115,9 @@ def _promised_and_kept(tuned: Sweep, confirmation: Sweep, where: str) -> list[Ta
     if not len(both):
         return []
     both["why"] = [
-        "the paper's setting" if is_missing(rank) else f"selected, rank {int(rank)}" for rank in both["selected_rank"]
+        ("the paper's setting" if is_missing(rank) else f"selected, rank {int(rank)}")
+        + f" (trial {before.rpartition('-')[2]}, here {after.rpartition('-')[2]})"
+        for rank, before, after in zip(both["selected_rank"], both["trial_tuned"], both["trial_confirmed"], strict=True)
     ]
     both["run_ids"] = both["run_id_tuned"] + " " + both["run_id_confirmed"]
     changed = _changed(tuned, confirmation, both)
