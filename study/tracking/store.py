@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -156,10 +157,23 @@ def _locked(directory: Path) -> Iterator[None]:
     """Locks the folder of a database during its creation.
 
     Two processes that create the same database at once break it.
+
+    Raises StudyError if nothing may be written there.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    with FileLock(directory / ".mlflow.lock"):
+    lock = FileLock(directory / ".mlflow.lock")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise  # a full disk, say, which may have room again
+        raise StudyError(
+            f"The folder {str(directory)!r} of MLflow's store cannot be written: {error.strerror}."
+        ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def run_ids(uri: str, folder: SweepFolder) -> dict[str, str]:

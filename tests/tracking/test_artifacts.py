@@ -357,7 +357,7 @@ def test_results_of_a_colleague_can_be_read(template, tmp_path):
     assert "cannot be written" in done.stdout
     sentences = done.stderr.splitlines()
     assert len(sentences) == 3, done.stderr
-    assert all("cannot be written" in sentence for sentence in sentences)
+    assert all("cannot be written" in sentence for sentence in sentences), done.stderr
     assert {path.name for path in (mounted.parent / "out").iterdir()} == {"winners", "a", "page"}
     assert content(results) == before
     assert list(mounted.iterdir()) == []
