@@ -111,7 +111,7 @@ def from_torchvision(published: Published, folder: Path) -> Dataset:
                 empty.rmdir()
         raise StudyError(
             f"The data set {published.name!r} is not in {str(raw)!r} and cannot be downloaded ({reason}); "
-            f"put its files there, unpacked, name another folder with --data-dir, or use --set data/name=mnist5k."
+            f"unpack its files there, name another --data-dir, or use --set data/name=mnist5k."
         ) from None
     if loaded.fingerprint != published.fingerprint:
         legacy = [str(path.relative_to(raw.parent)) for path in sorted((raw.parent / "processed").glob("*.pt"))]
