@@ -162,7 +162,7 @@ def test_a_damaged_packed_file_is_named(raw):
 
 def test_a_missing_file_is_not_called_damaged(raw):
     (raw / TEST_LABELS).unlink()
-    with pytest.raises(StudyError, match=r"cannot be downloaded .*put its four files there"):
+    with pytest.raises(StudyError, match=r"cannot be downloaded .*unpack its files there"):
         build("mnist", raw.parent.parent)
 
 
