@@ -57,7 +57,8 @@ def _built(config: TrialConfig, dataset: Dataset, device: str, *, trained_here: 
         _part("interventions", name, given, f"interventions/{name}/") for name, given in config.interventions.items()
     ]
     features = dataset.train_images.shape[1]
-    largest = model_module.build(model_settings, features, dataset.class_count) if trained_here else None
+    in_memory = trained_here and device == "cpu"
+    largest = model_module.build(model_settings, features, dataset.class_count) if in_memory else None
     _check_memory(config, dataset, tasks_settings, largest)
     tasks = tasks_module.build(tasks_settings, dataset, config.seeds)
     return Experiment(
@@ -78,19 +79,21 @@ def check_memory(config: TrialConfig, dataset: Dataset) -> None:
     """Raises StudyError if this machine's memory cannot hold a trial.
 
     Only what is known from sizes counts: weights and gradients, a minibatch, which images each lane trains on, and the accuracies
-    of all tasks. A trial that passes may still be too large.
+    of all tasks. Weights and minibatches do not count on a GPU, which has a memory of its own. A trial that passes may still be
+    too large.
 
     Args:
         config: complete or not.
         dataset: the one that it names.
     """
     module, settings = _chosen(config, "model")
-    model = module.build(settings, dataset.train_images.shape[1], dataset.class_count)
+    on_gpu = config.training.device != "cpu" and torch.cuda.is_available()
+    model = None if on_gpu else module.build(settings, dataset.train_images.shape[1], dataset.class_count)
     _check_memory(config, dataset, _chosen(config, "tasks")[1], model)
 
 
 def _check_memory(config: TrialConfig, dataset: Dataset, tasks: Any, model: Model | None) -> None:
-    """See `check_memory`; None: this machine trains nothing."""
+    """See `check_memory`; `model` is None if its weights are elsewhere."""
     images, features = dataset.train_images.shape
     lane = INDEX_BYTES * images + ACCURACY_BYTES * (getattr(tasks, "count", None) or 0)
     if model is not None:

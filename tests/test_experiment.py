@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from study import experiment, parts
+from study import experiment, parts, provenance
 from study.config import TrialConfig
 from study.errors import StudyError
 
@@ -102,3 +102,21 @@ def test_a_gpu_that_rounds_to_tf32_is_refused(device, monkeypatch):
         assert experiment.device_of(TrialConfig.from_flat({"training/device": "cpu"})) == "cpu"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize(
+    ("device", "sees_gpu", "refused"),
+    [("cpu", False, True), ("cpu", True, True), ("auto", False, True), ("auto", True, False)],
+)
+def test_the_weights_of_a_trial_must_fit_into_the_memory_of_the_machine_that_has_them(
+    device, sees_gpu, refused, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: sees_gpu)
+    monkeypatch.setattr(provenance, "memory_bytes", lambda: 10**6)  # enough for all but the weights
+    config = TrialConfig.from_flat({**FLAT, "model/widths": [1000], "training/device": device})
+    dataset = experiment.load_dataset(config, Path())
+    if refused:
+        with pytest.raises(StudyError, match="A trial of this size needs at least"):
+            experiment.check_memory(config, dataset)
+    else:
+        experiment.check_memory(config, dataset)
