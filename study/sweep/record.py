@@ -113,7 +113,7 @@ class TrialHistory:
         if line.shape.lane_count != seeds:
             return f"it has {line.shape.lane_count} lanes, but the trial has {seeds} seeds"
         first = self.tasks[0] if self.tasks else line
-        if isinstance(first, TaskLine) and not line.shape.measures_the_same(first.shape):
+        if isinstance(first, TaskLine) and not line.shape.continues(first.shape):
             return "it has other quantities than the trial's first task"
         return ""
 

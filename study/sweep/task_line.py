@@ -38,9 +38,19 @@ class Shape(NamedTuple):
     diagnostics: tuple[str, ...] | None
     lane_count: int
 
-    def measures_the_same(self, other: Shape) -> bool:
-        """Whether both have the same quantities in any order."""
-        return self is other or (set(self.metrics), set(self.lanes)) == (set(other.metrics), set(other.lanes))
+    def continues(self, other: Shape) -> bool:
+        """Whether its task may follow one of that shape.
+
+        A trial that a newer version continues may measure more than before, but has an objective after all tasks or after none.
+        """
+        if self is other:
+            return True
+        more = set(self.metrics) - set(other.metrics)
+        return (
+            set(self.metrics) >= set(other.metrics)
+            and set(self.lanes) >= set(other.lanes)
+            and schema.OBJECTIVE not in more
+        )
 
 
 class TaskLine(Mapping[str, Any]):

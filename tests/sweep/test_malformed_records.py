@@ -321,6 +321,16 @@ def test_a_line_that_no_reader_would_take_is_not_written(made):
     assert path.read_bytes() == before
 
 
+def test_a_trial_that_a_newer_version_continues_may_measure_more(made):
+    record = TrialRecord(record_of(made, "class_pairs-sam-002"))
+    line = task_line(record.history, 1, record.history.tasks[0]["lanes"]["accuracy/validation"])
+    more = {**line, "metrics": {**line["metrics"], "seconds/diagnostics": 0.5}}
+    assert "seconds/diagnostics" not in record.history.tasks[0]["metrics"]
+    record.append("task", **more)
+    assert TrialRecord(record.path).history.tasks[1]["metrics"]["seconds/diagnostics"] == 0.5
+    assert lanes_csv(record.history).count("\n") == 1 + 2 * len(record.history.seeds)
+
+
 def test_half_a_character_in_a_reason_is_written_as_a_question_mark(made):
     record = TrialRecord(record_of(made, "class_pairs-sam-002"))
     record.append("end", outcome="failed", reason="no file 'caf\udce9' \U0001f600")
