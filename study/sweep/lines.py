@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
-from study.errors import StudyError, brief
+from study.errors import StudyError, brief, cut
 from study.sweep.forms import ANY_LINE
 
 FORMAT: Final = 2
@@ -228,6 +228,8 @@ def _clause(fault: Any) -> str:
 
 
 def _shortened(text: str, most: int) -> str:
-    """So many printable characters, without a full stop."""
-    plain = "".join(character if character.isprintable() else "?" for character in text).rstrip(".")
-    return plain if len(plain) <= most else plain[: most - 3] + "..."
+    """At most so many printable characters, without a full stop.
+
+    The middle is left out: the beginning names a value, and the end says what is wrong with it.
+    """
+    return cut("".join(character if character.isprintable() else "?" for character in text).rstrip("."), most)
