@@ -19,7 +19,10 @@ from twins import EQUAL_BUT_FOR_A_NORM_IN_FLOAT32, assert_twins, with_closure
 import search_spaces
 from study.sweep.search_plan import make_plan
 
-STUDY = "import sys; from study.__main__ import command; from study.cli import show; show.SECONDS = 0.2; sys.argv[0] = 'study'; command()"
+STUDY = (
+    "import sys; from study.__main__ import command; from study.cli import show; "
+    "show.SECONDS = 0.2; sys.argv[0] = 'study'; command()"
+)
 """The command line, which measures for a moment only."""
 
 BLOCKS = blocks_of(TUTORIAL)
