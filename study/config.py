@@ -7,6 +7,7 @@ settings it has and what their values may be; `study.parts.complete` and `study.
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -264,6 +265,17 @@ class TrialConfig(StrictSettings):
         Raises StudyError if their shape is wrong.
         """
         return cls.from_plain(nested(flat), source)
+
+    @property
+    def stack_shape(self) -> str:
+        """What trials of one stack of lanes have in common, as text.
+
+        All but the seeds and the settings of optimizer and interventions.
+        """
+        plain = self.plain()
+        del plain["seeds"]
+        plain |= {"optimizer": self.optimizer.name, "interventions": list(self.interventions)}
+        return json.dumps(plain, sort_keys=True)
 
     def flat(self) -> Flat:
         """All settings by slash name, without the seeds."""

@@ -97,7 +97,7 @@ def one_sentence(text: str, limit: int = LONGEST) -> str:
 
 
 def cut(text: str, size: int) -> str:
-    """The text without its middle, if it is longer than `size`."""
+    """The text without its middle, if it is longer."""
     if len(text) <= size:
         return text
     end = (size - 3) // 2

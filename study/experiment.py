@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,8 +12,9 @@ import torch
 
 from study import parts, provenance
 from study.config import TrialConfig
-from study.contracts import Counted, Dataset, Experiment, Model, TaskSequence
+from study.contracts import Counted, Dataset, Experiment, Model, Rule, TaskSequence
 from study.errors import StudyError
+from study.lanes import stackable, stacked
 from study.parts import SECTIONS
 
 FLOAT_BYTES = 4
@@ -23,19 +24,60 @@ ACCURACY_BYTES = 16
 
 
 def build(config: TrialConfig, dataset: Dataset) -> Experiment:
-    """The experiment of a trial, on its device.
+    """The experiment of a trial, on its device, see `build_stack`."""
+    return build_stack([config], dataset)
+
+
+def build_stack(configs: Sequence[TrialConfig], dataset: Dataset) -> Experiment:
+    """The experiment of several trials, with the lanes of one after those of the other, on its device.
 
     The settings of each part are validated here, once; nothing below validates them again.
 
     Args:
-        config: complete or not.
-        dataset: the one that the configuration names, on the CPU, see `load_dataset`.
+        configs: complete or not; several must go into one stack, see `stacks`.
+        dataset: the one that the configurations name, on the CPU, see `load_dataset`.
 
     Raises:
         StudyError: a part, a setting or a value is invalid, see `study.parts.settings`; the data set has fewer tasks or images
             than the configuration asks for; this machine does not have the device or the memory.
     """
-    return _built(config, dataset, device_of(config), trained_here=True)
+    return _built(configs, dataset, device_of(configs[0]), trained_here=True)
+
+
+def stacks(configs: Mapping[str, TrialConfig]) -> list[list[str]]:
+    """The keys of the trials, those in a list that can be stacked.
+
+    They have the same `study.config.TrialConfig.stack_shape`, and their optimizers and interventions compute the same way: two
+    settings of SAM, but not one with momentum and one without.
+
+    Raises:
+        StudyError: see `build`.
+    """
+    found: list[tuple[str, list[Any], list[str]]] = []
+    for key, config in configs.items():
+        shape, acting = config.stack_shape, [*_acting(config, "cpu")]
+        for other_shape, others, keys in found:
+            if shape == other_shape and all(stackable(pair) for pair in zip(others, acting, strict=True)):
+                keys.append(key)
+                break
+        else:
+            found.append((shape, acting, [key]))
+    return [keys for _, _, keys in found]
+
+
+def constants_of(config: TrialConfig) -> dict[str, float]:
+    """The constants of a trial's rule, see `study.contracts.Rule`."""
+    rule: Rule = next(iter(_acting(config, "cpu")))
+    return rule.constants
+
+
+def _acting(config: TrialConfig, device: str) -> Iterator[Any]:
+    """The rule of a trial, then its interventions."""
+    module, settings = _chosen(config, "optimizer")
+    yield module.build(settings, len(config.seeds), device)
+    for name, given in config.interventions.items():
+        module, settings = _part("interventions", name, given, f"interventions/{name}/")
+        yield module.build(settings, config.seeds, device)
 
 
 def build_tasks(config: TrialConfig, dataset: Dataset) -> TaskSequence:
@@ -46,16 +88,18 @@ def build_tasks(config: TrialConfig, dataset: Dataset) -> TaskSequence:
     Raises:
         StudyError: see `build`; neither the device nor the network's memory is checked.
     """
-    return _built(config, dataset, "cpu", trained_here=False).tasks
+    return _built([config], dataset, "cpu", trained_here=False).tasks
 
 
-def _built(config: TrialConfig, dataset: Dataset, device: str, *, trained_here: bool) -> Experiment:
+def _built(configs: Sequence[TrialConfig], dataset: Dataset, device: str, *, trained_here: bool) -> Experiment:
+    seeds = tuple(seed for config in configs for seed in config.seeds)
+    config = configs[0].model_copy(update={"seeds": seeds})
     tasks_module, tasks_settings = _chosen(config, "tasks")
     model_module, model_settings = _chosen(config, "model")
-    rule_module, rule_settings = _chosen(config, "optimizer")
-    interventions = [
-        _part("interventions", name, given, f"interventions/{name}/") for name, given in config.interventions.items()
-    ]
+    acting = zip(
+        *(_acting(config, device) for config in configs), strict=True
+    )  # the rules, then each kind of intervention
+    rule, *interventions = [each[0] if len(each) == 1 else stacked(each) for each in acting]
     features = dataset.train_images.shape[1]
     in_memory = trained_here and device == "cpu"
     largest = model_module.build(model_settings, features, dataset.class_count) if in_memory else None
@@ -65,9 +109,9 @@ def _built(config: TrialConfig, dataset: Dataset, device: str, *, trained_here: 
         dataset=_on_device(dataset, device),
         tasks=tasks,
         model=model_module.build(model_settings, features, tasks.output_count),
-        rule=rule_module.build(rule_settings, len(config.seeds), device),
-        interventions=tuple(module.build(given, config.seeds, device) for module, given in interventions),
-        seeds=config.seeds,
+        rule=rule,
+        interventions=tuple(interventions),
+        seeds=seeds,
         batch_size=config.training.batch_size,
         passes=config.training.passes,
         diagnostics=config.diagnostics,

@@ -3,14 +3,23 @@
 The tensors of all lanes are stacked: axis 0 of every tensor in a `Tensors` dict is the lane. Nothing here mixes lanes.
 """
 
+from __future__ import annotations
+
+import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
 """Tensors by name, each of shape [lane, ...]."""
+
+Part = TypeVar("Part")
+
+SEEDS = "seeds"
+"""A field of this name has a seed for each lane."""
 
 
 def generator(seed: int, purpose: str, task: int = 0) -> torch.Generator:
@@ -68,3 +77,55 @@ def select(mask: Tensor, tensors: Mapping[str, Tensor], others: Mapping[str, Ten
 def finite(tensors: Mapping[str, Tensor]) -> Tensor:
     """Whether every element of a lane is finite, [lane]."""
     return torch.stack([t.isfinite().flatten(1).all(dim=1) for t in tensors.values()]).all(dim=0)
+
+
+def stackable(parts: Sequence[object]) -> bool:
+    """Whether `stacked` can put the lanes of the parts together.
+
+    They are dataclasses of one type, and all that is not a setting of each lane is equal.
+    """
+    first = parts[0]
+    if (
+        not dataclasses.is_dataclass(first)
+        or isinstance(first, type)
+        or any(type(part) is not type(first) for part in parts)
+    ):
+        return False
+    return all(
+        _field_stackable(field.name, [getattr(part, field.name) for part in parts])
+        for field in dataclasses.fields(first)
+    )
+
+
+def _field_stackable(name: str, values: list[Any]) -> bool:
+    tensors = [isinstance(value, Tensor) for value in values]
+    if any(tensors):
+        return all(tensors)
+    return name == SEEDS or all(value == values[0] for value in values)
+
+
+def stacked(parts: Sequence[Part]) -> Part:
+    """One part for the lanes of all parts, in their order.
+
+    The parts must be `stackable`. Their tensors are [lane] or [lane, ...].
+    """
+    first: Any = parts[0]
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(first):
+        values = [getattr(part, field.name) for part in parts]
+        if isinstance(values[0], Tensor):
+            changes[field.name] = torch.cat(values)
+        elif field.name == SEEDS:
+            changes[field.name] = tuple(seed for seeds in values for seed in seeds)
+    joint: Part = dataclasses.replace(first, **changes)
+    return joint
+
+
+def joined(groups: Sequence[Tensors]) -> Tensors:
+    """The lanes of all groups, one after the other."""
+    return {name: torch.cat([group[name] for group in groups]) for name in groups[0]}
+
+
+def taken(tensors: Mapping[str, Tensor], lanes: slice) -> Tensors:
+    """Some of the lanes, in new tensors."""
+    return {name: value[lanes].clone() for name, value in tensors.items()}

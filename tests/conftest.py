@@ -1,6 +1,7 @@
 """What every test shares: one thread, the order of the tests, the folder of the downloaded data sets, the command line."""
 
 import fcntl
+import gc
 import os
 import sys
 from pathlib import Path
@@ -41,6 +42,13 @@ def pytest_xdist_auto_num_workers(config):
 def pytest_sessionstart(session):
     """Makes the folder for what is made once a run."""
     Shared.begin(session.config._tmp_path_factory)
+
+
+def pytest_collection_finish():
+    """Thousands of tests and modules stay to the end: no search for garbage needs to walk them."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 def pytest_collection_modifyitems(items):

@@ -30,6 +30,7 @@ from study.cli.options import (
     LaneCounts,
     Name,
     NewFolder,
+    Pack,
     PricePerHour,
     Seconds,
     Settings,
@@ -99,6 +100,7 @@ def run(
     cpus_per_trial: CpusPerTrial = None,
     gpus_per_trial: GpusPerTrial = None,
     workers: Workers = None,
+    pack: Pack = None,
     address: Address = None,
     storage: Storage = None,
     directory: Directory = DEFAULT_DIRECTORY,
@@ -116,7 +118,7 @@ def run(
     """
     if price_per_hour is not None and not dry_run:
         raise StudyError("--price-per-hour belongs to an estimate: add --dry-run, or use `study show`.")
-    execution = new_execution(cpus_per_trial, gpus_per_trial, workers, address, storage, data_dir, tracking_uri)
+    execution = new_execution(cpus_per_trial, gpus_per_trial, workers, pack, address, storage, data_dir, tracking_uri)
     choices: dict[str, Any] = {
         "scenarios": scenario,
         "methods": method,
@@ -146,6 +148,7 @@ def resume(
     cpus_per_trial: CpusPerTrial = None,
     gpus_per_trial: GpusPerTrial = None,
     workers: Workers = None,
+    pack: Pack = None,
     address: Address = None,
     storage: Storage = None,
     directory: Directory = DEFAULT_DIRECTORY,
@@ -156,7 +159,7 @@ def resume(
     terminal.begin(f"checking {name}: records, data and MLflow")
     from study.cli import launch
 
-    changes = execution_changes(cpus_per_trial, gpus_per_trial, workers, address, storage, data_dir, tracking_uri)
+    changes = execution_changes(cpus_per_trial, gpus_per_trial, workers, pack, address, storage, data_dir, tracking_uri)
     return launch.resume(directory, name, changes, trials)
 
 
@@ -179,6 +182,7 @@ def confirm(
     cpus_per_trial: CpusPerTrial = None,
     gpus_per_trial: GpusPerTrial = None,
     workers: Workers = None,
+    pack: Pack = None,
     address: Address = None,
     storage: Storage = None,
     directory: Directory = DEFAULT_DIRECTORY,
@@ -196,7 +200,7 @@ def confirm(
     return launch.confirm(
         directory,
         name,
-        execution_changes(cpus_per_trial, gpus_per_trial, workers, address, storage, data_dir, tracking_uri),
+        execution_changes(cpus_per_trial, gpus_per_trial, workers, pack, address, storage, data_dir, tracking_uri),
         as_,
         parse_overrides(set_),
         top=top,

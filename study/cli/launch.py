@@ -70,7 +70,7 @@ def confirm(
         for label in confirmation_plan.unconfirmed(tuned, plan, choices["scenarios"], choices["methods"])
     ]
     notes += _too_few_seeds(plan)
-    before = tuned.execution.model_copy(update={"workers": None, "gpus_per_trial": None})
+    before = tuned.execution.model_copy(update={"workers": None, "gpus_per_trial": None, "pack": None})
     return _begin(plan, directory, _changed(before, changes), notes)
 
 
@@ -235,6 +235,7 @@ def _begin(plan: Plan, directory: Path, execution: Execution, notes: Sequence[st
     from study.cluster import connection
 
     with connection.connected(execution, plan, prepared.checkpoint_place) as (resolved, more):
+        plan = plan.model_copy(update={"batch": resolved.pack})
         sweep = SweepFolder.create(directory, plan, execution, prepared.material.task_counts)
         for note in (*notes, *more, *_secret_notes(prepared.uri)):
             terminal.complain(f"note: {note}")
@@ -269,7 +270,7 @@ def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material:
 
     how_to_continue = f"continue with: {sweep.command('resume')}"
     with Interruption(f"interrupted at once; {how_to_continue}") as interruption:
-        with Progress(sweep, resolved.workers) as progress:
+        with Progress(sweep, resolved.workers, resolved.pack) as progress:
             tracker = Tracker(SweepView(sweep, uri, pictures.Pictures()), progress.say)
             outcome = None
             try:

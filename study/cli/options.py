@@ -122,6 +122,17 @@ def place(what: str) -> Callable[[str], str]:
     return parse
 
 
+def pack_size(text: str | int) -> int:
+    """Parses the size of a pack; 0 stands for auto."""
+    if text == "auto":
+        return 0
+    if not str(text).isdecimal() or not 1 <= int(text) <= MOST_PROCESSORS:
+        raise StudyError(
+            f"--pack must be auto or a whole number, at least 1 and at most {MOST_PROCESSORS:,}, not {str(text)!r}."
+        )
+    return int(text)
+
+
 def number(what: str, low: float, high: float) -> Callable[[str | float], float]:
     """Parses a number within bounds.
 
@@ -191,12 +202,22 @@ Settings = Annotated[
     list[str],
     typer.Option("--set", help="Override a setting by its slash name, e.g. training/batch_size=32. Repeatable."),
 ]
-CpusPerTrial = Annotated[float | None, typer.Option(help="CPUs and threads per trial; default: 1.")]
+CpusPerTrial = Annotated[
+    float | None, typer.Option(help="CPUs and threads of a worker, which trains a pack of trials; default: 1.")
+]
 GpusPerTrial = Annotated[
-    float | None, typer.Option(help="GPUs per trial; a fraction shares a GPU; default: 0.25 if there is one.")
+    float | None, typer.Option(help="GPUs of a worker; a fraction shares a GPU; default: 1 if there is one.")
 ]
 Workers = Annotated[
-    int | None, typer.Option(help="Most trials at once; 1 makes a search repeatable; default: all that fit.")
+    int | None, typer.Option(help="Most workers at once; 1 makes a search repeatable; default: all that fit.")
+]
+Pack = Annotated[
+    int | None,
+    typer.Option(
+        help="Most trials that a worker trains together, as one stack of lanes, or auto; default: auto, which is 1 on a CPU.",
+        parser=pack_size,
+        metavar="N",
+    ),
 ]
 Address = Annotated[
     str | None,
@@ -286,6 +307,7 @@ def new_execution(
     cpus_per_trial: float | None = None,
     gpus_per_trial: float | None = None,
     workers: int | None = None,
+    pack: int | None = None,
     address: str | None = None,
     storage: str | None = None,
     data_dir: Path | None = None,
@@ -295,7 +317,7 @@ def new_execution(
 
     Raises StudyError if a number is out of range.
     """
-    changes = execution_changes(cpus_per_trial, gpus_per_trial, workers, address, storage, data_dir, tracking_uri)
+    changes = execution_changes(cpus_per_trial, gpus_per_trial, workers, pack, address, storage, data_dir, tracking_uri)
     given = {name: value for name, value in changes.items() if value is not None}
     return Execution(**{**given, "data_dir": str(data_folder(data_dir))})
 
@@ -304,6 +326,7 @@ def execution_changes(
     cpus_per_trial: float | None,
     gpus_per_trial: float | None,
     workers: int | None,
+    pack: int | None,
     address: str | None,
     storage: str | None,
     data_dir: Path | None,
@@ -333,6 +356,7 @@ def execution_changes(
         "cpus_per_trial": cpus_per_trial,
         "gpus_per_trial": gpus_per_trial,
         "workers": workers,
+        "pack": pack,
         "address": address,
         "storage": storage,
         "tracking_uri": addresses.absolute(redaction.kept(tracking_uri)) if tracking_uri else tracking_uri,

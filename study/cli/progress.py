@@ -30,11 +30,11 @@ class Progress:
     In a terminal as a calm live display, elsewhere as plain lines.
     """
 
-    def __init__(self, folder: SweepFolder, workers: int | None) -> None:
-        """`workers`: number of trials at once; None: all that fit."""
+    def __init__(self, folder: SweepFolder, workers: int | None, pack: int | None = None) -> None:
+        """`workers`: number of packs at once, of `pack` trials each; None: all that fit."""
         plan = folder.plan
         self._name = plan.name
-        self._workers = workers
+        self._workers = workers and workers * (pack or 1)
         self._planned_trials = plan.trial_count
         self._planned_tasks = sum(group.trials * folder.task_counts[group.scenario] for group in plan.groups)
         self._groups = [group.label for group in plan.groups]

@@ -89,7 +89,8 @@ def _show_estimate(
         raise StudyError("the trials use GPUs, and this machine has none to measure on.")
     fitting = nodes.this_machine().fits(resolved.cpus_per_trial, resolved.gpus_per_trial or 0)
     kinds = estimate.kinds(plan)
-    configs = list(kinds.values())
+    pack = resolved.pack or 1
+    configs = [estimate.in_a_pack(plan, config, pack) if pack > 1 else config for config in kinds.values()]
     if terminal.console.is_terminal:
         terminal.remark(f"\nmeasuring {len(configs)} kinds of trials for about {SECONDS:g} s")
     timings = speed.measured(
@@ -131,16 +132,21 @@ def show_table(estimated: Estimate, seeds: int) -> None:
     ]
     device = torch.cuda.get_device_name() if estimated.gpus else provenance.processor()
     threads = "1 thread" if estimated.cpus < 2 else f"{estimated.cpus:.0f} threads"
-    title = f"Estimate for {device}: {estimated.trials_at_once} at once, {threads} each, seeds: {seeds}"
+    packs = (
+        f"{estimated.workers} at once"
+        if estimated.pack == 1
+        else f"{estimated.workers} packs of up to {estimated.pack} at once"
+    )
+    title = f"Estimate for {device}: {packs}, {threads} each, seeds: {seeds}"
     columns = ["scenario", "method", "trials", "tasks", "images per task", "one trial", "all trials"]
     terminal.show_table(title, columns, rows, numeric=5)
 
 
 def show_sum(estimated: Estimate, price_per_hour: float | None) -> None:
     """Shows the total: time, hours of machines, and price."""
-    if estimated.trials_at_once > 1:
+    if estimated.workers > 1:
         terminal.console.print(
-            f"\nAll trials add up to {_clock(estimated.work)}, and {estimated.trials_at_once} run at once.",
+            f"\nAll trials add up to {_clock(estimated.work)}, and {estimated.workers} run at once.",
             markup=False,
             soft_wrap=True,
         )

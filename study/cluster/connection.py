@@ -41,6 +41,9 @@ QUIET = {
 }
 """Suppresses Ray's own output and files. Variables that the user has set are kept."""
 
+LEAN = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
+"""Keeps Ray from starting a worker for each CPU before it knows what a trial needs: none of them would ever be used."""
+
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Makes a Ray for this machine alone listen to this machine alone; by default Ray listens to the whole network."""
 
@@ -124,7 +127,7 @@ def joined(execution: Execution) -> Iterator[list[Node]]:
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     if execution.is_local:
-        os.environ.update(LOOPBACK)
+        os.environ.update(LOOPBACK | LEAN)
         if not _has_token() and write_fault(Path(os.path.expanduser("~/.ray"))):  # noqa: PTH111  # see `_has_token`
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray would write one into the home
     else:

@@ -9,28 +9,32 @@ from study.errors import StudyError
 from study.sweep.execution import Execution
 from study.sweep.plan import Plan
 
-MOST_TRIALS_PER_GPU = 4
-"""Most trials that share a GPU by default. The networks are small, so several fit."""
+LANES_PER_GPU = 60
+"""Lanes up to which a GPU's steps hardly become longer.
+
+Measured on an H200 with the networks of the paper: 60 lanes take 1.2 to 1.3 times as long as one. `study bench --packs` measures
+it.
+"""
+
+BATCHES = 4
+"""A sampler draws at least this many batches: it learns nothing within one."""
 
 
 def divided(execution: Execution, plan: Plan, nodes: Sequence[Node]) -> Execution:
-    """Returns the execution with GPUs and workers chosen.
+    """Returns the execution with GPUs, workers and size of packs chosen.
 
-    By default trials share GPUs only if there are more trials than GPUs, and then evenly, with at most `MOST_TRIALS_PER_GPU`
-    on one. They get no GPU if there is none, or if all of them are set to train on the CPU. A cluster may grow, so the number
-    of trials at once stays open there unless the user limits it.
+    By default each worker has a GPU for itself, since processes that share one take turns, and trains as many trials together as
+    `pack_size` says. Trials get no GPU if there is none, or if all of them are set to train on the CPU. A cluster may grow, so
+    the number of packs at once stays open there unless the user limits it.
 
     Raises:
-        StudyError: no node has the resources that one trial asks for.
+        StudyError: no node has the resources that one worker asks for.
     """
     cpus = execution.cpus_per_trial
     share = execution.gpus_per_trial
+    gpus = sum(int(node.resources.get("GPU", 0)) for node in nodes)
     if share is None:
-        share = (
-            0.0
-            if plan.needs_no_gpu
-            else _gpu_share(nodes, cpus, min(plan.trial_count, execution.workers or plan.trial_count))
-        )
+        share = 1.0 if gpus and not plan.needs_no_gpu else 0.0
     elif share > 1 and share % 1:
         raise StudyError(
             f"--gpus-per-trial {share:g}: Ray shares one card or gives whole ones; use 1, 2, ..., or a fraction below 1."
@@ -51,17 +55,22 @@ def divided(execution: Execution, plan: Plan, nodes: Sequence[Node]) -> Executio
     workers = execution.workers
     if execution.is_local:
         workers = min(workers or fitting, fitting)
-    return execution.model_copy(update={"gpus_per_trial": share, "workers": workers})
+    pack = execution.pack or (pack_size(plan, min(workers or fitting, fitting)) if share else 1)
+    return execution.model_copy(update={"gpus_per_trial": share, "workers": workers, "pack": pack})
 
 
-def _gpu_share(nodes: Sequence[Node], cpus: float, trials: int) -> float:
-    """The share of a GPU for each of `trials` trials.
+def pack_size(plan: Plan, workers: int) -> int:
+    """How many trials a worker with a GPU trains together by default.
 
-    It spreads the trials over all GPUs, with at most `MOST_TRIALS_PER_GPU` on one.
+    As many as the GPU trains for hardly more than one; fewer, so that each of the workers has a pack, and that a sampler learns
+    from earlier trials.
     """
-    gpus = sum(int(node.resources.get("GPU", 0)) for node in nodes)
-    if not gpus:
-        return 0.0
-    by_cpu = sum(node.fits(cpus, 0) for node in nodes if node.resources.get("GPU", 0))
-    on_each = -(-min(trials, max(1, by_cpu)) // gpus)  # rounded up
-    return 1 / min(MOST_TRIALS_PER_GPU, on_each)
+    most = [
+        LANES_PER_GPU // len(plan.seeds),
+        -(-plan.trial_count // workers),
+        max(group.trials for group in plan.groups),
+    ]
+    drawn = [group.trials for group in plan.groups if group.distributions]
+    if drawn and plan.sampler != "random":
+        most.append(max(drawn) // BATCHES)
+    return max(1, min(most))

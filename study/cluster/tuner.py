@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from ray.tune.search import Searcher
 
 from study import provenance
 from study.cluster.shared_data import SharedDataset
-from study.cluster.worker import OtherSourceError, run_trial
+from study.cluster.worker import OtherSourceError, checkpoint_within, run_pack
 from study.config import TrialConfig
 from study.contracts import Dataset
 from study.sweep import storage
@@ -102,14 +103,14 @@ def _fit(
     shared = {key: SharedDataset.of(dataset) for key, dataset in datasets.items()}
     resources = {"cpu": execution.cpus_per_trial, "gpu": execution.gpus_per_trial or 0}
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, datasets=shared), resources),
+        tune.with_resources(tune.with_parameters(run_pack, datasets=shared), resources),
         tune_config=tune.TuneConfig(
             search_alg=Proposals(conductor, ending, execution),
             scheduler=Verdicts(conductor, ending),
             num_samples=WITHOUT_END,
             max_concurrent_trials=execution.workers,
             reuse_actors=True,
-            trial_dirname_creator=lambda trial: f"{trial.config['key']}.{trial.config['attempt']}",
+            trial_dirname_creator=_folder_of,
         ),
         run_config=tune.RunConfig(
             name=session,
@@ -122,6 +123,16 @@ def _fit(
         ),
     )
     ending.guard(tuner.fit)
+
+
+def _keys(trial: Trial) -> list[str]:
+    """Keys of the trials in a pack, which is one trial for Tune."""
+    return [each["key"] for each in trial.config["trials"]]
+
+
+def _folder_of(trial: Trial) -> str:
+    first, *others = _keys(trial)
+    return f"{first}{f'+{len(others)}' if others else ''}.{trial.config['attempt']}"
 
 
 class _Unpickled:
@@ -177,6 +188,7 @@ class Proposals(_Unpickled, Searcher):
         self._conductor = conductor
         self._ending = ending
         self._threads = max(1, int(execution.cpus_per_trial))
+        self._pack = execution.pack or 1
         self._attempts = 0
         self._source = {"fingerprint": provenance.source_fingerprint(), "folder": str(provenance.source_folder())}
 
@@ -185,17 +197,24 @@ class Proposals(_Unpickled, Searcher):
 
         None if there is none now, FINISHED if there is nothing left to try.
         """
-        history = self._ending.guard(self._conductor.propose)
-        if history is None:
+        pack = self._ending.guard(lambda: self._conductor.propose_pack(self._pack))
+        if not pack:
             return None if self._conductor.is_waiting and not self._ending.fault else Searcher.FINISHED
         self._attempts += 1
+        trials = [
+            {
+                "key": history.key,
+                "config": history.config,
+                "checkpoints": self._conductor.checkpoints_of(history.key),
+                "done": len(history.tasks),
+            }
+            for history in pack
+        ]
         return {
-            "key": history.key,
+            "trials": trials,
             "attempt": self._attempts,
-            "config": history.config,
-            "dataset": data_key(TrialConfig.from_plain(history.config)),
-            "checkpoints": self._conductor.checkpoints_of(history.key),
-            "done": len(history.tasks),
+            "dataset": data_key(TrialConfig.from_plain(pack[0].config)),
+            "rungs": self._conductor.rungs_of(pack[0].key),
             "threads": self._threads,
             "source": self._source,
         }
@@ -220,20 +239,26 @@ class Verdicts(_Unpickled, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
         """The verdict after a report, see `study.cluster.worker`."""
-        continues = self._ending.guard(lambda: self._take(trial.config["key"], json.loads(result["report"])))
+        continues = self._ending.guard(lambda: self._take(_keys(trial)[0], json.loads(result["report"])))
         return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
 
-    def _take(self, key: str, report: Mapping[str, Any]) -> bool:
-        """Passes a report to the conductor; whether the trial continues."""
+    def _take(self, first: str, report: Mapping[str, Any]) -> bool:
+        """Passes a report to the conductor; whether the pack continues.
+
+        It ends as soon as one of its trials is stopped. The others are proposed again, with their last checkpoints.
+        """
         if "refusal" in report:
             raise OtherSourceError(report["refusal"])
-        if "note" in report:
-            self._conductor.note(key, report["note"])
-        if "failure" in report:
-            self._conductor.failed(key, **report["failure"], facts=report["facts"])
-        continues = self._conductor.result(key, report["line"], report["facts"]) if "line" in report else True
+        continues = True
+        for key, told in report.get("trials", {}).items():
+            if "note" in told:
+                self._conductor.note(key, told["note"])
+            if "failure" in told:
+                self._conductor.failed(key, **told["failure"], facts=told["facts"])
+            if "line" in told and not self._conductor.result(key, told["line"], told["facts"]):
+                continues = False
         if "unsaved" in report:
-            raise OSError(f"a checkpoint of {key} cannot be stored: {report['unsaved']}")
+            raise OSError(f"a checkpoint of {first} cannot be stored: {report['unsaved']}")
         return continues
 
 
@@ -246,26 +271,31 @@ class Bookkeeping(_Unpickled, tune.Callback):
         self._place = place
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Records that a worker starts or continues a trial."""
-        self._ending.guard(lambda: self._conductor.started(trial.config["key"]))
+        """Records that a worker starts or continues the trials of a pack."""
+        for key in _keys(trial):
+            self._ending.guard(partial(self._conductor.started, key))
 
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: tune.Checkpoint, **info: Any
     ) -> None:
         """Records the place of a checkpoint."""
-        place = storage.address_of(self._place, checkpoint.path)
-        self._ending.guard(lambda: self._conductor.checkpointed(trial.config["key"], place))
+        place, keys = storage.address_of(self._place, checkpoint.path), _keys(trial)
+        for key in keys:
+            own = checkpoint_within(place, key, len(keys))
+            self._ending.guard(partial(self._conductor.checkpointed, key, own))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Records that a trial ended or was stopped."""
-        self._ending.guard(lambda: self._conductor.ended(trial.config["key"]))
+        """Records which trials of a pack ended or were stopped."""
+        for key in _keys(trial):
+            self._ending.guard(partial(self._conductor.ended, key))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Records the death of a worker.
 
         Nothing is recorded if the worker reported a failure before.
         """
-        self._ending.guard(lambda: self._conductor.lost(trial.config["key"], death_reason(trial)))
+        for key in _keys(trial):
+            self._ending.guard(partial(self._conductor.lost, key, death_reason(trial)))
 
 
 def death_reason(trial: Trial) -> str:

@@ -1,13 +1,16 @@
-"""A trial in a worker process.
+"""A pack of trials in a worker process.
 
 A dict comes in; reports (`tune.report`) and checkpoints go out. A report is one JSON text, since Tune would flatten a dict. It
 has some of these entries:
 
-    line       the result of a task, with `facts`: where and with what it was trained
-    note       something that a reader of the numbers should know
+    trials     what there is to say of some trials, by key, each with some of these:
+        line       the result of a task, with `facts`: where and with what it was trained
+        note       something that a reader of the numbers should know
+        failure    the exception that ends the trial, with its traceback, and `facts`: its host and software
     refusal    why no trial may be trained here: the source is not the driver's
-    failure    the exception that ends the trial, with its traceback, and `facts`: its host and software
     unsaved    why a checkpoint could not be written
+
+A checkpoint has the states of all trials of the pack, see `checkpoint_within`.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study import provenance
+from study.config import TrialConfig
 from study.errors import StudyError, with_type
 from study.redaction import redacted
 from study.sweep import storage
@@ -34,24 +38,28 @@ CHECKPOINT_SECONDS = 5.0
 """Least time between two checkpoints of a trial. There is always one after the last task."""
 
 
-def run_trial(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset]) -> None:
-    """Trains one trial and reports after each task.
+def run_pack(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset]) -> None:
+    """Trains some trials together and reports after each task.
 
     Args:
-        assignment: `config`, a complete configuration with its seeds as nested plain data; `threads`, the number that this
-            worker may use; `dataset`, the key of its data set; `checkpoints`, places to continue from, the newest first;
-            `done`, the number of tasks recorded (later checkpoints are ignored); `source`, the `fingerprint` and `folder` of the
-            driver's source, which this process must run too.
+        assignment: `trials`, a list of dicts, see below; `threads`, the number that this worker may use; `dataset`, the key of
+            their data set; `source`, the `fingerprint` and `folder` of the driver's source, which this process must run too;
+            `rungs`, numbers of tasks after which there must be a checkpoint, since a trial may be stopped then. Each trial has
+            its `key`; `config`, a complete configuration with its seeds as nested plain data; `checkpoints`, places to continue
+            from, the newest first; `done`, the number of tasks recorded (later checkpoints are ignored).
         datasets: by key.
     """
+    keys = [trial["key"] for trial in assignment["trials"]]
     try:
-        _train(assignment, datasets)
+        failure = _train(assignment, datasets)
     except OtherSourceError as error:
         _report(refusal=str(error))
     except Exception as error:
-        facts = {"host": provenance.host(), "rule": {}, **provenance.software()}
-        _report(failure={"reason": with_type(error), "traceback": redacted(traceback.format_exc())}, facts=facts)
+        _report(trials={key: _failure(error) for key in keys})
         raise  # ends this process too, since the error may have left it in an undefined state
+    else:
+        if failure is not None:
+            raise failure  # so here
 
 
 class OtherSourceError(StudyError):
@@ -74,38 +82,79 @@ def _check_source(expected: Mapping[str, str], fingerprint: str) -> None:
     )
 
 
-def _train(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset]) -> None:
+def checkpoint_within(place: str, key: str, trials: int) -> str:
+    """The place of a trial's state in a checkpoint of its pack.
+
+    Args:
+        place: of the checkpoint.
+        key: of the trial.
+        trials: number of trials in the pack; a trial alone has no folder of its own.
+    """
+    return place if trials == 1 else storage.within(place, key)
+
+
+def _train(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset]) -> Exception | None:
+    """Trains the trials; returns the last error that ended one of them."""
     _check_source(assignment["source"], provenance.source_fingerprint())
     before = set(sys.modules)
     import torch
 
     from study.cluster import shared_data
-    from study.config import TrialConfig
-    from study.experiment import build
-    from study.training import checkpoint, task_log, trainer
+    from study.experiment import constants_of, device_of
+    from study.training import checkpoint, task_log
+    from study.training.pack import Pack
 
     torch.set_num_threads(assignment["threads"])
-    config = TrialConfig.from_plain(assignment["config"])
-    experiment = build(config, shared_data.receive(datasets[assignment["dataset"]]))
-    if any(name.startswith("study.") for name in set(sys.modules) - before):  # read just now: perhaps edited meanwhile
-        _check_source(assignment["source"], provenance.fingerprint_of(provenance.source_folder()))
-    identity = checkpoint.identity(config, experiment.dataset.fingerprint)
-    facts = provenance.training_facts(experiment.device, experiment.dataset.fingerprint) | {
-        "rule": experiment.rule.constants
+    dataset = shared_data.receive(datasets[assignment["dataset"]])
+    configs = {trial["key"]: TrialConfig.from_plain(trial["config"]) for trial in assignment["trials"]}
+    device = device_of(next(iter(configs.values())))
+    identities = {key: checkpoint.identity(config, dataset.fingerprint) for key, config in configs.items()}
+    facts = {
+        key: provenance.training_facts(device, dataset.fingerprint) | {"rule": constants_of(config)}
+        for key, config in configs.items()
     }
-    start = _last_sound_state(assignment["checkpoints"], assignment["done"], identity, experiment.device)
+    starts = {}
+    for trial in assignment["trials"]:
+        state = _last_sound_state(trial, identities[trial["key"]], device)
+        if state is not None:
+            starts[trial["key"]] = state
+    pack = Pack(configs, dataset, starts)
 
+    failure = None
     saved_at = time.monotonic()
-    for result in trainer.train(experiment, start):
-        line = task_log.task_line(result, experiment.tasks.count)
-        last = result.task + 1 == experiment.tasks.count
-        if not last and time.monotonic() - saved_at < CHECKPOINT_SECONDS:
-            _report(line=line, facts=facts)
+    for outcomes in pack.train():
+        if any(
+            name.startswith("study.") for name in set(sys.modules) - before
+        ):  # read just now: perhaps edited meanwhile
+            _check_source(assignment["source"], provenance.fingerprint_of(provenance.source_folder()))
+            before = set(sys.modules)
+        told: dict[str, Any] = {}
+        due = time.monotonic() - saved_at >= CHECKPOINT_SECONDS
+        for key, outcome in outcomes.items():
+            if isinstance(outcome, Exception):
+                failure, told[key] = outcome, _failure(outcome)
+                continue
+            trained = outcome.task + 1
+            told[key] = {"line": task_log.task_line(outcome, pack.task_count(key)), "facts": facts[key]}
+            due = due or trained == pack.task_count(key) or trained in assignment["rungs"]
+        if not due or len(pack.states) < len(configs):  # some wait for their first turn
+            _report(trials=told)
             continue
         with tempfile.TemporaryDirectory() as draft:
-            checkpoint.save(Path(draft) / checkpoint.FILE, result.state, identity)
-            _report(folder=draft, line=line, facts=facts)
+            for key, state in pack.states.items():
+                folder = Path(checkpoint_within(draft, key, len(configs)))
+                folder.mkdir(exist_ok=True)
+                checkpoint.save(folder / checkpoint.FILE, state, identities[key])
+            _report(folder=draft, trials=told)
         saved_at = time.monotonic()
+    return failure
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    """What a report says of a trial that an error ended."""
+    lines = "".join(traceback.format_exception(error))
+    facts = {"host": provenance.host(), "rule": {}, **provenance.software()}
+    return {"failure": {"reason": with_type(error), "traceback": redacted(lines)}, "facts": facts}
 
 
 def _report(folder: str | None = None, **content: Any) -> None:
@@ -124,14 +173,13 @@ def _report(folder: str | None = None, **content: Any) -> None:
         tune.report({"report": json.dumps({**content, "unsaved": with_type(error)})})
 
 
-def _last_sound_state(places: list[str], done: int, identity: str, device: str) -> State | None:
+def _last_sound_state(trial: Mapping[str, Any], identity: str, device: str) -> State | None:
     """The state of the newest usable checkpoint, or None.
 
     Reports a note on each checkpoint that cannot be used.
 
     Args:
-        places: of the checkpoints, the newest first.
-        done: number of tasks recorded; later checkpoints are ignored.
+        trial: see `run_pack`.
         identity: see `study.training.checkpoint.identity`.
         device: of the state.
     """
@@ -139,7 +187,7 @@ def _last_sound_state(places: list[str], done: int, identity: str, device: str) 
 
     faults = []
     state = None
-    for place in places:
+    for place in trial["checkpoints"]:
         source = storage.within(place, checkpoint.FILE)
         try:
             saved = checkpoint.load(storage.read(place, checkpoint.FILE), identity, device, source)
@@ -149,10 +197,10 @@ def _last_sound_state(places: list[str], done: int, identity: str, device: str) 
         except StudyError as error:
             faults.append(str(error).rstrip("."))
             continue
-        if saved.next_task <= done:
+        if saved.next_task <= trial["done"]:
             state = saved
             break
     if faults:
         since = f"continues after its first {state.next_task} tasks" if state else "starts again at its first task"
-        _report(note=f"{'; '.join(faults)}; it {since}")
+        _report(trials={trial["key"]: {"note": f"{'; '.join(faults)}; it {since}"}})
     return state

@@ -29,9 +29,13 @@ class Settings(StrictSettings):
 
 @dataclass(frozen=True)
 class L2Init(Intervention):
-    """The loss term; its state is the initial weights."""
+    """The loss term; its state is the initial weights.
 
-    strength: float
+    Attributes:
+        strength: [lane].
+    """
+
+    strength: Tensor
 
     def initial_state(self, params: Tensors) -> Tensors:
         """A copy of the initial weights."""
@@ -45,4 +49,4 @@ class L2Init(Intervention):
 
 def build(settings: Settings, seeds: Sequence[int], device: str) -> L2Init:
     """The intervention; nothing in it is random."""
-    return L2Init(settings.strength)
+    return L2Init(torch.full((len(seeds),), settings.strength, device=device))

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from study.config import LARGEST, StrictSettings
 from study.contracts import Intervention
-from study.lanes import Tensors, generator
+from study.lanes import Tensors, generator, per_lane
 
 
 class Settings(StrictSettings):
@@ -29,12 +30,16 @@ class Settings(StrictSettings):
 
 @dataclass(frozen=True)
 class ShrinkAndPerturb(Intervention):
-    """The intervention for some seeds; it has no state."""
+    """The intervention for some seeds; it has no state.
 
-    shrink: float
-    noise: float
+    Attributes:
+        shrink, noise: [lane].
+        seeds: one for each lane.
+    """
+
+    shrink: Tensor
+    noise: Tensor
     seeds: tuple[int, ...]
-    device: str
 
     def before_task(self, index: int, params: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
         """Shrinks and perturbs every lane."""
@@ -42,10 +47,12 @@ class ShrinkAndPerturb(Intervention):
         changed = {}
         for name, value in params.items():
             normal = torch.stack([torch.randn(value.shape[1:], generator=draw) for draw in draws])  # [lane, ...]
-            changed[name] = self.shrink * value + self.noise * normal.to(self.device)
+            shrink, noise = per_lane(self.shrink, value), per_lane(self.noise, value)
+            changed[name] = shrink * value + noise * normal.to(value.device)
         return changed, state
 
 
 def build(settings: Settings, seeds: Sequence[int], device: str) -> ShrinkAndPerturb:
     """The intervention for these lanes."""
-    return ShrinkAndPerturb(settings.shrink, settings.noise, tuple(seeds), device)
+    shrink, noise = (torch.full((len(seeds),), value, device=device) for value in (settings.shrink, settings.noise))
+    return ShrinkAndPerturb(shrink, noise, tuple(seeds))

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from study.config import TrialConfig
 from study.provenance import software_changes
 from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory, TrialRecord
@@ -21,6 +22,9 @@ from study.sweep.search import GroupSearch
 
 MOST_DEATHS = 5
 """A trial fails after this many deaths of its workers without a new task between them."""
+
+DEATHS_IN_COMPANY = 2
+"""After this many, a trial is trained alone: it may be what kills the workers of its packs."""
 
 MOST_CHECKPOINTS = 4
 """A worker gets the places of this many last checkpoints; the oldest of them have usually been deleted."""
@@ -75,16 +79,59 @@ class Conductor:
 
         Groups take turns. After None there may be another trial later: see `is_waiting`.
         """
-        for label in sorted(self._searches, key=self._turn):
-            history = self._searches[label].propose()
-            if history is not None:
-                if history.key not in self._records:
-                    record = TrialRecord.create(self._folder.root / "trials", history)
-                    self._records[history.key] = record
-                    self._proposed[label] += 1
-                self._running.add(history.key)
-                return self._records[history.key].history
-        return None
+        return next(filter(None, map(self._propose_of, sorted(self._searches, key=self._turn))), None)
+
+    def propose_pack(self, most: int) -> list[TrialHistory]:
+        """Returns the next trials to train together; none if there is none now.
+
+        They are of one group and have the same shape, see `study.config.TrialConfig.stack_shape`. A new batch is not drawn while
+        the one before it is trained, unless packs are larger than batches: so the same trials are drawn however packs are cut.
+
+        Args:
+            most: number of trials.
+        """
+        pack: list[TrialHistory] = []
+        while len(pack) < most:
+            if pack and self._folder.plan.batch >= most and self._searches[pack[0].group].must_draw:
+                break
+            history = self._propose_of(pack[0].group) if pack else self.propose()
+            if history is None:
+                break
+            if pack and (self._shape(history) != self._shape(pack[0]) or self._is_dangerous(history)):
+                self._return(history)
+                break
+            pack.append(history)
+            if self._is_dangerous(history):
+                break
+        return pack
+
+    def _propose_of(self, label: str) -> TrialHistory | None:
+        """The next trial of a group; what has been drawn with it is recorded too."""
+        search = self._searches[label]
+        history = search.propose()
+        if history is None:
+            return None
+        for drawn in (history, *search.ready):
+            if drawn.key not in self._records:
+                self._records[drawn.key] = TrialRecord.create(self._folder.root / "trials", drawn)
+                self._proposed[label] += 1
+        self._running.add(history.key)
+        return self._records[history.key].history
+
+    def _shape(self, history: TrialHistory) -> str:
+        return TrialConfig.from_plain(history.config).stack_shape
+
+    def _is_dangerous(self, history: TrialHistory) -> bool:
+        return self._deaths.get(history.key, 0) >= DEATHS_IN_COMPANY
+
+    def _return(self, history: TrialHistory) -> None:
+        """Takes a trial back that is not over."""
+        self._running.discard(history.key)
+        self._search(history.key).take_back(history)
+
+    def rungs_of(self, key: str) -> list[int]:
+        """Numbers of tasks after which a trial may be stopped."""
+        return self._search(key).rungs.steps if self._folder.plan.scheduler == "asha" else []
 
     def _turn(self, label: str) -> tuple[bool, int]:
         """Sorts groups with unfinished trials first, then by trials proposed."""
@@ -129,7 +176,12 @@ class Conductor:
         return continues
 
     def checkpointed(self, key: str, place: str) -> None:
-        """Records the place of a new checkpoint, path or URI."""
+        """Records the place of a new checkpoint, path or URI.
+
+        A trial that failed has no new state in the checkpoint of its pack.
+        """
+        if self._records[key].history.is_over:
+            return
         self._records[key].append("checkpoint", path=self._folder.recorded_place(place))
 
     def note(self, key: str, text: str) -> None:
@@ -151,21 +203,27 @@ class Conductor:
         history = self._records[key].history
         if history.is_over:
             return
+        if history.was_stopped or history.is_complete:
+            self.ended(key)
+            return
         self._deaths[key] = self._deaths.get(key, 0) + 1
         if self._deaths[key] >= MOST_DEATHS:
             self.failed(key, f"its worker died {MOST_DEATHS} times on task {len(history.tasks)}: {reason}")
             return
         self._append(key, "lost", reason=reason)
-        self._running.discard(key)
-        self._search(key).take_back(history)
+        self._return(history)
 
     def ended(self, key: str) -> None:
         """Records that Ray is done with a trial.
 
-        It has trained its last task, or the scheduler stopped it; nothing is recorded if an interruption ended it.
+        It has trained its last task, or the scheduler stopped it. Otherwise an interruption ended it, or another trial of its
+        pack was stopped: nothing is recorded then, and it may be proposed again.
         """
         history = self._records[key].history
-        if history.is_over or not (history.was_stopped or history.is_complete):
+        if history.is_over:
+            return
+        if not (history.was_stopped or history.is_complete):
+            self._return(history)
             return
         outcome = "stopped" if history.was_stopped else "finished"
         self._search(key).tell(history.number, outcome, history.metrics)

@@ -163,7 +163,8 @@ class Group(StrictSettings):
 class Plan(StrictSettings):
     """Everything that a sweep tries, and how it searches.
 
-    Where it runs is not part of it: see `study.sweep.execution`. `confirms` is set in phase `confirm` only.
+    Where it runs is not part of it: see `study.sweep.execution`. `confirms` is set in phase `confirm` only. A sampler draws
+    `batch` trials of a method at once.
     """
 
     name: str
@@ -177,6 +178,7 @@ class Plan(StrictSettings):
     search_seed: int
     groups: Annotated[tuple[Group, ...], Listed]
     confirms: Tuning | None = None
+    batch: int = Field(1, ge=1)
     labels: dict[str, Label] = Field(default_factory=lambda: dict(EARLIER_LABELS))
 
     @classmethod

@@ -6,9 +6,9 @@ Everything here is a function of the trials' records, so a search rebuilt from t
     trials stopped early      are added as pruned
     failed, unfinished trials wait in the study's queue and are proposed again
 
-With one trial at a time, a sweep that was interrupted and resumed suggests what an uninterrupted one would have suggested
-(samplers `tpe`, `random` and `gp`; `cmaes` starts with a new covariance, see Optuna). With several at a time, suggestions
-depend on which trial ends first, and that is not repeatable.
+Trials are drawn in batches of `Plan.batch`, usually one. With one worker, a sweep that was interrupted and resumed suggests what
+an uninterrupted one would have suggested (samplers `tpe`, `random` and `gp`; `cmaes` starts with a new covariance, see Optuna).
+With several, suggestions depend on which trial ends first, and that is not repeatable.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ class GroupSearch:
         self._open: dict[int, optuna.Trial] = {}
         self._unfinished: dict[int, TrialHistory] = {}
         self._again: dict[int, TrialHistory] = {}
+        self._ready: list[TrialHistory] = []
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: len(self._objectives)]
         self._study = optuna.create_study(
@@ -150,16 +151,40 @@ class GroupSearch:
 
     @property
     def has_unfinished(self) -> bool:
-        """Whether a trial begun earlier waits to be proposed again."""
-        return bool(self._unfinished or self._again)
+        """Whether a trial begun or drawn earlier waits to be proposed."""
+        return bool(self._unfinished or self._again or self._ready)
+
+    @property
+    def must_draw(self) -> bool:
+        """Whether the next trial begins a new batch, drawn from what is known now."""
+        return bool(self._distributions) and not self._ready and not self._again
+
+    @property
+    def ready(self) -> tuple[TrialHistory, ...]:
+        """Trials that have been drawn with the last one and are proposed next."""
+        return tuple(self._ready)
 
     def propose(self) -> TrialHistory | None:
         """Returns the next trial; None if there is none now.
 
-        Unfinished trials come first, with the tasks that they have.
+        Unfinished trials come first, with the tasks that they have. All trials of a batch are drawn at once, before any of them
+        has a result: so it makes no difference which of them are trained together.
         """
         if self._again:
             return self._again.pop(min(self._again))
+        if not self._ready:
+            self._draw_batch()
+        return self._ready.pop(0) if self._ready else None
+
+    def _draw_batch(self) -> None:
+        """Draws trials up to the end of a batch."""
+        while (history := self._draw()) is not None:
+            self._ready.append(history)
+            if (history.number + 1) % self._plan.batch == 0:
+                break
+
+    def _draw(self) -> TrialHistory | None:
+        """The next trial, drawn from the distributions; None if there is none now."""
         waiting = [trial.number for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
         number = waiting[0] if waiting else len(self._study.get_trials(deepcopy=False))
         if number >= self.group.trials and number not in self._unfinished:

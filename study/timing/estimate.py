@@ -56,8 +56,8 @@ class Row:
         tasks: of each trial.
         images: training images of a task, in one lane.
         passes: over these images.
-        trial: seconds of training and evaluation of one trial, all lanes together.
-        total: seconds of all these trials, one after the other.
+        trial: seconds of training and evaluation of one trial, in its pack: all lanes of the pack together.
+        total: seconds of all these trials, one pack after the other.
     """
 
     scenario: str
@@ -76,18 +76,20 @@ class Estimate:
 
     Attributes:
         rows: one for each method in each scenario.
-        trials_at_once: how many trials run at the same time.
-        cpus, gpus: of each trial.
+        workers: how many packs of trials run at the same time.
+        pack: most trials in a pack.
+        cpus, gpus: of each worker.
     """
 
     rows: tuple[Row, ...]
-    trials_at_once: int
+    workers: int
+    pack: int
     cpus: float
     gpus: float
 
     @property
     def work(self) -> Range:
-        """Seconds of all trials, one after the other."""
+        """Seconds of all trials, one pack after the other."""
         return sum((row.total for row in self.rows), Range(0.0, 0.0))
 
     @property
@@ -96,7 +98,7 @@ class Estimate:
 
         Never less than those of the longest trial.
         """
-        shared = self.work * (1 / self.trials_at_once)
+        shared = self.work * (1 / self.workers)
         return Range(
             max(shared.low, *(row.trial.low for row in self.rows)),
             max(shared.high, *(row.trial.high for row in self.rows)),
@@ -104,12 +106,12 @@ class Estimate:
 
     @property
     def cpu_hours(self) -> Range:
-        """Hours of CPUs that the trials hold."""
+        """Hours of CPUs that the workers hold."""
         return self.work * (self.cpus / SECONDS_PER_HOUR)
 
     @property
     def gpu_hours(self) -> Range:
-        """Hours of GPUs that the trials hold."""
+        """Hours of GPUs that the workers hold."""
         return self.work * (self.gpus / SECONDS_PER_HOUR)
 
     def price(self, per_hour: float) -> Range:
@@ -183,29 +185,42 @@ def kinds(plan: Plan) -> dict[str, TrialConfig]:
     return configs
 
 
-def estimate(
-    plan: Plan, execution: Execution, trials_at_once: int, timing_of: Callable[[TrialConfig], Timing]
-) -> Estimate:
+def estimate(plan: Plan, execution: Execution, workers: int, timing_of: Callable[[TrialConfig], Timing]) -> Estimate:
     """How long the plan takes.
 
     Args:
         plan: what is tried.
-        execution: where it runs; the GPUs of each trial must be chosen.
-        trials_at_once: how many fit there.
-        timing_of: gives the timing of a trial of a configuration's `kind`.
+        execution: where it runs; the GPUs and packs of the workers must be chosen.
+        workers: how many fit there.
+        timing_of: gives the timing of a pack of trials of a configuration's `kind`, see `in_a_pack`.
     """
-    rows = tuple(_row(plan, group, timing_of) for group in plan.groups)
-    at_once = min(trials_at_once, plan.trial_count)
-    return Estimate(rows, at_once, execution.cpus_per_trial, execution.gpus_per_trial or 0.0)
+    pack = execution.pack or 1
+    rows = tuple(_row(plan, group, timing_of, pack) for group in plan.groups)
+    packs = sum(-(-group.trials // pack) for group in plan.groups)
+    return Estimate(rows, min(workers, packs), pack, execution.cpus_per_trial, execution.gpus_per_trial or 0.0)
 
 
-def _row(plan: Plan, group: Group, timing_of: Callable[[TrialConfig], Timing]) -> Row:
+def in_a_pack(plan: Plan, config: TrialConfig, pack: int) -> TrialConfig:
+    """A configuration with as many lanes as a pack of its kind has.
+
+    A group with fewer trials than a pack may hold has smaller ones.
+    """
+    largest = max(group.trials for group in plan.groups if kind(config) in _kinds_in(plan, group))
+    return config.model_copy(update={"seeds": tuple(range(len(config.seeds) * min(pack, largest)))})
+
+
+def _kinds_in(plan: Plan, group: Group) -> set[str]:
+    return {kind(config) for config in chain(*listed(plan, group), corners(plan, group))}
+
+
+def _row(plan: Plan, group: Group, timing_of: Callable[[TrialConfig], Timing], pack: int) -> Row:
     points, drawn = listed(plan, group), corners(plan, group)
     total = Range(0.0, 0.0)
     for variants in points:
         total += Range.of([timing_of(config).trial for config in variants])
     if drawn:
         total += Range.of([timing_of(config).trial for config in drawn]) * (group.trials - len(points))
+    total *= 1 / min(pack, group.trials)
     configs = [*chain(*points), *drawn]
     timings = [timing_of(config) for config in configs]
     return Row(

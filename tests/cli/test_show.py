@@ -154,7 +154,7 @@ def test_a_space_whose_methods_differ_only_in_what_is_tried_has_no_column_of_fix
 def test_the_sum_of_the_column_is_told_where_trials_run_side_by_side(at_once, said, capsys):
     hours = estimate.Range(20 * 3600, 20 * 3600)
     row = estimate.Row("pairs", "sgd", 2, 1, estimate.Range(1, 1), estimate.Range(1, 1), hours, hours * 2)
-    show.show_sum(estimate.Estimate((row,), at_once, 1, 0), None)
+    show.show_sum(estimate.Estimate((row,), at_once, 1, 1, 0), None)
     lines = capsys.readouterr().out.split("\n\n")
     assert ("All trials add up to 40 h 00 min, and 2 run at once." in lines[0]) == said
     assert f"About {40 // at_once} h 00 min in total: 40 CPU-hours." in lines[-1]

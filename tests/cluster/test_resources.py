@@ -4,7 +4,7 @@ import pytest
 from sweep_fixtures import plan_of
 
 from study.cluster.nodes import Node
-from study.cluster.resources import divided
+from study.cluster.resources import BATCHES, LANES_PER_GPU, divided
 from study.errors import StudyError
 from study.sweep.execution import Execution
 
@@ -32,14 +32,13 @@ def result(sizes, trials=24, overrides=None, **asked):
     ("sizes", "trials", "expected"),
     [
         ([(2, 0)], 24, (0.0, 2)),  # a laptop
-        ([(16, 1)], 24, (0.25, 4)),  # four trials on a GPU
-        ([(2, 1)], 24, (0.5, 2)),  # no more than the CPUs allow
-        ([(16, 8)], 24, (0.5, 16)),  # all GPUs are used before one is shared by more trials
-        ([(16, 8)], 4, (1.0, 8)),  # few trials: a GPU each
-        ([(64, 2)], 24, (0.25, 8)),
-        ([(8, 1), (8, 1)], 24, (0.25, 8)),
-        ([(4, 0), (8, 2)], 24, (0.25, 8)),  # a node without a GPU trains nothing
-        ([(3, 1)], 24, (1 / 3, 3)),
+        ([(16, 1)], 24, (1.0, 1)),  # a GPU for each worker
+        ([(2, 1)], 24, (1.0, 1)),
+        ([(16, 8)], 24, (1.0, 8)),
+        ([(16, 8)], 4, (1.0, 8)),
+        ([(4, 8)], 24, (1.0, 4)),  # no more than the CPUs allow
+        ([(8, 1), (8, 1)], 24, (1.0, 2)),
+        ([(4, 0), (8, 2)], 24, (1.0, 2)),  # a node without a GPU trains nothing
     ],
 )
 def test_gpus_are_divided_sensibly_by_default(sizes, trials, expected):
@@ -63,11 +62,11 @@ def test_trials_that_are_told_to_train_on_the_cpu_take_no_gpu():
         ({"gpus_per_trial": 1.0}, (1.0, 2)),
         ({"gpus_per_trial": 2.0}, (2.0, 1)),
         ({"gpus_per_trial": 0.0}, (0.0, 16)),
-        ({"workers": 3}, (0.5, 3)),
+        ({"workers": 3}, (1.0, 2)),
+        ({"workers": 3, "gpus_per_trial": 0.5}, (0.5, 3)),
         ({"workers": 1}, (1.0, 1)),
-        ({"workers": 99}, (0.25, 8)),
-        ({"cpus_per_trial": 4.0}, (0.5, 4)),
-        ({"cpus_per_trial": 0.5}, (0.25, 8)),
+        ({"cpus_per_trial": 16.0}, (1.0, 1)),
+        ({"cpus_per_trial": 0.5}, (1.0, 2)),
     ],
 )
 def test_what_the_user_asks_for_is_kept(asked, expected):
@@ -94,4 +93,36 @@ def test_what_no_node_has_is_refused(sizes, asked, words):
 def test_trials_that_must_have_a_gpu_are_refused_one_without():
     with pytest.raises(StudyError, match=r"^training/device=cuda, but no GPU is given"):
         result([(2, 0)], overrides={"training/device": "cuda"})
-    assert result([(4, 1)], overrides={"training/device": "cuda"}) == (0.25, 4)
+    assert result([(4, 1)], overrides={"training/device": "cuda"}) == (1.0, 1)
+
+
+def pack(sizes, plan=None, **asked):
+    """The size of a pack; the plan has 24 trials over two methods by default, with two seeds each."""
+    plan = plan or plan_of(trials=12)
+    return divided(Execution(data_dir="data", **asked), plan, nodes(*sizes)).pack
+
+
+def test_a_cpu_trains_one_trial_at_a_time_unless_the_user_wants_more():
+    assert pack([(16, 0)]) == 1
+    assert pack([(16, 0)], pack=5) == 5
+    assert pack([(16, 1)], gpus_per_trial=0.0) == 1
+
+
+def test_a_gpu_trains_as_many_lanes_as_cost_hardly_more_than_one():
+    grid = plan_of(space="paper_grid", scenarios=[], methods=[], trials=None, seeds=10)
+    assert pack([(16, 1)], grid) == 2  # a method has two settings in each scenario
+    many = plan_of(trials=100, sampler="random")
+    assert pack([(16, 1)], many) == LANES_PER_GPU // 2
+    assert pack([(16, 1)], plan_of(trials=100, sampler="random", seeds=LANES_PER_GPU + 1)) == 1
+    assert pack([(16, 1)], many, pack=7) == 7
+    assert pack([(16, 1)], many, pack=0) == LANES_PER_GPU // 2  # auto
+
+
+def test_every_worker_has_a_pack():
+    assert pack([(16, 8)], plan_of(trials=12, sampler="random")) == 3
+    assert pack([(16, 8)], plan_of(trials=12, sampler="random"), workers=2) == 12
+
+
+def test_a_sampler_that_learns_gets_something_to_learn_from():
+    assert pack([(16, 1)]) == 12 // BATCHES
+    assert pack([(16, 1)], plan_of(trials=2)) == 1

@@ -1,4 +1,4 @@
-"""A trial in a worker, with a stand-in for Tune."""
+"""A pack of trials in a worker, with a stand-in for Tune."""
 
 import io
 import json
@@ -34,6 +34,7 @@ CONFIG = parts.complete(
     )
 )
 DATASET = experiment.load_dataset(CONFIG, Path("nowhere"))
+KEY = "class_pairs-sam-000"
 
 
 class Tune:
@@ -52,15 +53,22 @@ class Tune:
             self.kept.append(shutil.copytree(checkpoint.path, self.folder / f"checkpoint-{len(self.kept)}"))
         self.reports.append(json.loads(metrics["report"]))
 
+    def of(self, what, key=KEY):
+        """What the reports say of a trial: its lines, notes or failures."""
+        told = [report["trials"].get(key, {}) for report in self.reports if "trials" in report]
+        return [each[what] for each in told if what in each]
+
+    def lines_of(self, key):
+        """The results of a trial's tasks without clocks."""
+        return [(line["task"], line["name"], line["lanes"]) for line in self.of("line", key)]
+
     @property
     def lines(self):
-        """The results of the tasks without clocks."""
-        lines = [report["line"] for report in self.reports if "line" in report]
-        return [(line["task"], line["name"], line["lanes"]) for line in lines]
+        return self.lines_of(KEY)
 
     @property
     def notes(self):
-        return [report["note"] for report in self.reports if "note" in report]
+        return self.of("note")
 
 
 @pytest.fixture
@@ -79,17 +87,23 @@ def played(tmp_path, monkeypatch):
     return play
 
 
-def run(checkpoints=(), done=0, threads=1, datasets=None, **changes):
+def trial(key=KEY, config=None, checkpoints=(), done=0):
+    """A trial of an assignment."""
+    places = [str(place) for place in checkpoints]
+    return {"key": key, "config": config or CONFIG.plain(), "checkpoints": places, "done": done}
+
+
+def run(checkpoints=(), done=0, threads=1, datasets=None, config=None, **changes):
+    """A worker's work; by default on one trial."""
     assignment = {
-        "config": CONFIG.plain(),
+        "trials": [trial(KEY, config, checkpoints, done)],
         "dataset": "digits",
-        "checkpoints": [str(place) for place in checkpoints],
-        "done": done,
+        "rungs": [],
         "threads": threads,
         "source": {"fingerprint": provenance.source_fingerprint(), "folder": str(provenance.source_folder())},
         **changes,
     }
-    worker.run_trial(assignment, {"digits": SharedDataset.of(DATASET)} if datasets is None else datasets)
+    worker.run_pack(assignment, {"digits": SharedDataset.of(DATASET)} if datasets is None else datasets)
 
 
 @pytest.fixture
@@ -103,12 +117,13 @@ def whole(played):
 
 
 def test_every_task_is_reported_with_where_it_was_trained(whole):
-    for report in whole.reports:
-        assert report["facts"]["data_fingerprint"] == DATASET.fingerprint
-        assert report["facts"]["threads"] == 1
-        assert report["facts"]["host"] == provenance.host()
-        assert report["facts"]["source_fingerprint"] == provenance.source_fingerprint()
-    assert "summary" in whole.reports[-1]["line"]
+    assert len(whole.of("facts")) == len(whole.reports) == 4
+    for facts in whole.of("facts"):
+        assert facts["data_fingerprint"] == DATASET.fingerprint
+        assert facts["threads"] == 1
+        assert facts["host"] == provenance.host()
+        assert facts["source_fingerprint"] == provenance.source_fingerprint()
+    assert "summary" in whole.of("line")[-1]
 
 
 @pytest.mark.parametrize("newest", [0, 1, 2])
@@ -201,10 +216,10 @@ def test_an_exception_is_reported_with_its_traceback_and_ends_the_process(played
     player = played()
     with pytest.raises(KeyError, match="digits"):
         run(datasets={})
-    (report,) = player.reports
-    assert report["failure"]["reason"] == "KeyError: 'digits'"
-    assert report["failure"]["traceback"].startswith("Traceback (most recent call last)")
-    assert report["facts"] == {"host": provenance.host(), "rule": {}, **provenance.software()}
+    (failure,), (facts,) = player.of("failure"), player.of("facts")
+    assert failure["reason"] == "KeyError: 'digits'"
+    assert failure["traceback"].startswith("Traceback (most recent call last)")
+    assert facts == {"host": provenance.host(), "rule": {}, **provenance.software()}
 
 
 def test_a_checkpoint_that_cannot_be_stored_is_told_with_the_task_that_stands(whole, played):
@@ -232,14 +247,14 @@ def test_a_trial_uses_the_threads_that_it_was_given(played, threads):
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    assert {report["facts"]["threads"] for report in player.reports} == {threads}
+    assert {facts["threads"] for facts in player.of("facts")} == {threads}
 
 
 def test_a_trial_that_no_machine_can_build_fails_with_a_reason(played):
     player = played()
     with pytest.raises(StudyError):
         run(config={**CONFIG.plain(), "model": {"name": "mlp", "widths": [2**31]}})
-    assert "GiB of memory" in player.reports[-1]["failure"]["reason"]
+    assert "GiB of memory" in player.of("failure")[-1]["reason"]
 
 
 def refusal_of(player):
@@ -275,3 +290,190 @@ def test_a_part_that_was_edited_before_a_worker_first_needs_it_is_not_trained_wi
     late = played()
     run()
     assert "now " + "f" * 16 in refusal_of(late)
+
+
+# --- several trials in one worker -----------------------------------------------------------------------------------
+
+
+def with_rho(rho):
+    """The configuration with another radius of SAM."""
+    return {**CONFIG.plain(), "optimizer": {**CONFIG.plain()["optimizer"], "rho": rho}}
+
+
+RADII = {"class_pairs-sam-000": 0.05, "class_pairs-sam-001": 0.2, "class_pairs-sam-002": 1.0}
+
+
+def pack(**changes):
+    """Three trials; `changes` by the last digit of their keys."""
+    return [trial(key, with_rho(rho), **changes.get(f"t{key[-1]}", {})) for key, rho in RADII.items()]
+
+
+def assert_equal_but_for_rounding(ours, theirs):
+    """The lines of a trial alone and in a pack: the accuracies are counts, the loss is rounded."""
+    assert [(task, name) for task, name, _ in ours] == [(task, name) for task, name, _ in theirs]
+    for (*_, values), (*_, others) in zip(ours, theirs, strict=True):
+        assert values.keys() == others.keys()
+        for name in values:
+            assert values[name] == pytest.approx(others[name], abs=1e-5), name
+
+
+@pytest.fixture
+def alone(played):
+    """The lines of each of the three trials, trained alone."""
+    lines = {}
+    for key, rho in RADII.items():
+        player = played()
+        run(trials=[trial(key, with_rho(rho))])
+        lines[key] = player.lines_of(key)
+    assert len({str(each) for each in lines.values()}) == 3
+    return lines
+
+
+def places(player, number, key):
+    """The places of a trial's checkpoints, the newest first."""
+    return [worker.checkpoint_within(str(kept), key, 3) for kept in player.kept[number::-1]]
+
+
+def test_each_trial_of_a_pack_gets_the_results_that_it_gets_alone(alone, played):
+    player = played()
+    run(trials=pack())
+    assert len(player.reports) == 4  # one for all three
+    for key, lines in alone.items():
+        assert_equal_but_for_rounding(player.lines_of(key), lines)
+        assert [facts["rule"]["rule/radius"] for facts in player.of("facts", key)] == pytest.approx([RADII[key]] * 4)
+
+
+def test_trials_of_a_pack_go_on_from_checkpoints_after_different_tasks(alone, played):
+    whole = played()
+    run(trials=pack())
+    late, early, never = RADII
+    player = played()
+    run(
+        trials=pack(
+            t0={"checkpoints": places(whole, 2, late), "done": 3},
+            t1={"checkpoints": places(whole, 0, early), "done": 1},
+        )
+    )
+    assert [[task for task, *_ in player.lines_of(key)] for key in (late, early, never)] == [
+        [3],
+        [1, 2, 3],
+        [0, 1, 2, 3],
+    ]
+    assert [sorted(report["trials"]) for report in player.reports] == [
+        [never],
+        [early, never],
+        [early, never],
+        sorted(RADII),
+    ]
+    for key, lines in alone.items():
+        assert_equal_but_for_rounding(player.lines_of(key), lines[-len(player.lines_of(key)) :])
+
+
+def test_a_trial_of_a_pack_goes_on_alone_and_one_alone_in_a_pack(alone, played):
+    whole = played()
+    run(trials=pack())
+    key = "class_pairs-sam-001"
+    player = played()
+    run(trials=[trial(key, with_rho(RADII[key]), places(whole, 1, key), 2)])
+    assert_equal_but_for_rounding(player.lines_of(key), alone[key][2:])
+    joined = played()
+    run(trials=pack(t1={"checkpoints": player.kept[:1], "done": 3}))
+    assert [task for task, *_ in joined.lines_of(key)] == [3]
+    for other, lines in alone.items():
+        assert_equal_but_for_rounding(joined.lines_of(other), lines[-len(joined.lines_of(other)) :])
+
+
+class Broken(Exception):
+    """What a part of a trial's own raises."""
+
+
+def test_a_trial_that_raises_fails_alone_and_the_others_of_its_pack_go_on(alone, played, monkeypatch):
+    from study.training import pack as packs
+
+    build_stack, bad = packs.build_stack, "class_pairs-sam-001"
+
+    def breaking(configs, dataset):
+        made = build_stack(configs, dataset)
+        if RADII[bad] in [config.optimizer.settings["rho"] for config in configs]:
+            task = made.tasks.task
+
+            def broken(index):
+                if index == 2:
+                    raise Broken("no third task")
+                return task(index)
+
+            object.__setattr__(made.tasks, "task", broken)
+        return made
+
+    monkeypatch.setattr(packs, "build_stack", breaking)
+    player = played()
+    with pytest.raises(Broken):  # at the end, to end the process too
+        run(trials=pack())
+    (failure,) = player.of("failure", bad)
+    assert failure["reason"] == "Broken: no third task"
+    assert "in broken" in failure["traceback"]
+    assert_equal_but_for_rounding(player.lines_of(bad), alone[bad][:2])
+    for key in RADII.keys() - {bad}:
+        assert player.of("failure", key) == []
+        assert_equal_but_for_rounding(player.lines_of(key), alone[key])
+
+
+def test_a_gpu_that_is_too_small_for_a_pack_trains_smaller_ones(alone, played, monkeypatch):
+    from study.training import pack as packs
+
+    build_stack, sizes = packs.build_stack, []
+
+    def small(configs, dataset):
+        sizes.append(len(configs))
+        if len(configs) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
+        return build_stack(configs, dataset)
+
+    monkeypatch.setattr(packs, "build_stack", small)
+    player = played()
+    run(trials=pack())
+    assert sizes == [3, 2, 1, 1, 1]  # and each goes on with what it has
+    for key, lines in alone.items():
+        assert player.lines_of(key) == lines  # to the last bit
+
+
+def test_a_gpu_that_is_too_small_for_one_trial_is_told_in_a_sentence(played, monkeypatch):
+    from study.training import pack as packs
+
+    def full(configs, dataset):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
+
+    monkeypatch.setattr(packs, "build_stack", full)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, 80 * 2**30))
+    player = played()
+    with pytest.raises(StudyError):
+        run()
+    reason = player.of("failure")[0]["reason"]
+    assert "too little free memory for this trial alone (1.0 of 80.0 GiB are free" in reason
+
+
+def test_a_pack_has_a_checkpoint_wherever_one_of_its_trials_may_be_stopped(played, monkeypatch):
+    monkeypatch.setattr(worker, "CHECKPOINT_SECONDS", 1000.0)
+    player = played()
+    run(trials=pack(), rungs=[1, 3])
+    assert len(player.kept) == 3
+    for key, rho in RADII.items():
+        config = TrialConfig.from_plain(with_rho(rho))
+        for kept, after in zip(player.kept, (1, 3, 4), strict=True):
+            path = Path(worker.checkpoint_within(str(kept), key, 3)) / checkpoint.FILE
+            assert tiny.load_checkpoint(path, checkpoint.identity(config, DATASET.fingerprint)).next_task == after
+
+
+def test_trials_that_cannot_be_stacked_take_turns_in_one_pack(alone, played):
+    plain, momentous = RADII["class_pairs-sam-000"], with_rho(0.2)
+    momentous["optimizer"]["momentum"] = 0.9
+    player = played()
+    run(trials=[trial("class_pairs-sam-000", with_rho(plain)), trial("class_pairs-sam-001", momentous)])
+    assert [sorted(report["trials"]) for report in player.reports] == [
+        ["class_pairs-sam-000"],
+        ["class_pairs-sam-001"],
+    ] * 4
+    assert player.lines_of("class_pairs-sam-000") == alone["class_pairs-sam-000"]
+    by_itself = played()
+    run(trials=[trial("class_pairs-sam-001", momentous)])
+    assert player.lines_of("class_pairs-sam-001") == by_itself.lines_of("class_pairs-sam-001")

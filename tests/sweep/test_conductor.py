@@ -9,7 +9,7 @@ import pytest
 from sweep_fixtures import FACTS, folder_of, lines_of, plan_of, run_all, task_line, train
 
 from study.errors import StudyError
-from study.sweep.conductor import MOST_DEATHS, Conductor
+from study.sweep.conductor import DEATHS_IN_COMPANY, MOST_DEATHS, Conductor
 from study.sweep.execution import Execution
 from study.sweep.folder import RunningError, SweepFolder, names
 
@@ -412,3 +412,114 @@ def test_the_log_of_a_sweep_is_lines_of_json(tmp_path):
     lines = [json.loads(line) for line in (folder.root / "sweep.jsonl").read_text().splitlines()]
     assert [line["kind"] for line in lines] == ["plan", "budget"]
     assert SweepFolder.open(tmp_path, "made").plan.groups[0].trials == 3
+
+
+# --- packs ----------------------------------------------------------------------------------------------------------
+
+
+def keys_of(pack):
+    return [history.key for history in pack]
+
+
+def test_a_pack_has_trials_of_one_group(tmp_path):
+    conductor = Conductor(folder_of(tmp_path, plan_of(trials=5)))
+    packs = []
+    while pack := conductor.propose_pack(3):
+        packs.append(keys_of(pack))
+        for history in pack:
+            train(conductor, history)
+    assert [[key[-7:-4] for key in pack] for pack in packs] == [["sgd"] * 3, ["sam"] * 3, ["sgd"] * 2, ["sam"] * 2]
+    assert len({key for pack in packs for key in pack}) == 10
+
+
+def test_trials_of_other_shapes_wait_for_their_own_pack(tmp_path):
+    plan = plan_of(methods=["sgd"], trials=4)
+    group = plan.groups[0]
+    sizes = (16, 16, 32, 16)
+    points = tuple({**group.points[0], "training/batch_size": size} for size in sizes)
+    group = group.model_copy(update={"points": points, "distributions": {}})
+    conductor = Conductor(folder_of(tmp_path, plan.model_copy(update={"groups": (group,)})))
+    packs = []
+    while pack := conductor.propose_pack(9):
+        packs.append([history.number for history in pack])
+        for history in pack:
+            train(conductor, history)
+    assert packs == [[0, 1], [2], [3]]
+
+
+def test_when_a_trial_of_a_pack_is_stopped_the_others_are_proposed_again(tmp_path):
+    folder = folder_of(tmp_path, plan_of(methods=["sgd"], trials=4, scheduler="asha", sampler="random"))
+    conductor = Conductor(folder)
+    first, second, third = conductor.propose_pack(3)
+    assert conductor.rungs_of(first.key) == [1]
+    verdicts = []
+    for history, score in ((first, 0.5), (second, 0.4), (third, 0.6)):
+        conductor.started(history.key)
+        verdicts.append(conductor.result(history.key, task_line(history, 0, [score, score]), FACTS))
+    assert verdicts == [True, False, True]
+    for history in (first, second, third):
+        conductor.ended(history.key)
+    assert second.outcome == "stopped"
+    again = conductor.propose_pack(3)
+    assert again[:2] == [first, third]
+    assert [len(history.tasks) for history in again] == [1, 1, 0]
+    assert [line["kind"] for line in record_of(folder, first.key)].count("lost") == 0
+
+
+def test_a_trial_whose_packs_die_is_trained_alone(tmp_path):
+    conductor = Conductor(folder_of(tmp_path, plan_of(methods=["sgd"], trials=4)))
+    pack = conductor.propose_pack(4)
+    assert len(pack) == 4
+    for _ in range(DEATHS_IN_COMPANY):
+        for history in pack:
+            conductor.lost(history.key, "out of memory")
+        again = conductor.propose_pack(4)
+        if len(again) == 4:
+            continue
+    assert keys_of(again) == keys_of(pack[:1])
+
+
+def test_a_worker_that_dies_after_the_last_task_of_a_trial_has_finished_it(tmp_path):
+    folder = folder_of(tmp_path)
+    conductor = Conductor(folder)
+    history = conductor.propose()
+    conductor.started(history.key)
+    for task in range(3):
+        conductor.result(history.key, task_line(history, task, [0.5, 0.5]), FACTS)
+    conductor.lost(history.key, "killed")
+    assert history.outcome == "finished"
+    assert kinds(folder, history.key)[-1] == "end"
+
+
+def run_in_packs(folder, sizes):
+    """Plays a sweep in packs of these sizes, each by a conductor made anew; the last size is that of all further ones."""
+    for size in sizes[:-1]:
+        conductor = Conductor(folder)
+        for history in conductor.propose_pack(size):
+            train(conductor, history)
+    conductor = Conductor(folder)
+    while pack := conductor.propose_pack(sizes[-1]):
+        for history in pack:
+            train(conductor, history)
+    return {history.key: history.tried for history in folder.histories()}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
+def test_a_search_in_batches_tries_the_same_whatever_packs_it_is_cut_into(tmp_path, sampler):
+    plan = plan_of(methods=["sam"], trials=14, sampler=sampler).model_copy(update={"batch": 4})
+    whole = run_in_packs(folder_of(tmp_path / "whole", plan), [4])
+    assert len(whole) == 14
+    for number, sizes in enumerate(([1], [3], [2, 1, 4], [4, 3, 2], [1, 1, 1, 1, 1, 3])):
+        assert run_in_packs(folder_of(tmp_path / str(number), plan), sizes) == whole
+    alone = run_in_packs(folder_of(tmp_path / "alone", plan.model_copy(update={"batch": 1})), [1])
+    assert (alone == whole) == (sampler == "random")
+
+
+def test_the_whole_batch_is_on_disk_before_any_of_it_is_handed_out(tmp_path):
+    plan = plan_of(methods=["sam"], trials=9).model_copy(update={"batch": 4})
+    folder = folder_of(tmp_path, plan)
+    Conductor(folder).propose()
+    assert len(folder.histories()) == 4
+    shutil.rmtree(folder.root / "trials" / "class_pairs-sam-003")  # a crash before its record was there
+    whole = run_in_packs(folder_of(tmp_path / "whole", plan), [4])
+    assert run_in_packs(folder, [1]) == whole

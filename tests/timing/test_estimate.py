@@ -61,7 +61,7 @@ def test_a_trial_is_its_tasks_and_a_sweep_its_trials():
 
 def test_no_sweep_is_shorter_than_its_longest_trial():
     estimated = estimate.estimate(plan_of(trials=1), EXECUTION, 64, timing)
-    assert estimated.trials_at_once == 2
+    assert estimated.workers == 2
     assert estimated.duration.low == pytest.approx(18)
 
 

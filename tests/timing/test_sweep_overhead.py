@@ -19,7 +19,7 @@ from study.sweep.search_plan import make_plan
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(1800)]
 
-TASKS = int(os.environ.get("STUDY_OVERHEAD_TASKS", "3"))
+TASKS = int(os.environ.get("STUDY_OVERHEAD_TASKS", "2"))
 SETTINGS = (f"tasks/count={TASKS}", "tasks/images_per_task=800", "training/passes=60", "data/name=mnist5k")
 """Tasks of about a second on one CPU: so short that any overhead shows."""
 

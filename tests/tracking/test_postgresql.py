@@ -86,8 +86,6 @@ def database(place):
 @needed
 @pytest.mark.alone
 def test_eight_trials_at_once_log_to_a_server_over_postgresql_and_no_step_is_lost_or_doubled(tmp_path, database):
-    alone = Site(tmp_path, "alone", *SWEEP)
-    alone.finish()
     with mlflow_server(tmp_path / "mlflow", database) as server:
         site = Site(tmp_path, "served", *SWEEP, "--tracking-uri", server.uri)
         site.finish()
@@ -105,16 +103,10 @@ def test_eight_trials_at_once_log_to_a_server_over_postgresql_and_no_step_is_los
                 history = client.get_metric_history(run.info.run_id, f"accuracy/test/lane_{lane}")
                 told = [task["lanes"]["accuracy/test"][lane] for task in records[run.data.tags["trial"]][1]]
                 assert [(metric.step, metric.value) for metric in history] == list(enumerate(told))
-    spent = {}
-    for one in (alone, site):
-        (logged,) = [line for line in one.log() if line["kind"] == "logged"]
-        assert logged["complete"]
-        (begun,) = [line["at"] for line in one.log() if line["kind"] == "start"]
-        ended = max(line["at"] for lines in one.records().values() for line in lines)
-        spent[one.name] = logged["seconds"], logged["at"] - begun, ended - begun
-        print(
-            f"{one.name}: logging took {logged['seconds']:.1f} s of a thread; trials {ended - begun:.1f} s, "
-            f"all logged after {logged['at'] - begun:.1f} s"
-        )
-    assert spent["served"][0] < 0.8 * spent["served"][1], "MLflow does not keep the driver busy all the time"
+    (logged,) = [line for line in site.log() if line["kind"] == "logged"]
+    assert logged["complete"]
+    (begun,) = [line["at"] for line in site.log() if line["kind"] == "start"]
+    spent = logged["at"] - begun
+    print(f"logging took {logged['seconds']:.1f} s of a thread, all was logged after {spent:.1f} s")
+    assert logged["seconds"] < 0.8 * spent, "MLflow does not keep the driver busy all the time"
     assert len(site.kinds("lost")) == 0
