@@ -268,9 +268,9 @@ class TrialConfig(StrictSettings):
 
     @property
     def stack_shape(self) -> str:
-        """What trials of one stack of lanes have in common, as text.
+        """What trials of one stack have in common.
 
-        All but the seeds and the settings of optimizer and interventions.
+        As text: all but the seeds and the settings of optimizer and interventions.
         """
         plain = self.plain()
         del plain["seeds"]

@@ -29,9 +29,10 @@ def build(config: TrialConfig, dataset: Dataset) -> Experiment:
 
 
 def build_stack(configs: Sequence[TrialConfig], dataset: Dataset) -> Experiment:
-    """The experiment of several trials, with the lanes of one after those of the other, on its device.
+    """The experiment of several trials, on its device.
 
-    The settings of each part are validated here, once; nothing below validates them again.
+    It has the lanes of one trial after those of the other. The settings of each part are validated here, once; nothing below
+    validates them again.
 
     Args:
         configs: complete or not; several must go into one stack, see `stacks`.
@@ -45,10 +46,10 @@ def build_stack(configs: Sequence[TrialConfig], dataset: Dataset) -> Experiment:
 
 
 def stacks(configs: Mapping[str, TrialConfig]) -> list[list[str]]:
-    """The keys of the trials, those in a list that can be stacked.
+    """The keys of trials that go into one stack.
 
-    They have the same `study.config.TrialConfig.stack_shape`, and their optimizers and interventions compute the same way: two
-    settings of SAM, but not one with momentum and one without.
+    A list for each stack. Its trials have the same `study.config.TrialConfig.stack_shape`, and their optimizers and interventions
+    compute the same way: two settings of SAM, but not one with momentum and one without.
 
     Raises:
         StudyError: see `build`.

@@ -105,9 +105,9 @@ def _field_stackable(name: str, values: list[Any]) -> bool:
 
 
 def stacked(parts: Sequence[Part]) -> Part:
-    """One part for the lanes of all parts, in their order.
+    """One part for the lanes of all parts.
 
-    The parts must be `stackable`. Their tensors are [lane] or [lane, ...].
+    They keep their order. The parts must be `stackable`. Their tensors are [lane] or [lane, ...].
     """
     first: Any = parts[0]
     changes: dict[str, Any] = {}

@@ -21,7 +21,7 @@ BATCHES = 4
 
 
 def divided(execution: Execution, plan: Plan, nodes: Sequence[Node]) -> Execution:
-    """Returns the execution with GPUs, workers and size of packs chosen.
+    """Returns the execution with GPUs, workers and packs chosen.
 
     By default each worker has a GPU for itself, since processes that share one take turns, and trains as many trials together as
     `pack_size` says. Trials get no GPU if there is none, or if all of them are set to train on the CPU. A cluster may grow, so
@@ -60,7 +60,7 @@ def divided(execution: Execution, plan: Plan, nodes: Sequence[Node]) -> Executio
 
 
 def pack_size(plan: Plan, workers: int) -> int:
-    """How many trials a worker with a GPU trains together by default.
+    """How many trials a GPU trains together by default.
 
     As many as the GPU trains for hardly more than one; fewer, so that each of the workers has a pack, and that a sampler learns
     from earlier trials.

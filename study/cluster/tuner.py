@@ -126,7 +126,7 @@ def _fit(
 
 
 def _keys(trial: Trial) -> list[str]:
-    """Keys of the trials in a pack, which is one trial for Tune."""
+    """Keys of a pack's trials; Tune takes it for one."""
     return [each["key"] for each in trial.config["trials"]]
 
 
@@ -271,7 +271,7 @@ class Bookkeeping(_Unpickled, tune.Callback):
         self._place = place
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Records that a worker starts or continues the trials of a pack."""
+        """Records that a worker starts or continues its trials."""
         for key in _keys(trial):
             self._ending.guard(partial(self._conductor.started, key))
 

@@ -83,7 +83,7 @@ def _check_source(expected: Mapping[str, str], fingerprint: str) -> None:
 
 
 def checkpoint_within(place: str, key: str, trials: int) -> str:
-    """The place of a trial's state in a checkpoint of its pack.
+    """The place of a trial's state in a pack's checkpoint.
 
     Args:
         place: of the checkpoint.

@@ -82,7 +82,7 @@ class Conductor:
         return next(filter(None, map(self._propose_of, sorted(self._searches, key=self._turn))), None)
 
     def propose_pack(self, most: int) -> list[TrialHistory]:
-        """Returns the next trials to train together; none if there is none now.
+        """Returns the next trials to train together, perhaps none.
 
         They are of one group and have the same shape, see `study.config.TrialConfig.stack_shape`. A new batch is not drawn while
         the one before it is trained, unless packs are larger than batches: so the same trials are drawn however packs are cut.
@@ -106,7 +106,7 @@ class Conductor:
         return pack
 
     def _propose_of(self, label: str) -> TrialHistory | None:
-        """The next trial of a group; what has been drawn with it is recorded too."""
+        """The next trial of a group; records its whole batch."""
         search = self._searches[label]
         history = search.propose()
         if history is None:

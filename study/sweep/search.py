@@ -151,17 +151,17 @@ class GroupSearch:
 
     @property
     def has_unfinished(self) -> bool:
-        """Whether a trial begun or drawn earlier waits to be proposed."""
+        """Whether a trial begun or drawn earlier waits."""
         return bool(self._unfinished or self._again or self._ready)
 
     @property
     def must_draw(self) -> bool:
-        """Whether the next trial begins a new batch, drawn from what is known now."""
+        """Whether the next trial begins a new batch."""
         return bool(self._distributions) and not self._ready and not self._again
 
     @property
     def ready(self) -> tuple[TrialHistory, ...]:
-        """Trials that have been drawn with the last one and are proposed next."""
+        """Trials drawn with the last one, to be proposed next."""
         return tuple(self._ready)
 
     def propose(self) -> TrialHistory | None:
@@ -184,7 +184,7 @@ class GroupSearch:
                 break
 
     def _draw(self) -> TrialHistory | None:
-        """The next trial, drawn from the distributions; None if there is none now."""
+        """Draws the next trial; None if there is none now."""
         waiting = [trial.number for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
         number = waiting[0] if waiting else len(self._study.get_trials(deepcopy=False))
         if number >= self.group.trials and number not in self._unfinished:

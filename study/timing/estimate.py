@@ -201,7 +201,7 @@ def estimate(plan: Plan, execution: Execution, workers: int, timing_of: Callable
 
 
 def in_a_pack(plan: Plan, config: TrialConfig, pack: int) -> TrialConfig:
-    """A configuration with as many lanes as a pack of its kind has.
+    """A configuration with the lanes of a whole pack.
 
     A group with fewer trials than a pack may hold has smaller ones.
     """

@@ -1,4 +1,4 @@
-"""A pack: trials that one process trains together, as one stack of lanes.
+"""Trials trained together, as one stack of lanes: a pack.
 
 A GPU takes a step of twenty lanes in the time of a step of one: it waits for launches. So trials of the same shape are stacked,
 and twenty trials of three seeds take hardly longer than one. Lanes do not see each other, so each trial gets the results that it
@@ -52,9 +52,9 @@ class Pack:
         return self._counts[key]
 
     def train(self) -> Iterator[Outcomes]:
-        """Trains task after task; yields the outcomes of one stack at a time, never none.
+        """Trains task after task; yields outcomes, stack by stack.
 
-        A trial whose part raises is tried alone; if it raises again its outcome is the error, and the others go on.
+                A trial whose part raises is tried alone; if it raises again its outcome is the error, and the others go on.
 
         Raises:
             RuntimeError: CUDA has failed, and with it this process.
@@ -107,7 +107,7 @@ class Pack:
         return {key: error}
 
     def _run(self, keys: tuple[str, ...]) -> Iterator[TaskResult]:
-        """The training of these trials, which goes on where they are.
+        """The training of these trials, from where they are.
 
         A stack of other trials with one of these has ended.
         """
@@ -134,7 +134,7 @@ def _too_small(error: Exception) -> StudyError:
 
 
 def stack_of(states: Sequence[State]) -> State:
-    """The states of some trials after the same task, as one."""
+    """The states of trials after the same task, as one."""
     first = states[0]
     return State(
         next_task=first.next_task,
@@ -149,7 +149,7 @@ def stack_of(states: Sequence[State]) -> State:
 
 
 def of_lanes(result: TaskResult, lanes: slice) -> TaskResult:
-    """The part of a stack's result that belongs to some lanes.
+    """The result of some lanes of a stack.
 
     Of the seconds it has the lanes' share, so that the seconds of all trials add up to those of the stack.
     """
