@@ -391,6 +391,9 @@ def bench(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     data: Annotated[str, typer.Option(help="A data set.")] = "mnist5k",
     data_dir: DataDir = None,
+    packs: Annotated[
+        bool, typer.Option("--packs", help="Measure only what it costs to train several trials of three seeds together.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> int:
     """Measure the speed of training on this machine.
@@ -401,9 +404,14 @@ def bench(
     terminal.begin(f"loading {data}")
     from study.cli import bench
 
+    folder = data_folder(data_dir)
+    if packs:
+        return bench.run_packs(
+            data=data, data_dir=folder, seconds=seconds, threads=threads, device=device, as_json=as_json
+        )
     return bench.run(
         data=data,
-        data_dir=data_folder(data_dir),
+        data_dir=folder,
         widths=[parse_widths(words) for words in widths],
         batch_sizes=batch_size,
         lane_counts=lanes,

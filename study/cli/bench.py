@@ -14,7 +14,8 @@ from study import experiment, provenance
 from study.cli import terminal
 from study.config import TrialConfig
 from study.contracts import Dataset
-from study.timing import diagnostics_cost, side_by_side
+from study.sweep.execution import LANES_PER_GPU
+from study.timing import diagnostics_cost, packs, side_by_side
 from study.timing.bench import LANES, LOADER, MEMORY, METHODS, Setting, Speed, measured, peak_bytes, product_rate
 from study.timing.diagnostics_cost import Overhead
 from study.timing.side_by_side import Division
@@ -160,6 +161,77 @@ def advice(speeds: Sequence[Speed], divisions: Sequence[Division], device: str) 
     return sentences
 
 
+def show_packs(costs: Sequence[packs.Cost]) -> None:
+    """The table of what packs cost."""
+    cells = {(cost.trials, cost.method): cost for cost in costs}
+    rows = []
+    for trials in dict.fromkeys(cost.trials for cost in costs):
+        row = [cells[trials, method] for method in METHODS]
+        told = [f"{1e6 * cost.seconds:,.0f} us  x{cost.ratio:.2f}  {cost.gain:.1f} times as fast" for cost in row]
+        rows.append([f"{trials} ({row[0].lanes} lanes)", *told])
+    title = f"Packs of trials of {packs.SEEDS} seeds, batch {packs.BATCH_SIZE}, 784-100-100-10"
+    terminal.show_table(title, ["trials in a pack", *(method.upper() for method in METHODS)], rows, numeric=1)
+    terminal.console.print(
+        "Each cell: microseconds of a step of all lanes; ratio to a step of one trial; speed against the trials one by one.",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def advice_on_packs(costs: Sequence[packs.Cost], device: str) -> str:
+    """A sentence on the size of packs on this machine."""
+    size = packs.worthwhile(list(costs))
+    if device == "cuda":
+        return (
+            f"Trials of {packs.SEEDS} seeds in a pack: {size}; larger ones take more than {packs.HARDLY_MORE:g} times as long as "
+            f"one trial (--pack {size}; --pack auto takes {LANES_PER_GPU} lanes, {LANES_PER_GPU // packs.SEEDS} such trials)."
+        )
+    least = {trials: min(cost.gain for cost in costs if cost.trials == trials) for trials in {c.trials for c in costs}}
+    best = min(trials for trials, gain in least.items() if gain >= ENOUGH * max(least.values()))
+    return (
+        f"On this CPU packs of {best} trials of {packs.SEEDS} seeds train at least {least[best]:.1f} times as fast as the trials one "
+        f"by one (--pack {best}; --pack auto takes 1)."
+    )
+
+
+def run_packs(*, data: str, data_dir: Path, seconds: float, threads: int, device: str, as_json: bool) -> int:
+    """Times packs and shows it; returns the exit code.
+
+    Raises StudyError if there is no such data set or device.
+    """
+    device, dataset = _loaded(data, data_dir, device)
+    machine = _machine(dataset, device, threads, seconds)
+    costs = packs.measured(dataset, device, seconds)
+    sentence = advice_on_packs(costs, device)
+    if as_json:
+        listed = [asdict(cost) | {"lanes": cost.lanes, "gain": cost.gain} for cost in costs]
+        terminal.console.print_json(json.dumps({**_plain_machine(machine), "packs": listed, "advice": [sentence]}))
+        return 0
+    terminal.console.print(
+        f"{machine.device_name}, torch {provenance.versions()['torch']}, {_threads(threads)}, {machine.data}", markup=False
+    )
+    show_packs(costs)
+    terminal.console.print(f"\n{sentence}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _loaded(data: str, data_dir: Path, device: str) -> tuple[str, Dataset]:
+    """The device, "cpu" or "cuda", and the data set."""
+    config = TrialConfig.from_plain({"data": {"name": data}, "training": {"device": device}})
+    return experiment.device_of(config), experiment.load_dataset(config, data_dir)
+
+
+def _machine(dataset: Dataset, device: str, threads: int, seconds: float) -> Machine:
+    """This machine, measured with so many threads, which it has from now on."""
+    torch.set_num_threads(threads)
+    device_name = provenance.training_facts(device, dataset.fingerprint)["device_name"]
+    return Machine(device, device_name, threads, product_rate(device, max(seconds, 0.2)), dataset.name)
+
+
+def _plain_machine(machine: Machine) -> dict[str, Any]:
+    return {"machine": asdict(machine) | {"host": provenance.host(), **provenance.software()}}
+
+
 def plain(
     machine: Machine,
     speeds: Sequence[Speed],
@@ -170,7 +242,7 @@ def plain(
 ) -> dict[str, Any]:
     """Everything as plain data."""
     return {
-        "machine": asdict(machine) | {"host": provenance.host(), **provenance.software()},
+        **_plain_machine(machine),
         "speeds": [asdict(speed) for speed in speeds],
         "side_by_side": [asdict(division) | {"total": division.total} for division in divisions],
         "diagnostics": [asdict(overhead) for overhead in overheads],
@@ -206,22 +278,17 @@ def run(
     Raises:
         StudyError: there is no such data set or device, or a network is too large for this machine.
     """
-    config = TrialConfig.from_plain({"data": {"name": data}, "training": {"device": device}})
-    device = experiment.device_of(config)
-    dataset = experiment.load_dataset(config, data_dir)
+    device, dataset = _loaded(data, data_dir, device)
     for shape in widths:
         sizes = {"model": {"widths": list(shape)}, "seeds": list(range(max(lane_counts)))}
         training = {"batch_size": max(batch_sizes), "device": device}
         experiment.check_memory(TrialConfig.from_plain({**sizes, "training": training}), dataset)
-    torch.set_num_threads(threads)
-    device_name = provenance.training_facts(device, dataset.fingerprint)["device_name"]
-    rate = product_rate(device, max(seconds, 0.2))
-    machine = Machine(device, device_name, threads, rate, dataset.name)
+    machine = _machine(dataset, device, threads, seconds)
     if not as_json:
         show_machine(machine)
     speeds: list[Speed] = []
     settings = [Setting(shape, size) for shape in widths for size in batch_sizes]
-    for of_setting in measured(dataset, settings, lane_counts, device, seconds, rate):
+    for of_setting in measured(dataset, settings, lane_counts, device, seconds, machine.product_rate):
         speeds += of_setting
         if not as_json:
             heading = title(of_setting[0].setting, dataset.train_images.shape[1], dataset.class_count)

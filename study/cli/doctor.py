@@ -18,6 +18,7 @@ from study.config import TrialConfig
 from study.errors import StudyError
 from study.files import first_existing
 from study.sweep import folder, storage
+from study.sweep.execution import LANES_PER_GPU
 from study.sweep.execution import Execution
 
 GIB = 2**30
@@ -82,6 +83,17 @@ def _machine() -> Iterator[Finding]:
         yield Finding(
             "machine", f"GPU {index}", f"{properties.name}, {properties.total_memory / GIB:.0f} GiB ({built})"
         )
+    yield Finding("machine", "packs", _packs(torch.cuda.device_count()))
+
+
+def _packs(gpus: int) -> str:
+    """How many trials a worker trains together by default."""
+    if not gpus:
+        return "each worker trains one trial at a time; --pack N trains several together"
+    return (
+        f"{gpus} {'worker' if gpus == 1 else 'workers'} with a GPU, each of which trains trials of {LANES_PER_GPU} seeds together: 20 "
+        f"of 3 seeds, or 6 of 10 (--pack auto)"
+    )
 
 
 def _datasets(data_dir: Path) -> Iterator[Finding]:

@@ -6,15 +6,8 @@ from collections.abc import Sequence
 
 from study.cluster.nodes import Node
 from study.errors import StudyError
-from study.sweep.execution import Execution
+from study.sweep.execution import LANES_PER_GPU, Execution
 from study.sweep.plan import Plan
-
-LANES_PER_GPU = 60
-"""Lanes up to which a GPU's steps hardly become longer.
-
-Measured on an H200 with the networks of the paper: 60 lanes take 1.2 to 1.3 times as long as one. `study bench --packs` measures
-it.
-"""
 
 BATCHES = 4
 """A sampler draws at least this many batches: it learns nothing within one."""

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from study.contracts import Dataset
 from study.timing import plain_torch, speed
+
+Way = TypeVar("Way")
 
 ROUNDS = 3
 METHODS = {
@@ -87,7 +90,7 @@ def measured(
             for count in lane_counts:
                 lanes = speed.lanes_of(dataset, name, count, setting.widths, setting.batch_size, device)
                 timed[LANES, count, name] = lanes.seconds
-        best = _best_rates(timed, seconds)
+        best = best_rates(timed, seconds)
         images = {key: per_second * key[1] * setting.batch_size for key, per_second in best.items()}
         yield [
             Speed(
@@ -110,10 +113,13 @@ def _usual(
     return lambda steps: plain_torch.seconds(net, method, minibatches, steps, device)
 
 
-def _best_rates(
-    timed: dict[tuple[str, int, str], Callable[[int], float]], seconds: float
-) -> dict[tuple[str, int, str], float]:
-    """Steps a second of each way, best of several rounds."""
+def best_rates(timed: Mapping[Way, Callable[[int], float]], seconds: float) -> dict[Way, float]:
+    """Steps a second of each way, best of several rounds.
+
+    Args:
+        timed: by way, a function that takes so many steps and returns their seconds.
+        seconds: for each way and round, about.
+    """
     steps = {key: _steps_in(seconds, time_of) for key, time_of in timed.items()}
     rates = dict.fromkeys(timed, 0.0)
     for _ in range(ROUNDS):

@@ -4,9 +4,9 @@ import pytest
 from sweep_fixtures import plan_of
 
 from study.cluster.nodes import Node
-from study.cluster.resources import BATCHES, LANES_PER_GPU, divided
+from study.cluster.resources import BATCHES, divided
 from study.errors import StudyError
-from study.sweep.execution import Execution
+from study.sweep.execution import LANES_PER_GPU, Execution
 
 
 def nodes(*sizes):

@@ -16,9 +16,10 @@ from twins import network, weights
 
 from search_spaces.paper_grid import SPACE
 from study import parts
-from study.cli.bench import advice
+from study.cli.bench import advice, advice_on_packs
 from study.config import Diagnostics, TrialConfig
-from study.timing import bench, diagnostics_cost, plain_torch, speed
+from study.sweep.execution import LANES_PER_GPU
+from study.timing import bench, diagnostics_cost, packs, plain_torch, speed
 from study.timing.bench import GRADIENTS, METHODS, Setting, Speed
 from study.timing.side_by_side import Division
 
@@ -184,6 +185,58 @@ def test_the_advice_takes_the_fewest_seeds_and_threads_that_are_nearly_the_best(
     assert "2, 1 thread each (--cpus-per-trial 1)" in trials
     _, shared = advice(speeds({1: 99.0, 10: 95.0}), [Division(1, 1, (100.0,)), Division(2, 1, (80.0, 80.0))], "cuda")
     assert "2 (--gpus-per-trial 0.5)" in shared
+
+
+H200 = {
+    ("sgd", 10): 105, ("sgd", 20): 105, ("sgd", 60): 138, ("sgd", 120): 209,
+    ("sam", 10): 255, ("sam", 20): 252, ("sam", 60): 303, ("sam", 120): 383,
+    ("gnp", 10): 275, ("gnp", 20): 272, ("gnp", 60): 332, ("gnp", 120): 413,
+}
+"""Microseconds of a step by method and lanes, see `study/docs/gpus.md`."""
+
+
+def h200_costs():
+    """The costs of packs of ten-lane trials on an H200."""
+    return packs.costs({(name, lanes // 10): seconds / 1e6 for (name, lanes), seconds in H200.items()})
+
+
+def test_the_default_of_packs_is_what_the_bench_advises_where_it_was_measured():
+    assert 10 * packs.worthwhile(h200_costs()) == LANES_PER_GPU
+    assert packs.worthwhile(packs.costs({("sgd", 1): 1.0, ("sgd", 5): 2.0})) == 1
+    assert packs.worthwhile(packs.costs({("sgd", 1): 1.0, ("sgd", 5): 1.3, ("sgd", 10): 1.2})) == 10
+
+
+def test_a_pack_that_costs_one_method_too_much_is_too_large():
+    costs = packs.costs({("sgd", 1): 1.0, ("sgd", 5): 1.0, ("sam", 1): 1.0, ("sam", 5): 2.0})
+    assert packs.worthwhile(costs) == 1
+
+
+def test_the_gain_of_a_pack_is_over_its_trials_one_by_one():
+    one, six = packs.costs({("sgd", 1): 2.0, ("sgd", 6): 3.0})
+    assert (one.ratio, one.gain, six.ratio, six.gain) == (1.0, 1.0, 1.5, 4.0)
+
+
+def test_packs_are_measured_and_their_size_is_advised(tmp_path):
+    done = study("bench", "--packs", "--seconds", "0.001", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for trials in packs.TRIALS:
+        (row,) = re.findall(rf"^{trials} \({3 * trials} lanes\) +(.*)$", done.stdout, re.MULTILINE)
+        assert len(re.findall(r"[\d,]+ us +x\d+\.\d\d +\d+\.\d times as fast", row)) == 3
+    assert re.search(r"packs of \d+ trials of 3 seeds train at least \d+\.\d times as fast", done.stdout)
+    printed = json.loads(study("bench", "--packs", "--seconds", "0.001", "--json", cwd=tmp_path).stdout)
+    assert [(cost["method"], cost["lanes"]) for cost in printed["packs"]] == [
+        (name, 3 * trials) for name in ("sgd", "sam", "gnp") for trials in packs.TRIALS
+    ]
+    assert all(cost["seconds"] > 0 for cost in printed["packs"])
+    assert printed["advice"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_advice_on_packs_names_the_option_and_the_default(device):
+    said = advice_on_packs(h200_costs(), device)
+    assert "--pack 6" in said if device == "cuda" else "--pack 12" in said
+    assert f"{LANES_PER_GPU} lanes" in said if device == "cuda" else "--pack auto takes 1" in said
 
 
 @pytest.mark.slow

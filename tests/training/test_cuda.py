@@ -1,6 +1,6 @@
 """CUDA: recorded steps and agreement with the CPU; skipped without a GPU."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import tiny
@@ -14,7 +14,16 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch see
 def on_gpu(experiment, optimizer: str):
     """The same experiment on the GPU."""
     rule = tiny.rule(optimizer, len(experiment.seeds), device="cuda", **{"lr": 0.1, **tiny.OPTIMIZERS[optimizer]})
-    return replace(experiment, device="cuda", dataset=experiment.dataset.to("cuda"), rule=rule)
+    interventions = tuple(map(moved, experiment.interventions))
+    return replace(
+        experiment, device="cuda", dataset=experiment.dataset.to("cuda"), rule=rule, interventions=interventions
+    )
+
+
+def moved(part):
+    """A part with its tensors on the GPU."""
+    tensors = {field.name: getattr(part, field.name) for field in fields(part)}
+    return replace(part, **{name: value.to("cuda") for name, value in tensors.items() if isinstance(value, torch.Tensor)})
 
 
 def assert_alike(some, others, tolerance: float) -> None:
