@@ -67,8 +67,12 @@ def stacks(configs: Mapping[str, TrialConfig]) -> list[list[str]]:
 
 
 def constants_of(config: TrialConfig) -> dict[str, float]:
-    """The constants of a trial's rule, see `study.contracts.Rule`."""
-    rule: Rule = next(iter(_acting(config, "cpu")))
+    """The constants of a trial's rule, see `study.contracts.Rule`.
+
+    Raises whatever its rule or an intervention raises when it is built.
+    """
+    rule: Rule
+    rule, *_ = _acting(config, "cpu")
     return rule.constants
 
 

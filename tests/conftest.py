@@ -51,6 +51,11 @@ def pytest_collection_finish():
     gc.set_threshold(50_000)
 
 
+def pytest_unconfigure():
+    """Libraries complain at the end of objects that nobody has collected."""
+    gc.unfreeze()
+
+
 def pytest_collection_modifyitems(items):
     """What takes longest comes first, so that no process is left with it at the end; what must run alone comes last."""
     weights = {}

@@ -392,7 +392,8 @@ def bench(
     data: Annotated[str, typer.Option(help="A data set.")] = "mnist5k",
     data_dir: DataDir = None,
     packs: Annotated[
-        bool, typer.Option("--packs", help="Measure only what it costs to train several trials of three seeds together.")
+        bool,
+        typer.Option("--packs", help="Measure only what it costs to train several trials of three seeds together."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> int:

@@ -208,7 +208,8 @@ def run_packs(*, data: str, data_dir: Path, seconds: float, threads: int, device
         terminal.console.print_json(json.dumps({**_plain_machine(machine), "packs": listed, "advice": [sentence]}))
         return 0
     terminal.console.print(
-        f"{machine.device_name}, torch {provenance.versions()['torch']}, {_threads(threads)}, {machine.data}", markup=False
+        f"{machine.device_name}, torch {provenance.versions()['torch']}, {_threads(threads)}, {machine.data}",
+        markup=False,
     )
     show_packs(costs)
     terminal.console.print(f"\n{sentence}", markup=False, soft_wrap=True)

@@ -235,7 +235,7 @@ def _begin(plan: Plan, directory: Path, execution: Execution, notes: Sequence[st
     from study.cluster import connection
 
     with connection.connected(execution, plan, prepared.checkpoint_place) as (resolved, more):
-        plan = plan.model_copy(update={"batch": resolved.pack})
+        plan = plan.model_copy(update={"batch": resolved.pack or 1})
         sweep = SweepFolder.create(directory, plan, execution, prepared.material.task_counts)
         for note in (*notes, *more, *_secret_notes(prepared.uri)):
             terminal.complain(f"note: {note}")

@@ -285,9 +285,14 @@ class Bookkeeping(_Unpickled, tune.Callback):
             self._ending.guard(partial(self._conductor.checkpointed, key, own))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Records which trials of a pack ended or were stopped."""
+        """Records which trials of a pack ended or were stopped.
+
+        The others are proposed again, unless the sweep ends.
+        """
         for key in _keys(trial):
             self._ending.guard(partial(self._conductor.ended, key))
+            if not self._ending.stop_all():
+                self._ending.guard(partial(self._conductor.released, key))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Records the death of a worker.

@@ -108,19 +108,24 @@ def _train(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset])
     dataset = shared_data.receive(datasets[assignment["dataset"]])
     configs = {trial["key"]: TrialConfig.from_plain(trial["config"]) for trial in assignment["trials"]}
     device = device_of(next(iter(configs.values())))
-    identities = {key: checkpoint.identity(config, dataset.fingerprint) for key, config in configs.items()}
-    facts = {
-        key: provenance.training_facts(device, dataset.fingerprint) | {"rule": constants_of(config)}
-        for key, config in configs.items()
-    }
-    starts = {}
+    failure = None
+    identities, facts, starts = {}, {}, {}
     for trial in assignment["trials"]:
-        state = _last_sound_state(trial, identities[trial["key"]], device)
+        key = trial["key"]
+        try:
+            rule = constants_of(configs[key])
+        except Exception as error:  # a part of its own that cannot be built
+            del configs[key]
+            failure = error
+            _report(trials={key: _failure(error)})
+            continue
+        facts[key] = provenance.training_facts(device, dataset.fingerprint) | {"rule": rule}
+        identities[key] = checkpoint.identity(configs[key], dataset.fingerprint)
+        state = _last_sound_state(trial, identities[key], device)
         if state is not None:
-            starts[trial["key"]] = state
+            starts[key] = state
     pack = Pack(configs, dataset, starts)
 
-    failure = None
     saved_at = time.monotonic()
     for outcomes in pack.train():
         if any(
@@ -142,7 +147,7 @@ def _train(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset])
             continue
         with tempfile.TemporaryDirectory() as draft:
             for key, state in pack.states.items():
-                folder = Path(checkpoint_within(draft, key, len(configs)))
+                folder = Path(checkpoint_within(draft, key, len(assignment["trials"])))
                 folder.mkdir(exist_ok=True)
                 checkpoint.save(folder / checkpoint.FILE, state, identities[key])
             _report(folder=draft, trials=told)

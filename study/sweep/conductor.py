@@ -216,19 +216,24 @@ class Conductor:
     def ended(self, key: str) -> None:
         """Records that Ray is done with a trial.
 
-        It has trained its last task, or the scheduler stopped it. Otherwise an interruption ended it, or another trial of its
-        pack was stopped: nothing is recorded then, and it may be proposed again.
+        It has trained its last task, or the scheduler stopped it; nothing is recorded if an interruption ended it.
         """
         history = self._records[key].history
-        if history.is_over:
-            return
-        if not (history.was_stopped or history.is_complete):
-            self._return(history)
+        if history.is_over or not (history.was_stopped or history.is_complete):
             return
         outcome = "stopped" if history.was_stopped else "finished"
         self._search(key).tell(history.number, outcome, history.metrics)
         self._append(key, "end", outcome=outcome)
         self._running.discard(key)
+
+    def released(self, key: str) -> None:
+        """Proposes a trial again whose pack ended before it did.
+
+        Does nothing if the trial is over.
+        """
+        history = self._records[key].history
+        if not history.is_over:
+            self._return(history)
 
     def failed(self, key: str, reason: str, traceback: str = "", facts: Mapping[str, Any] | None = None) -> None:
         """Records that a trial has failed.

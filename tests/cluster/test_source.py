@@ -34,7 +34,7 @@ def test_workers_search_the_drivers_source_first_where_it_is_not_the_installed_o
 def test_a_sweep_ends_when_a_worker_refuses_to_train():
     ending = tuner._Ending(lambda: False)
     verdicts = tuner.Verdicts(SimpleNamespace(), ending)
-    trial = SimpleNamespace(config={"key": "pairs-sgd-000"})
+    trial = SimpleNamespace(config={"trials": [{"key": "pairs-sgd-000"}]})
     report = {"report": json.dumps({"refusal": "a worker runs other code"})}
     assert verdicts.on_trial_result(None, trial, report) == TrialScheduler.STOP
     assert ending.fault == "a worker runs other code"

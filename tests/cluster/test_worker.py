@@ -418,6 +418,20 @@ def test_a_trial_that_raises_fails_alone_and_the_others_of_its_pack_go_on(alone,
         assert_equal_but_for_rounding(player.lines_of(key), alone[key])
 
 
+def test_a_trial_whose_part_cannot_be_built_fails_alone(alone, played):
+    bad = trial("class_pairs-sam-009", with_rho(-1.0))
+    player = played()
+    with pytest.raises(StudyError, match="rho"):
+        run(trials=[bad, *pack()[:2]])
+    (failure,) = player.of("failure", bad["key"])
+    assert "optimizer/rho" in failure["reason"]
+    for key in list(RADII)[:2]:
+        assert_equal_but_for_rounding(player.lines_of(key), alone[key])
+        config = TrialConfig.from_plain(with_rho(RADII[key]))
+        path = Path(worker.checkpoint_within(str(player.kept[-1]), key, 3)) / checkpoint.FILE
+        assert tiny.load_checkpoint(path, checkpoint.identity(config, DATASET.fingerprint)).next_task == 4
+
+
 def test_a_gpu_that_is_too_small_for_a_pack_trains_smaller_ones(alone, played, monkeypatch):
     from study.training import pack as packs
 

@@ -67,7 +67,9 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=20)
     parser.add_argument("--sampler", nargs="*", default=SAMPLERS)
     options = parser.parse_args()
-    print(f"{options.trials} trials, {options.searches} searches each; regret of the best trial: mean, standard error, median")
+    print(
+        f"{options.trials} trials, {options.searches} searches each; regret of the best trial: mean, standard error, median"
+    )
     for sampler in options.sampler:
         for batch in BATCHES:
             found = [regret(sampler, batch, options.trials, seed) for seed in range(options.searches)]

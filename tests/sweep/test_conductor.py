@@ -459,6 +459,7 @@ def test_when_a_trial_of_a_pack_is_stopped_the_others_are_proposed_again(tmp_pat
     assert verdicts == [True, False, True]
     for history in (first, second, third):
         conductor.ended(history.key)
+        conductor.released(history.key)
     assert second.outcome == "stopped"
     again = conductor.propose_pack(3)
     assert again[:2] == [first, third]

@@ -188,9 +188,18 @@ def test_the_advice_takes_the_fewest_seeds_and_threads_that_are_nearly_the_best(
 
 
 H200 = {
-    ("sgd", 10): 105, ("sgd", 20): 105, ("sgd", 60): 138, ("sgd", 120): 209,
-    ("sam", 10): 255, ("sam", 20): 252, ("sam", 60): 303, ("sam", 120): 383,
-    ("gnp", 10): 275, ("gnp", 20): 272, ("gnp", 60): 332, ("gnp", 120): 413,
+    ("sgd", 10): 105,
+    ("sgd", 20): 105,
+    ("sgd", 60): 138,
+    ("sgd", 120): 209,
+    ("sam", 10): 255,
+    ("sam", 20): 252,
+    ("sam", 60): 303,
+    ("sam", 120): 383,
+    ("gnp", 10): 275,
+    ("gnp", 20): 272,
+    ("gnp", 60): 332,
+    ("gnp", 120): 413,
 }
 """Microseconds of a step by method and lanes, see `study/docs/gpus.md`."""
 

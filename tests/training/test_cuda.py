@@ -23,7 +23,9 @@ def on_gpu(experiment, optimizer: str):
 def moved(part):
     """A part with its tensors on the GPU."""
     tensors = {field.name: getattr(part, field.name) for field in fields(part)}
-    return replace(part, **{name: value.to("cuda") for name, value in tensors.items() if isinstance(value, torch.Tensor)})
+    return replace(
+        part, **{name: value.to("cuda") for name, value in tensors.items() if isinstance(value, torch.Tensor)}
+    )
 
 
 def assert_alike(some, others, tolerance: float) -> None:
