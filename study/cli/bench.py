@@ -189,8 +189,8 @@ def advice_on_packs(costs: Sequence[packs.Cost], device: str) -> str:
     least = {trials: min(cost.gain for cost in costs if cost.trials == trials) for trials in {c.trials for c in costs}}
     best = min(trials for trials, gain in least.items() if gain >= ENOUGH * max(least.values()))
     return (
-        f"On this CPU packs of {best} trials of {packs.SEEDS} seeds train at least {least[best]:.1f} times as fast as the trials one "
-        f"by one (--pack {best}; --pack auto takes 1)."
+        f"On this CPU packs of {best} trials of {packs.SEEDS} seeds train at least {least[best]:.1f} times as fast as the trials "
+        f"one by one (--pack {best}; --pack auto takes 1)."
     )
 
 

@@ -18,8 +18,7 @@ from study.config import TrialConfig
 from study.errors import StudyError
 from study.files import first_existing
 from study.sweep import folder, storage
-from study.sweep.execution import LANES_PER_GPU
-from study.sweep.execution import Execution
+from study.sweep.execution import LANES_PER_GPU, Execution
 
 GIB = 2**30
 LEAST_FREE_BYTES = GIB
@@ -90,9 +89,10 @@ def _packs(gpus: int) -> str:
     """How many trials a worker trains together by default."""
     if not gpus:
         return "each worker trains one trial at a time; --pack N trains several together"
+    workers = "one worker, which trains" if gpus == 1 else f"{gpus} workers with a GPU each, which train"
     return (
-        f"{gpus} {'worker' if gpus == 1 else 'workers'} with a GPU, each of which trains trials of {LANES_PER_GPU} seeds together: 20 "
-        f"of 3 seeds, or 6 of 10 (--pack auto)"
+        f"{workers} trials of {LANES_PER_GPU} seeds in all together: {LANES_PER_GPU // 3} of 3 seeds, or "
+        f"{LANES_PER_GPU // 10} of 10 (--pack auto)"
     )
 
 

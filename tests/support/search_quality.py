@@ -7,11 +7,8 @@ several sizes. Nothing is trained. Printed is the regret of the best trial: how 
 import argparse
 import math
 import statistics
-import sys
 import tempfile
 from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
 from sweep_fixtures import FACTS, plan_of, task_line
 
@@ -43,7 +40,7 @@ HIGHEST = 0.95 - min(
 
 def regret(sampler: str, batch: int, trials: int, seed: int) -> float:
     """How far below the highest objective the best trial of a search is."""
-    plan = plan_of(methods=["sam"], trials=trials, sampler=sampler, search_seed=seed, seeds=3)
+    plan = plan_of(methods=["sam"], trials=trials, sampler=sampler, search_seed=seed)
     group = plan.groups[0].model_copy(update={"points": ()})
     plan = plan.model_copy(update={"batch": batch, "groups": (group,)})
     best = 0.0
@@ -55,7 +52,7 @@ def regret(sampler: str, batch: int, trials: int, seed: int) -> float:
                 value = objective(history.tried)
                 best = max(best, value)
                 conductor.started(history.key)
-                conductor.result(history.key, task_line(history, 0, [value] * 3), FACTS)
+                conductor.result(history.key, task_line(history, 0, [value] * 2), FACTS)
                 conductor.ended(history.key)
     return HIGHEST - best
 
@@ -74,10 +71,8 @@ def main() -> None:
         for batch in BATCHES:
             found = [regret(sampler, batch, options.trials, seed) for seed in range(options.searches)]
             error = statistics.stdev(found) / math.sqrt(len(found))
-            print(
-                f"{sampler:8} batch {batch:3}  {statistics.mean(found):.4f}  +- {error:.4f}  median {statistics.median(found):.4f}",
-                flush=True,
-            )
+            middle = statistics.median(found)
+            print(f"{sampler:8} batch {batch:3}  {statistics.mean(found):.4f} +- {error:.4f}, {middle:.4f}", flush=True)
 
 
 if __name__ == "__main__":
