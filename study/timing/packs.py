@@ -72,9 +72,9 @@ def costs(seconds: Mapping[tuple[str, int], float]) -> list[Cost]:
 
 
 def worthwhile(pack_costs: list[Cost]) -> int:
-    """Trials of the largest pack that costs `HARDLY_MORE` than one.
+    """Trials of the largest pack that costs hardly more.
 
-    With every method.
+    At most `HARDLY_MORE` times one trial, with every method.
     """
     dear = [cost.trials for cost in pack_costs if cost.ratio > HARDLY_MORE]
     return max(cost.trials for cost in pack_costs if cost.trials < min(dear, default=cost.trials + 1))
