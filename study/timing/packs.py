@@ -67,7 +67,7 @@ def measured(dataset: Dataset, device: str, seconds: float) -> list[Cost]:
 
 
 def costs(seconds: Mapping[tuple[str, int], float]) -> list[Cost]:
-    """Costs from the seconds of a step, by method and trials."""
+    """Costs from seconds of a step by method and trials."""
     return [Cost(name, trials, taken, taken / seconds[name, 1]) for (name, trials), taken in seconds.items()]
 
 
