@@ -6,13 +6,16 @@ is described here; no other registration is needed. The trainer knows nothing of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
 from study.config import Diagnostics
 from study.lanes import Tensors
+
+Shape = tuple[int, int, int]
+"""Channels, height and width of a picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +26,12 @@ class Dataset:
 
     Attributes:
         name: the part's name.
-        train_images: uint8 [image, feature], grey values from 0 to 255, the rows of a picture one after the other.
+        train_images: uint8 [image, feature], values from 0 to 255: channel after channel, and in each row after row.
         train_labels: int64 [image], from 0 to class_count - 1.
         test_images: uint8 [image, feature].
         test_labels: int64 [image].
         class_count: number of classes.
+        shape: channels, height and width of a picture; their product is the number of features.
         fingerprint: 16 hexadecimal digits that change with any byte of images or labels.
     """
 
@@ -37,18 +41,17 @@ class Dataset:
     test_images: Tensor
     test_labels: Tensor
     class_count: int
+    shape: Shape
     fingerprint: str
 
     def to(self, device: str) -> Dataset:
         """The same data on another device."""
-        return Dataset(
-            self.name,
-            self.train_images.to(device),
-            self.train_labels.to(device),
-            self.test_images.to(device),
-            self.test_labels.to(device),
-            self.class_count,
-            self.fingerprint,
+        return replace(
+            self,
+            train_images=self.train_images.to(device),
+            train_labels=self.train_labels.to(device),
+            test_images=self.test_images.to(device),
+            test_labels=self.test_labels.to(device),
         )
 
 

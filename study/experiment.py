@@ -105,15 +105,14 @@ def _built(configs: Sequence[TrialConfig], dataset: Dataset, device: str, *, tra
         *(_acting(config, device) for config in configs), strict=True
     )  # the rules, then each kind of intervention
     rule, *interventions = [each[0] if len(each) == 1 else stacked(each) for each in acting]
-    features = dataset.train_images.shape[1]
     in_memory = trained_here and device == "cpu"
-    largest = model_module.build(model_settings, features, dataset.class_count) if in_memory else None
+    largest = model_module.build(model_settings, dataset.shape, dataset.class_count) if in_memory else None
     _check_memory(config, dataset, tasks_settings, largest)
     tasks = tasks_module.build(tasks_settings, dataset, config.seeds)
     return Experiment(
         dataset=_on_device(dataset, device),
         tasks=tasks,
-        model=model_module.build(model_settings, features, tasks.output_count),
+        model=model_module.build(model_settings, dataset.shape, tasks.output_count),
         rule=rule,
         interventions=tuple(interventions),
         seeds=seeds,
@@ -137,7 +136,7 @@ def check_memory(config: TrialConfig, dataset: Dataset) -> None:
     """
     module, settings = _chosen(config, "model")
     on_gpu = config.training.device != "cpu" and torch.cuda.is_available()
-    model = None if on_gpu else module.build(settings, dataset.train_images.shape[1], dataset.class_count)
+    model = None if on_gpu else module.build(settings, dataset.shape, dataset.class_count)
     _check_memory(config, dataset, _chosen(config, "tasks")[1], model)
 
 

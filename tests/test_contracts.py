@@ -4,6 +4,7 @@ A new file in a folder of parts is tested here with no other change.
 """
 
 import inspect
+import math
 import urllib.error
 import urllib.request
 
@@ -24,12 +25,13 @@ PARTS = [(kind, name) for kind in parts.KINDS for name in parts.names(kind)]
 SIGNATURES = {
     "data": ["settings", "folder"],
     "tasks": ["settings", "dataset", "seeds"],
-    "models": ["settings", "feature_count", "output_count"],
+    "models": ["settings", "shape", "outputs"],
     "optimizers": ["settings", "lanes", "device"],
     "interventions": ["settings", "seeds", "device"],
 }
 SEEDS = (4, 0, 9)
 FEATURES, OUTPUTS, BATCH = 64, 4, 6
+SHAPE = (1, 8, 8)
 
 
 def each(kind: str):
@@ -132,7 +134,7 @@ def test_a_data_set_is_bytes_with_labels_from_0(name, request, tmp_path, monkeyp
     for images, labels in ((built.train_images, built.train_labels), (built.test_images, built.test_labels)):
         assert images.dtype == torch.uint8
         assert labels.dtype == torch.int64
-        assert images.shape == (len(labels), built.train_images.shape[1])
+        assert images.shape == (len(labels), math.prod(built.shape))
         assert images.is_contiguous()
         assert sorted(labels.unique().tolist()) == list(range(built.class_count))
 
@@ -185,7 +187,7 @@ def test_the_names_of_tasks_differ(name):
 
 def network(name: str):
     module, settings = tiny.part("models", name)
-    return module.build(settings, FEATURES, OUTPUTS)
+    return module.build(settings, SHAPE, OUTPUTS)
 
 
 @each("models")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.contracts import Dataset
+from study.contracts import Dataset, Shape
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class SharedDataset:
     test_images: np.ndarray
     test_labels: np.ndarray
     class_count: int
+    shape: Shape
     fingerprint: str
 
     @classmethod
@@ -37,11 +38,12 @@ class SharedDataset:
             dataset.test_images.numpy(),
             dataset.test_labels.numpy(),
             dataset.class_count,
+            dataset.shape,
             dataset.fingerprint,
         )
 
 
-_received: dict[tuple[str, str], Dataset] = {}
+_received: dict[tuple[str, Shape, str], Dataset] = {}
 
 
 def receive(shared: SharedDataset) -> Dataset:
@@ -49,7 +51,7 @@ def receive(shared: SharedDataset) -> Dataset:
 
     It must not be written to.
     """
-    key = (shared.name, shared.fingerprint)
+    key = (shared.name, shared.shape, shared.fingerprint)
     if key not in _received:
         _received[key] = Dataset(
             shared.name,
@@ -58,6 +60,7 @@ def receive(shared: SharedDataset) -> Dataset:
             _tensor(shared.test_images),
             _tensor(shared.test_labels),
             shared.class_count,
+            shared.shape,
             shared.fingerprint,
         )
     return _received[key]

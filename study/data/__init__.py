@@ -13,6 +13,7 @@ import contextlib
 import functools
 import hashlib
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +21,35 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from study.contracts import Dataset
+from study.contracts import Dataset, Shape
 from study.errors import StudyError, first_line
 
 
-def dataset(name: str, train_images: Tensor, train_labels: Tensor, test_images: Tensor, test_labels: Tensor) -> Dataset:
+def dataset(
+    name: str,
+    train_images: Tensor,
+    train_labels: Tensor,
+    test_images: Tensor,
+    test_labels: Tensor,
+    shape: Shape | None = None,
+) -> Dataset:
     """A data set of images [image, ...] and labels [image].
 
     The fingerprint is the first 16 hexadecimal digits of SHA-256 over the bytes of training images, training labels,
     test images and test labels, in this order, labels as little-endian 64-bit integers.
+
+    Args:
+        name: of the data set.
+        train_images, test_images: [image, channel, height, width]; [image, height, width] if grey; or [image, feature].
+        train_labels, test_labels: from 0.
+        shape: of a picture, for images [image, feature]; without it they are taken for grey squares.
+
+    Raises:
+        StudyError: the images do not have that shape, or have none and are no squares.
     """
+    found = _shape_of(name, train_images, shape)
+    if math.prod(test_images.shape[1:]) != math.prod(found):
+        raise StudyError(f"The test images of data set {name!r} must have the shape of its training images, {found}.")
     parts = (
         train_images.to(torch.uint8).flatten(1).contiguous(),
         train_labels.to(torch.int64).contiguous(),
@@ -40,11 +60,29 @@ def dataset(name: str, train_images: Tensor, train_labels: Tensor, test_images: 
     for part in parts:
         digest.update(part.numpy().tobytes())
     classes = int(max(parts[1].max(), parts[3].max())) + 1
-    return Dataset(name, *parts, class_count=classes, fingerprint=digest.hexdigest()[:16])
+    return Dataset(name, *parts, class_count=classes, shape=found, fingerprint=digest.hexdigest()[:16])
+
+
+def _shape_of(name: str, images: Tensor, given: Shape | None) -> Shape:
+    """Channels, height and width of images [image, ...]."""
+    sizes, features = tuple(images.shape[1:]), math.prod(images.shape[1:])
+    if len(sizes) in (2, 3):
+        channels, height, width = (1, *sizes) if len(sizes) == 2 else sizes
+    elif given is not None and len(given) == 3:
+        channels, height, width = given
+    else:
+        channels, height, width = 1, math.isqrt(features), math.isqrt(features)
+    found = (channels, height, width)
+    if math.prod(found) != features or (given is not None and given != found):
+        raise StudyError(
+            f"The pictures of data set {name!r} have {features} values and shape {given or 'unknown'}; give the channels, "
+            f"height and width whose product this is."
+        )
+    return found
 
 
 @functools.cache
-def noise(name: str, train_count: int, test_count: int, features: int, classes: int) -> Dataset:
+def noise(name: str, train_count: int, test_count: int, shape: Shape, classes: int) -> Dataset:
     """A data set of random images, classes taking turns.
 
     Training on it takes as long as on real images.
@@ -52,10 +90,10 @@ def noise(name: str, train_count: int, test_count: int, features: int, classes: 
     draw = torch.Generator().manual_seed(0)
 
     def pictures(count: int) -> tuple[Tensor, Tensor]:
-        images = torch.randint(0, 256, (count, features), generator=draw, dtype=torch.uint8)
+        images = torch.randint(0, 256, (count, math.prod(shape)), generator=draw, dtype=torch.uint8)
         return images, torch.arange(count) % classes
 
-    return dataset(name, *pictures(train_count), *pictures(test_count))
+    return dataset(name, *pictures(train_count), *pictures(test_count), shape)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def files(folder: Path) -> Path:
 
 def stand_in() -> Dataset:
     """Random images of the same shape."""
-    return noise("fashion_mnist", 60_000, 10_000, 28 * 28, 10)
+    return noise("fashion_mnist", 60_000, 10_000, (1, 28, 28), 10)
 
 
 def build(settings: Settings, folder: Path) -> Dataset:

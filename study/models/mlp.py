@@ -28,7 +28,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from study.config import Listed, StrictSettings
-from study.contracts import Evaluation, Gradient, HiddenLayer
+from study.contracts import Evaluation, Gradient, HiddenLayer, Shape
 from study.gradients import DenseGradient, MinibatchGradient
 from study.lanes import Tensors, generator
 from study.models._outer_products import OuterProduct, OuterProducts, Signal
@@ -258,6 +258,6 @@ class _Displacement:
     scale: Tensor
 
 
-def build(settings: Settings, feature_count: int, output_count: int) -> MLP:
-    """The network with the given numbers of inputs and outputs."""
-    return MLP((feature_count, *settings.widths, output_count))
+def build(settings: Settings, shape: Shape, outputs: int) -> MLP:
+    """The network for pictures of that shape, with so many outputs."""
+    return MLP((math.prod(shape), *settings.widths, outputs))

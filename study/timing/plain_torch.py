@@ -119,21 +119,20 @@ def loader(dataset: Dataset, batch_size: int, order: Tensor) -> Iterator[tuple[T
     from torchvision import transforms
     from torchvision.datasets import VisionDataset
 
-    side = round(dataset.train_images.shape[1] ** 0.5)
-
     class Pictures(VisionDataset):  # type: ignore[misc]
         """A data set that works like torchvision.datasets.MNIST."""
 
         def __init__(self, transform: Callable[[Any], Tensor]) -> None:
             super().__init__("", transform=transform)
-            self.data = dataset.train_images.cpu().view(-1, side, side)
+            pictures = dataset.train_images.cpu().view(-1, *dataset.shape).permute(0, 2, 3, 1)
+            self.data = pictures.squeeze(3).contiguous()  # [image, height, width], and channels if they are three
             self.targets = dataset.train_labels.cpu()
 
         def __len__(self) -> int:
             return len(self.data)
 
         def __getitem__(self, index: int) -> tuple[Tensor, int]:
-            picture = Image.fromarray(self.data[index].numpy(), mode="L")
+            picture = Image.fromarray(self.data[index].numpy())
             return self.transform(picture), int(self.targets[index])
 
     permuted = transforms.Compose([transforms.ToTensor(), transforms.Lambda(lambda x: x.view(-1)[order])])

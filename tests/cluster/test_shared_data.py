@@ -23,6 +23,7 @@ def test_a_shared_data_set_arrives_whole():
     dataset = tiny.dataset(seed=1)
     received = shared_data.receive(sent(SharedDataset.of(dataset)))
     assert (received.name, received.class_count, received.fingerprint) == ("tiny", 4, dataset.fingerprint)
+    assert received.shape == (1, 3, 3)
     for name in TENSORS:
         there, here = getattr(received, name), getattr(dataset, name)
         assert there.dtype == here.dtype

@@ -26,6 +26,7 @@ def mnist5k():
 
 def test_mnist5k_has_400_training_and_100_test_images_of_each_class(mnist5k):
     assert mnist5k.train_images.shape == (4000, 784)
+    assert mnist5k.shape == (1, 28, 28)
     assert mnist5k.test_images.shape == (1000, 784)
     assert mnist5k.train_labels.bincount().tolist() == [400] * 10
     assert mnist5k.test_labels.bincount().tolist() == [100] * 10
@@ -57,7 +58,7 @@ def test_mnist5k_has_the_fingerprint_that_it_always_had(mnist5k):
 def test_a_data_set_moved_to_a_device_is_the_same(mnist5k):
     moved = mnist5k.to("cpu")
     assert torch.equal(moved.train_images, mnist5k.train_images)
-    assert moved.fingerprint == mnist5k.fingerprint
+    assert (moved.shape, moved.fingerprint) == (mnist5k.shape, mnist5k.fingerprint)
 
 
 def tiny_parts() -> list[torch.Tensor]:
@@ -83,6 +84,36 @@ def test_pictures_in_rows_are_flattened_row_after_row():
     built = data.dataset("rows", images, labels, images, labels)
     assert built.train_images.tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
     assert built.class_count == 5
+    assert built.shape == (1, 2, 3)
+
+
+def test_colour_pictures_are_flattened_channel_after_channel():
+    images = torch.arange(24, dtype=torch.uint8).reshape(2, 3, 2, 2)
+    labels = torch.tensor([0, 1])
+    built = data.dataset("colour", images, labels, images, labels)
+    assert built.shape == (3, 2, 2)
+    assert built.train_images.tolist() == [list(range(12)), list(range(12, 24))]
+    rows = data.dataset("colour", built.train_images, labels, built.test_images, labels, (3, 2, 2))
+    assert (rows.shape, rows.fingerprint) == (built.shape, built.fingerprint)
+
+
+def test_rows_without_a_shape_are_grey_squares():
+    assert tiny.dataset().shape == (1, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape"), [((7,), None), ((12,), (1, 3, 3)), ((3, 4), (1, 4, 3)), ((3, 2, 2), (2, 3, 2)), ((8,), (2, 4))]
+)
+def test_pictures_of_another_shape_are_refused(sizes, shape):
+    images, labels = torch.zeros((2, *sizes), dtype=torch.uint8), torch.tensor([0, 1])
+    with pytest.raises(StudyError, match=r"^The pictures of data set 'odd' have \d+ values .*[.]$"):
+        data.dataset("odd", images, labels, images, labels, shape)
+
+
+def test_test_images_of_another_shape_are_refused():
+    images, labels = torch.zeros((2, 3, 3), dtype=torch.uint8), torch.tensor([0, 1])
+    with pytest.raises(StudyError, match="test images"):
+        data.dataset("odd", images, labels, images[:, :2], labels)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +128,7 @@ def test_the_downloaded_data_sets_have_their_published_sizes(name, train, test, 
     built = module.build(settings, data_dir)
     assert built.name == name
     assert built.train_images.shape == (60000, 784)
+    assert built.shape == module.stand_in().shape == (1, 28, 28)
     assert built.test_images.shape == (10000, 784)
     assert built.train_images.dtype == torch.uint8
     assert built.train_labels.bincount().tolist() == train

@@ -1,6 +1,7 @@
 """Tiny experiments that train in milliseconds: pictures of 3 x 3 pixels, narrow networks."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,17 +32,24 @@ OPTIMIZERS = {
 """Settings of optimizers to test; the first word of a key is the optimizer's name."""
 
 
-def dataset(classes: int = 4, train_per_class: int = 12, test_per_class: int = 6, seed: int = 0) -> Dataset:
+def dataset(
+    classes: int = 4,
+    train_per_class: int = 12,
+    test_per_class: int = 6,
+    seed: int = 0,
+    shape: tuple[int, int, int] = (1, 3, 3),
+) -> Dataset:
     """Noisy copies of one random picture per class, classes taking turns."""
     draw = torch.Generator().manual_seed(seed)
-    prototypes = torch.randint(0, 180, (classes, FEATURES), generator=draw)
+    features = math.prod(shape)
+    prototypes = torch.randint(0, 180, (classes, features), generator=draw)
 
     def pictures(per_class: int) -> tuple[Tensor, Tensor]:
         labels = torch.arange(classes).repeat(per_class)
-        noise = torch.randint(0, 76, (len(labels), FEATURES), generator=draw)
+        noise = torch.randint(0, 76, (len(labels), features), generator=draw)
         return (prototypes[labels] + noise).to(torch.uint8), labels
 
-    return data.dataset("tiny", *pictures(train_per_class), *pictures(test_per_class))
+    return data.dataset("tiny", *pictures(train_per_class), *pictures(test_per_class), shape)
 
 
 def part(kind: str, name: str, given: dict | None = None):
@@ -58,7 +66,7 @@ def rule(name: str, lanes: int, device: str = "cpu", **given):
 def mlp(features: int, outputs: int, widths: list[int]) -> Model:
     """A fully connected network."""
     module, settings = part("models", "mlp", {"widths": widths})
-    return module.build(settings, features, outputs)
+    return module.build(settings, (1, 1, features), outputs)
 
 
 def experiment(

@@ -87,7 +87,7 @@ def test_pixel_orders_are_permutations(seeds, index):
 def test_pixel_orders_differ_between_tasks_and_between_seeds():
     wide = torch.randint(0, 256, (4, 100), dtype=torch.uint8)
     labels = torch.tensor([0, 1, 0, 1])
-    images = Dataset("wide", wide, labels, wide, labels, 2, "0" * 16)
+    images = Dataset("wide", wide, labels, wide, labels, 2, (1, 10, 10), "0" * 16)
     orders = {
         tuple(lane.tolist())
         for task in all_tasks(sequence("permuted_pixels", images=images, count=20))

@@ -1,6 +1,7 @@
 """`study bench` compares ways of training that compute the same."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -51,9 +52,10 @@ def test_the_defaults_of_each_method_are_the_papers_values(method):
     assert PAPER[method].items() <= config.optimizer.settings.items()
 
 
-def test_both_usual_feeds_show_all_pictures_once_a_pass_permuted_and_scaled():
-    images = tiny.dataset(train_per_class=8)
-    order = torch.randperm(tiny.FEATURES, generator=torch.Generator().manual_seed(1))
+@pytest.mark.parametrize("shape", [(1, 3, 3), (3, 2, 4)])
+def test_both_usual_feeds_show_all_pictures_once_a_pass_permuted_and_scaled(shape):
+    images = tiny.dataset(train_per_class=8, shape=shape)
+    order = torch.randperm(math.prod(shape), generator=torch.Generator().manual_seed(1))
     feeds = (
         plain_torch.loader(images, 5, order),
         plain_torch.in_memory(images, 5, order, torch.Generator().manual_seed(2)),
