@@ -56,6 +56,22 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Relabelled:
+    """Labels of a task that have nothing to do with the images.
+
+    Nothing can be learnt from them but the images themselves, so what a network has learnt is measured on the very images that it
+    was trained on.
+
+    Attributes:
+        labels: int64 [lane, image], the network's output for each training image of the data set.
+        test: int64 [lane, image], training images of the task whose accuracy counts as test accuracy.
+    """
+
+    labels: Tensor
+    test: Tensor
+
+
+@dataclass(frozen=True)
 class Task:
     """One task, for all lanes, as indices into a Dataset.
 
@@ -66,6 +82,8 @@ class Task:
         test: int64 [image], test images, the same in all lanes.
         outputs: int64 [class], the network's output for each class of the data set; -1 if the task does not have the class.
         pixel_order: int64 [lane, feature] or None; feature j of the network's input is pixel `pixel_order[lane, j]`.
+        relabelled: labels in place of those of the data set, or None. With them `outputs` and `test` are not used, and
+            `validation` are images that the task trains on.
     """
 
     name: str
@@ -74,6 +92,7 @@ class Task:
     test: Tensor
     outputs: Tensor
     pixel_order: Tensor | None
+    relabelled: Relabelled | None = None
 
 
 class TaskSequence(Protocol):

@@ -107,10 +107,14 @@ def gather(sweep: Sweep) -> Evidence:
 def _conditions(run: Mapping[str, Any]) -> tuple[str, ...]:
     """What compared runs must share.
 
-    All settings but the optimizer's and the device.
+    All settings but the optimizer's and the device. A setting that is off counts as one that an older run does not have.
     """
     groups = ("data/", "tasks/", "model/", "training/")
-    return tuple(f"{name}={run[name]}" for name in sorted(run) if name.startswith(groups) and name != "training/device")
+    return tuple(
+        f"{name}={run[name]}"
+        for name in sorted(run)
+        if name.startswith(groups) and name != "training/device" and run[name] is not None and run[name] is not False
+    )
 
 
 def _distance(runs: Runs) -> tuple[int, int, int]:

@@ -22,11 +22,16 @@ def changed_settings(tuned: TrialHistory, confirmed: TrialHistory) -> dict[str, 
     """The settings that differ between a trial and its confirmation.
 
     Returns:
-        The confirmed trial's values by slash name. The device does not count.
+        The confirmed trial's values by slash name. The device does not count, nor does a setting that is off and that the tuned
+        trial's version of the study did not have.
     """
     before, after = (TrialConfig.from_plain(history.config).flat() for history in (tuned, confirmed))
     names = {**before, **after}.keys() - {"training/device"}
-    return {name: after.get(name) for name in sorted(names) if before.get(name) != after.get(name)}
+    return {
+        name: after.get(name)
+        for name in sorted(names)
+        if before.get(name) != after.get(name) and (name in before or after[name])
+    }
 
 
 def best_keys(histories: Sequence[TrialHistory], count: int = 1) -> list[str]:

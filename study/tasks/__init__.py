@@ -8,6 +8,7 @@ share images: an image that validates one pair must not train another.
 """
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 from pydantic import Field
@@ -17,6 +18,16 @@ from study.config import StrictSettings
 from study.contracts import Dataset
 from study.errors import StudyError
 from study.lanes import generator
+
+Item = TypeVar("Item")
+
+ORDER_SEED: Any = Field(
+    None,
+    ge=0,
+    lt=2**31,
+    description="Seed of a random order, the same for all of a trial's seeds; default: ascending.",
+)
+"""The setting of a sequence whose tasks can come in a random order."""
 
 
 class TaskSettings(StrictSettings):
@@ -95,6 +106,27 @@ def check_sizes(settings: TaskSettings, available: int, held_out: int, where: st
         )
     if settings.validation_fraction > 0 and held_out < 1:
         raise StudyError(f"tasks/validation_fraction={settings.validation_fraction} holds out no image {where}.")
+
+
+def of_classes(images: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:
+    """The images [lane, image] whose label is among the classes.
+
+    Every lane must have equally many.
+    """
+    return images[torch.isin(labels[images], torch.tensor(classes))].reshape(len(images), -1)
+
+
+def class_sizes(images: Tensor, dataset: Dataset) -> list[int]:
+    """Number of each class's images among training images [lane, image], the same in every lane."""
+    sizes: list[int] = dataset.train_labels[images[0]].bincount(minlength=dataset.class_count).tolist()
+    return sizes
+
+
+def shuffled(items: Sequence[Item], seed: int | None, purpose: str, time: int = 0) -> list[Item]:
+    """The items in the order drawn from (seed, purpose, time), or as they are without a seed."""
+    if seed is None:
+        return list(items)
+    return [items[place] for place in torch.randperm(len(items), generator=generator(seed, purpose, time)).tolist()]
 
 
 def test_images(dataset: Dataset, classes: Sequence[int]) -> Tensor:

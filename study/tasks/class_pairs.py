@@ -1,7 +1,8 @@
 """Class-incremental tasks: each task tells two classes apart.
 
-All pairs share one head with two outputs. They come in the order of arXiv 2409.17300: 0-1, 0-2, ..., 0-9, 1-2, ..., 8-9. A task
-has the images of its pair only; the smaller class is output 0.
+All pairs share one head with two outputs. They come in the order of arXiv 2409.17300: 0-1, 0-2, ..., 0-9, 1-2, ..., 8-9. With
+`order_seed` they come in a random order, of which `count` makes a sample. Many classes in random pairs are Continual ImageNet
+(Dohare et al. 2024, Nature 632). A task has the images of its pair only; the smaller class is output 0.
 """
 
 from collections.abc import Sequence
@@ -13,22 +14,26 @@ from torch import Tensor
 
 from study.contracts import Dataset, Task
 from study.errors import StudyError
-from study.tasks import TaskSettings, check_sizes, split, subset, test_images
+from study.tasks import (
+    ORDER_SEED,
+    TaskSettings,
+    check_sizes,
+    class_sizes,
+    of_classes,
+    shuffled,
+    split,
+    subset,
+    test_images,
+)
 
 
 class Settings(TaskSettings):
-    """Settings of every task sequence.
+    """Settings of every task sequence, and the order.
 
     By default all pairs: 45 of 10 classes.
     """
 
-
-def of_classes(images: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:
-    """The images [lane, image] whose label is among the classes.
-
-    Every lane must have equally many.
-    """
-    return images[torch.isin(labels[images], torch.tensor(classes))].reshape(len(images), -1)
+    order_seed: int | None = ORDER_SEED
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,6 @@ class ClassPairs:
         pair = self.pairs[index]
         train = of_classes(self.train, self.dataset.train_labels, pair)
         validation = of_classes(self.validation, self.dataset.train_labels, pair)
-        check_sizes(self.settings, train.shape[1], validation.shape[1], f"of the pair {pair[0]}-{pair[1]}")
         outputs = torch.full((self.dataset.class_count,), -1)
         outputs[list(pair)] = torch.tensor([0, 1])
         return Task(
@@ -77,12 +81,12 @@ def build(settings: Settings, dataset: Dataset, seeds: Sequence[int]) -> ClassPa
 
     Raises StudyError if the settings ask for more tasks or images than the data set has.
     """
-    pairs = tuple(combinations(range(dataset.class_count), 2))
+    pairs = tuple(shuffled(tuple(combinations(range(dataset.class_count), 2)), settings.order_seed, "class pairs"))
     count = settings.count or len(pairs)
     if count > len(pairs):
         raise StudyError(f"tasks/count={count} is too many: {dataset.name} has {len(pairs)} pairs of classes.")
     train, validation = split(dataset.train_labels, settings.validation_fraction, seeds)
-    sequence = ClassPairs(settings, dataset, tuple(seeds), pairs[:count], train, validation)
-    for index in range(count):
-        sequence.task(index)  # a pair with too few images fails now rather than in the middle of a trial
-    return sequence
+    available, held_out = class_sizes(train, dataset), class_sizes(validation, dataset)
+    for a, b in pairs[:count]:
+        check_sizes(settings, available[a] + available[b], held_out[a] + held_out[b], f"of the pair {a}-{b}")
+    return ClassPairs(settings, dataset, tuple(seeds), pairs[:count], train, validation)

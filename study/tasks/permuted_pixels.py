@@ -1,14 +1,18 @@
-"""Domain-incremental tasks: each task permutes the pixels anew.
+"""Domain-incremental tasks: each task permutes the values of the pictures anew.
 
 The permutation of a task is the same for all its images; every task has all classes. Permutations: Goodfellow et al. 2013
-(arXiv 1312.6211); sequence of 100: arXiv 2409.17300. Task 0 is permuted like all others. The sequence has no end: any number of
-tasks is possible.
+(arXiv 1312.6211); sequence of 100: arXiv 2409.17300; 10,000 images a task, minibatches of 16, 500 tasks: Kumar et al. 2023
+(arXiv 2308.11958). Task 0 is permuted like all others. The sequence has no end: any number of tasks is possible.
+
+By default every value of a picture moves by itself, also from one colour to another. With `whole_pixels` all channels of a pixel
+move together. For grey pictures both are the same.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from study.contracts import Dataset, Task
@@ -19,7 +23,12 @@ PAPER_TASKS = 100
 
 
 class Settings(TaskSettings):
-    """Settings of every task sequence; by default 100 tasks."""
+    """Settings of every task sequence, and what moves; by default 100 tasks."""
+
+    whole_pixels: bool = Field(
+        False,
+        description="Whether all channels of a pixel move together; otherwise every value of a picture moves by itself.",
+    )
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class PermutedPixels:
     images_per_task: int | None
     seeds: tuple[int, ...]
     feature_count: int
+    channels: int  # that move together
     train: Tensor
     validation: Tensor
     test: Tensor
@@ -41,14 +51,16 @@ class PermutedPixels:
 
         Its permutation is drawn from (seed, "permutation", index).
         """
-        orders = [torch.randperm(self.feature_count, generator=generator(s, "permutation", index)) for s in self.seeds]
+        positions = self.feature_count // self.channels
+        orders = [torch.randperm(positions, generator=generator(s, "permutation", index)) for s in self.seeds]
+        starts = torch.arange(self.channels) * positions  # of each channel that moves with the others
         return Task(
             name=f"permutation {index}",
             train=subset(self.train, self.images_per_task, self.seeds, index),
             validation=self.validation,
             test=self.test,
             outputs=torch.arange(self.output_count),
-            pixel_order=torch.stack(orders),  # [lane, feature]
+            pixel_order=(starts.unsqueeze(1) + torch.stack(orders).unsqueeze(1)).flatten(1),  # [lane, feature]
         )
 
 
@@ -66,6 +78,7 @@ def build(settings: Settings, dataset: Dataset, seeds: Sequence[int]) -> Permute
         images_per_task=settings.images_per_task,
         seeds=tuple(seeds),
         feature_count=dataset.train_images.shape[1],
+        channels=dataset.shape[0] if settings.whole_pixels else 1,
         train=train,
         validation=validation,
         test=test_images(dataset, range(dataset.class_count)),

@@ -201,6 +201,10 @@ def _logged(
     """Registers the network of a state as a new version."""
     history, last = winner.history, experiment.tasks.count - 1
     task = experiment.tasks.task(last)
+    if task.relabelled is not None:
+        raise StudyError(
+            f"{history.key!r} learnt random labels by heart; there is nothing that its network could tell."
+        )
     healthy = (~state.diverged).nonzero()  # [lane, 1]
     if not len(healthy):
         raise StudyError(f"All seeds of {history.key!r} have diverged; there is no network to register.")
@@ -213,8 +217,8 @@ def _logged(
     if task.pixel_order is not None:  # the model takes images in their own order: W x[p] = W[:, argsort(p)] x
         params = experiment.model.take_features(params, task.pixel_order[lane : lane + 1].cpu().argsort(dim=1))
     network = _portable(torch.nn.Sequential(*experiment.model.layers(params, 0), torch.nn.Softmax(dim=1)).eval())
-    # classes[output] is the label that an output of the network stands for
-    classes = [int((task.outputs == output).nonzero()[0]) for output in range(experiment.tasks.output_count)]
+    # classes[output] is the label that an output of the network stands for; -1 if the last task has no such class
+    classes = [_class_of(task.outputs, output) for output in range(experiment.tasks.output_count)]
     test = task.test.cpu()
     images = experiment.dataset.test_images.cpu()[test].numpy().astype(np.float32) / 255  # [image, pixel]
     labels = experiment.dataset.test_labels.cpu()[test].numpy()  # [image]
@@ -265,6 +269,11 @@ def _logged(
             "it was confirmed with other settings than it was tuned with; none was confirmed with the same settings"
         )
     return Registered(name, version, True, history.key, "; ".join(notes))
+
+
+def _class_of(outputs: torch.Tensor, output: int) -> int:
+    """The class that has this output, or -1."""
+    return next(iter((outputs == output).nonzero().flatten().tolist()), -1)
 
 
 class _Checked(torch.nn.Module):

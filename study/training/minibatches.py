@@ -79,7 +79,7 @@ class Feed:
 
     Attributes:
         pictures: the training images.
-        outputs: see `Task`, on the device.
+        labels: int64 [picture], the network's output for each of the pictures, or [lane, picture] if the task is relabelled.
         pixel_order: int64 [lane, feature], the order into which pixels are moved; None: they stay in place.
         features: int64 [lane, pixel], the network's feature for each pixel, if pixels stay in place; None: pixel j is feature j.
     """
@@ -89,11 +89,11 @@ class Feed:
         self._dataset = dataset
         self._train = task.train if pictures is None else pictures.positions(task.train)
         self._validation = task.validation.to(device)
-        self._test = task.test.to(device)
+        self._task = task
         self._device = device
         self._lanes = len(task.train)
         self.pictures = pictures or whole(dataset)
-        self.outputs = task.outputs.to(device)
+        self.labels = _labels(task, self.pictures, device)
         order = None if task.pixel_order is None else task.pixel_order.to(device)
         self.pixel_order = order if pictures is None else None
         self.features = order.argsort(dim=1) if order is not None and pictures is not None else None
@@ -137,7 +137,7 @@ class Feed:
 
         `chosen` are the pictures, int64 [lane, batch].
         """
-        return minibatch(self.pictures, chosen, self.outputs, self.pixel_order)
+        return minibatch(self.pictures, chosen, self.labels, self.pixel_order)
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The held-out images with all pixels, in batches.
@@ -145,15 +145,16 @@ class Feed:
         Each batch is inputs [lane, batch, feature] and labels [lane, batch].
         """
         held_out = whole(self._dataset)
+        labels = _labels(self._task, held_out, self._device)
         for chosen in torch.split(self._validation, EVALUATION_BATCH, dim=1):
-            yield minibatch(held_out, chosen, self.outputs, self.pixel_order)
+            yield minibatch(held_out, chosen, labels, self.pixel_order)
 
     def test(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The test images with all pixels, in batches.
 
         Each batch is inputs [lane, batch, feature], or [1, batch, feature] if pixels stay in place, and labels [lane, batch].
         """
-        return _test_batches(self._dataset, self._test, self.outputs, self.pixel_order, self._lanes)
+        return _test_batches(self._dataset, Tested.of(self._task, self._device), self.pixel_order, self._lanes)
 
     def sample(self, seeds: tuple[int, ...], size: int) -> tuple[Tensor, Tensor]:
         """A minibatch of at most `size` training images per lane.
@@ -165,19 +166,42 @@ class Feed:
 
 
 @dataclass(frozen=True)
+class Tested:
+    """The images that a task is tested on, as indices.
+
+    Attributes:
+        chosen: int64 [image], of the data set's test images; of a relabelled task int64 [lane, image], of its training images.
+        outputs: int64 [class], see `Task`.
+        labels: int64 [lane, image], of the chosen images of a relabelled task; None: those of the data set.
+    """
+
+    chosen: Tensor
+    outputs: Tensor
+    labels: Tensor | None
+
+    @classmethod
+    def of(cls, task: Task, device: str, size: int | None = None) -> Tested:
+        """The test images, or at most `size` of them, evenly spaced."""
+        test = task.test if task.relabelled is None else task.relabelled.test
+        count = test.shape[-1]
+        if size is not None and size < count:
+            test = test[..., torch.arange(size) * count // size]
+        labels = None if task.relabelled is None else task.relabelled.labels.gather(1, test).to(device)
+        return cls(test.to(device), task.outputs.to(device), labels)
+
+
+@dataclass(frozen=True)
 class EarlierTask:
     """Some test images of a task, to evaluate on later.
 
     Only indices are kept.
 
     Attributes:
-        chosen: int64 [image], indices of the data set's test images.
-        outputs: see `Task`, on the device.
+        tested: the images.
         pixel_order, features: see `Feed`.
     """
 
-    chosen: Tensor
-    outputs: Tensor
+    tested: Tested
     pixel_order: Tensor | None
     features: Tensor | None
 
@@ -187,38 +211,48 @@ class EarlierTask:
 
         With `moves_pixels` their pixels are moved; otherwise they stay in place, and weights are reordered. See `Feed`.
         """
-        count = len(task.test)
-        chosen = task.test[torch.arange(min(size, count)) * count // min(size, count)].to(device)
         order = None if task.pixel_order is None else task.pixel_order.to(device)
         moved = order if moves_pixels else None
         features = order.argsort(dim=1) if order is not None and not moves_pixels else None
-        return cls(chosen, task.outputs.to(device), moved, features)
+        return cls(Tested.of(task, device, size), moved, features)
 
     def batches(self, dataset: Dataset, lanes: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The images in batches, as `Feed.test` gives them."""
-        return _test_batches(dataset, self.chosen, self.outputs, self.pixel_order, lanes)
+        return _test_batches(dataset, self.tested, self.pixel_order, lanes)
 
 
 def _test_batches(
-    dataset: Dataset, test: Tensor, outputs: Tensor, pixel_order: Tensor | None, lanes: int
+    dataset: Dataset, tested: Tested, pixel_order: Tensor | None, lanes: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
+    if tested.labels is not None:
+        pieces = (torch.split(values, EVALUATION_BATCH, dim=1) for values in (tested.chosen, tested.labels))
+        for chosen, labels in zip(*pieces, strict=True):
+            yield _pixels(dataset.train_images, chosen, pixel_order), labels
+        return
     input_lanes = 1 if pixel_order is None else lanes  # pixels in place are the same for all lanes
-    for chosen in torch.split(test, EVALUATION_BATCH):
+    for chosen in torch.split(tested.chosen, EVALUATION_BATCH):
         pixels = _pixels(dataset.test_images, chosen.expand(input_lanes, -1), pixel_order)
-        yield pixels, outputs[dataset.test_labels[chosen]].expand(lanes, -1)
+        yield pixels, tested.outputs[dataset.test_labels[chosen]].expand(lanes, -1)
 
 
-def minibatch(pictures: Pictures, chosen: Tensor, outputs: Tensor, pixel_order: Tensor | None) -> tuple[Tensor, Tensor]:
+def _labels(task: Task, pictures: Pictures, device: str) -> Tensor:
+    """The network's output for each picture, see `Feed.labels`."""
+    if task.relabelled is None:
+        return task.outputs.to(device)[pictures.labels]
+    return task.relabelled.labels[:, pictures.rows].to(device)
+
+
+def minibatch(pictures: Pictures, chosen: Tensor, labels: Tensor, pixel_order: Tensor | None) -> tuple[Tensor, Tensor]:
     """Inputs [lane, batch, feature] and labels [lane, batch].
 
     Args:
         pictures: to choose from.
         chosen: int64 [lane, batch].
-        outputs: see `study.contracts.Task`.
+        labels: see `Feed`.
         pixel_order: int64 [lane, feature]; None: pixels stay in place.
     """
-    labels = outputs.take(pictures.labels.take(chosen))  # on a CPU twice as fast as outputs[labels[chosen]]
-    return _pixels(pictures.images, chosen, pixel_order), labels
+    shown = labels.take(chosen) if labels.dim() == 1 else labels.gather(1, chosen)  # `take` is the faster one
+    return _pixels(pictures.images, chosen, pixel_order), shown
 
 
 def _pixels(images: Tensor, chosen: Tensor, pixel_order: Tensor | None) -> Tensor:

@@ -185,7 +185,7 @@ class Steps:
         order = () if feed.pixel_order is None else (feed.pixel_order,)
         with torch.no_grad():
             for chosen in choices:
-                tally.add(*self._step(chosen, feed.outputs, *order))
+                tally.add(*self._step(chosen, feed.labels, *order))
             tally.count()
         return tally
 
@@ -201,12 +201,12 @@ class Steps:
             return taken
         return self._direct.put_features(tensors, features, taken)
 
-    def _take(self, chosen: Tensor, outputs: Tensor, pixel_order: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _take(self, chosen: Tensor, labels: Tensor, pixel_order: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step, in place.
 
         Args:
             chosen: pictures of the step, int64 [lane, batch].
-            outputs: see `Task`, int64 [class].
+            labels: of all pictures, see `Feed`.
             pixel_order: int64 [lane, feature]; None: pixels stay in place.
 
         Returns:
@@ -215,15 +215,15 @@ class Steps:
         experiment, weights = self._experiment, self._weights
         assert self._pictures is not None, "no task has begun"
         # [lane, batch, feature] and [lane, batch]
-        inputs, labels = minibatch(self._pictures, chosen, outputs, pixel_order)
-        gradient_at = self._gradient_at(inputs, labels)
+        inputs, shown = minibatch(self._pictures, chosen, labels, pixel_order)
+        gradient_at = self._gradient_at(inputs, shown)
         params, memory, evaluation = experiment.rule.step(weights.params, weights.memory, gradient_at)
         states = []
         for intervention, state in zip(experiment.interventions, weights.states, strict=True):
             params, state_after = intervention.after_step(params, state)
             states.append(state_after)
         weights.fill(Weights(params, memory, tuple(states)))  # copies only what was not changed in place
-        return evaluation.logits, labels
+        return evaluation.logits, shown
 
     def _gradient_at(self, inputs: Tensor, labels: Tensor) -> GradientFunction:
         """The gradient of a minibatch: the model's own, or autograd's."""

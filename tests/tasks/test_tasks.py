@@ -15,13 +15,16 @@ from study.contracts import Dataset, Task, TaskSequence
 from study.errors import StudyError
 
 SEQUENCES = parts.names("tasks")
+BY_HEART = ["permuted_labels"]
+"""Sequences whose labels have nothing to do with the images: accuracy is measured on images that were trained on."""
+GENERALISING = [name for name in SEQUENCES if name not in BY_HEART]
 SEEDS = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=4, unique=True)
 DIGITS = tiny.dataset(classes=10, train_per_class=8, test_per_class=3)
 
 
-def sequence(name: str, seeds=(0, 1, 2), images: Dataset = DIGITS, **given) -> TaskSequence:
+def sequence(name: str, seeds=(0, 1, 2), dataset: Dataset = DIGITS, **given) -> TaskSequence:
     module, chosen = tiny.part("tasks", name, given)
-    return module.build(chosen, images, tuple(seeds))
+    return module.build(chosen, dataset, tuple(seeds))
 
 
 def all_tasks(tasks: TaskSequence, count: int | None = None) -> list[Task]:
@@ -90,17 +93,130 @@ def test_pixel_orders_differ_between_tasks_and_between_seeds():
     images = Dataset("wide", wide, labels, wide, labels, 2, (1, 10, 10), "0" * 16)
     orders = {
         tuple(lane.tolist())
-        for task in all_tasks(sequence("permuted_pixels", images=images, count=20))
+        for task in all_tasks(sequence("permuted_pixels", dataset=images, count=20))
         for lane in task.pixel_order
     }
     assert len(orders) == 20 * 3
     assert tuple(range(100)) not in orders, "the first task is permuted like all others"
 
 
+def test_channels_move_each_by_itself_or_with_their_pixel():
+    colour = tiny.dataset(shape=(3, 2, 2))
+    for index in range(3):
+        pixels = sequence("permuted_pixels", dataset=colour, whole_pixels=True).task(index).pixel_order
+        assert pixels.sort(dim=1).values.tolist() == [list(range(12))] * 3
+        channels = pixels.view(3, 3, 4)  # [lane, channel, position]
+        assert torch.equal(channels, channels[:, :1] + torch.tensor([0, 4, 8]).view(1, 3, 1)), (
+            "of every lane and channel"
+        )
+    values = sequence("permuted_pixels", dataset=colour).task(0).pixel_order.view(3, 3, 4)
+    assert ((values // 4) != torch.arange(3).view(1, 3, 1)).any(), "values also move to other channels"
+
+
+def test_grey_pictures_are_permuted_alike_whatever_moves():
+    both = (sequence("permuted_pixels", whole_pixels=whole).task(2).pixel_order for whole in (True, False))
+    assert same(*both)
+
+
+# --- class splits ----------------------------------------------------------------------------------------------------
+
+
+def test_class_splits_take_the_next_classes_in_turn():
+    assert [task.name for task in all_tasks(sequence("class_splits"))] == ["0-1", "2-3", "4-5", "6-7", "8-9"]
+    alternating = sequence("class_splits", classes=[3, 1])
+    assert [task.name for task in all_tasks(alternating)] == ["0-1-2", "3", "4-5-6", "7"]
+    assert alternating.output_count == 3
+    for task in all_tasks(alternating):
+        classes = [int(label) for label in task.name.split("-")]
+        assert sorted(DIGITS.train_labels[task.train[1]].tolist()) == sorted(classes * 8)
+        assert sorted(DIGITS.test_labels[task.test].tolist()) == sorted(classes * 3)
+        expected = {label: place for place, label in enumerate(classes)}
+        assert task.outputs.tolist() == [expected.get(label, -1) for label in range(10)]
+
+
+def test_classes_with_outputs_of_their_own_keep_them():
+    tasks = sequence("class_splits", classes=[5, 1], own_outputs=True, order_seed=3)
+    assert tasks.output_count == 10
+    assert [len(task.name.split("-")) for task in all_tasks(tasks)] == [5, 1]
+    for task in all_tasks(tasks):
+        classes = [int(label) for label in task.name.split("-")]
+        assert task.outputs.tolist() == [label if label in classes else -1 for label in range(10)]
+
+
+def test_classes_come_again_when_too_few_are_left():
+    tasks = all_tasks(sequence("class_splits", classes=[4], count=5))
+    assert [task.name for task in tasks] == [
+        "0-1-2-3",
+        "4-5-6-7",
+        "0-1-2-3, task 2",
+        "4-5-6-7, task 3",
+        "0-1-2-3, task 4",
+    ]
+    drawn = [task.name.partition(",")[0] for task in all_tasks(sequence("class_splits", count=10, order_seed=0))]
+    for part in (drawn[:5], drawn[5:]):
+        assert sorted("-".join(part).split("-")) == sorted(map(str, range(10)))
+    assert drawn[:5] != drawn[5:]
+
+
+@pytest.mark.parametrize(("name", "most"), [("class_pairs", 45), ("class_splits", 5)])
+def test_an_order_seed_draws_another_order_that_all_lanes_share(name, most):
+    plain, drawn, again, other = (
+        [task.name for task in all_tasks(sequence(name, seeds, order_seed=order))]
+        for seeds, order in (((0,), None), ((0,), 7), ((1, 2), 7), ((0,), 8))
+    )
+    assert len(plain) == len(drawn) == len(set(drawn)) == most
+    assert drawn == again
+    assert plain != drawn != other
+    sample = [task.name for task in all_tasks(sequence(name, order_seed=7, count=3))]
+    assert sample == drawn[:3]
+
+
+def test_a_drawn_pair_has_its_smaller_class_at_output_0():
+    for task in all_tasks(sequence("class_pairs", order_seed=1, count=8)):
+        low, high = (int(label) for label in task.name.split("-"))
+        assert low < high
+        assert task.outputs.tolist() == [{low: 0, high: 1}.get(label, -1) for label in range(10)]
+
+
+# --- permuted labels -------------------------------------------------------------------------------------------------
+
+
+def test_permuted_labels_deal_the_labels_of_the_same_images_out_anew():
+    tasks = sequence("permuted_labels", images=20)
+    assert tasks.count == 50
+    assert sequence("permuted_labels", count=3).count == 3
+    seen = set()
+    for task in all_tasks(tasks, 6):
+        assert same(task.train, tasks.task(0).train), "the images stay"
+        assert task.train.shape == (3, 20)
+        assert task.relabelled.labels.shape == (3, 80)
+        assert same(task.relabelled.test.sort(dim=1).values, task.train), "it is tested on what it trains on"
+        for lane in range(3):
+            chosen = task.train[lane]
+            dealt = task.relabelled.labels[lane, chosen].tolist()
+            assert sorted(dealt) == sorted(DIGITS.train_labels[chosen].tolist()), "every class stays as frequent"
+            seen.add(tuple(dealt))
+    assert len(seen) == 6 * 3
+    assert not same(tasks.task(0).train[0], tasks.task(0).train[1]), "each seed has images of its own"
+
+
+def test_a_share_of_the_images_learnt_by_heart_validates_and_the_others_test():
+    for task in all_tasks(sequence("permuted_labels", images=20, validation_fraction=0.25), 3):
+        assert task.validation.shape == (3, 5)
+        both = torch.cat([task.validation, task.relabelled.test], dim=1)
+        assert same(both.sort(dim=1).values, task.train)
+
+
+@pytest.mark.parametrize(("fraction", "sizes"), [(0.0, (0, 4)), (0.01, (1, 3)), (0.99, (4, 1))])
+def test_at_least_one_image_learnt_by_heart_validates_and_one_tests(fraction, sizes):
+    task = sequence("permuted_labels", images=4, validation_fraction=fraction).task(0)
+    assert (task.validation.shape[1], task.relabelled.test.shape[1]) == sizes
+
+
 # --- every sequence --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", GENERALISING)
 def test_held_out_images_train_no_task_of_the_whole_sequence(name):
     tasks = sequence(name, validation_fraction=0.25)
     assert tasks.has_validation
@@ -151,7 +267,7 @@ def test_images_per_task_draws_so_many_training_images_anew_for_each_task(name):
             assert len(chosen) == 7
             assert chosen <= set(full.train[lane].tolist())
             subsets.add(tuple(sorted(chosen)))
-        assert same(task.validation, full.validation), "what validates is not drawn again"
+        assert name in BY_HEART or same(task.validation, full.validation), "what validates is not drawn again"
         assert same(task.test, full.test)
     assert len(subsets) == 6 * 3
 
@@ -180,6 +296,12 @@ def test_both_sequences_hold_out_the_same_images_of_a_seed():
     ("name", "given", "words"),
     [
         ("class_pairs", {"count": 46}, ["tasks/count=46", "45 pairs"]),
+        ("class_pairs", {"count": 46, "order_seed": 1}, ["tasks/count=46", "45 pairs"]),
+        ("class_splits", {"count": 10_001}, ["tasks/count=10001", "10,000 tasks"]),
+        ("class_splits", {"classes": [11]}, ["tasks/classes=[11]", "10 classes"]),
+        ("class_splits", {"images_per_task": 17}, ["tasks/images_per_task=17", "classes 0-1", "16"]),
+        ("permuted_labels", {"images": 81}, ["tasks/images=81", "80 training images"]),
+        ("permuted_labels", {"images": 10, "images_per_task": 11}, ["tasks/images_per_task=11", "10"]),
         ("class_pairs", {"images_per_task": 17}, ["tasks/images_per_task=17", "pair 0-1", "16"]),
         ("permuted_pixels", {"images_per_task": 81}, ["tasks/images_per_task=81", "80"]),
         ("permuted_pixels", {"images_per_task": 61, "validation_fraction": 0.25}, ["images_per_task=61", "60"]),
