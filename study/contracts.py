@@ -57,7 +57,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Relabelled:
-    """Labels of a task that have nothing to do with the images.
+    """Labels that have nothing to do with the images.
 
     Nothing can be learnt from them but the images themselves, so what a network has learnt is measured on the very images that it
     was trained on.

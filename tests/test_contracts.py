@@ -123,11 +123,15 @@ def test_a_data_set_is_bytes_with_labels_from_0(name, request, tmp_path, monkeyp
         raise urllib.error.URLError("no network in this test")
 
     monkeypatch.setattr(urllib.request, "urlopen", no_network)
+    tiny.image_files(tmp_path / "images", ("cat", "dog"), 5)
     module, settings = tiny.part("data", name)
     try:
         built = module.build(settings, tmp_path)
     except StudyError:
-        built = module.build(settings, request.getfixturevalue("data_dir"))
+        folder = request.getfixturevalue("data_dir")
+        if not module.files(folder).is_dir():
+            pytest.skip(f"{name} is not on this machine; tests/data/ reads tiny files of its format")
+        built = module.build(settings, folder)
     assert isinstance(built, Dataset)
     assert built.name == name
     assert len(built.fingerprint) == 16

@@ -15,6 +15,7 @@ from study import experiment, parts, provenance
 from study.cli import terminal
 from study.cluster import connection
 from study.config import TrialConfig
+from study.data import NoImagesError
 from study.errors import StudyError
 from study.files import first_existing
 from study.sweep import folder, storage
@@ -105,6 +106,9 @@ def _datasets(data_dir: Path) -> Iterator[Finding]:
             continue
         try:
             dataset = experiment.load_dataset(TrialConfig.from_plain({"data": {"name": name}}), data_dir)
+        except NoImagesError as absence:
+            yield Finding("data sets", name, f"none: {str(absence)[0].lower()}{str(absence)[1:]}")
+            continue
         except StudyError as error:
             yield Finding("data sets", name, "damaged", str(error))
             continue

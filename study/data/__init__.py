@@ -25,6 +25,10 @@ from study.contracts import Dataset, Shape
 from study.errors import StudyError, first_line
 
 
+class NoImagesError(StudyError):
+    """There is no folder where a user's own images would be."""
+
+
 def dataset(
     name: str,
     train_images: Tensor,

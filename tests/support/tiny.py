@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from study import data, parts
@@ -50,6 +51,16 @@ def dataset(
         return (prototypes[labels] + noise).to(torch.uint8), labels
 
     return data.dataset("tiny", *pictures(train_per_class), *pictures(test_per_class), shape)
+
+
+def image_files(folder: Path, classes: tuple[str, ...], count: int, size: tuple[int, int] = (4, 3)) -> None:
+    """A folder of PNG files for each class, of noise that differs from file to file."""
+    draw = torch.Generator().manual_seed(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = torch.randint(0, 256, (size[1], size[0], 3), generator=draw, dtype=torch.uint8)
+            Image.fromarray(pixels.numpy()).save(folder / name / f"{number}.png")
 
 
 def part(kind: str, name: str, given: dict | None = None):

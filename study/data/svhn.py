@@ -1,0 +1,41 @@
+"""SVHN: digits of house numbers in colour.
+
+73,257 are for training and 26,032 for testing. Netzer et al. 2011, through torchvision, which compares each file with its
+published MD5. The extra training images are not used.
+"""
+
+from pathlib import Path
+
+from study.config import StrictSettings
+from study.contracts import Dataset
+from study.data import _torchvision
+
+SOURCE = _torchvision.Source(
+    name="svhn",
+    class_name="SVHN",
+    files="SVHN",
+    shape=(3, 32, 32),
+    counts=(73_257, 26_032),
+    classes=10,
+    part=_torchvision.svhn,
+    digests=_torchvision.svhn_digests,
+)
+
+
+class Settings(StrictSettings):
+    """This data set has no settings."""
+
+
+def files(folder: Path) -> Path:
+    """The folder of its files after the download."""
+    return SOURCE.folder(folder)
+
+
+def stand_in() -> Dataset:
+    """Random images of the same shape."""
+    return SOURCE.stand_in()
+
+
+def build(settings: Settings, folder: Path) -> Dataset:
+    """The data set in `folder/SVHN`, downloaded on first use."""
+    return SOURCE.load(folder)
