@@ -26,7 +26,7 @@ from study.errors import StudyError, first_line
 
 
 class NoImagesError(StudyError):
-    """There is no folder where a user's own images would be."""
+    """The folder of a user's own images is missing."""
 
 
 def dataset(

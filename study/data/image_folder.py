@@ -5,8 +5,8 @@ Classes are numbered in the alphabetical order of their folders' names. Images m
 ImageNet. Files that are no images by their name, and hidden ones, are passed over.
 
 Each image is turned as its camera says, cut to a square about its middle, resized (bilinear, antialiased) and made colour or
-grey. All this is done once: the bytes are kept in `image_folder/` in the folder of downloaded data sets, under a name that depends
-on the names, sizes and times of all files and on the settings. What is there may be deleted.
+grey. All this is done once: the bytes are kept in `image_folder/` in the folder of downloaded data sets, under a name that
+depends on the names, sizes and times of all files and on the settings. What is there may be deleted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Natural colour images without a download: 5,000 patches of ten photographs.
+"""Patches of ten photographs in colour, without a download.
 
 Which photograph is a patch of 32 x 32 pixels from? Each of the ten classes has 400 patches for training and 100 for testing. A
 photograph, or one of the two largest at half its size, is cut into tiles of 64 x 64 pixels. Every fourth tile of a row, one

@@ -117,13 +117,19 @@ def of_classes(images: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor
 
 
 def class_sizes(images: Tensor, dataset: Dataset) -> list[int]:
-    """Number of each class's images among training images [lane, image], the same in every lane."""
+    """Number of images of each class.
+
+    `images` are training images [lane, image]; every lane has equally many of a class.
+    """
     sizes: list[int] = dataset.train_labels[images[0]].bincount(minlength=dataset.class_count).tolist()
     return sizes
 
 
 def shuffled(items: Sequence[Item], seed: int | None, purpose: str, time: int = 0) -> list[Item]:
-    """The items in the order drawn from (seed, purpose, time), or as they are without a seed."""
+    """The items in a random order, unless the seed is None.
+
+    It is drawn from (seed, purpose, time).
+    """
     if seed is None:
         return list(items)
     return [items[place] for place in torch.randperm(len(items), generator=generator(seed, purpose, time)).tolist()]

@@ -1,4 +1,4 @@
-"""Class-incremental tasks of several classes: each task tells the next few classes apart.
+"""Class-incremental tasks: each tells the next few classes apart.
 
 The classes come in an order, and each task takes the next ones, which no task before had. Sizes may alternate: with [5, 1] a task
 of five classes is followed by one of a single class, and so on. When too few classes are left for the next task, all of them come
@@ -38,7 +38,7 @@ MOST_TASKS = 10_000
 
 
 class Settings(TaskSettings):
-    """Settings of every task sequence, how many classes a task has, and their outputs.
+    """Settings of every task sequence, of classes and outputs.
 
     By default as many tasks as the classes suffice for once.
     """

@@ -1,4 +1,4 @@
-"""Random labels: each task deals the labels out to the images anew.
+"""Random labels: each task deals the labels out anew.
 
 The images are the same in every task, and their labels are permuted among them, so that all classes stay as frequent as they are
 (Kumar et al. 2023, arXiv 2308.11958). The input stays and the answers change: a network must learn each task by heart. Published
@@ -26,7 +26,7 @@ PUBLISHED_TASKS = 50
 
 
 class Settings(TaskSettings):
-    """Settings of every task sequence, and the number of images; by default 50 tasks."""
+    """Settings of every task sequence; by default 50 tasks."""
 
     images: int | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""Domain-incremental tasks: each task permutes the values of the pictures anew.
+"""Domain-incremental tasks: each task permutes the pixels anew.
 
 The permutation of a task is the same for all its images; every task has all classes. Permutations: Goodfellow et al. 2013
 (arXiv 1312.6211); sequence of 100: arXiv 2409.17300; 10,000 images a task, minibatches of 16, 500 tasks: Kumar et al. 2023
@@ -23,7 +23,7 @@ PAPER_TASKS = 100
 
 
 class Settings(TaskSettings):
-    """Settings of every task sequence, and what moves; by default 100 tasks."""
+    """Settings of every task sequence; by default 100 tasks."""
 
     whole_pixels: bool = Field(
         False,

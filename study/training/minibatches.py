@@ -181,7 +181,7 @@ class Tested:
 
     @classmethod
     def of(cls, task: Task, device: str, size: int | None = None) -> Tested:
-        """The test images, or at most `size` of them, evenly spaced."""
+        """The test images, or `size` of them, evenly spaced."""
         test = task.test if task.relabelled is None else task.relabelled.test
         count = test.shape[-1]
         if size is not None and size < count:
