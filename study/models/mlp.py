@@ -259,5 +259,5 @@ class _Displacement:
 
 
 def build(settings: Settings, shape: Shape, outputs: int) -> MLP:
-    """The network for that shape of pictures and so many outputs."""
+    """The network for that picture shape and number of outputs."""
     return MLP((math.prod(shape), *settings.widths, outputs))
