@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from study import files, provenance
+from study import provenance
 from study.config import StrictSettings
 from study.contracts import Dataset
 from study.data import NoImagesError, dataset
 from study.errors import StudyError, first_line
+from study.files import draft_of
 from study.lanes import generator
 
 IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -71,7 +72,7 @@ def build(settings: Settings, folder: Path) -> Dataset:
         arrays = _read(settings, train, test)
         with contextlib.suppress(OSError):  # where nothing can be written, images are read again next time
             cache.parent.mkdir(parents=True, exist_ok=True)
-            with files.draft_of(cache) as draft:
+            with draft_of(cache) as draft:
                 with draft.open("wb") as stream:
                     np.savez(stream, **arrays)
                 draft.replace(cache)

@@ -126,7 +126,7 @@ def class_sizes(images: Tensor, dataset: Dataset) -> list[int]:
 
 
 def shuffled(items: Sequence[Item], seed: int | None, purpose: str, time: int = 0) -> list[Item]:
-    """The items in a random order if there is a seed.
+    """The items in a random order, with a seed.
 
     It is drawn from (seed, purpose, time).
     """
