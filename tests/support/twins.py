@@ -15,25 +15,45 @@ EQUAL_BUT_FOR_A_NORM_IN_FLOAT32 = {"rtol": 1e-5, "atol": 1e-6}
 """Tolerance in float64 where pytorch_optimizer rounds the gradient's norm to float32 and adds 1e-12."""
 
 
-def network(params: dict[str, Tensor], lane: int) -> nn.Sequential:
-    """The same network as torch.nn modules, with the weights of one lane."""
+def network(params: dict[str, Tensor], lane: int, model=None) -> nn.Sequential:
+    """The same network as torch.nn modules, with the weights of one lane.
+
+    `model` says the shape of pictures and the pooling, if the network has convolutions.
+    """
     layers: list[nn.Module] = []
     for i in range(len(params) // 2):
         weight, bias = params[f"{i}/weight"][lane], params[f"{i}/bias"][lane]
-        linear = nn.Linear(*weight.T.shape)
+        if weight.dim() == 4:  # [out, row, column, in]
+            layer = nn.Conv2d(weight.shape[3], weight.shape[0], tuple(weight.shape[1:3]))
+            copied = weight.permute(0, 3, 1, 2)
+        else:
+            copied = weight.transpose(1, 2).flatten(1) if weight.dim() == 3 else weight  # [out, position, map]
+            layer = nn.Linear(*copied.T.shape)
         with torch.no_grad():
-            linear.weight.copy_(weight)
-            linear.bias.copy_(bias)
-        layers += [linear, nn.ReLU()]
+            layer.weight.copy_(copied)
+            layer.bias.copy_(bias)
+        if i == 0 and weight.dim() == 4:
+            layers.append(nn.Unflatten(1, model.shape))
+        if weight.dim() == 3:
+            layers.append(nn.Flatten())
+        layers += [layer, nn.ReLU()]
+        if weight.dim() == 4:
+            layers.append(nn.MaxPool2d(model.stages[i].pool))
     return nn.Sequential(*layers[:-1])
 
 
 def weights(net: nn.Sequential) -> dict[str, Tensor]:
     """The weights of a network by the names of the stack."""
-    linears = [layer for layer in net if isinstance(layer, nn.Linear)]
-    return {f"{i}/weight": layer.weight.detach() for i, layer in enumerate(linears)} | {
-        f"{i}/bias": layer.bias.detach() for i, layer in enumerate(linears)
-    }
+    named = {}
+    maps = 0  # of the convolution before
+    for i, layer in enumerate(layer for layer in net if isinstance(layer, nn.Linear | nn.Conv2d)):
+        weight = layer.weight.detach()
+        if isinstance(layer, nn.Conv2d):
+            weight, maps = weight.permute(0, 2, 3, 1), len(weight)
+        elif maps:
+            weight, maps = weight.unflatten(1, (maps, -1)).transpose(1, 2), 0
+        named |= {f"{i}/weight": weight, f"{i}/bias": layer.bias.detach()}
+    return named
 
 
 def pictures(images: Tensor, chosen: Tensor, task: Task, lane: int) -> Tensor:
@@ -47,7 +67,7 @@ def plain_run(experiment: Experiment, make_step) -> list[dict]:
     runs = []
     start = experiment.model.initial(experiment.seeds)
     for lane, seed in enumerate(experiment.seeds):
-        net = network(start, lane)
+        net = network(start, lane, getattr(experiment.model, "model", experiment.model))
         step = make_step(net)
         run = {"test_accuracy": [], "validation_accuracy": [], "online_accuracy": [], "online_loss": []}
         for index in range(experiment.tasks.count):
@@ -110,5 +130,22 @@ def with_closure(net: nn.Module, optimizer, *, gradient_first: bool, extra_loss=
             closure()
         optimizer.step(closure)
         return logits
+
+    return step
+
+
+def double_backprop(net: nn.Module, penalty: float, chosen: dict[str, float]):
+    """torch.optim.SGD on loss + penalty |gradient|, the gradient's norm differentiated by autograd."""
+    optimizer = torch.optim.SGD(net.parameters(), **chosen)
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        logits = net(x)
+        gradient = torch.autograd.grad(cross_entropy(logits, y), list(net.parameters()), create_graph=True)
+        length = torch.cat([part.flatten() for part in gradient]).norm()
+        curved = torch.autograd.grad(length, list(net.parameters()), allow_unused=True)
+        for weight, slope, bend in zip(net.parameters(), gradient, curved, strict=True):
+            weight.grad = slope.detach() if bend is None else (slope + penalty * bend).detach()
+        optimizer.step()
+        return logits.detach()
 
     return step
