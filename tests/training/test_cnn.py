@@ -189,7 +189,7 @@ def test_it_learns_and_its_diagnostics_are_finite():
     (result,) = tiny.results(experiment)
     assert (result.test_accuracy > 0.8).all()
     assert all(value.isfinite().all() for value in result.diagnostics.values())
-    assert {"units/dead/layer_0", "units/dormant/layer_1", "weights/norm/layer_2"} <= set(result.diagnostics)
+    assert {"units/dead/layer_0", "units/dormant/layer_1", "weights/norm/layer_1"} <= set(result.diagnostics)
 
 
 def test_cross_entropy_of_the_stack_is_that_of_torch():
