@@ -11,7 +11,7 @@ from torch import Tensor
 
 from study import data, parts
 from study.config import Diagnostics, TrialConfig
-from study.contracts import Dataset, Experiment, Model, Selective
+from study.contracts import Dataset, DirectModel, Experiment, Model, Selective
 from study.experiment import build, load_dataset
 from study.lanes import Tensors
 from study.training import checkpoint
@@ -204,8 +204,11 @@ def plainly(experiment: Experiment) -> Experiment:
 
 def in_float64(experiment: Experiment, *, plain: bool = False) -> Experiment:
     """The same experiment with a network that computes in float64."""
-    own = Float64Model if isinstance(experiment.model, Selective) else DirectFloat64Model
-    return replace(experiment, model=(PlainFloat64Model if plain else own)(experiment.model))
+    model = experiment.model
+    kind = PlainFloat64Model
+    if isinstance(model, DirectModel) and not plain:
+        kind = Float64Model if isinstance(model, Selective) else DirectFloat64Model
+    return replace(experiment, model=kind(model))
 
 
 def step(rule, params: Tensors, memory: Tensors, gradient_at):

@@ -1,5 +1,6 @@
 """The reference for stacked lanes: a plain loop over seeds with torch.nn and torch.optim."""
 
+import pytorch_optimizer
 import tiny
 import torch
 from torch import Tensor, nn
@@ -7,6 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from study.contracts import Experiment, Task
 from study.lanes import generator
+from study.models import StackedModule
 
 EQUAL_BUT_FOR_ROUNDING = {"rtol": 1e-9, "atol": 1e-11}
 """Tolerance in float64."""
@@ -42,8 +44,19 @@ def network(params: dict[str, Tensor], lane: int, model=None) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def modules_of(params: dict[str, Tensor], lane: int, model) -> nn.Sequential:
+    """The network of one lane as a module that takes rows of features."""
+    if not isinstance(model, StackedModule):
+        return network(params, lane, model)
+    module = model.made(0)
+    module.load_state_dict({name: value[lane] for name, value in params.items()})
+    return nn.Sequential(nn.Unflatten(1, model.shape), module)
+
+
 def weights(net: nn.Sequential) -> dict[str, Tensor]:
     """The weights of a network by the names of the stack."""
+    if isinstance(net[-1], nn.Sequential):  # a module of one's own
+        return {name: param.detach() for name, param in net[-1].named_parameters()}
     named = {}
     maps = 0  # of the convolution before
     for i, layer in enumerate(layer for layer in net if isinstance(layer, nn.Linear | nn.Conv2d)):
@@ -67,7 +80,7 @@ def plain_run(experiment: Experiment, make_step) -> list[dict]:
     runs = []
     start = experiment.model.initial(experiment.seeds)
     for lane, seed in enumerate(experiment.seeds):
-        net = network(start, lane, getattr(experiment.model, "model", experiment.model))
+        net = modules_of(start, lane, getattr(experiment.model, "model", experiment.model))
         step = make_step(net)
         run = {"test_accuracy": [], "validation_accuracy": [], "online_accuracy": [], "online_loss": []}
         for index in range(experiment.tasks.count):
@@ -149,3 +162,33 @@ def double_backprop(net: nn.Module, penalty: float, chosen: dict[str, float]):
         return logits.detach()
 
     return step
+
+
+def plain_step(optimizer: str, lr: float):
+    """A step of another package's optimizer, and how closely it agrees."""
+    given = tiny.OPTIMIZERS[optimizer]
+    common = {"lr": lr, "momentum": given.get("momentum", 0.0), "weight_decay": given.get("weight_decay", 0.0)}
+    if optimizer == "gnp exact":
+        return (lambda net: double_backprop(net, given["lambda"], common)), EQUAL_BUT_FOR_ROUNDING
+
+    def make_step(net):
+        params = net.parameters()
+        if optimizer.startswith("sgd"):
+            return with_closure(net, torch.optim.SGD(params, **common), gradient_first=False)
+        if optimizer.startswith("sam"):
+            other = pytorch_optimizer.SAM(params, torch.optim.SGD, rho=given["rho"], **common)
+            return with_closure(net, other, gradient_first=True)
+        blend = given["lambda"] / given["r"]
+        other = pytorch_optimizer.WSAM(
+            net,
+            params,
+            torch.optim.SGD,
+            rho=given["r"],
+            gamma=blend / (1 + blend),
+            decouple=False,
+            adaptive=False,
+            **common,
+        )
+        return with_closure(net, other, gradient_first=False)
+
+    return make_step, EQUAL_BUT_FOR_ROUNDING if optimizer.startswith("sgd") else EQUAL_BUT_FOR_A_NORM_IN_FLOAT32

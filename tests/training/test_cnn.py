@@ -1,18 +1,10 @@
 """The convolutional network against torch.nn's convolutions, one seed after the other."""
 
 import pytest
-import pytorch_optimizer
 import tiny
 import torch
 from torch.nn.functional import cross_entropy
-from twins import (
-    EQUAL_BUT_FOR_A_NORM_IN_FLOAT32,
-    EQUAL_BUT_FOR_ROUNDING,
-    assert_twins,
-    double_backprop,
-    network,
-    with_closure,
-)
+from twins import assert_twins, network, plain_step
 
 from study import parts
 from study.config import Diagnostics
@@ -32,36 +24,6 @@ UNMEASURED = Diagnostics(units_every=0, curvature_every=0, forgetting_every=0)
 def built(shape=SHAPE, outputs=10, **given):
     module, settings = tiny.part("models", "cnn", given)
     return module.build(settings, shape, outputs)
-
-
-def plain_step(optimizer: str, lr: float):
-    """A step of another package's optimizer, and how closely it agrees."""
-    given = tiny.OPTIMIZERS[optimizer]
-    common = {"lr": lr, "momentum": given.get("momentum", 0.0), "weight_decay": given.get("weight_decay", 0.0)}
-    if optimizer == "gnp exact":
-        return (lambda net: double_backprop(net, given["lambda"], common)), EQUAL_BUT_FOR_ROUNDING
-
-    def make_step(net):
-        params = net.parameters()
-        if optimizer.startswith("sgd"):
-            return with_closure(net, torch.optim.SGD(params, **common), gradient_first=False)
-        if optimizer.startswith("sam"):
-            other = pytorch_optimizer.SAM(params, torch.optim.SGD, rho=given["rho"], **common)
-            return with_closure(net, other, gradient_first=True)
-        blend = given["lambda"] / given["r"]
-        other = pytorch_optimizer.WSAM(
-            net,
-            params,
-            torch.optim.SGD,
-            rho=given["r"],
-            gamma=blend / (1 + blend),
-            decouple=False,
-            adaptive=False,
-            **common,
-        )
-        return with_closure(net, other, gradient_first=False)
-
-    return make_step, EQUAL_BUT_FOR_ROUNDING if optimizer.startswith("sgd") else EQUAL_BUT_FOR_A_NORM_IN_FLOAT32
 
 
 @pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
