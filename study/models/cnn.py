@@ -244,13 +244,11 @@ class _Convolved(NamedTuple):
 
     Attributes:
         signal: that the layer read, [batch, in, row, column].
-        output: of the convolution, [batch, map, row, column].
         places: of the largest of each square.
-        maps: after pooling and ReLU.
+        maps: after pooling and ReLU, [batch, map, row, column].
     """
 
     signal: Tensor
-    output: Tensor
     places: Tensor
     maps: Tensor
 
@@ -259,7 +257,8 @@ class _Convolved(NamedTuple):
 class LaneByLaneGradient(MinibatchGradient):
     """Gradient of a minibatch's mean cross-entropy, by backpropagation.
 
-    Convolutions of one lane after the other, fully connected layers of all lanes at once; without terms of interventions.
+    Convolutions of one lane after the other, fully connected layers of all lanes at once; without terms of interventions. What a
+    convolution returns is not kept: lanes that write into the same memory need half the time of lanes that take new memory.
     """
 
     model: CNN
@@ -295,7 +294,7 @@ class LaneByLaneGradient(MinibatchGradient):
         for i, stage in enumerate(self.model.stages):
             output = conv2d(signal, filters[i][lane], params[f"{i}/bias"][lane])
             maps, places = torch.ops.aten.max_pool2d_with_indices(output, [stage.pool] * 2)
-            trace.append(_Convolved(signal, output, places, maps.relu_()))
+            trace.append(_Convolved(signal, places, maps.relu_()))
             signal = maps
         return trace
 
@@ -309,18 +308,26 @@ class LaneByLaneGradient(MinibatchGradient):
         last = trace[-1].maps.permute(0, 2, 3, 1)  # [batch, row, column, map]
         errors = errors.mT.reshape(last.shape).permute(0, 3, 1, 2)
         for i in reversed(range(len(trace))):
-            signal, output, places, _ = trace[i]
-            pool = [self.model.stages[i].pool] * 2
-            errors = torch.ops.aten.max_pool2d_with_indices_backward(
-                errors, output, pool, pool, [0, 0], [1, 1], False, places
-            )
+            signal, places, _ = trace[i]
+            errors = self._before_pooling(errors, places, self.model.stages[i], signal)
             back, weight, bias = torch.ops.aten.convolution_backward(
-                errors, signal, filters[i], [output.shape[1]], *CONVOLUTION, [i > 0, True, True]
+                errors, signal, filters[i], [errors.shape[1]], *CONVOLUTION, [i > 0, True, True]
             )
             gradient[f"{i}/weight"][lane] = weight.permute(0, 2, 3, 1)
             gradient[f"{i}/bias"][lane] = bias
             if i:
                 errors = where_positive(back, signal)
+
+    def _before_pooling(self, errors: Tensor, places: Tensor, stage: Stage, signal: Tensor) -> Tensor:
+        """Errors of pooled maps at the places that they came from."""
+        height, width = (size - stage.kernel + 1 for size in signal.shape[2:])
+        # Of what was pooled, torch reads only the shape and the order in memory.
+        pooled = errors.new_empty(len(errors), height, width, stage.channels).permute(0, 3, 1, 2)
+        pool = [stage.pool] * 2
+        before: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
+            errors, pooled, pool, pool, [0, 0], [1, 1], False, places
+        )
+        return before
 
 
 def build(settings: Settings, shape: Shape, outputs: int) -> CNN:
