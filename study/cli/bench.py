@@ -71,8 +71,8 @@ def show_machine(machine: Machine) -> None:
     say(
         f"Matrix products: {machine.product_rate / 1e9:,.0f} GFLOP/s (float32, 1024 x 1024; best of several).\n"
         "Each cell: images a second over all seeds; ratio to the DataLoader; share of the matrix products' rate.\n"
-        "Operations per image: 2 x inputs x outputs of each layer (at each position of a convolution), once forward, once for the\n"
-        "gradient of the weights, and once for the errors (not in the first layer). SAM and GNP compute two gradients a step.\n"
+        "Operations per image: 2 x inputs x outputs of each layer (at each position of a convolution), once forward, once for\n"
+        "the gradient of the weights, and once for the errors (not in the first layer). SAM and GNP take two gradients a step.\n"
         "Each number is the best of three rounds in which all ways took turns.",
         markup=False,
         soft_wrap=True,

@@ -13,7 +13,7 @@ dead or dormant if its whole map is. Weights have the unit that they read as the
 after the last map [lane, out, position, in].
 
 On a CPU each lane has convolutions of its own, and the network knows its own gradient by the equations of `study.models.mlp`:
-stacks of small convolutions as groups of one are slower, see `study/docs/performance.md`. On a GPU all lanes are one matrix
+other ways are slower, see `study/docs/performance.md`. On a GPU all lanes are one matrix
 product over unfolded pictures, differentiated by autograd.
 """
 
