@@ -212,9 +212,9 @@ class DirectModel(Model, Protocol):
 
 @runtime_checkable
 class Selective(DirectModel, Protocol):
-    """A model that works on some features, in any order; optional.
+    """A model that works on some features; optional.
 
-    So pixels need not be moved, and pixels that are always 0 can be left out. Other models see whole images with their pixels
+    In any order. So pixels need not be moved, and pixels that are always 0 can be left out. Other models see whole images with their pixels
     moved; the results are equal up to rounding.
     """
 

@@ -1,4 +1,4 @@
-"""Models, one per file, and the adaptor for one's own torch module.
+"""Models, one per file, and lanes of any torch module.
 
 Each file exposes `Settings` and `build(settings, shape, outputs) -> Model`, with the shape of a picture (channels,
 height, width) and the number of outputs. Inputs are rows of features, see `study.contracts.Dataset`.
@@ -93,9 +93,9 @@ class StackedModule:
             return self._factory()
 
     def initial(self, seeds: tuple[int, ...]) -> Tensors:
-        """Initial parameters on the CPU, [lane, ...], by the module's names.
+        """Initial parameters on the CPU, [lane, ...].
 
-        Lane k is a function of `seeds[k]` alone.
+        They have the module's names. Lane k is a function of `seeds[k]` alone.
         """
         params, _ = stack_module_state([self.made(seed) for seed in seeds])
         return {name: value.detach() for name, value in params.items()}
