@@ -214,8 +214,8 @@ class DirectModel(Model, Protocol):
 class Selective(DirectModel, Protocol):
     """A model that works on some features; optional.
 
-    In any order. So pixels need not be moved, and pixels that are always 0 can be left out. Other models see whole images with their pixels
-    moved; the results are equal up to rounding.
+    In any order. So pixels need not be moved, and pixels that are always 0 can be left out. Other models see whole images with
+    their pixels moved; the results are equal up to rounding.
     """
 
     def take_features(self, params: Tensors, features: Tensor) -> Tensors:

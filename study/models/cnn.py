@@ -1,4 +1,4 @@
-"""Convolutional network with ReLU and max pooling, all lanes as one stack.
+"""Convolutional network with ReLU, all lanes as one stack.
 
 With x the picture, * a convolution without padding and pool the largest of each square of pixels, each in steps of its size,
 
@@ -179,12 +179,15 @@ class CNN:
         return signal.mT, hidden
 
     def flat_weights(self, params: Tensors) -> Tensors:
-        """Parameters with the weight after the maps as [lane, out, feature]."""
+        """Parameters, the weight after the maps as a matrix.
+
+        It becomes [lane, out, feature].
+        """
         name = f"{len(self.stages)}/weight"
         return params | {name: params[name].flatten(2)}
 
     def filters(self, params: Tensors, i: int) -> tuple[Tensor, ...]:
-        """The filters of a layer for each lane, [out, in, row, column]."""
+        """The filters of each lane, [out, in, row, column]."""
         return params[f"{i}/weight"].permute(0, 1, 4, 2, 3).unbind(0)
 
     def _lane_by_lane(self, params: Tensors, pictures: Tensor) -> list[Tensor]:
@@ -235,7 +238,7 @@ class CNN:
 
 
 def at_once(inputs: Tensor) -> bool:
-    """Whether a layer convolves all lanes at once, as on a GPU."""
+    """Whether all lanes convolve at once, as on a GPU."""
     return inputs.is_cuda
 
 
@@ -331,7 +334,7 @@ class LaneByLaneGradient(MinibatchGradient):
 
 
 def build(settings: Settings, shape: Shape, outputs: int) -> CNN:
-    """The network for pictures of that shape, with so many outputs.
+    """The network for pictures of that shape.
 
     Raises StudyError if a kernel or a pooled square is larger than the maps that it is applied to.
     """

@@ -244,7 +244,7 @@ def last_errors(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def where_positive(errors: Tensor, signal: Tensor) -> Tensor:
-    """Sets errors to 0, in place, where `signal` is not positive."""
+    """Sets errors to 0, in place, unless `signal` is positive."""
     torch.ops.aten.threshold_backward.grad_input(errors, signal, 0, grad_input=errors)
     return errors
 
@@ -265,5 +265,5 @@ class _Displacement:
 
 
 def build(settings: Settings, shape: Shape, outputs: int) -> MLP:
-    """The network for pictures of that shape, with so many outputs."""
+    """The network for pictures of that shape."""
     return MLP((math.prod(shape), *settings.widths, outputs))
