@@ -69,7 +69,7 @@ class Settings(StrictSettings):
         for name in ("kernels", "pools"):
             if len(getattr(self, name)) != layers:
                 raise StudyError(
-                    f"{name} must have as many numbers as channels, {layers}, one for each convolutional layer"
+                    f"{name} must have as many numbers as channels, {layers}, one for each convolutional layer."
                 )
         return self
 
