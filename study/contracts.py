@@ -219,9 +219,7 @@ class GradientFunction(Protocol):
 class DirectModel(Model, Protocol):
     """A model that knows its own gradient; optional.
 
-    It also works on a selection of input features in any order. So pixels need not be moved, and pixels that are always 0 can be
-    left out. Models without these methods are differentiated by autograd, on whole images with their pixels moved; the results
-    are equal up to rounding.
+    Models without it are differentiated by autograd; the results are equal up to rounding.
     """
 
     def gradient_function(self, inputs: Tensor, labels: Tensor) -> GradientFunction:
@@ -229,6 +227,15 @@ class DirectModel(Model, Protocol):
 
         Inputs are [lane, batch, feature], labels [lane, batch].
         """
+
+
+@runtime_checkable
+class Selective(DirectModel, Protocol):
+    """A model that works on some features; optional.
+
+    In any order. So pixels need not be moved, and pixels that are always 0 can be left out. Other models see whole images with
+    their pixels moved; the results are equal up to rounding.
+    """
 
     def take_features(self, params: Tensors, features: Tensor) -> Tensors:
         """Parameters of the network that sees only the given features.
@@ -260,7 +267,7 @@ class Counted(Model, Protocol):
 
 
 @runtime_checkable
-class Portable(DirectModel, Protocol):
+class Portable(Model, Protocol):
     """A model that can be exported as torch modules; optional.
 
     The exported network runs without this package.

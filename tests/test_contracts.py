@@ -16,7 +16,7 @@ from torch import Tensor
 
 from study import parts, schema
 from study.config import StrictSettings
-from study.contracts import Dataset, DirectModel, Intervention
+from study.contracts import Counted, Dataset, DirectModel, Intervention, Portable, Selective
 from study.errors import StudyError
 from study.gradients import MinibatchGradient
 from study.lanes import Tensors, per_lane
@@ -30,8 +30,8 @@ SIGNATURES = {
     "interventions": ["settings", "seeds", "device"],
 }
 SEEDS = (4, 0, 9)
-FEATURES, OUTPUTS, BATCH = 64, 4, 6
-SHAPE = (1, 8, 8)
+FEATURES, OUTPUTS, BATCH = 256, 4, 6
+SHAPE = (1, 16, 16)
 
 
 def each(kind: str):
@@ -351,7 +351,9 @@ def test_a_model_that_knows_its_gradient_agrees_with_autograd(name, batch):
 @pytest.mark.parametrize("count", [1, 40, FEATURES])
 @tiny.float64()
 def test_a_model_that_takes_some_features_computes_what_it_computes_with_zeros_elsewhere(name, count):
-    model = direct(name)
+    model = network(name)
+    if not isinstance(model, Selective):
+        pytest.skip("it sees whole images")
     params, inputs = model.initial(SEEDS), draw(3, BATCH, count).double()
     shuffled = [torch.randperm(FEATURES, generator=torch.Generator().manual_seed(lane)) for lane in range(3)]
     features = torch.stack(shuffled)[:, :count]
@@ -367,6 +369,26 @@ def test_a_model_that_takes_some_features_computes_what_it_computes_with_zeros_e
     rest = torch.stack(shuffled)[:, count:]
     left, kept = model.take_features(together, rest), model.take_features(params, rest)
     assert all(torch.equal(left[key], kept[key]) for key in params if taken[key].shape != params[key].shape)
+
+
+@each("models")
+def test_a_model_that_knows_its_size_has_as_many_parameters(name):
+    model = network(name)
+    if not isinstance(model, Counted):
+        pytest.skip("it does not know its size")
+    assert model.parameter_count == sum(value[0].numel() for value in model.initial((0,)).values())
+
+
+@each("models")
+def test_the_layers_of_a_model_that_can_be_exported_compute_what_it_computes(name):
+    model = network(name)
+    if not isinstance(model, Portable):
+        pytest.skip("it cannot be exported")
+    params, inputs = model.initial(SEEDS), draw(1, BATCH, FEATURES)
+    logits, _ = model.forward(params, inputs)
+    for lane in range(3):
+        with torch.no_grad():
+            torch.testing.assert_close(torch.nn.Sequential(*model.layers(params, lane))(inputs[0]), logits[lane])
 
 
 @each("models")

@@ -386,6 +386,7 @@ def bench(
     batch_size: BatchSizes = [1, 16, 64, 128],  # noqa: B006
     widths: Annotated[list[str], typer.Option(help="Units of each hidden layer. Repeatable.")] = ["100,100", "256,256"],  # noqa: B006
     lanes: LaneCounts = [1, 10, 60],  # noqa: B006
+    model: Annotated[str, typer.Option(help="mlp or cnn; the latter with its default convolutions.")] = "mlp",
     seconds: Seconds = 0.2,
     threads: Annotated[int, typer.Option(help="Threads on the CPU.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -420,6 +421,7 @@ def bench(
         threads=threads,
         device=device,
         as_json=as_json,
+        model=model,
     )
 
 

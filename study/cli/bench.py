@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,10 +15,24 @@ from study import experiment, provenance
 from study.cli import terminal
 from study.config import TrialConfig
 from study.contracts import Dataset
+from study.errors import StudyError
 from study.sweep.execution import LANES_PER_GPU
 from study.timing import diagnostics_cost, packs, side_by_side
-from study.timing.bench import LANES, LOADER, MEMORY, METHODS, Setting, Speed, measured, peak_bytes, product_rate
+from study.timing.bench import (
+    LANES,
+    LOADER,
+    MEMORY,
+    METHODS,
+    MODELS,
+    VMAP,
+    Setting,
+    Speed,
+    measured,
+    peak_bytes,
+    product_rate,
+)
 from study.timing.diagnostics_cost import Overhead
+from study.timing.plain_torch import CONVOLUTIONS
 from study.timing.side_by_side import Division
 
 ENOUGH = 0.9
@@ -56,8 +71,8 @@ def show_machine(machine: Machine) -> None:
     say(
         f"Matrix products: {machine.product_rate / 1e9:,.0f} GFLOP/s (float32, 1024 x 1024; best of several).\n"
         "Each cell: images a second over all seeds; ratio to the DataLoader; share of the matrix products' rate.\n"
-        "Operations per image: 2 x inputs x outputs of each layer, once forward, once for the gradient of the weights, and\n"
-        "once for the errors (not in the first layer). SAM and GNP compute two gradients a step.\n"
+        "Operations per image: 2 x inputs x outputs of each layer (at each position of a convolution), once forward, once for\n"
+        "the gradient of the weights, and once for the errors (not in the first layer). SAM and GNP take two gradients a step.\n"
         "Each number is the best of three rounds in which all ways took turns.",
         markup=False,
         soft_wrap=True,
@@ -68,9 +83,12 @@ def _threads(count: int) -> str:
     return "1 thread" if count == 1 else f"{count} threads"
 
 
-def title(setting: Setting, features: int, outputs: int) -> str:
+def title(setting: Setting, dataset: Dataset, model: str) -> str:
     """A setting in words, such as "784-100-100-10, batch 16"."""
-    return f"{'-'.join(map(str, (features, *setting.widths, outputs)))}, batch {setting.batch_size}"
+    inputs: tuple[object, ...] = (math.prod(dataset.shape),)
+    if model == "cnn":
+        inputs = (" x ".join(map(str, dataset.shape)), *(maps for maps, _, _ in CONVOLUTIONS))
+    return f"{'-'.join(map(str, (*inputs, *setting.widths, dataset.class_count)))}, batch {setting.batch_size}"
 
 
 def show_speeds(heading: str, speeds: Sequence[Speed]) -> None:
@@ -82,6 +100,8 @@ def show_speeds(heading: str, speeds: Sequence[Speed]) -> None:
 
 
 def _way(way: str, lanes: int) -> str:
+    if way == VMAP:
+        return "1 seed, vmap" if lanes == 1 else f"{lanes} seeds, vmap"
     if way == LANES:
         return "1 lane" if lanes == 1 else f"{lanes} lanes"
     return {LOADER: "one seed, DataLoader", MEMORY: "one seed, tensors in memory"}[way]
@@ -271,17 +291,21 @@ def run(
     threads: int,
     device: str,
     as_json: bool,
+    model: str = "mlp",
 ) -> int:
     """Times everything and shows it; returns the exit code.
 
-    Tables are shown as soon as they are measured.
+    Tables are shown as soon as they are measured. Diagnostics and trials side by side are measured with the MLP only.
 
     Raises:
-        StudyError: there is no such data set or device, or a network is too large for this machine.
+        StudyError: there is no such model, data set or device, a network is too large for this machine, or the pictures are too
+            small for it.
     """
+    if model not in MODELS:
+        raise StudyError(f"--model {model} cannot be timed; choose {' or '.join(MODELS)}.")
     device, dataset = _loaded(data, data_dir, device)
     for shape in widths:
-        sizes = {"model": {"widths": list(shape)}, "seeds": list(range(max(lane_counts)))}
+        sizes = {"model": {"name": model, "widths": list(shape)}, "seeds": list(range(max(lane_counts)))}
         training = {"batch_size": max(batch_sizes), "device": device}
         experiment.check_memory(TrialConfig.from_plain({**sizes, "training": training}), dataset)
     machine = _machine(dataset, device, threads, seconds)
@@ -289,12 +313,13 @@ def run(
         show_machine(machine)
     speeds: list[Speed] = []
     settings = [Setting(shape, size) for shape in widths for size in batch_sizes]
-    for of_setting in measured(dataset, settings, lane_counts, device, seconds, machine.product_rate):
+    for of_setting in measured(dataset, settings, lane_counts, device, seconds, machine.product_rate, model):
         speeds += of_setting
         if not as_json:
-            heading = title(of_setting[0].setting, dataset.train_images.shape[1], dataset.class_count)
-            show_speeds(heading, of_setting)
+            show_speeds(title(of_setting[0].setting, dataset, model), of_setting)
     peak = peak_bytes(device)
+    if model != "mlp":
+        return _end(machine, speeds, peak, as_json)
     lanes = 10 if 10 in lane_counts else max(lane_counts)
     overheads = _overheads(dataset, lanes, device, speeds, 2 if seconds >= BRIEF_SECONDS else 1)
     divisions = side_by_side.divisions(dataset, lanes, device, 10 * seconds)
@@ -307,6 +332,16 @@ def run(
         show_overheads(overheads)
         show_divisions(divisions, lanes)
         show_end(peak, device, sentences)
+    return 0
+
+
+def _end(machine: Machine, speeds: Sequence[Speed], peak: int, as_json: bool) -> int:
+    """Shows what is left to show where only speeds are measured."""
+    sentences = advice([speed for speed in speeds if speed.setting == speeds[0].setting], (), machine.device)
+    if as_json:
+        terminal.console.print_json(json.dumps(plain(machine, speeds, (), (), peak, sentences)))
+    else:
+        show_end(peak, machine.device, sentences)
     return 0
 
 

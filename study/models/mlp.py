@@ -43,7 +43,7 @@ class Settings(StrictSettings):
     widths: Annotated[tuple[Annotated[int, Field(ge=1, le=2**31)], ...], Listed] = Field(
         (100, 100),
         max_length=1000,
-        description="Units of each hidden layer, from input to output; an empty list is a linear classifier.",
+        description="Units of each fully connected hidden layer, from input to output; an empty list is a linear classifier.",
     )
 
 
@@ -214,20 +214,13 @@ class BackpropagatedGradient(MinibatchGradient):
             else:
                 output = displacement.first if i == 0 else layer(params, i, signals[i].values)
                 outputs.append(output + displacement.layers[i].output_change(signals[i], displacement.scale))
-        errors = [self._last_errors(outputs[-1])]  # d_i, each [lane, out, batch], from layer i on
+        errors = [last_errors(outputs[-1], self.labels)]  # d_i, each [lane, out, batch], from layer i on
         for i in reversed(range(1, self.model.depth)):
             back = torch.bmm(params[f"{i}/weight"].mT, errors[0])  # W_i^T d_i, [lane, in, batch]
             if displacement is not None:
                 back += displacement.layers[i].error_change(errors[0], displacement.scale)
-            errors.insert(0, _where_positive(back, signals[i].values))  # d_(i-1)
+            errors.insert(0, where_positive(back, signals[i].values))  # d_(i-1)
         return Backpropagated(self._gradient(signals, errors), outputs[-1].mT, outputs[0])
-
-    def _last_errors(self, logits: Tensor) -> Tensor:
-        """`(p - y) / batch size`, [lane, output, batch]."""
-        errors = logits.softmax(dim=1)  # p, [lane, output, batch]
-        labels = self.labels.unsqueeze(1)  # [lane, 1, batch]
-        errors.scatter_add_(1, labels, errors.new_full(labels.shape, -1))  # p - y
-        return errors.mul_(1 / labels.shape[2])
 
     def _gradient(self, signals: list[Signal], errors: list[Tensor]) -> Gradient:
         layers = zip(signals, errors, strict=True)
@@ -237,8 +230,21 @@ class BackpropagatedGradient(MinibatchGradient):
         return products if self.labels.shape[1] <= WIDEST_FACTORED_BATCH else DenseGradient(products.tensors())
 
 
-def _where_positive(errors: Tensor, signal: Tensor) -> Tensor:
-    """Sets errors to 0 where `signal` is not positive."""
+def last_errors(logits: Tensor, labels: Tensor) -> Tensor:
+    """`(p - y) / batch size`, [lane, output, batch].
+
+    Args:
+        logits: [lane, output, batch].
+        labels: int64 [lane, batch].
+    """
+    errors = logits.softmax(dim=1)  # p, [lane, output, batch]
+    at_labels = labels.unsqueeze(1)  # [lane, 1, batch]
+    errors.scatter_add_(1, at_labels, errors.new_full(at_labels.shape, -1))  # p - y
+    return errors.mul_(1 / labels.shape[1])
+
+
+def where_positive(errors: Tensor, signal: Tensor) -> Tensor:
+    """Sets errors to 0, in place, unless `signal` is positive."""
     torch.ops.aten.threshold_backward.grad_input(errors, signal, 0, grad_input=errors)
     return errors
 

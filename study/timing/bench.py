@@ -7,17 +7,20 @@ task is left out.
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from study.contracts import Dataset
+from study.models import StackedModule
 from study.timing import plain_torch, speed
 
 Way = TypeVar("Way")
@@ -29,7 +32,9 @@ METHODS = {
     "gnp": plain_torch.Method("gnp", 2.0, 0.05),
 }
 GRADIENTS = {"sgd": 1, "sam": 2, "gnp": 2}
-LOADER, MEMORY, LANES = "DataLoader", "in memory", "lanes"
+LOADER, MEMORY, VMAP, LANES = "DataLoader", "in memory", "vmap", "lanes"
+MODELS = ("mlp", "cnn")
+"""Networks that are timed; the second with the convolutions of its defaults."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Speed:
 
     Attributes:
         setting: network and batch size.
-        way: "DataLoader" and "in memory" are the usual ways with one seed, "lanes" is the study's.
+        way: "DataLoader" and "in memory" are the usual ways with one seed, "lanes" is the study's, and "vmap" is an ordinary
+            module on lanes, see `study.models.StackedModule`.
         lanes: seeds trained at once.
         method: "sgd", "sam" or "gnp".
         images_per_second: over all lanes.
@@ -64,7 +70,13 @@ class Speed:
 
 
 def measured(
-    dataset: Dataset, settings: list[Setting], lane_counts: list[int], device: str, seconds: float, rate: float
+    dataset: Dataset,
+    settings: list[Setting],
+    lane_counts: list[int],
+    device: str,
+    seconds: float,
+    rate: float,
+    model: str = "mlp",
 ) -> Iterator[list[Speed]]:
     """The speeds of one setting after the other.
 
@@ -75,20 +87,26 @@ def measured(
         device: "cpu" or "cuda".
         seconds: for each way, method and round, about.
         rate: floating-point operations a second, see `product_rate`.
+        model: one of `MODELS`.
     """
     on_device = dataset if device == "cpu" else dataset.to(device)
     order = torch.randperm(dataset.train_images.shape[1], generator=torch.Generator().manual_seed(0))
     for setting in settings:
-        sizes = (dataset.train_images.shape[1], *setting.widths, dataset.class_count)
+        network = partial(_network, model, dataset, setting.widths)
+        operations = layer_operations(model, dataset, setting.widths)
         timed: dict[tuple[str, int, str], Callable[[int], float]] = {}  # seconds of so many steps
         for name, method in METHODS.items():
             minibatches = plain_torch.loader(dataset, setting.batch_size, order)
-            timed[LOADER, 1, name] = _usual(sizes, method, minibatches, device)
+            timed[LOADER, 1, name] = _usual(network(), method, minibatches, device)
             draw = torch.Generator().manual_seed(0)
             minibatches = plain_torch.in_memory(on_device, setting.batch_size, order, draw)
-            timed[MEMORY, 1, name] = _usual(sizes, method, minibatches, device)
+            timed[MEMORY, 1, name] = _usual(network(), method, minibatches, device)
             for count in lane_counts:
-                lanes = speed.lanes_of(dataset, name, count, setting.widths, setting.batch_size, device)
+                named = {"name": model, "widths": list(setting.widths)}
+                lanes = speed.lanes_of(dataset, name, count, setting.widths, setting.batch_size, device, model=named)
+                if model == "cnn":
+                    own = StackedModule(lambda make=network: nn.Sequential(nn.Flatten(), make()), dataset.shape)
+                    timed[VMAP, count, name] = speed.entered(replace(lanes.experiment, model=own)).seconds
                 timed[LANES, count, name] = lanes.seconds
         best = best_rates(timed, seconds)
         images = {key: per_second * key[1] * setting.batch_size for key, per_second in best.items()}
@@ -100,16 +118,24 @@ def measured(
                 name,
                 per_second,
                 per_second / images[LOADER, 1, name],
-                per_second * per_image(sizes, GRADIENTS[name]) / rate,
+                per_second * per_image(operations, GRADIENTS[name]) / rate,
             )
             for (way, count, name), per_second in images.items()
         ]
 
 
+def _network(model: str, dataset: Dataset, widths: tuple[int, ...]) -> nn.Sequential:
+    """The network written the usual way, on rows of features."""
+    features = math.prod(dataset.shape)
+    if model == "mlp":
+        return plain_torch.network(features, widths, dataset.class_count)
+    return plain_torch.convolutional_network(dataset.shape, widths, dataset.class_count)
+
+
 def _usual(
-    sizes: tuple[int, ...], method: plain_torch.Method, minibatches: Iterator[tuple[Tensor, Tensor]], device: str
+    net: nn.Sequential, method: plain_torch.Method, minibatches: Iterator[tuple[Tensor, Tensor]], device: str
 ) -> Callable[[int], float]:
-    net = plain_torch.network(sizes[0], sizes[1:-1], sizes[-1]).to(device)
+    net = net.to(device)
     return lambda steps: plain_torch.seconds(net, method, minibatches, steps, device)
 
 
@@ -151,15 +177,29 @@ SQUARE = 1024
 """Rows and columns of the matrices whose product is timed."""
 
 
-def per_image(sizes: tuple[int, ...], gradients: int) -> int:
+def layer_operations(model: str, dataset: Dataset, widths: tuple[int, ...]) -> list[int]:
+    """Floating-point operations of each layer on an image, forward."""
+    channels, height, width = dataset.shape
+    operations = []
+    features = math.prod(dataset.shape)
+    if model == "cnn":
+        for maps, kernel, pool in plain_torch.CONVOLUTIONS:
+            height, width = height - kernel + 1, width - kernel + 1
+            operations.append(2 * channels * kernel**2 * maps * height * width)
+            channels, height, width = maps, height // pool, width // pool
+        features = channels * height * width
+    sizes = (features, *widths, dataset.class_count)
+    return operations + [2 * fan_in * fan_out for fan_in, fan_out in pairwise(sizes)]
+
+
+def per_image(operations: list[int], gradients: int) -> int:
     """Floating-point operations of one training image in one step.
 
     Args:
-        sizes: units of each layer, from input to output.
+        operations: of each layer forward, see `layer_operations`.
         gradients: that the method takes in a step.
     """
-    layers = [2 * fan_in * fan_out for fan_in, fan_out in pairwise(sizes)]
-    return gradients * (3 * sum(layers) - layers[0])
+    return gradients * (3 * sum(operations) - operations[0])
 
 
 def product_rate(device: str, seconds: float) -> float:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from study.contracts import Dataset
+from study.contracts import Dataset, Shape
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,28 @@ def network(features: int, widths: tuple[int, ...], outputs: int) -> nn.Sequenti
     for fan_in, fan_out in zip((features, *widths), (*widths, outputs), strict=True):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+CONVOLUTIONS = ((16, 5, 2), (16, 5, 2))
+"""Maps, kernel and pooling of each convolutional layer: the defaults of the study's `cnn`."""
+
+
+def convolutional_network(shape: Shape, widths: tuple[int, ...], outputs: int) -> nn.Sequential:
+    """Convolutions with ReLU and pooling, then fully connected layers.
+
+    It takes rows of features.
+
+    Args:
+        shape: channels, height and width of a picture.
+        widths: units of each fully connected hidden layer.
+        outputs: units of the last layer.
+    """
+    channels, height, width = shape
+    layers: list[nn.Module] = [nn.Unflatten(1, shape)]
+    for maps, kernel, pool in CONVOLUTIONS:
+        layers += [nn.Conv2d(channels, maps, kernel), nn.ReLU(), nn.MaxPool2d(pool)]
+        channels, height, width = maps, (height - kernel + 1) // pool, (width - kernel + 1) // pool
+    return nn.Sequential(*layers, nn.Flatten(), *network(channels * height * width, widths, outputs))
 
 
 def step(net: nn.Sequential, optimizer: torch.optim.Optimizer, method: Method, x: Tensor, y: Tensor) -> Tensor:

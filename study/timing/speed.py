@@ -136,7 +136,12 @@ def lanes_of(
         "training": {"batch_size": batch_size, "device": device},
         "seeds": list(range(count)),
     }
-    lanes = Lanes(build(TrialConfig.from_plain(plain | sections), dataset))
+    return entered(build(TrialConfig.from_plain(plain | sections), dataset))
+
+
+def entered(experiment: Experiment) -> Lanes:
+    """Lanes of an experiment on its first task."""
+    lanes = Lanes(experiment)
     lanes.enter(0)
     return lanes
 

@@ -25,7 +25,7 @@ from mlflow.types import Schema, TensorSpec
 
 from study import redaction
 from study.config import TrialConfig
-from study.contracts import Experiment, Portable
+from study.contracts import Experiment, Portable, Selective
 from study.errors import StudyError
 from study.experiment import build, load_dataset
 from study.sweep import folder, storage, winners
@@ -214,9 +214,15 @@ def _logged(
             f"The model of {history.key!r} cannot be written as layers of torch; give it a method `layers`."
         )
     params = {key: value[lane : lane + 1].cpu() for key, value in state.params.items()}  # [1, ...]
-    if task.pixel_order is not None:  # the model takes images in their own order: W x[p] = W[:, argsort(p)] x
-        params = experiment.model.take_features(params, task.pixel_order[lane : lane + 1].cpu().argsort(dim=1))
-    network = _portable(torch.nn.Sequential(*experiment.model.layers(params, 0), torch.nn.Softmax(dim=1)).eval())
+    moved: list[torch.nn.Module] = []
+    if task.pixel_order is not None:  # the network takes images in their own order
+        order = task.pixel_order[lane : lane + 1].cpu()
+        if isinstance(experiment.model, Selective):  # W x[p] = W[:, argsort(p)] x
+            params = experiment.model.take_features(params, order.argsort(dim=1))
+        else:
+            moved = [_Moved(order[0])]
+    layers = experiment.model.layers(params, 0)
+    network = _portable(torch.nn.Sequential(*moved, *layers, torch.nn.Softmax(dim=1)).eval())
     # classes[output] is the label that an output of the network stands for; -1 if the last task has no such class
     classes = [_class_of(task.outputs, output) for output in range(experiment.tasks.output_count)]
     test = task.test.cpu()
@@ -274,6 +280,20 @@ def _logged(
 def _class_of(outputs: torch.Tensor, output: int) -> int:
     """The class that has this output, or -1."""
     return next(iter((outputs == output).nonzero().flatten().tolist()), -1)
+
+
+class _Moved(torch.nn.Module):
+    """Moves pixels: feature j of its output is pixel `order[j]`."""
+
+    order: torch.Tensor
+
+    def __init__(self, order: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("order", order)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [image, pixel] with their pixels moved."""
+        return images[:, self.order]
 
 
 class _Checked(torch.nn.Module):

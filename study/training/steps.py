@@ -1,7 +1,7 @@
 """The training steps of all lanes, task after task.
 
 Parameters, memory and states are allocated once and changed in place. Three shortcuts make a step cheap if the parts allow them,
-see `study.contracts.DirectModel`:
+see `study.contracts.DirectModel` and `Selective`:
 
 - the model's own gradient instead of autograd;
 - with pixels permuted by p, weights that are reordered once a task instead of pixels that are moved in every image,
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from study.contracts import DirectModel, Experiment, GradientFunction, Task
+from study.contracts import DirectModel, Experiment, GradientFunction, Selective, Task
 from study.gradients import MinibatchGradient
 from study.lanes import Tensors, finite
 from study.training import metrics
@@ -102,7 +102,8 @@ class Steps:
         self._experiment = experiment
         acted_on = any(intervention.acts_in_steps for intervention in experiment.interventions)
         self._direct = experiment.model if isinstance(experiment.model, DirectModel) and not acted_on else None
-        self._reorders = self._direct is not None and memory.keys() <= params.keys()
+        self._selective = self._direct if isinstance(self._direct, Selective) else None
+        self._reorders = self._selective is not None and memory.keys() <= params.keys()
         self._leaves_out = self._reorders and experiment.rule.rests_where_flat and experiment.device == "cpu"
         self._pictures: Pictures | None = None
         self._held: Weights | None = None
@@ -190,16 +191,16 @@ class Steps:
         return tally
 
     def _taken(self, tensors: Tensors, features: Tensor | None) -> Tensors:
-        """Tensors with only the given features, see `DirectModel.take_features`."""
-        if self._direct is None or features is None:
+        """Tensors with only the given features, see `Selective.take_features`."""
+        if self._selective is None or features is None:
             return tensors
-        return self._direct.take_features(tensors, features)
+        return self._selective.take_features(tensors, features)
 
     def _put(self, tensors: Tensors, features: Tensor | None, taken: Tensors) -> Tensors:
         """The inverse of `_taken`."""
-        if self._direct is None or features is None:
+        if self._selective is None or features is None:
             return taken
-        return self._direct.put_features(tensors, features, taken)
+        return self._selective.put_features(tensors, features, taken)
 
     def _take(self, chosen: Tensor, labels: Tensor, pixel_order: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step, in place.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from study import data, parts
 from study.config import Diagnostics, TrialConfig
-from study.contracts import Dataset, Experiment, Model
+from study.contracts import Dataset, DirectModel, Experiment, Model, Selective
 from study.experiment import build, load_dataset
 from study.lanes import Tensors
 from study.training import checkpoint
@@ -20,6 +20,13 @@ from study.training.minibatches import Feed
 from study.training.trainer import State, TaskResult, train
 
 FEATURES = 9
+
+CNN = {
+    "images": {"shape": (2, 7, 6)},
+    "model": "cnn",
+    "model_settings": {"channels": [3, 4], "kernels": [3, 2], "pools": [2, 1], "widths": [5]},
+}
+"""Arguments of `experiment` for a convolutional network: colours, no squares, and rows that pooling leaves over."""
 
 OPTIMIZERS = {
     "sgd": {},
@@ -80,6 +87,12 @@ def mlp(features: int, outputs: int, widths: list[int]) -> Model:
     return module.build(settings, (1, 1, features), outputs)
 
 
+def network(name: str, given: dict, images: Dataset, sequence) -> Model:
+    """A model for the images and outputs of a task sequence."""
+    module, settings = part("models", name, given)
+    return module.build(settings, images.shape, sequence.output_count)
+
+
 def experiment(
     optimizer: str = "sgd",
     optimizer_settings: dict | None = None,
@@ -88,14 +101,19 @@ def experiment(
     tasks: str = "permuted_pixels",
     task_settings: dict | None = None,
     widths: tuple[int, ...] = (7, 5),
+    model: str = "mlp",
+    model_settings: dict | None = None,
     interventions: dict[str, dict] | None = None,
-    images: Dataset | None = None,
+    images: Dataset | dict | None = None,
     batch_size: int = 5,
     passes: int = 1,
     diagnostics: Diagnostics | None = None,
 ) -> Experiment:
-    """A tiny experiment; by default 3 tasks with a quarter of the images held out."""
-    images = images or dataset()
+    """A tiny experiment; by default 3 tasks with a quarter of the images held out.
+
+    `images` may be arguments of `dataset`; `widths` are those of an MLP.
+    """
+    images = images if isinstance(images, Dataset) else dataset(**images or {})
     if optimizer_settings is None:
         optimizer_settings = OPTIMIZERS[optimizer]
     module, settings = part("tasks", tasks, {"count": 3, "validation_fraction": 0.25} | (task_settings or {}))
@@ -107,7 +125,7 @@ def experiment(
     return Experiment(
         dataset=images,
         tasks=sequence,
-        model=mlp(images.train_images.shape[1], sequence.output_count, list(widths)),
+        model=network(model, {"widths": list(widths)} if model_settings is None else model_settings, images, sequence),
         rule=rule(optimizer, len(seeds), **{"lr": 0.1, **optimizer_settings}),
         interventions=tuple(acting),
         seeds=seeds,
@@ -172,11 +190,16 @@ class PlainFloat64Model(PlainModel):
 
 
 @dataclass(frozen=True)
-class Float64Model(PlainFloat64Model):
+class DirectFloat64Model(PlainFloat64Model):
     """A float64 model that knows its own gradient."""
 
     def gradient_function(self, inputs: Tensor, labels: Tensor):
         return self.model.gradient_function(inputs.to(torch.float64), labels)
+
+
+@dataclass(frozen=True)
+class Float64Model(DirectFloat64Model):
+    """A float64 model that also works on some features."""
 
     def take_features(self, params: Tensors, features: Tensor) -> Tensors:
         return self.model.take_features(params, features)
@@ -192,7 +215,11 @@ def plainly(experiment: Experiment) -> Experiment:
 
 def in_float64(experiment: Experiment, *, plain: bool = False) -> Experiment:
     """The same experiment with a network that computes in float64."""
-    return replace(experiment, model=(PlainFloat64Model if plain else Float64Model)(experiment.model))
+    model = experiment.model
+    kind = PlainFloat64Model
+    if isinstance(model, DirectModel) and not plain:
+        kind = Float64Model if isinstance(model, Selective) else DirectFloat64Model
+    return replace(experiment, model=kind(model))
 
 
 def step(rule, params: Tensors, memory: Tensors, gradient_at):

@@ -1,5 +1,6 @@
 """The reference for stacked lanes: a plain loop over seeds with torch.nn and torch.optim."""
 
+import pytorch_optimizer
 import tiny
 import torch
 from torch import Tensor, nn
@@ -7,6 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from study.contracts import Experiment, Task
 from study.lanes import generator
+from study.models import StackedModule
 
 EQUAL_BUT_FOR_ROUNDING = {"rtol": 1e-9, "atol": 1e-11}
 """Tolerance in float64."""
@@ -15,25 +17,56 @@ EQUAL_BUT_FOR_A_NORM_IN_FLOAT32 = {"rtol": 1e-5, "atol": 1e-6}
 """Tolerance in float64 where pytorch_optimizer rounds the gradient's norm to float32 and adds 1e-12."""
 
 
-def network(params: dict[str, Tensor], lane: int) -> nn.Sequential:
-    """The same network as torch.nn modules, with the weights of one lane."""
+def network(params: dict[str, Tensor], lane: int, model=None) -> nn.Sequential:
+    """The same network as torch.nn modules, with the weights of one lane.
+
+    `model` says the shape of pictures and the pooling, if the network has convolutions.
+    """
     layers: list[nn.Module] = []
     for i in range(len(params) // 2):
         weight, bias = params[f"{i}/weight"][lane], params[f"{i}/bias"][lane]
-        linear = nn.Linear(*weight.T.shape)
+        if weight.dim() == 4:  # [out, row, column, in]
+            layer = nn.Conv2d(weight.shape[3], weight.shape[0], tuple(weight.shape[1:3]))
+            copied = weight.permute(0, 3, 1, 2)
+        else:
+            copied = weight.transpose(1, 2).flatten(1) if weight.dim() == 3 else weight  # [out, position, map]
+            layer = nn.Linear(*copied.T.shape)
         with torch.no_grad():
-            linear.weight.copy_(weight)
-            linear.bias.copy_(bias)
-        layers += [linear, nn.ReLU()]
+            layer.weight.copy_(copied)
+            layer.bias.copy_(bias)
+        if i == 0 and weight.dim() == 4:
+            layers.append(nn.Unflatten(1, model.shape))
+        if weight.dim() == 3:
+            layers.append(nn.Flatten())
+        layers += [layer, nn.ReLU()]
+        if weight.dim() == 4:
+            layers.append(nn.MaxPool2d(model.stages[i].pool))
     return nn.Sequential(*layers[:-1])
+
+
+def modules_of(params: dict[str, Tensor], lane: int, model) -> nn.Sequential:
+    """The network of one lane as a module that takes rows of features."""
+    if not isinstance(model, StackedModule):
+        return network(params, lane, model)
+    module = model.made(0)
+    module.load_state_dict({name: value[lane] for name, value in params.items()})
+    return nn.Sequential(nn.Unflatten(1, model.shape), module)
 
 
 def weights(net: nn.Sequential) -> dict[str, Tensor]:
     """The weights of a network by the names of the stack."""
-    linears = [layer for layer in net if isinstance(layer, nn.Linear)]
-    return {f"{i}/weight": layer.weight.detach() for i, layer in enumerate(linears)} | {
-        f"{i}/bias": layer.bias.detach() for i, layer in enumerate(linears)
-    }
+    if isinstance(net[-1], nn.Sequential):  # a module of one's own
+        return {name: param.detach() for name, param in net[-1].named_parameters()}
+    named = {}
+    maps = 0  # of the convolution before
+    for i, layer in enumerate(layer for layer in net if isinstance(layer, nn.Linear | nn.Conv2d)):
+        weight = layer.weight.detach()
+        if isinstance(layer, nn.Conv2d):
+            weight, maps = weight.permute(0, 2, 3, 1), len(weight)
+        elif maps:
+            weight, maps = weight.unflatten(1, (maps, -1)).transpose(1, 2), 0
+        named |= {f"{i}/weight": weight, f"{i}/bias": layer.bias.detach()}
+    return named
 
 
 def pictures(images: Tensor, chosen: Tensor, task: Task, lane: int) -> Tensor:
@@ -47,7 +80,7 @@ def plain_run(experiment: Experiment, make_step) -> list[dict]:
     runs = []
     start = experiment.model.initial(experiment.seeds)
     for lane, seed in enumerate(experiment.seeds):
-        net = network(start, lane)
+        net = modules_of(start, lane, getattr(experiment.model, "model", experiment.model))
         step = make_step(net)
         run = {"test_accuracy": [], "validation_accuracy": [], "online_accuracy": [], "online_loss": []}
         for index in range(experiment.tasks.count):
@@ -112,3 +145,50 @@ def with_closure(net: nn.Module, optimizer, *, gradient_first: bool, extra_loss=
         return logits
 
     return step
+
+
+def double_backprop(net: nn.Module, penalty: float, chosen: dict[str, float]):
+    """torch.optim.SGD on loss + penalty |gradient|, the gradient's norm differentiated by autograd."""
+    optimizer = torch.optim.SGD(net.parameters(), **chosen)
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        logits = net(x)
+        gradient = torch.autograd.grad(cross_entropy(logits, y), list(net.parameters()), create_graph=True)
+        length = torch.cat([part.flatten() for part in gradient]).norm()
+        curved = torch.autograd.grad(length, list(net.parameters()), allow_unused=True)
+        for weight, slope, bend in zip(net.parameters(), gradient, curved, strict=True):
+            weight.grad = slope.detach() if bend is None else (slope + penalty * bend).detach()
+        optimizer.step()
+        return logits.detach()
+
+    return step
+
+
+def plain_step(optimizer: str, lr: float):
+    """A step of another package's optimizer, and how closely it agrees."""
+    given = tiny.OPTIMIZERS[optimizer]
+    common = {"lr": lr, "momentum": given.get("momentum", 0.0), "weight_decay": given.get("weight_decay", 0.0)}
+    if optimizer == "gnp exact":
+        return (lambda net: double_backprop(net, given["lambda"], common)), EQUAL_BUT_FOR_ROUNDING
+
+    def make_step(net):
+        params = net.parameters()
+        if optimizer.startswith("sgd"):
+            return with_closure(net, torch.optim.SGD(params, **common), gradient_first=False)
+        if optimizer.startswith("sam"):
+            other = pytorch_optimizer.SAM(params, torch.optim.SGD, rho=given["rho"], **common)
+            return with_closure(net, other, gradient_first=True)
+        blend = given["lambda"] / given["r"]
+        other = pytorch_optimizer.WSAM(
+            net,
+            params,
+            torch.optim.SGD,
+            rho=given["r"],
+            gamma=blend / (1 + blend),
+            decouple=False,
+            adaptive=False,
+            **common,
+        )
+        return with_closure(net, other, gradient_first=False)
+
+    return make_step, EQUAL_BUT_FOR_ROUNDING if optimizer.startswith("sgd") else EQUAL_BUT_FOR_A_NORM_IN_FLOAT32

@@ -69,13 +69,42 @@ def test_both_usual_feeds_show_all_pictures_once_a_pass_permuted_and_scaled(shap
             assert labels.bincount().tolist() == [8] * 4
 
 
-@pytest.mark.parametrize("sizes", [(784, 100, 100, 10), (9, 4), (20, 7, 3)])
-def test_the_operations_of_an_image_are_those_that_torch_counts(sizes):
-    net = plain_torch.network(sizes[0], sizes[1:-1], sizes[-1])
+@pytest.mark.parametrize(
+    ("model", "shape", "widths"),
+    [
+        ("mlp", (1, 28, 28), (100, 100)),
+        ("mlp", (1, 3, 3), ()),
+        ("mlp", (3, 2, 4), (7,)),
+        ("cnn", (1, 28, 28), (100, 100)),
+        ("cnn", (3, 32, 35), (7,)),
+    ],
+)
+def test_the_operations_of_an_image_are_those_that_torch_counts(model, shape, widths):
+    images = tiny.dataset(train_per_class=1, test_per_class=1, shape=shape)
+    net = bench._network(model, images, widths)
     with FlopCounterMode(display=False) as counter:
-        nn.functional.cross_entropy(net(torch.rand(1, sizes[0])), torch.tensor([0])).backward()
-    assert bench.per_image(sizes, 1) == counter.get_total_flops()
-    assert bench.per_image(sizes, 2) == 2 * counter.get_total_flops()
+        nn.functional.cross_entropy(net(torch.rand(1, math.prod(shape))), torch.tensor([0])).backward()
+    operations = bench.layer_operations(model, images, widths)
+    assert bench.per_image(operations, 1) == counter.get_total_flops()
+    assert bench.per_image(operations, 2) == 2 * counter.get_total_flops()
+
+
+def test_the_network_written_the_usual_way_is_the_default_cnn():
+    images = tiny.dataset(train_per_class=1, test_per_class=1, shape=(3, 32, 32))
+    module, settings = tiny.part("models", "cnn")
+    model = module.build(settings, images.shape, images.class_count)
+    params = model.initial((0,))
+    usual, own = bench._network("cnn", images, settings.widths), network(params, 0, model)
+    assert [str(layer) for layer in usual] == [str(layer) for layer in own]
+
+
+def test_convolutions_are_timed_against_the_usual_way_and_vmap():
+    images = tiny.dataset(train_per_class=10, test_per_class=1, shape=(1, 16, 16))
+    (speeds,) = bench.measured(images, [Setting((8,), 5)], [2], "cpu", 0.001, 1e9, "cnn")
+    ways = {("DataLoader", 1), ("in memory", 1), ("vmap", 2), ("lanes", 2)}
+    assert {(speed.way, speed.lanes) for speed in speeds} == ways
+    assert {speed.method for speed in speeds} == set(METHODS)
+    assert all(speed.images_per_second > 0 for speed in speeds)
 
 
 def test_the_rate_of_products_is_operations_by_time(monkeypatch):
@@ -95,7 +124,7 @@ def test_the_json_has_every_way_and_its_ratios_follow_from_its_rates(tmp_path):
         assert row["setting"] == {"widths": [8], "batch_size": 16}
         assert row["images_per_second"] > 0
         assert row["ratio"] == row["images_per_second"] / rates["DataLoader", 1, method]["images_per_second"]
-        work = bench.per_image((784, 8, 10), GRADIENTS[method])
+        work = bench.per_image([2 * 784 * 8, 2 * 8 * 10], GRADIENTS[method])
         share = row["images_per_second"] * work / printed["machine"]["product_rate"]
         assert row["share"] == pytest.approx(share, rel=1e-9)
     assert printed["diagnostics"] == [], "the paper's network was not timed"
@@ -170,7 +199,14 @@ def test_what_the_overhead_is_measured_against_is_the_papers_grid():
 
 @pytest.mark.parametrize(
     "words",
-    [("--widths", "100,x"), ("--widths", "0"), ("--data", "mnits"), ("--device", "tpu"), ("--batch-size", "0")],
+    [
+        ("--widths", "100,x"),
+        ("--widths", "0"),
+        ("--data", "mnits"),
+        ("--device", "tpu"),
+        ("--batch-size", "0"),
+        ("--model", "rnn"),
+    ],
 )
 def test_what_cannot_be_timed_is_refused(words, refused):
     assert words[0].lstrip("-") in refused("bench", *words)

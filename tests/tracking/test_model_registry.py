@@ -311,3 +311,15 @@ def test_files_and_models_are_not_mixed(tuning, here, run):
     code, out, err = run("export", "small", "--model", "--to", "winners", "--dir", tuning.directory)
     assert (code, out) == (2, "")
     assert "leave out --trial and --to" in err
+
+
+def test_a_network_that_sees_whole_images_is_exported_with_its_pixels_moved():
+    module, settings = tiny.part("models", "cnn", {"channels": [3], "kernels": [3], "pools": [2]})
+    model = module.build(settings, (2, 6, 5), 4)
+    params = model.initial((0,))
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    moved = model_registry._Moved(order)
+    network = model_registry._portable(torch.nn.Sequential(moved, *model.layers(params, 0)).eval())
+    images = torch.rand(7, 60, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), model.forward(params, images[:, order].unsqueeze(0))[0][0])

@@ -8,6 +8,7 @@ import tiny
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from study.models import cnn
 from study.training.cuda_graph import Captured, Recording
 from study.training.steps import Steps
 from study.training.trainer import train
@@ -55,14 +56,8 @@ def test_each_shape_has_a_recording_of_its_own():
     assert recorded == [((3,),), ((2,),)]
 
 
-@pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
-@pytest.mark.parametrize("tasks", ["permuted_pixels", "class_pairs"])
-@pytest.mark.parametrize("plain", [False, True])
-def test_steps_that_were_recorded_once_train_as_steps_that_are_taken_anew(optimizer, tasks, plain, monkeypatch):
-    """A step depends on no value, and the tensors it changes stay in place, over tasks and passes."""
-    interventions = {"l2_init": {"strength": 0.01}} if plain else {}
-    experiment = tiny.experiment(optimizer, tasks=tasks, interventions=interventions, batch_size=7, passes=2)
-    expected = tiny.results(experiment)
+def recorded_results(experiment, monkeypatch) -> tuple[list, int]:
+    """The results with steps that are recorded as on a GPU, and how often they were recorded."""
     calls = []
 
     class Recorded(Steps):
@@ -76,11 +71,34 @@ def test_steps_that_were_recorded_once_train_as_steps_that_are_taken_anew(optimi
             return traced(function, arguments)
 
     monkeypatch.setattr("study.training.trainer.Steps", Recorded)
-    results = list(train(experiment))
-    assert len(calls) == 2, "one for whole minibatches and one for the last of a pass"
+    return list(train(experiment)), len(calls)
+
+
+@pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
+@pytest.mark.parametrize("tasks", ["permuted_pixels", "class_pairs"])
+@pytest.mark.parametrize("plain", [False, True])
+def test_steps_that_were_recorded_once_train_as_steps_that_are_taken_anew(optimizer, tasks, plain, monkeypatch):
+    """A step depends on no value, and the tensors it changes stay in place, over tasks and passes."""
+    interventions = {"l2_init": {"strength": 0.01}} if plain else {}
+    experiment = tiny.experiment(optimizer, tasks=tasks, interventions=interventions, batch_size=7, passes=2)
+    expected = tiny.results(experiment)
+    results, recordings = recorded_results(experiment, monkeypatch)
+    assert recordings == 2, "one for whole minibatches and one for the last of a pass"
     for ours, theirs in zip(results, expected, strict=True):
         for measure in tiny.MEASURES:
             torch.testing.assert_close(getattr(ours, measure), getattr(theirs, measure), rtol=0, atol=1e-6)
         others = tiny.state_tensors(theirs.state)
         for name, value in tiny.state_tensors(ours.state).items():
             torch.testing.assert_close(value, others[name], rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("optimizer", ["sam", "gnp exact"])
+def test_steps_with_convolutions_can_be_recorded_as_a_gpu_computes_them(optimizer, monkeypatch):
+    experiment = tiny.experiment(optimizer, batch_size=7, **tiny.CNN)
+    expected = tiny.results(experiment)
+    monkeypatch.setattr(cnn, "at_once", lambda inputs: True)
+    results, recordings = recorded_results(experiment, monkeypatch)
+    assert recordings == 2
+    for ours, theirs in zip(results, expected, strict=True):
+        for name, value in ours.state.params.items():
+            torch.testing.assert_close(value, theirs.state.params[name], rtol=0, atol=1e-6)

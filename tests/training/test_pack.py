@@ -247,3 +247,12 @@ def test_stacking_states_and_taking_them_apart_are_inverse():
     )
     for place, result in enumerate(results):
         assert_equal([of_lanes(joint, slice(2 * place, 2 * place + 2))], [result], rtol=0, atol=0)
+
+
+def test_trials_with_convolutions_train_together_as_alone():
+    cnn = {"name": "cnn", "channels": [4], "kernels": [2], "pools": [2], "widths": [5]}
+    configs = {str(i): config("sam", given, model=cnn) for i, given in enumerate(RULES["sam"])}
+    assert stacks(configs) == [["0", "1", "2"]]
+    together = results_of(configs)
+    for key, one in configs.items():
+        assert_equal(together[key], list(train(build(one, DATASET))), **ROUNDED)

@@ -8,12 +8,12 @@ import pytorch_optimizer
 import tiny
 import torch
 from hypothesis import given
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 from twins import (
     EQUAL_BUT_FOR_A_NORM_IN_FLOAT32,
     EQUAL_BUT_FOR_ROUNDING,
     assert_twins,
+    double_backprop,
     pictures,
     with_closure,
 )
@@ -134,23 +134,6 @@ def test_gnp_without_momentum_equals_decoupled_wsam(shape, lr, r, blend):
 
     experiment = tiny.experiment("gnp", {"lambda": blend * r, "r": r, "lr": lr}, **shape)
     assert_twins(experiment, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
-
-
-def double_backprop(net: nn.Module, penalty: float, chosen: dict[str, float]):
-    """torch.optim.SGD on loss + penalty |gradient|, the gradient's norm differentiated by autograd."""
-    optimizer = torch.optim.SGD(net.parameters(), **chosen)
-
-    def step(x: Tensor, y: Tensor) -> Tensor:
-        logits = net(x)
-        gradient = torch.autograd.grad(cross_entropy(logits, y), list(net.parameters()), create_graph=True)
-        length = torch.cat([part.flatten() for part in gradient]).norm()
-        curved = torch.autograd.grad(length, list(net.parameters()), allow_unused=True)
-        for weight, slope, bend in zip(net.parameters(), gradient, curved, strict=True):
-            weight.grad = slope.detach() if bend is None else (slope + penalty * bend).detach()
-        optimizer.step()
-        return logits.detach()
-
-    return step
 
 
 @given(shapes(), RATES, PENALTIES, MOMENTA, DECAYS)
