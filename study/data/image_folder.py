@@ -74,9 +74,10 @@ def build(settings: Settings, folder: Path) -> Dataset:
             cache.parent.mkdir(parents=True, exist_ok=True)
             with draft_of(cache) as draft:
                 with draft.open("wb") as stream:
-                    np.savez(stream, **arrays)
+                    np.savez(stream, allow_pickle=False, **arrays)
                 draft.replace(cache)
-    return dataset("image_folder", *(torch.from_numpy(arrays[name]) for name in _names()))
+    train_images, train_labels, test_images, test_labels = (torch.from_numpy(arrays[name]) for name in _names())
+    return dataset("image_folder", train_images, train_labels, test_images, test_labels)
 
 
 def _names() -> tuple[str, ...]:
