@@ -105,7 +105,7 @@ def measured(
                 named = {"name": model, "widths": list(setting.widths)}
                 lanes = speed.lanes_of(dataset, name, count, setting.widths, setting.batch_size, device, model=named)
                 if model == "cnn":
-                    own = StackedModule(lambda make=network: nn.Sequential(nn.Flatten(), make()), dataset.shape)
+                    own = StackedModule(partial(_flattened, network), dataset.shape)
                     timed[VMAP, count, name] = speed.entered(replace(lanes.experiment, model=own)).seconds
                 timed[LANES, count, name] = lanes.seconds
         best = best_rates(timed, seconds)
@@ -122,6 +122,11 @@ def measured(
             )
             for (way, count, name), per_second in images.items()
         ]
+
+
+def _flattened(make: Callable[[], nn.Module]) -> nn.Sequential:
+    """A network on rows of features, as one on pictures."""
+    return nn.Sequential(nn.Flatten(), make())
 
 
 def _network(model: str, dataset: Dataset, widths: tuple[int, ...]) -> nn.Sequential:

@@ -6,8 +6,11 @@ import pytest
 import tiny
 import torch
 
+from study import parts
+from study.config import TrialConfig
 from study.data import natural_patches
 from study.errors import StudyError
+from study.training.trainer import train
 
 PIXELS = 32 * 32
 
@@ -50,10 +53,10 @@ def test_every_channel_of_every_patch_has_the_same_mean_and_contrast(patches):
     """Up to the values that are clipped, as those of bright stars are."""
     values = torch.cat([patches.train_images, patches.test_images]).view(-1, 3, PIXELS).double()
     kept = ((values > 0) & (values < 255)).all(dim=2)
-    assert kept.float().mean() > 0.5
+    assert kept.float().mean() > 0.05
     assert (values.mean(dim=2)[kept] - 128).abs().max() < 0.5
-    assert (values.std(dim=2, correction=0)[kept] - 32).abs().max() < 0.5
-    assert (values.mean(dim=2) - 128).abs().max() < 4
+    assert (values.std(dim=2, correction=0)[kept] - 64).abs().max() < 0.5
+    assert (values.mean(dim=2) - 128).abs().max() < 8
 
 
 def test_colour_and_contrast_before_standardising_would_have_told_the_photographs_apart():
@@ -89,3 +92,16 @@ def test_a_damaged_photograph_is_named_with_its_package(damage, tmp_path, monkey
     assert message.endswith(".")
     assert len(message) <= 300
     assert damage == "another" or "'skimage/data/coffee.png'" in message
+
+
+def test_a_convolutional_network_learns_to_tell_two_photographs_apart():
+    plain = {
+        "data": {"name": "natural_patches"},
+        "tasks": {"name": "class_pairs", "count": 1, "order_seed": 1},
+        "model": {"name": "cnn"},
+        "optimizer": {"name": "sgd", "lr": 0.05},
+        "training": {"passes": 15, "device": "cpu"},
+        "diagnostics": {"units_every": 0, "curvature_every": 0, "forgetting_every": 0},
+    }
+    (result,) = train(tiny.built(parts.complete(TrialConfig.from_plain(plain))))
+    assert result.test_accuracy.item() > 0.7  # of test tiles that no training patch overlaps
