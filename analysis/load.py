@@ -284,12 +284,16 @@ def frame(trial_rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """
     table = pd.DataFrame(trial_rows, columns=_columns(trial_rows))
     times = {name: pd.to_datetime(table[name], unit="ms", utc=True) for name in ("started", "ended")}
+    # a setting that some trials lack and that is null in the others: NaN would say that all of them lack it
+    known = {*RUN_COLUMNS, *schema.QUANTITIES}
+    for name in [str(name) for name in table if name not in known and table[name].isna().all()]:
+        table[name] = pd.Series([None] * len(table), dtype=object)
     return table.assign(**times).astype({"selected_rank": "Int64", "number": "int64", "tasks": "int64"})
 
 
 def _columns(trial_rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """`RUN_COLUMNS`, then settings, then metrics in schema order."""
+    """`RUN_COLUMNS`, settings by name, metrics in schema order."""
     names = dict.fromkeys(name for trial_row in trial_rows for name in trial_row)
     metrics = [name for name in schema.QUANTITIES if name in names]
-    settings = [name for name in names if name not in RUN_COLUMNS and name not in metrics]
+    settings = sorted(name for name in names if name not in RUN_COLUMNS and name not in metrics)
     return [*RUN_COLUMNS, *settings, *metrics]

@@ -35,7 +35,7 @@ from torch import Tensor
 from study.config import StrictSettings
 from study.contracts import Dataset
 from study.data import dataset
-from study.errors import StudyError, first_line
+from study.errors import StudyError, cut, first_line
 
 PHOTOGRAPHS = (
     ("scikit-image", "skimage/data/astronaut.png"),
@@ -118,7 +118,7 @@ def _patches(package: str, file: str) -> tuple[Tensor, Tensor]:
         )
     except Exception as error:  # whatever a damaged file provokes
         raise StudyError(
-            f"The photograph {file!r} of the data set 'natural_patches' is damaged or missing ({first_line(error)}); "
+            f"The photograph {file!r} of the data set 'natural_patches' is damaged or missing ({cut(first_line(error), 80)}); "
             f"reinstall it with `pip install --force-reinstall --no-deps {package}`."
         ) from None
 
