@@ -18,11 +18,11 @@ def command() -> NoReturn:
     try:
         main()
     except SystemExit as end:
-        code = end.code
+        code = int(end.code or 0)
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else 0)
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None if it was closed before the start
+        stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

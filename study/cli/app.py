@@ -408,6 +408,8 @@ def bench(
 
     folder = data_folder(data_dir)
     if packs:
+        if model != "mlp":
+            raise StudyError(f"--packs measures the mlp only; leave out --model {model}.")
         return bench.run_packs(
             data=data, data_dir=folder, seconds=seconds, threads=threads, device=device, as_json=as_json
         )

@@ -125,9 +125,9 @@ def joined(execution: Execution) -> Iterator[list[Node]]:
 
     Raises StudyError if there is no cluster at the address.
     """
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    os.environ.update({name: value for name, value in (QUIET | LEAN).items() if name not in os.environ})
     if execution.is_local:
-        os.environ.update(LOOPBACK | LEAN)
+        os.environ.update(LOOPBACK)
         if not _has_token() and write_fault(Path(os.path.expanduser("~/.ray"))):  # noqa: PTH111  # see `_has_token`
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray would write one into the home
     else:

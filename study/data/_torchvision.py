@@ -18,9 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from study.config import StrictSettings
 from study.contracts import Dataset, Shape
 from study.data import dataset, noise
 from study.errors import StudyError, first_line
+
+
+class Settings(StrictSettings):
+    """These data sets have no settings."""
+
 
 Part = tuple[Tensor, Tensor]
 """Images uint8 [image, height, width] or [image, channel, height, width], and labels int64 [image]."""

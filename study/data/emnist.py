@@ -7,7 +7,6 @@ its MD5 after the download; the unpacked ones have no published fingerprint here
 
 from pathlib import Path
 
-from study.config import StrictSettings
 from study.contracts import Dataset
 from study.data import _torchvision
 
@@ -21,21 +20,10 @@ SOURCE = _torchvision.Source(
     part=_torchvision.emnist,
 )
 
-
-class Settings(StrictSettings):
-    """This data set has no settings."""
-
-
-def files(folder: Path) -> Path:
-    """The folder of its files after the download."""
-    return SOURCE.folder(folder)
+Settings = _torchvision.Settings
+files, stand_in = SOURCE.folder, SOURCE.stand_in
 
 
-def stand_in() -> Dataset:
-    """Random images of the same shape."""
-    return SOURCE.stand_in()
-
-
-def build(settings: Settings, folder: Path) -> Dataset:
+def build(settings: _torchvision.Settings, folder: Path) -> Dataset:
     """The data set in `folder/EMNIST/raw`, downloaded on first use."""
     return SOURCE.load(folder)

@@ -30,7 +30,7 @@ class Execution(StrictSettings):
         cpus_per_trial: CPUs of each trial, and its number of threads (at least one).
         gpus_per_trial: GPUs of each trial, a fraction to share one; None: see `study.cluster.resources.divided`.
         workers: most packs of trials at once; None: as many as the resources allow.
-        pack: most trials that a worker trains together; None: see `study.cluster.resources.divided`.
+        pack: most trials that a worker trains together; None or 0: see `study.cluster.resources.divided`.
         address: of a Ray cluster; None or "local" for a Ray on this machine for this sweep only.
         storage: folder or address such as s3://BUCKET/PREFIX for the checkpoints; None: the sweep's own folder.
         data_dir: folder of downloaded data sets.
