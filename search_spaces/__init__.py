@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from search_spaces.space import Method, SearchSpace
 
-__all__ = ["Method", "SearchSpace", "load", "names"]
+__all__ = ["Method", "SearchSpace", "is_path", "load", "names"]
 
 
 def names() -> list[str]:
@@ -30,7 +30,7 @@ def load(name: str) -> SearchSpace:
     Raises:
         ValueError: the name is unknown, or the file has no valid search space; the message is one sentence.
     """
-    if name.endswith(".py") or "/" in name:
+    if is_path(name):
         return _load_file(Path(name))
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
@@ -38,6 +38,11 @@ def load(name: str) -> SearchSpace:
         raise ValueError(f"Unknown search space {name!r}; {hint}known: {', '.join(names())}, or the path of a file.")
     space: SearchSpace = importlib.import_module(f"search_spaces.{name}").SPACE
     return space
+
+
+def is_path(name: str) -> bool:
+    """Whether this names a file rather than a space of this folder."""
+    return name.endswith(".py") or "/" in name
 
 
 def _load_file(path: Path) -> SearchSpace:

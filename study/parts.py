@@ -1,16 +1,18 @@
 """Finds parts by name; the folder is the registry.
 
-`study/optimizers/sam.py` is the optimizer `sam`. A new file in the folder is a new part, with no other change.
+`study/optimizers/sam.py` is the optimizer `sam`. A new file in the folder is a new part, with no other change. `study.outside`
+finds parts that are elsewhere.
 """
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
 
+from study import outside
 from study.config import Choice, Label, StrictSettings, TrialConfig, sentence
 from study.errors import StudyError, nearest
 
@@ -23,8 +25,8 @@ KINDS = {
 }
 
 
-def names(kind: str) -> list[str]:
-    """The parts of a kind, in alphabetical order.
+def built_in(kind: str) -> list[str]:
+    """The study's own parts of a kind, in alphabetical order.
 
     A file whose name begins with an underscore is not a part.
     """
@@ -33,15 +35,25 @@ def names(kind: str) -> list[str]:
     return sorted(name for name in modules if not name.startswith("_"))
 
 
+def names(kind: str) -> list[str]:
+    """The parts of a kind that have a plain name, in alphabetical order.
+
+    The study's own, and those that installed packages bring.
+    """
+    return sorted([*built_in(kind), *outside.entry_points(kind)])
+
+
 def find(kind: str, name: str) -> ModuleType:
     """The module of a part.
 
-    Raises StudyError, with the nearest name, if the kind has no part of that name.
+    Raises StudyError, with the nearest name, if there is no such part, or its code fails.
     """
-    known = names(kind)
-    if name not in known:
-        raise StudyError(f"unknown {KINDS[kind]} {name!r}; {nearest(str(name), known)}.")
-    return importlib.import_module(f"study.{kind}.{name}")
+    if name in built_in(kind):
+        return importlib.import_module(f"study.{kind}.{name}")
+    module = outside.find(kind, name, KINDS[kind])
+    if module is None:
+        raise StudyError(f"unknown {KINDS[kind]} {name!r}; {nearest(str(name), names(kind))}, or the path of a file.")
+    return module
 
 
 def public_names(settings: type[StrictSettings]) -> list[str]:
@@ -104,11 +116,25 @@ def labels(config: TrialConfig) -> dict[str, Label]:
 
     Raises StudyError if a part is unknown.
     """
-    chosen = [(f"{section}/", kind, getattr(config, section).name) for section, kind in SECTIONS.items()]
-    chosen += [(f"interventions/{name}/", "interventions", name) for name in config.interventions]
     return {
         prefix + (field.alias or name): Label.model_validate(field.json_schema_extra["label"])
-        for prefix, kind, part in chosen
+        for prefix, kind, part in _chosen(config)
         for name, field in find(kind, part).Settings.model_fields.items()
         if isinstance(field.json_schema_extra, dict) and "label" in field.json_schema_extra
     }
+
+
+def _chosen(config: TrialConfig) -> Iterator[tuple[str, str, str]]:
+    """Prefix of the settings, kind and name of each part of a trial."""
+    for section, kind in SECTIONS.items():
+        yield f"{section}/", kind, getattr(config, section).name
+    for name in config.interventions:
+        yield f"interventions/{name}/", "interventions", name
+
+
+def installed(config: TrialConfig) -> dict[str, str]:
+    """Fingerprints of a trial's parts that installed packages bring.
+
+    By name. The data set is not among them, since its images have a fingerprint.
+    """
+    return outside.fingerprints((kind, name) for _, kind, name in _chosen(config) if kind != "data")

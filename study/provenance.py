@@ -222,12 +222,14 @@ def spans(facts: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
         facts: see `software`, in the order of time. Older ones have no `source_fingerprint`.
 
     Returns:
-        The different values of source_fingerprint, git_commit and each version/PACKAGE, in the order of their first occurrence.
+        The different values of source_fingerprint, git_commit, each version/PACKAGE and each part/NAME, in the order of their
+        first occurrence.
     """
     values: dict[str, list[str]] = {}
     for one in facts:
         named = {name: one.get(name) for name in ("source_fingerprint", "git_commit")}
         named |= {f"version/{package}": version for package, version in one.get("versions", {}).items()}
+        named |= {f"part/{name}": fingerprint for name, fingerprint in one.get("parts", {}).items()}
         for name, value in named.items():
             if value and value not in values.setdefault(name, []):
                 values[name].append(str(value))
@@ -247,6 +249,7 @@ def software_changes(facts: Iterable[Mapping[str, Any]]) -> str:
     values = spans(facts)
     named = {package: values.get(f"version/{package}", []) for package in TRACED}
     named["source"] = values.get("source_fingerprint", [])
+    named |= {name.replace("/", " ", 1): found for name, found in values.items() if name.startswith("part/")}
     if len(named["source"]) < 2 and not all("source_fingerprint" in one for one in facts):
         named["commit"] = values.get("git_commit", [])  # older facts have nothing else
     return "; ".join(f"{name} {', then '.join(found)}" for name, found in named.items() if len(found) > 1)

@@ -21,11 +21,11 @@ def settings_table() -> str:
     rows = []
     for section, kind in parts.SECTIONS.items():
         rows.append(
-            (f"`{section}/name`", ", ".join(f"`{name}`" for name in parts.names(kind)), f"The {parts.KINDS[kind]}.")
+            (f"`{section}/name`", ", ".join(f"`{name}`" for name in parts.built_in(kind)), f"The {parts.KINDS[kind]}.")
         )
         for part, fields in _distinct(kind):
             rows += _rows(f"{section}/", fields, part)
-    for name in parts.names("interventions"):
+    for name in parts.built_in("interventions"):
         rows += _rows(f"interventions/{name}/", parts.find("interventions", name).Settings.model_fields, "")
     rows += _rows("training/", Training.model_fields, "")
     rows += _rows("diagnostics/", Diagnostics.model_fields, "")
@@ -53,7 +53,7 @@ def _distinct(kind: str) -> Iterable[tuple[str, Fields]]:
 
     Settings that all parts share come first, under the name "".
     """
-    declared = {name: parts.find(kind, name).Settings.model_fields for name in parts.names(kind)}
+    declared = {name: parts.find(kind, name).Settings.model_fields for name in parts.built_in(kind)}
     shared = set.intersection(*(set(fields) for fields in declared.values()))
     yield "", {name: field for name, field in next(iter(declared.values())).items() if name in shared}
     for part, fields in declared.items():

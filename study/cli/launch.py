@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study import experiment, provenance, redaction
+from study import experiment, outside, parts, provenance, redaction
 from study.cli import overview, terminal
 from study.cli.interruption import Interruption
 from study.cli.progress import Progress
@@ -20,7 +20,7 @@ from study.sweep import datasets, folder, search_plan, storage
 from study.sweep.datasets import DatasetSource, Material
 from study.sweep.execution import Execution
 from study.sweep.folder import SweepFolder
-from study.sweep.plan import Plan
+from study.sweep.plan import Plan, extremes
 from study.sweep.record import facts_in_order
 
 if TYPE_CHECKING:
@@ -147,8 +147,16 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
 def _software_notes(sweep: SweepFolder) -> list[str]:
     """A note if this software is not that of the sweep's last trial."""
     last = facts_in_order(sweep.histories())[-1:]
-    changes = provenance.software_changes([*last, provenance.software()])
-    return [f"the software is not that of the earlier trials, so numbers may differ: {changes}."] if changes else []
+    configs = [sweep.plan.trial_config(group, extremes(group)[0]) for group in sweep.plan.groups]
+    installed = {name: found for config in configs for name, found in parts.installed(config).items()}
+    earlier = last[0].get("parts", {}) if last else {}
+    here = {"parts": {name: found for name, found in installed.items() if name in earlier}, **provenance.software()}
+    changes = provenance.software_changes([*last, here])
+    notes = [f"the software is not that of the earlier trials, so numbers may differ: {changes}."] if changes else []
+    return [
+        *notes,
+        *(f"{change}; this sweep keeps to what was read." for change in outside.changes(sweep.plan.files)),
+    ]
 
 
 def planned(space_name: str, name: str | None = None, **choices: Any) -> Plan:

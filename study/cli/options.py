@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from study import addresses, redaction
+from study import addresses, outside, redaction
 from study.config import MOST_SEEDS, TrialConfig, is_too_nested, parse_yaml
 from study.errors import StudyError, nearest
 from study.sweep.execution import Execution
@@ -260,9 +260,9 @@ PricePerHour = Annotated[
 def parse_overrides(settings: list[str]) -> dict[str, Any]:
     """Settings by slash name, from `--set` options.
 
-    Raises StudyError if one is malformed.
+    Raises StudyError if one is malformed, or names a file that cannot be read.
     """
-    return dict(parse_setting(text) for text in settings)
+    return outside.adopted(dict(parse_setting(text) for text in settings), Path())
 
 
 def parse_widths(words: str) -> tuple[int, ...]:

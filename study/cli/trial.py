@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study import parts
+from study import outside, parts
 from study.cli import terminal
 from study.config import Flat, TrialConfig, nested, read_yaml, settings_words
 from study.errors import StudyError
@@ -28,7 +28,8 @@ def read_trial(path: Path, overrides: Flat) -> tuple[TrialConfig, Mapping[str, A
         raise StudyError(f"{str(path)!r}: provenance must be a mapping, not {provenance!r}.")
     settings = {key: value for key, value in plain.items() if key != "provenance"}
     in_file = TrialConfig.from_plain(settings, repr(str(path)))
-    plain = {**nested({**in_file.flat(), **overrides}), "seeds": list(in_file.seeds)}
+    flat = {**outside.adopted(in_file.flat(), path.parent), **overrides}
+    plain = {**nested(flat), "seeds": list(in_file.seeds)}
     return parts.complete(TrialConfig.from_plain(plain, repr(str(path)))), provenance
 
 

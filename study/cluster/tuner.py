@@ -24,7 +24,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from study import provenance
+from study import outside, parts, provenance
 from study.cluster.shared_data import SharedDataset
 from study.cluster.worker import OtherSourceError, checkpoint_within, run_pack
 from study.config import TrialConfig
@@ -210,10 +210,15 @@ class Proposals(_Unpickled, Searcher):
             }
             for history in pack
         ]
+        config = TrialConfig.from_plain(pack[0].config)  # the others have the same parts
         return {
             "trials": trials,
             "attempt": self._attempts,
-            "dataset": data_key(TrialConfig.from_plain(pack[0].config)),
+            "dataset": data_key(config),
+            "files": {
+                name: file.plain() for name, file in outside.sources(outside.named_in(str(pack[0].config))).items()
+            },
+            "installed": parts.installed(config),
             "rungs": self._conductor.rungs_of(pack[0].key),
             "threads": self._threads,
             "source": self._source,

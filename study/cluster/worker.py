@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study import provenance
+from study import outside, parts, provenance
 from study.config import TrialConfig
 from study.errors import StudyError, with_type
 from study.redaction import redacted
@@ -44,6 +44,8 @@ def run_pack(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset
     Args:
         assignment: `trials`, a list of dicts, see below; `threads`, the number that this worker may use; `dataset`, the key of
             their data set; `source`, the `fingerprint` and `folder` of the driver's source, which this process must run too;
+            `files`, parts from outside, by name, see `study.outside.PartFile`; `installed`, fingerprints of packages that bring
+            other parts, by the part's name;
             `rungs`, numbers of tasks after which there must be a checkpoint, since a trial may be stopped then. Each trial has
             its `key`; `config`, a complete configuration with its seeds as nested plain data; `checkpoints`, places to continue
             from, the newest first; `done`, the number of tasks recorded (later checkpoints are ignored).
@@ -82,6 +84,16 @@ def _check_source(expected: Mapping[str, str], fingerprint: str) -> None:
     )
 
 
+def _check_installed(expected: Mapping[str, str], config: TrialConfig) -> None:
+    """Raises OtherSourceError if a package that brings parts differs."""
+    for name, fingerprint in parts.installed(config).items():
+        if fingerprint != expected[name]:
+            raise OtherSourceError(
+                f"the part {name!r} on {provenance.host()} ({fingerprint}) is not the driver's ({expected[name]}); install the "
+                f"same package on all machines"
+            )
+
+
 def checkpoint_within(place: str, key: str, trials: int) -> str:
     """The place of a trial's state in a pack's checkpoint.
 
@@ -96,34 +108,29 @@ def checkpoint_within(place: str, key: str, trials: int) -> str:
 def _train(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset]) -> Exception | None:
     """Trains the trials; returns the last error that ended one of them."""
     _check_source(assignment["source"], provenance.source_fingerprint())
+    outside.register({name: outside.PartFile(**file) for name, file in assignment["files"].items()})
     before = set(sys.modules)
     import torch
 
     from study.cluster import shared_data
-    from study.experiment import constants_of, device_of
+    from study.experiment import device_of
     from study.training import checkpoint, task_log
     from study.training.pack import Pack
 
     torch.set_num_threads(assignment["threads"])
     dataset = shared_data.receive(datasets[assignment["dataset"]])
     configs = {trial["key"]: TrialConfig.from_plain(trial["config"]) for trial in assignment["trials"]}
-    device = device_of(next(iter(configs.values())))
-    failure = None
-    identities, facts, starts = {}, {}, {}
-    for trial in assignment["trials"]:
-        key = trial["key"]
-        try:
-            rule = constants_of(configs[key])
-        except Exception as error:  # a part of its own that cannot be built
-            del configs[key]
-            failure = error
-            _report(trials={key: _failure(error)})
-            continue
-        facts[key] = provenance.training_facts(device, dataset.fingerprint) | {"rule": rule}
-        identities[key] = checkpoint.identity(configs[key], dataset.fingerprint)
-        state = _last_sound_state(trial, identities[key], device)
-        if state is not None:
-            starts[key] = state
+    first = next(iter(configs.values()))
+    _check_installed(assignment["installed"], first)
+    device = device_of(first)
+    facts, failure = _facts(assignment, configs, provenance.training_facts(device, dataset.fingerprint))
+    identities = {key: checkpoint.identity(configs[key], dataset.fingerprint) for key in facts}
+    starts = {
+        trial["key"]: state
+        for trial in assignment["trials"]
+        if trial["key"] in facts and (state := _last_sound_state(trial, identities[trial["key"]], device)) is not None
+    }
+    configs = {key: configs[key] for key in facts}
     pack = Pack(configs, dataset, starts)
 
     saved_at = time.monotonic()
@@ -153,6 +160,27 @@ def _train(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset])
             _report(folder=draft, trials=told)
         saved_at = time.monotonic()
     return failure
+
+
+def _facts(
+    assignment: Mapping[str, Any], configs: Mapping[str, TrialConfig], common: Mapping[str, Any]
+) -> tuple[dict[str, dict[str, Any]], Exception | None]:
+    """The facts of each trial that can be built; the last error.
+
+    Reports those that cannot, because a part of their own raises.
+    """
+    from study.experiment import constants_of
+
+    found: dict[str, dict[str, Any]] = {}
+    failure = None
+    installed = {"parts": dict(assignment["installed"])} if assignment["installed"] else {}
+    for key, config in configs.items():
+        try:
+            found[key] = {**common, **installed, "rule": constants_of(config)}
+        except Exception as error:
+            failure = error
+            _report(trials={key: _failure(error)})
+    return found, failure
 
 
 def _failure(error: Exception) -> dict[str, Any]:

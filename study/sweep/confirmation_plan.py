@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from search_spaces.paper_grid import POINTS
+from study import outside
 from study.config import MOST_SEEDS, MOST_TRIALS, NAME_LENGTH, SEED_LIMIT, Flat
 from study.errors import StudyError
 from study.sweep import winners
@@ -34,7 +35,7 @@ def default_name(tuned: str, overrides: Flat) -> str:
 
     It contains the data set if that is overridden. A long name of the sweep is cut and followed by its digest.
     """
-    end = "-".join(["", "confirm", *([str(overrides["data/name"])] if "data/name" in overrides else [])])
+    end = "-".join(["", "confirm", *([outside.stem(str(overrides["data/name"]))] if "data/name" in overrides else [])])
     if len(tuned) + len(end) > NAME_LENGTH:
         digest = hashlib.blake2b(tuned.encode(), digest_size=4).hexdigest()
         tuned = f"{tuned[: max(1, NAME_LENGTH - len(end) - 1 - len(digest))]}-{digest}"

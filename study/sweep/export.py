@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from study import outside
 from study.config import yaml_text
 from study.errors import StudyError, nearest
 from study.files import draft_of
@@ -95,7 +96,7 @@ def _export(
 def write(path: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> bool:
     """Writes a configuration with its provenance to a YAML file.
 
-    The file is complete or does not exist.
+    Parts in files of the user's own are written beside it. Each file is complete or does not exist.
 
     Returns:
         Whether it was written; False if the file exists with the same content.
@@ -103,7 +104,25 @@ def write(path: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]) 
     Raises:
         StudyError: a different file exists, or the folder cannot be written.
     """
-    text = yaml_text({**config, "provenance": dict(provenance)})
+    files = texts(path.name, config, provenance)
+    return [_write(path.with_name(name), text) for name, text in files.items()][-1]
+
+
+def texts(name: str, config: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """The files of a configuration: its parts, then the YAML file.
+
+    Args:
+        name: of the YAML file.
+        config: nested plain data.
+        provenance: see `provenance`; None to leave it out.
+    """
+    shown, files = outside.written_out(config)
+    source = {} if provenance is None else {"provenance": dict(provenance)}
+    return {**files, name: yaml_text({**shown, **source})}
+
+
+def _write(path: Path, text: str) -> bool:
+    """Writes a file unless it exists with the same content."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
@@ -111,7 +130,7 @@ def write(path: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]) 
                 return False
             raise StudyError(f"{str(path)!r} exists and differs; move it away, or export to another folder with --to.")
         with draft_of(path) as draft:
-            draft.write_text(text, encoding="utf-8")
+            draft.write_text(text, encoding="utf-8", newline="")
             os.link(draft, path)  # unlike a rename, never replaces a file that another process has created meanwhile
     except OSError as error:
         raise StudyError(f"{str(path)!r} cannot be written: {error.strerror}.") from None

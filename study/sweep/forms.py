@@ -34,6 +34,7 @@ class Facts(TypedDict):
     data_fingerprint: NotRequired[Words]
     source_fingerprint: NotRequired[Words]
     git_commit: NotRequired[Words | None]
+    parts: NotRequired[dict[str, Words]]
 
 
 @with_config(CLOSED)

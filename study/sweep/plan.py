@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from study import parts
+from study import outside, parts
 from study.config import (
     EARLIER_LABELS,
     MOST_TRIALS,
@@ -164,7 +164,7 @@ class Plan(StrictSettings):
     """Everything that a sweep tries, and how it searches.
 
     Where it runs is not part of it: see `study.sweep.execution`. `confirms` is set in phase `confirm` only. A sampler draws
-    `batch` trials of a method at once.
+    `batch` trials of a method at once. `files` are parts from outside, by name.
     """
 
     name: str
@@ -180,6 +180,7 @@ class Plan(StrictSettings):
     confirms: Tuning | None = None
     batch: int = Field(1, ge=1)
     labels: dict[str, Label] = Field(default_factory=lambda: dict(EARLIER_LABELS))
+    files: dict[str, outside.PartFile] = Field(default_factory=dict)
 
     @classmethod
     def from_plain(cls, plain: object, source: str) -> Plan:
@@ -193,6 +194,7 @@ class Plan(StrictSettings):
             raise StudyError(f"{source} is not the plan of a sweep: it needs seeds and methods, each of them once.")
         for name in (plan.name, *(word for group in plan.groups for word in (group.scenario, group.method))):
             check_name(name)  # folders and files are named after it, and the file is untrusted input
+        outside.register(plan.files)  # executed by nobody who only reads
         return plan
 
     def trial_config(self, group: Group, tried: Mapping[str, Any]) -> TrialConfig:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 
 import search_spaces
-from search_spaces import SearchSpace
-from study import parts
+from search_spaces import Method, SearchSpace
+from study import outside, parts
 from study.config import MOST_SEEDS, MOST_TRIALS, Flat, Label, is_too_nested
 from study.errors import StudyError, nearest
 from study.sweep.plan import LISTS_WARNING, Group, Phase, Plan, check_count, check_name, corners, extremes
@@ -25,14 +27,52 @@ SCHEDULERS = ("none", "asha")
 def load_space(name: str) -> SearchSpace:
     """Returns the search space of that name or path.
 
-    Raises StudyError if there is none.
+    Raises StudyError if there is none, or it names a file that cannot be read.
     """
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", LISTS_WARNING, UserWarning)
-            return search_spaces.load(name)
+            space = search_spaces.load(name)
     except ValueError as error:
         raise StudyError(str(error)) from None
+    return adopted(space, Path(name).parent if search_spaces.is_path(name) else Path())
+
+
+def adopted(space: SearchSpace, folder: Path) -> SearchSpace:
+    """The space with the files of its parts read, see `study.outside`.
+
+    Args:
+        space: a search space.
+        folder: that relative paths start from.
+
+    Raises StudyError if a file cannot be read.
+    """
+
+    def method(given: Method) -> Method:
+        return replace(
+            given,
+            settings=outside.adopted(given.settings, folder),
+            points=tuple(outside.adopted(point, folder) for point in given.points),
+            distributions={
+                name: _adopted_choices(name, drawn, folder)
+                for name, drawn in outside.adopted(given.distributions, folder).items()
+            },
+        )
+
+    return replace(
+        space,
+        settings=outside.adopted(space.settings, folder),
+        scenarios={name: outside.adopted(point, folder) for name, point in space.scenarios.items()},
+        methods={name: method(given) for name, given in space.methods.items()},
+    )
+
+
+def _adopted_choices(name: str, distribution: BaseDistribution, folder: Path) -> BaseDistribution:
+    """A distribution over parts, with the files among them read."""
+    if isinstance(distribution, CategoricalDistribution) and any(map(outside.is_path, distribution.choices)):
+        choices = [outside.adopted({name: choice}, folder)[name] for choice in distribution.choices]
+        return CategoricalDistribution(choices)
+    return distribution
 
 
 def make_plan(
@@ -105,7 +145,7 @@ def make_plan(
 
 
 def labelled(plan: Plan) -> Plan:
-    """The plan with the labels of its parts' settings.
+    """The plan with its files and the labels of its parts' settings.
 
     Where two parts give a setting of one name different units, it has none.
     """
@@ -114,7 +154,8 @@ def labelled(plan: Plan) -> Plan:
         for name, label in parts.labels(plan.trial_config(group, extremes(group)[0])).items():
             other = labels.get(name, label)
             labels[name] = other if other.unit == label.unit else other.model_copy(update={"unit": ""})
-    return plan.model_copy(update={"labels": labels})
+    files = outside.sources(sorted(outside.named_in(plan.model_dump_json())))
+    return plan.model_copy(update={"labels": labels, "files": files})
 
 
 def check_overrides(overrides: Flat) -> None:

@@ -272,7 +272,8 @@ class _TrialView:
             **origin,
         }
         _log(self._client, self._run, params=params, tags=tags)
-        self._client.log_text(self._run, yaml_text(history.config), "configuration/trial.yaml")
+        for name, text in export.texts("trial.yaml", history.config).items():
+            self._client.log_text(self._run, text, f"configuration/{name}")
 
     def update(self) -> None:
         """Sends the tasks that are missing, and the end."""
@@ -337,8 +338,8 @@ class _TrialView:
         history = self._record.history
         source = export.provenance(self._folder, history, self._run, export.HIGHEST)
         _log(self._client, self._run, tags={views.BEST: f"{history.method} on {history.scenario}"})
-        text = yaml_text({**history.config, "provenance": source})
-        self._client.log_text(self._run, text, f"best/{history.key}.yaml")
+        for name, text in export.texts(f"{history.key}.yaml", history.config, source).items():
+            self._client.log_text(self._run, text, f"best/{name}")
 
     def _send_tasks(self, lines: list[Mapping[str, Any]]) -> None:
         pending: list[Metric] = []
