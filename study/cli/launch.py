@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study import experiment, outside, parts, provenance, redaction
+from study import experiment, parts, provenance, redaction
 from study.cli import overview, terminal
 from study.cli.interruption import Interruption
 from study.cli.progress import Progress
 from study.config import Flat
 from study.errors import Halted, Interrupted, StudyError
+from study.parts import outside
 from study.sweep import datasets, folder, search_plan, storage
 from study.sweep.datasets import DatasetSource, Material
 from study.sweep.execution import Execution

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from study import addresses, outside, redaction
+from study import addresses, redaction
 from study.config import MOST_SEEDS, TrialConfig, is_too_nested, parse_yaml
 from study.errors import StudyError, nearest
+from study.parts import outside
 from study.sweep.execution import Execution
 
 MOST_IMAGES = 100_000

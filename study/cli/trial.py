@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study import outside, parts
+from study import parts
 from study.cli import terminal
 from study.config import Flat, TrialConfig, nested, read_yaml, settings_words
 from study.errors import StudyError
+from study.parts import outside
 from study.provenance import software, software_changes
 
 

@@ -24,11 +24,12 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from study import outside, parts, provenance
+from study import parts, provenance
 from study.cluster.shared_data import SharedDataset
 from study.cluster.worker import OtherSourceError, checkpoint_within, run_pack
 from study.config import TrialConfig
 from study.contracts import Dataset
+from study.parts import outside
 from study.sweep import storage
 from study.sweep.conductor import Conductor, Watcher
 from study.sweep.datasets import data_key

@@ -24,9 +24,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study import outside, parts, provenance
+from study import parts, provenance
 from study.config import TrialConfig
 from study.errors import StudyError, with_type
+from study.parts import outside
 from study.redaction import redacted
 from study.sweep import storage
 
@@ -44,10 +45,9 @@ def run_pack(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset
     Args:
         assignment: `trials`, a list of dicts, see below; `threads`, the number that this worker may use; `dataset`, the key of
             their data set; `source`, the `fingerprint` and `folder` of the driver's source, which this process must run too;
-            `files`, parts from outside, by name, see `study.outside.PartFile`; `installed`, fingerprints of packages that bring
-            other parts, by the part's name;
-            `rungs`, numbers of tasks after which there must be a checkpoint, since a trial may be stopped then. Each trial has
-            its `key`; `config`, a complete configuration with its seeds as nested plain data; `checkpoints`, places to continue
+            `files`, parts from outside by name, see `study.parts.outside.PartFile`; `installed`, fingerprints of packages that
+            bring other parts, by the part's name; `rungs`, numbers of tasks after which there must be a checkpoint, since a
+            trial may be stopped then. Each trial has its `key`; `config`, a complete configuration with its seeds as nested plain data; `checkpoints`, places to continue
             from, the newest first; `done`, the number of tasks recorded (later checkpoints are ignored).
         datasets: by key.
     """

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from search_spaces.paper_grid import POINTS
-from study import outside
 from study.config import MOST_SEEDS, MOST_TRIALS, NAME_LENGTH, SEED_LIMIT, Flat
 from study.errors import StudyError
+from study.parts import outside
 from study.sweep import winners
 from study.sweep.folder import SweepFolder
 from study.sweep.plan import Group, Origin, Plan, Tuning, check_count, check_name

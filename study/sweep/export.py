@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from study import outside
 from study.config import yaml_text
 from study.errors import StudyError, nearest
 from study.files import draft_of
+from study.parts import outside
 from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory
 from study.sweep.winners import best_keys, check_selectable

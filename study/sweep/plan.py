@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from study import outside, parts
+from study import parts
 from study.config import (
     EARLIER_LABELS,
     MOST_TRIALS,
@@ -29,6 +29,7 @@ from study.config import (
     sentence,
 )
 from study.errors import StudyError, brief
+from study.parts import outside
 from study.sweep.ranges import range_of
 
 if TYPE_CHECKING:

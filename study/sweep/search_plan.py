@@ -15,9 +15,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, dist
 
 import search_spaces
 from search_spaces import Method, SearchSpace
-from study import outside, parts
+from study import parts
 from study.config import MOST_SEEDS, MOST_TRIALS, Flat, Label, is_too_nested
 from study.errors import StudyError, nearest
+from study.parts import outside
 from study.sweep.plan import LISTS_WARNING, Group, Phase, Plan, check_count, check_name, corners, extremes
 
 SAMPLERS = ("tpe", "random", "gp", "cmaes", "nsga2")
@@ -39,7 +40,7 @@ def load_space(name: str) -> SearchSpace:
 
 
 def adopted(space: SearchSpace, folder: Path) -> SearchSpace:
-    """The space with the files of its parts read, see `study.outside`.
+    """The space with the files of its parts read, see `study.parts.outside`.
 
     Args:
         space: a search space.

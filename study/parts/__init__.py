@@ -1,7 +1,7 @@
 """Finds parts by name; the folder is the registry.
 
-`study/optimizers/sam.py` is the optimizer `sam`. A new file in the folder is a new part, with no other change. `study.outside`
-finds parts that are elsewhere.
+`study/optimizers/sam.py` is the optimizer `sam`. A new file in the folder is a new part, with no other change. Parts that are
+elsewhere are found by `study.parts.outside`.
 """
 
 import importlib
@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from study import outside
 from study.config import Choice, Label, StrictSettings, TrialConfig, sentence
 from study.errors import StudyError, nearest
+from study.parts import outside
 
 KINDS = {
     "data": "data set",
