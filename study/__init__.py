@@ -6,12 +6,51 @@ These words have the same meaning everywhere: a *task* is one permutation of the
 *task sequence* is all of them in order; a *lane* is one training run, that is one seed of one configuration; a
 *configuration* is everything that decides a result but the seed; a *trial* is one configuration over its seeds; a
 *search space* is what is tried; a *sweep* is all trials of a space under one name.
+
+The names in `__all__` are the study from Python, see `study.cli.api`.
 """
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search_spaces import Method, SearchSpace
+    from study.cli.api import Sweep, confirm, load, report, resume, run, trial
+    from study.errors import Halted, Interrupted, StudyError
 
 os.environ.setdefault(
     "MLFLOW_DISABLE_TELEMETRY", "true"
 )  # of this process and those it starts; a user's own choice stays
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "study.cli.api": ("Sweep", "confirm", "load", "report", "resume", "run", "trial"),
+    "search_spaces": ("Method", "SearchSpace"),
+    "study.errors": ("Halted", "Interrupted", "StudyError"),
+}
+"""Where the public names are; a module is imported when one of its names is first used."""
+
+__all__ = [
+    "Halted",
+    "Interrupted",
+    "Method",
+    "SearchSpace",
+    "StudyError",
+    "Sweep",
+    "confirm",
+    "load",
+    "report",
+    "resume",
+    "run",
+    "trial",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from the module that has it."""
+    for place, names in _PLACES.items():
+        if name in names:
+            return getattr(importlib.import_module(place), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from study.cli import output, source, terminal
+from study.cli import api, output, source, terminal
 from study.cli.options import (
     Address,
     BatchSizes,
@@ -40,7 +40,6 @@ from study.cli.options import (
     Workers,
     check_threads,
     data_folder,
-    execution_changes,
     new_execution,
     parse_overrides,
     parse_widths,
@@ -118,25 +117,33 @@ def run(
     """
     if price_per_hour is not None and not dry_run:
         raise StudyError("--price-per-hour belongs to an estimate: add --dry-run, or use `study show`.")
-    execution = new_execution(cpus_per_trial, gpus_per_trial, workers, pack, address, storage, data_dir, tracking_uri)
+    overrides = parse_overrides(set_)
     choices: dict[str, Any] = {
         "scenarios": scenario,
         "methods": method,
         "trials": trials,
         "seeds": seeds,
-        "overrides": parse_overrides(set_),
         "sampler": sampler,
         "scheduler": scheduler,
         "search_seed": search_seed,
+    }
+    where: dict[str, Any] = {
+        "cpus_per_trial": cpus_per_trial,
+        "gpus_per_trial": gpus_per_trial,
+        "workers": workers,
+        "pack": pack,
+        "address": address,
+        "storage": storage,
+        "data_dir": data_dir,
+        "tracking_uri": tracking_uri,
     }
     terminal.begin(f"checking {space}: plan, data and MLflow")
     if dry_run:
         from study.cli import show
 
-        return show.dry_run(space, directory, execution, name, price_per_hour, **choices)
-    from study.cli import launch
-
-    return launch.run(space, directory, execution, name, **choices)
+        execution = new_execution(**where)
+        return show.dry_run(space, directory, execution, name, price_per_hour, overrides=overrides, **choices)
+    return _exit_code(api.run(space, name, directory=directory, settings=overrides, **choices, **where))
 
 
 @app.command(epilog="Examples:\n\nstudy resume quickstart\n\nstudy resume quickstart --trials 12")
@@ -157,10 +164,20 @@ def resume(
 ) -> int:
     """Continue an interrupted sweep, or search longer."""
     terminal.begin(f"checking {name}: records, data and MLflow")
-    from study.cli import launch
-
-    changes = execution_changes(cpus_per_trial, gpus_per_trial, workers, pack, address, storage, data_dir, tracking_uri)
-    return launch.resume(directory, name, changes, trials)
+    sweep = api.resume(
+        name,
+        directory=directory,
+        trials=trials,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        workers=workers,
+        pack=pack,
+        address=address,
+        storage=storage,
+        data_dir=data_dir,
+        tracking_uri=tracking_uri,
+    )
+    return _exit_code(sweep)
 
 
 @app.command(
@@ -195,20 +212,31 @@ def confirm(
     and MLflow store are those of the sweep unless you give others. Settings that were tuned cannot be overridden.
     """
     terminal.begin(f"checking {name}: winners, data and MLflow")
-    from study.cli import launch
-
-    return launch.confirm(
-        directory,
+    sweep = api.confirm(
         name,
-        execution_changes(cpus_per_trial, gpus_per_trial, workers, pack, address, storage, data_dir, tracking_uri),
-        as_,
-        parse_overrides(set_),
+        directory=directory,
         top=top,
         seeds=seeds,
         first_seed=first_seed,
+        settings=parse_overrides(set_),
         scenarios=scenario,
         methods=method,
+        confirmation=as_,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        workers=workers,
+        pack=pack,
+        address=address,
+        storage=storage,
+        data_dir=data_dir,
+        tracking_uri=tracking_uri,
     )
+    return _exit_code(sweep)
+
+
+def _exit_code(sweep: api.Sweep) -> int:
+    """1 if a trial has failed or MLflow lacks something."""
+    return 0 if sweep.complete else 1
 
 
 @app.command(epilog="Example:\n\nstudy sync quickstart --tracking-uri http://localhost:5000")
@@ -340,7 +368,8 @@ def report(
     terminal.begin(f"reading the runs of {name}")
     from study.cli import report
 
-    return report.write(directory, name, to, tracking_uri)
+    _, complete = report.write(directory, name, to, tracking_uri)
+    return 0 if complete else 1
 
 
 @app.command(epilog="Example:\n\nstudy archive paper_grid --to results/paper_grid")

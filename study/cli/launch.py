@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search_spaces import SearchSpace
 from study import experiment, parts, provenance, redaction
 from study.cli import overview, terminal
 from study.cli.interruption import Interruption
@@ -31,18 +32,33 @@ NAMED = 3
 """Trials that MLflow lacks are named up to this number."""
 
 
-def run(space_name: str, directory: Path, execution: Execution, name: str | None, **choices: Any) -> int:
-    """Runs a sweep over a space; returns the exit code.
+@dataclass(frozen=True)
+class Ended:
+    """A sweep that has ended.
+
+    Attributes:
+        sweep: its folder.
+        uri: of MLflow's store.
+        complete: whether all trials have succeeded and MLflow has all of them.
+    """
+
+    sweep: SweepFolder
+    uri: str
+    complete: bool
+
+
+def run(space: str | SearchSpace, directory: Path, execution: Execution, name: str | None, **choices: Any) -> Ended:
+    """Runs a sweep over a space.
 
     `choices` are those of `study.sweep.search_plan.make_plan`.
     """
-    return _begin(planned(space_name, name, **choices), directory, execution)
+    return _begin(planned(space, name, **choices), directory, execution)
 
 
 def confirm(
     directory: Path, tuned_name: str, changes: Mapping[str, Any], name: str | None, overrides: Flat, **choices: Any
-) -> int:
-    """Confirms a sweep on fresh seeds; returns the exit code.
+) -> Ended:
+    """Confirms a sweep on fresh seeds.
 
     Args:
         directory: folder of all sweeps.
@@ -107,8 +123,8 @@ def _tunings(directory: Path) -> tuple[list[Plan], list[str]]:
     return [plan for plan in plans if plan.phase != "confirm"], notes
 
 
-def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int | None) -> int:
-    """Continues a sweep; returns the exit code.
+def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int | None) -> Ended:
+    """Continues a sweep.
 
     Args:
         directory: folder of all sweeps.
@@ -160,18 +176,18 @@ def _software_notes(sweep: SweepFolder) -> list[str]:
     ]
 
 
-def planned(space_name: str, name: str | None = None, **choices: Any) -> Plan:
+def planned(space: str | SearchSpace, name: str | None = None, **choices: Any) -> Plan:
     """The plan of a sweep over a search space.
 
     Args:
-        space_name: name of the space, or path of its file.
+        space: the space, its name, or the path of its file.
         name: of the sweep; None: that of the space.
         choices: as in `study.sweep.search_plan.make_plan`.
 
     Raises:
         StudyError: the space, a choice or a setting is not possible.
     """
-    space = search_plan.load_space(space_name)
+    space = search_plan.load_space(space) if isinstance(space, str) else search_plan.adopted(space, Path())
     return search_plan.make_plan(space, name=space.name if name is None else name, **choices)
 
 
@@ -236,8 +252,8 @@ def _with_checked_storage(execution: Execution) -> Execution:
     return execution.model_copy(update={"storage": storage.check(execution.storage)})
 
 
-def _begin(plan: Plan, directory: Path, execution: Execution, notes: Sequence[str] = ()) -> int:
-    """Prepares and runs a new sweep; returns the exit code."""
+def _begin(plan: Plan, directory: Path, execution: Execution, notes: Sequence[str] = ()) -> Ended:
+    """Prepares and runs a new sweep."""
     prepared = prepare(plan, directory, execution)
     execution = prepared.execution
     terminal.begin(f"{plan.name}: {plan.trial_count} trials; starting Ray")
@@ -267,8 +283,8 @@ def _secret_notes(uri: str) -> list[str]:
     ]
 
 
-def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material: Material, uri: str) -> int:
-    """Runs the trials that are left; returns the exit code.
+def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material: Material, uri: str) -> Ended:
+    """Runs the trials that are left.
 
     Ray has been started and the sweep is locked.
     """
@@ -308,7 +324,7 @@ def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material:
     if outcome.interrupted:
         raise Interrupted(f"interrupted; {how_to_continue}")
     overview.show_next_steps(sweep, uri, is_logged=logged)
-    return 0 if logged and exported and not outcome.failed else 1
+    return Ended(sweep, uri, complete=logged and exported and not outcome.failed)
 
 
 def _tell_what_is_missing(sweep: SweepFolder, uri: str, tracker: Tracker) -> None:

@@ -324,14 +324,14 @@ def new_execution(
 
 
 def execution_changes(
-    cpus_per_trial: float | None,
-    gpus_per_trial: float | None,
-    workers: int | None,
-    pack: int | None,
-    address: str | None,
-    storage: str | None,
-    data_dir: Path | None,
-    tracking_uri: str | None,
+    cpus_per_trial: float | None = None,
+    gpus_per_trial: float | None = None,
+    workers: int | None = None,
+    pack: int | None = None,
+    address: str | None = None,
+    storage: str | None = None,
+    data_dir: Path | None = None,
+    tracking_uri: str | None = None,
 ) -> dict[str, Any]:
     """Changes to the execution of an existing sweep.
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from analysis.report.page import Page
 
 
-def write(directory: Path, name: str, target: Path | None, tracking_uri: str | None) -> int:
-    """Writes the report of a sweep; returns the exit code.
+def write(directory: Path, name: str, target: Path | None, tracking_uri: str | None) -> tuple[Path, bool]:
+    """Writes the report of a sweep.
 
     It is made from MLflow's runs, and attached to the sweep's own run. That of an archived sweep is attached to nothing.
 
@@ -24,7 +24,10 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
         directory: folder of all sweeps.
         name: of the sweep, or the folder of an archived one.
         target: folder for the report; None: a folder within the sweep's.
-        tracking_uri: MLflow's store; None: see `_uri`.
+        tracking_uri: MLflow's store; None: that of the sweep.
+
+    Returns:
+        The page, and whether it is attached or need not be.
     """
     from analysis import archive, report
 
@@ -32,8 +35,7 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
         if target is None:
             raise StudyError(f"Name a folder for the report of the archived sweep {name!r} with --to.")
         check_parent(target)
-        _write(report.make(archive.read(Path(name)), []), target)
-        return 0
+        return _write(report.make(archive.read(Path(name)), []), target) / report.PAGE, True
     sweep_folder = _folder(directory, name, target, "report")
     if target is not None:
         check_parent(target)
@@ -52,7 +54,7 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
     place = _write(report.make(tuned, confirmations), target or directory / name / "report")
     if not artifacts.is_writable(uri, sweep_folder.root if sweep_folder else None):
         terminal.remark("not attached to the sweep's run in MLflow, which cannot be written")
-        return 0
+        return place / report.PAGE, True
 
     def attach() -> str:
         with refusals(uri):
@@ -64,10 +66,10 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
         attached = faults.patiently(attach, terminal.complain)
     except StudyError as error:
         terminal.complain(f"not attached to the sweep's run: {error}")
-        return 1
+        return place / report.PAGE, False
     words = f"attached to the sweep's run {tuned.run_id} in MLflow as {attached}"
     terminal.console.print(words, markup=False, soft_wrap=True)
-    return 0
+    return place / report.PAGE, True
 
 
 def write_archive(directory: Path, name: str, target: Path | None, tracking_uri: str | None) -> int:

@@ -47,8 +47,9 @@ def run_pack(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset
             their data set; `source`, the `fingerprint` and `folder` of the driver's source, which this process must run too;
             `files`, parts from outside by name, see `study.parts.outside.PartFile`; `installed`, fingerprints of packages that
             bring other parts, by the part's name; `rungs`, numbers of tasks after which there must be a checkpoint, since a
-            trial may be stopped then. Each trial has its `key`; `config`, a complete configuration with its seeds as nested plain data; `checkpoints`, places to continue
-            from, the newest first; `done`, the number of tasks recorded (later checkpoints are ignored).
+            trial may be stopped then. Each trial has its `key`; `config`, a complete configuration with its seeds as nested
+            plain data; `checkpoints`, places to continue from, the newest first; `done`, the number of tasks recorded (later
+            checkpoints are ignored).
         datasets: by key.
     """
     keys = [trial["key"] for trial in assignment["trials"]]

@@ -1,0 +1,309 @@
+"""The study from Python: the commands as functions.
+
+    import study
+
+    study.trial({"optimizer/name": "sam", "seeds": [0, 1]})  # the rows of one trial, trained in this process
+    sweep = study.run("quickstart", trials=3)  # a sweep, on Ray
+    sweep.trials  # a row per trial
+    study.confirm("quickstart")
+    study.report("quickstart")
+
+The names of settings, their meaning and all messages are those of the command line, which calls these functions. A request
+that cannot be met raises `study.StudyError`; an interruption and a sweep that had to stop raise kinds of it, and their messages
+say how to continue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from study.cli.options import check_threads, data_folder, execution_changes, new_execution
+from study.config import MOST_TRIALS, Flat, flattened, nested
+from study.parts import outside
+from study.sweep.execution import DEFAULT_DIRECTORY
+
+if TYPE_CHECKING:  # slow to import
+    import pandas as pd
+
+    from search_spaces import SearchSpace
+    from study.cli.launch import Ended
+    from study.sweep.record import TrialHistory
+
+Settings = Mapping[str, Any]
+"""Settings by slash name, `{"training/batch_size": 32}`; nested ones are as good."""
+
+
+class Where(TypedDict, total=False):
+    """Where and how a sweep runs: the options of the same names.
+
+    Attributes:
+        cpus_per_trial, gpus_per_trial: reserved for each trial, or pack of trials.
+        workers: trials, or packs, at once.
+        pack: trials that a worker trains together.
+        address: of a Ray cluster.
+        storage: for checkpoints that all nodes can reach.
+        data_dir: folder of downloaded data sets.
+        tracking_uri: of MLflow's store.
+    """
+
+    cpus_per_trial: float | None
+    gpus_per_trial: float | None
+    workers: int | None
+    pack: int | None
+    address: str | None
+    storage: str | None
+    data_dir: Path | None
+    tracking_uri: str | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep on disk, finished or not.
+
+    Its numbers are read from its records.
+
+    Attributes:
+        name: of the sweep.
+        directory: folder of all sweeps.
+        complete: whether all planned trials have succeeded and, after a run, MLflow has all of them.
+    """
+
+    name: str
+    directory: Path
+    complete: bool
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial: settings tried, outcome, summary."""
+        import pandas as pd
+
+        return pd.DataFrame([history.row for history in self._histories()])
+
+    @property
+    def lanes(self) -> pd.DataFrame:
+        """One row per trial, task and seed: all measurements."""
+        import pandas as pd
+
+        from study.cli import trial
+
+        return pd.DataFrame(
+            {"trial": history.key, "scenario": history.scenario, "method": history.method, **row}
+            for history in self._histories()
+            for line in history.tasks
+            for row in trial.rows(line, history.seeds)
+        )
+
+    def best(self, top: int = 1) -> pd.DataFrame:
+        """The best trials of each method and scenario, best first.
+
+        By the objective, accuracy on held-out images. Raises StudyError if there is nothing to choose from.
+        """
+        from study.sweep import winners
+        from study.sweep.folder import SweepFolder
+        from study.sweep.plan import check_count
+
+        check_count("top", top, MOST_TRIALS)
+        keys = winners.best_keys(winners.check_selectable(SweepFolder.open(self.directory, self.name)), top)
+        return self.trials.set_index("trial").loc[keys].reset_index()
+
+    def _histories(self) -> list[TrialHistory]:
+        from study.sweep.folder import SweepFolder
+
+        return SweepFolder.open(self.directory, self.name).histories()
+
+
+def trial(
+    config: Settings | str | Path,
+    *,
+    settings: Settings | None = None,
+    threads: int | None = None,
+    data_dir: Path | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Trains one configuration in this process; a row per seed and task.
+
+    `pandas.DataFrame(study.trial(...))` is a table of it. The configuration is checked at once and trained while rows are read.
+
+    Args:
+        config: settings and `seeds`, or a YAML file of them; what it leaves out has its default.
+        settings: that replace some of its settings.
+        threads: to train with; default: 1.
+        data_dir: folder of downloaded data sets.
+
+    Raises:
+        StudyError: it is no configuration, or its data set is not available.
+    """
+    from study.cli import trial
+    from study.experiment import build, load_dataset
+
+    overrides = _flat(settings)
+    if isinstance(config, str | Path):
+        complete, _ = trial.read_trial(Path(config), overrides)
+    else:
+        complete = trial.complete(nested(config), Path(), overrides, "the configuration")
+    if threads is not None:
+        check_threads(threads)
+    experiment = build(complete, load_dataset(complete, data_folder(data_dir)))
+    return (row for line in trial.lines(experiment, threads or 1) for row in trial.rows(line, complete.seeds))
+
+
+def run(
+    space: str | SearchSpace,
+    name: str | None = None,
+    *,
+    directory: str | Path = DEFAULT_DIRECTORY,
+    scenarios: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    trials: int | None = None,
+    seeds: int | None = None,
+    settings: Settings | None = None,
+    sampler: str = "tpe",
+    scheduler: str = "none",
+    search_seed: int | None = None,
+    **where: Unpack[Where],
+) -> Sweep:
+    """Runs a sweep over a search space, as `study run`.
+
+    Args:
+        space: a search space, the name of one, or the path of its file.
+        name: of the sweep; default: that of the space.
+        directory: folder of all sweeps.
+        scenarios, methods: only these; default: all of the space.
+        trials: of each method in each scenario; default: those of the space.
+        seeds: of each trial; default: those of the space.
+        settings: that have the last word, by slash name.
+        sampler, scheduler, search_seed: of the search.
+        where: see `Where`.
+
+    Raises:
+        StudyError: the request cannot be met; nothing has been started.
+        Interrupted, Halted: the sweep is not done; the message says how to continue.
+    """
+    from study.cli import launch
+
+    ended = launch.run(
+        space,
+        Path(directory),
+        new_execution(**where),
+        name,
+        scenarios=scenarios,
+        methods=methods,
+        trials=trials,
+        seeds=seeds,
+        overrides=_flat(settings),
+        sampler=sampler,
+        scheduler=scheduler,
+        search_seed=search_seed,
+    )
+    return _sweep(ended)
+
+
+def resume(
+    name: str, *, directory: str | Path = DEFAULT_DIRECTORY, trials: int | None = None, **where: Unpack[Where]
+) -> Sweep:
+    """Continues a sweep, or searches longer, as `study resume`.
+
+    Args:
+        name: of the sweep.
+        directory: folder of all sweeps.
+        trials: a larger budget, earlier trials included; default: as before.
+        where: see `Where`; default: as before.
+
+    Raises:
+        StudyError, Interrupted, Halted: as `run`.
+    """
+    from study.cli import launch
+
+    return _sweep(launch.resume(Path(directory), name, execution_changes(**where), trials))
+
+
+def confirm(
+    name: str,
+    *,
+    directory: str | Path = DEFAULT_DIRECTORY,
+    top: int = 1,
+    seeds: int = 10,
+    first_seed: int = 1000,
+    settings: Settings | None = None,
+    scenarios: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    confirmation: str | None = None,
+    **where: Unpack[Where],
+) -> Sweep:
+    """Confirms the best trials on fresh seeds, as `study confirm`.
+
+    Args:
+        name: of the sweep.
+        directory: folder of all sweeps.
+        top: how many of the best trials per method and scenario.
+        seeds, first_seed: this many consecutive seeds from the first one.
+        settings: that differ from the tuning, by slash name; never one that was tuned.
+        scenarios, methods: only these; default: all of the sweep.
+        confirmation: its name; default: that of the sweep and "-confirm".
+        where: see `Where`; default: as the sweep.
+
+    Raises:
+        StudyError, Interrupted, Halted: as `run`.
+    """
+    from study.cli import launch
+
+    ended = launch.confirm(
+        Path(directory),
+        name,
+        execution_changes(**where),
+        confirmation,
+        _flat(settings),
+        top=top,
+        seeds=seeds,
+        first_seed=first_seed,
+        scenarios=scenarios,
+        methods=methods,
+    )
+    return _sweep(ended)
+
+
+def report(
+    name: str,
+    *,
+    directory: str | Path = DEFAULT_DIRECTORY,
+    to: Path | None = None,
+    tracking_uri: str | None = None,
+) -> Path:
+    """Writes the report of a sweep, as `study report`; returns its page.
+
+    Args:
+        name: of the sweep, or the folder of an archived one.
+        directory: folder of all sweeps.
+        to: a new folder for the report; default: beside the sweep.
+        tracking_uri: of MLflow's store; default: that of the sweep.
+
+    Raises:
+        StudyError: there is no such sweep, or the report cannot be written.
+    """
+    from study.cli import report
+
+    page, _ = report.write(Path(directory), name, to, tracking_uri)
+    return page
+
+
+def load(name: str, *, directory: str | Path = DEFAULT_DIRECTORY) -> Sweep:
+    """A sweep that has been started before.
+
+    Raises StudyError if there is none of that name.
+    """
+    from study.sweep.folder import SweepFolder
+
+    folder = SweepFolder.open(Path(directory), name)
+    outcomes = folder.outcomes()
+    return Sweep(name, Path(directory), outcomes["finished"] + outcomes["stopped"] == folder.plan.trial_count)
+
+
+def _sweep(ended: Ended) -> Sweep:
+    return Sweep(ended.sweep.plan.name, ended.sweep.directory, ended.complete)
+
+
+def _flat(settings: Settings | None) -> Flat:
+    """Settings by slash name, with the files of parts read."""
+    return outside.adopted(flattened(nested(settings or {})), Path())
