@@ -12,6 +12,7 @@ import sys
 import time
 
 import mlflow
+import outside_parts
 import pytest
 from mlflow import MlflowClient
 from nodes import family, finished, kill_family, listening, two_nodes, wait_until, why_not_isolated
@@ -152,6 +153,50 @@ def test_the_second_node_has_neither_mlflow_nor_optuna_nor_data(cluster):
         assert not cluster.second.can(f"import {package}")
     assert cluster.head.can("import mlflow, optuna")
     assert not cluster.isolated or list(cluster.second.seen(cluster.second.local).iterdir()) == []
+
+
+OWN = """
+from search_spaces import Method, SearchSpace
+
+SPACE = SearchSpace(
+    name="own",
+    description="Parts of my own.",
+    scenarios={"class_pairs": {"tasks/name": "class_pairs", "tasks/count": 3}},
+    methods={
+        "reach": Method(
+            settings={"optimizer/name": "./reach.py", "interventions/damping/strength": 0.01},
+            points=({"optimizer/lr": 0.1}, {"optimizer/lr": 0.2}),
+        ),
+    },
+    settings={"data/name": "mnist5k", "tasks/images_per_task": 400, "training/passes": 4},
+    seeds=(0,),
+)
+"""
+
+
+@isolated
+@pytest.mark.alone  # as above
+def test_a_part_in_a_file_travels_and_an_installed_one_must_be_the_same_everywhere(cluster):
+    home = cluster.shared / "own"
+    home.mkdir()
+    (home / "space.py").write_text(OWN, encoding="utf-8")
+    (home / "reach.py").write_text(outside_parts.RULE, encoding="utf-8")
+    words = ("--address", "auto", "--storage", home / "checkpoints")
+    outside_parts.install(cluster.head.site)
+    lacking = cluster.head.study("run", "space.py", *words, cwd=home)
+    assert lacking.returncode == 1
+    assert "the part 'damping' on node-two (not installed) is not the driver's" in lacking.stderr
+    assert "Traceback" not in lacking.stderr
+    outside_parts.install(cluster.second.site)
+    (home / "reach.py").unlink()  # the sweep has it
+    done = cluster.head.study("resume", "own", *words, cwd=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    records = records_of(home / "study-results" / "own")
+    assert {host for lines in records.values() for host in hosts(lines)} == {"node-one", "node-two"}
+    for lines in records.values():
+        assert lines[-1]["outcome"] == "finished"
+        (parts,) = {tuple(line["facts"]["parts"]) for line in lines if line["kind"] == "facts"}
+        assert parts == ("damping",)
 
 
 @pytest.mark.alone  # as above

@@ -164,6 +164,7 @@ class Node:
         local: a folder that only this node sees, if it is isolated; it contains HOME.
         log: file for the output of its Ray.
         bare: packages that cannot be imported on it.
+        site: folder of packages that are installed on it beside the study.
     """
 
     name: str
@@ -171,6 +172,7 @@ class Node:
     local: Path
     log: Path
     bare: tuple[str, ...] = ()
+    site: Path = Path()
     environment: dict[str, str] = field(default_factory=dict)
     _anchor: subprocess.Popen[bytes] | None = None
     _ray: subprocess.Popen[str] | None = None
@@ -211,7 +213,8 @@ class Node:
         It has its own HOME, and the study can be imported.
         """
         kept = {k: v for k, v in clean_environment().items() if not k.startswith(("RAY_", "AWS_"))}
-        return {**kept, "HOME": str(self.local), "PYTHONPATH": str(REPOSITORY), **self.environment, **changes}
+        path = os.pathsep.join(map(str, (REPOSITORY, self.site)))
+        return {**kept, "HOME": str(self.local), "PYTHONPATH": path, **self.environment, **changes}
 
     def popen(
         self, *words: object, cwd: Path, log: Path | None = None, environment: Mapping[str, str] | None = None
@@ -261,7 +264,7 @@ class Node:
         place = self.log.with_suffix(".site")
         place.mkdir(exist_ok=True)
         (place / "sitecustomize.py").write_text(BARE.format(absent=set(self.bare)))
-        path = os.pathsep.join(map(str, (place, REPOSITORY)))
+        path = os.pathsep.join(map(str, (place, REPOSITORY, self.site)))
         return self.settings(RAY_USAGE_STATS_ENABLED="0", PYTHONPATH=path, **changes)
 
     @property
@@ -387,9 +390,10 @@ def two_nodes(place: Path, bare: Sequence[str] = (), environment: Mapping[str, s
     for name, address in zip(NAMES, ADDRESSES, strict=True):
         home = local if isolated else place / name
         home.mkdir(exist_ok=True)
+        (place / f"{name}-site").mkdir()
         changes = dict(environment or {})
         host, at = (name, address) if isolated else (socket.gethostname(), "127.0.0.1")
-        nodes.append(Node(host, at, home, place / f"{name}.log", environment=changes))
+        nodes.append(Node(host, at, home, place / f"{name}.log", site=place / f"{name}-site", environment=changes))
     head, second = nodes
     second.bare = tuple(bare)
     with socket.create_server(("127.0.0.1", 0)) as free:
