@@ -87,11 +87,13 @@ def _check_source(expected: Mapping[str, str], fingerprint: str) -> None:
 
 def _check_installed(expected: Mapping[str, str], config: TrialConfig) -> None:
     """Raises OtherSourceError if a package that brings parts differs."""
-    for name, fingerprint in parts.installed(config).items():
-        if fingerprint != expected[name]:
+    here = parts.installed(config) if expected else {}
+    for name, fingerprint in expected.items():
+        found = here.get(name, "not installed")
+        if found != fingerprint:
             raise OtherSourceError(
-                f"the part {name!r} on {provenance.host()} ({fingerprint}) is not the driver's ({expected[name]}); install the "
-                f"same package on all machines"
+                f"the part {name!r} on {provenance.host()} ({found}) is not the driver's ({fingerprint}); install the same "
+                f"package on all machines"
             )
 
 

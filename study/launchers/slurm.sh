@@ -41,7 +41,8 @@ umask 077
 [ $# -gt 0 ] || { echo "slurm.sh: name a search space: sbatch slurm.sh quickstart" >&2; exit 2; }
 space=$1
 shift
-name=${STUDY_NAME:-$(basename "$space" .py)}
+file=${space##*/}
+name=${STUDY_NAME:-${file%.*}}
 directory=${STUDY_DIR:-$SLURM_SUBMIT_DIR/study-results}
 bin=${STUDY_BIN:-$SLURM_SUBMIT_DIR/.venv/bin}
 [ -d "$bin" ] && PATH=$bin:$PATH

@@ -268,6 +268,7 @@ signal.pause()
 
 SLEEPING = """
 echo "$@" >> "$SAID/study"
+for _ in $(seq 200); do [ "$(wc -l < "$SAID/srun")" -lt 2 ] || break; sleep 0.05; done  # both nodes have been called
 [ -n "${STAYS:-}" ] || exit 0
 trap 'kill "$!"; exit 130' TERM
 sleep 60 & wait

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from nodes import family, finished, kill_family, listening, two_nodes, wait_until, why_not_isolated
 from sweep_fixtures import assert_one_sentence, clean_environment, records_of, tasks_of
 
-pytestmark = [pytest.mark.sweep, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.sweep, pytest.mark.slow, pytest.mark.timeout(450)]
 
 isolated = pytest.mark.skipif(why_not_isolated() is not None, reason=f"nodes share a machine: {why_not_isolated()}")
 
@@ -26,7 +26,7 @@ GRID = (
     *("run", "paper_grid", "--scenario", "class_pairs", "--seeds", 2, "--set", "data/name=mnist5k"),
     *("--set", "tasks/count=8", "--set", "tasks/images_per_task=800", "--set", "training/passes=8"),
 )
-LONG = (*GRID, "--method", "sgd", "--set", "training/passes=120")
+LONG = (*GRID, "--method", "sgd", "--set", "training/passes=80")
 """Two trials, each long enough for a checkpoint in the middle."""
 
 KEYS = {
@@ -165,10 +165,10 @@ SPACE = SearchSpace(
     methods={
         "reach": Method(
             settings={"optimizer/name": "./reach.py", "interventions/damping/strength": 0.01},
-            points=({"optimizer/lr": 0.1}, {"optimizer/lr": 0.2}),
+            points=tuple({"optimizer/lr": lr} for lr in (0.1, 0.2, 0.3, 0.4)),
         ),
     },
-    settings={"data/name": "mnist5k", "tasks/images_per_task": 400, "training/passes": 4},
+    settings={"data/name": "mnist5k", "tasks/images_per_task": 400, "training/passes": 30},
     seeds=(0,),
 )
 """
