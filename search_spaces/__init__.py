@@ -41,7 +41,7 @@ def load(name: str) -> SearchSpace:
 
 
 def is_path(name: str) -> bool:
-    """Whether this names a file rather than a space of this folder."""
+    """Whether this is a path rather than a name."""
     return name.endswith(".py") or "/" in name
 
 

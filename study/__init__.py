@@ -12,12 +12,7 @@ The names in `__all__` are the study from Python, see `study.cli.api`.
 
 import importlib
 import os
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from search_spaces import Method, SearchSpace
-    from study.cli.api import Sweep, confirm, load, report, resume, run, trial
-    from study.errors import Halted, Interrupted, StudyError
+from typing import Any
 
 os.environ.setdefault(
     "MLFLOW_DISABLE_TELEMETRY", "true"
@@ -30,22 +25,9 @@ _PLACES = {
     "search_spaces": ("Method", "SearchSpace"),
     "study.errors": ("Halted", "Interrupted", "StudyError"),
 }
-"""Where the public names are; a module is imported when one of its names is first used."""
+"""Where the public names are; a module is imported when one of its names is first used. `__init__.pyi` has their types."""
 
-__all__ = [
-    "Halted",
-    "Interrupted",
-    "Method",
-    "SearchSpace",
-    "StudyError",
-    "Sweep",
-    "confirm",
-    "load",
-    "report",
-    "resume",
-    "run",
-    "trial",
-]
+__all__ = [name for names in _PLACES.values() for name in names]
 
 
 def __getattr__(name: str) -> Any:

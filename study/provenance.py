@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import hashlib
 import importlib.util
 import json
 import os
@@ -16,10 +15,9 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-DISTRIBUTION = "plasticity-study"
-SOURCE_PACKAGES = ("study", "search_spaces")
-"""Packages whose code decides what is tried and measured."""
+from study.fingerprint import SOURCE_PACKAGES, fingerprint_of
 
+DISTRIBUTION = "plasticity-study"
 ALL_PACKAGES = (*SOURCE_PACKAGES, "analysis")
 
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
@@ -59,20 +57,6 @@ def source_folder() -> Path:
 def source_fingerprint() -> str:
     """The fingerprint of this process's source, see `fingerprint_of`."""
     return fingerprint_of(source_folder())
-
-
-def fingerprint_of(folder: Path, packages: Iterable[str] = SOURCE_PACKAGES) -> str:
-    """16 hexadecimal digits that identify the code in a folder.
-
-    They change with any line of any Python file of the packages, whether git tracks the file or not.
-    """
-    digest = hashlib.sha256()
-    for package in packages:
-        for path in sorted((folder / package).rglob("*.py")):
-            if path.is_file():  # an editor's lock is a link to nowhere
-                name = path.relative_to(folder).as_posix()
-                digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
 
 
 def installed_folder() -> Path | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from study import provenance
+from study.fingerprint import fingerprint_of
 
 FIRST = {
     "source_fingerprint": "a" * 16,
@@ -46,33 +47,33 @@ def small_source(folder):
 
 @pytest.mark.parametrize("name", ["study/optimizers/mine.py", "study/data/_own/deep.py", "search_spaces/mine.py"])
 def test_a_new_file_of_code_changes_the_fingerprint_and_its_removal_brings_it_back(tmp_path, name):
-    before = provenance.fingerprint_of(small_source(tmp_path))
+    before = fingerprint_of(small_source(tmp_path))
     assert len(before) == 16
     (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
     (tmp_path / name).write_text("")
-    assert provenance.fingerprint_of(tmp_path) != before
+    assert fingerprint_of(tmp_path) != before
     (tmp_path / name).rename(tmp_path / "elsewhere.py")
-    assert provenance.fingerprint_of(tmp_path) == before
+    assert fingerprint_of(tmp_path) == before
 
 
 def test_a_changed_or_renamed_file_changes_the_fingerprint(tmp_path):
-    before = provenance.fingerprint_of(small_source(tmp_path))
+    before = fingerprint_of(small_source(tmp_path))
     part = tmp_path / "study" / "optimizers" / "sgd.py"
     part.write_text("LR = 2\n")
-    changed = provenance.fingerprint_of(tmp_path)
+    changed = fingerprint_of(tmp_path)
     part.rename(part.with_name("sgd2.py"))
-    assert len({before, changed, provenance.fingerprint_of(tmp_path)}) == 3
+    assert len({before, changed, fingerprint_of(tmp_path)}) == 3
 
 
 def test_what_is_no_code_leaves_the_fingerprint_alone(tmp_path):
-    before = provenance.fingerprint_of(small_source(tmp_path))
+    before = fingerprint_of(small_source(tmp_path))
     (tmp_path / "study" / ".#sgd.py").symlink_to("nobody@nowhere")  # the lock of an editor
     (tmp_path / "study" / "README.md").write_text("words")
     (tmp_path / "study" / "__pycache__").mkdir()
     (tmp_path / "study" / "__pycache__" / "sgd.pyc").write_bytes(b"compiled")
     (tmp_path / "analysis").mkdir()
     (tmp_path / "analysis" / "load.py").write_text("")
-    assert provenance.fingerprint_of(tmp_path) == before
+    assert fingerprint_of(tmp_path) == before
 
 
 def commit_of(folder):

@@ -37,7 +37,7 @@ Settings = Mapping[str, Any]
 
 
 class Where(TypedDict, total=False):
-    """Where and how a sweep runs: the options of the same names.
+    """Where and how a sweep runs, as the options say.
 
     Attributes:
         cpus_per_trial, gpus_per_trial: reserved for each trial, or pack of trials.
@@ -122,7 +122,7 @@ def trial(
     threads: int | None = None,
     data_dir: Path | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Trains one configuration in this process; a row per seed and task.
+    """Trains one configuration here, a row per seed and task.
 
     `pandas.DataFrame(study.trial(...))` is a table of it. The configuration is checked at once and trained while rows are read.
 
@@ -271,7 +271,7 @@ def report(
     to: Path | None = None,
     tracking_uri: str | None = None,
 ) -> Path:
-    """Writes the report of a sweep, as `study report`; returns its page.
+    """Writes the report of a sweep; returns its page.
 
     Args:
         name: of the sweep, or the folder of an archived one.

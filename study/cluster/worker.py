@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from study import parts, provenance
 from study.config import TrialConfig
 from study.errors import StudyError, with_type
+from study.fingerprint import fingerprint_of
 from study.parts import outside
 from study.redaction import redacted
 from study.sweep import storage
@@ -141,7 +142,7 @@ def _train(assignment: Mapping[str, Any], datasets: Mapping[str, SharedDataset])
         if any(
             name.startswith("study.") for name in set(sys.modules) - before
         ):  # read just now: perhaps edited meanwhile
-            _check_source(assignment["source"], provenance.fingerprint_of(provenance.source_folder()))
+            _check_source(assignment["source"], fingerprint_of(provenance.source_folder()))
             before = set(sys.modules)
         told: dict[str, Any] = {}
         due = time.monotonic() - saved_at >= CHECKPOINT_SECONDS

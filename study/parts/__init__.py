@@ -36,7 +36,7 @@ def built_in(kind: str) -> list[str]:
 
 
 def names(kind: str) -> list[str]:
-    """The parts of a kind that have a plain name, in alphabetical order.
+    """The parts of a kind with plain names, in order.
 
     The study's own, and those that installed packages bring.
     """

@@ -27,9 +27,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from study import provenance
 from study.config import DEFAULT_PARTS, LARGEST_FILE, Flat, StrictSettings
 from study.errors import StudyError, with_type
+from study.fingerprint import fingerprint_of
 
 ENTRY_POINTS = "plasticity_study"
 """Entry points of the group `plasticity_study.optimizers` are optimizers, and so on."""
@@ -57,7 +57,7 @@ class PartFile(StrictSettings):
 
 
 def is_path(name: object) -> bool:
-    """Whether a part's name, as the user wrote it, is that of a file."""
+    """Whether a name that a user wrote is a file's."""
     return isinstance(name, str) and name.endswith(".py")
 
 
@@ -102,7 +102,7 @@ def _adopted(name: str, value: Any, folder: Path) -> tuple[str, Any]:
 
 
 def stem(name: str) -> str:
-    """A part's name without what is not fit for the name of a file."""
+    """A part's name, fit for the name of a file."""
     match = ADOPTED.fullmatch(name)
     return match[1] if match else name
 
@@ -113,7 +113,7 @@ def sources(names: Iterable[str]) -> dict[str, PartFile]:
 
 
 def named_in(text: str) -> set[str]:
-    """The names of files that occur in a text, such as a plan as JSON."""
+    """The names of files that occur in a text."""
     return {match[0] for match in ADOPTED.finditer(text)}
 
 
@@ -130,7 +130,7 @@ def register(files: Mapping[str, PartFile]) -> None:
 
 
 def written_out(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """A configuration for a file, with the sources of its parts beside.
+    """A configuration for a file, and its parts' sources.
 
     Args:
         config: nested plain data.
@@ -156,7 +156,7 @@ def written_out(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, st
 
 
 def changes(files: Mapping[str, PartFile]) -> Iterator[str]:
-    """A clause on each file that has changed since it was read."""
+    """A clause on each file that has changed."""
     for name, file in files.items():
         try:
             text = Path(file.path).read_text(encoding="utf-8")
@@ -171,7 +171,7 @@ def _digest(text: str) -> str:
 
 
 def find(kind: str, name: str, what: str) -> ModuleType | None:
-    """The module of a part from outside; None if there is none.
+    """The module of a part from outside, or None.
 
     Args:
         kind: folder of the parts of this kind in the study.
@@ -201,7 +201,7 @@ def find(kind: str, name: str, what: str) -> ModuleType | None:
 
 @functools.cache
 def entry_points(kind: str) -> dict[str, str]:
-    """The modules of installed parts, by the names of their entry points.
+    """The modules of installed parts, by their names.
 
     Raises StudyError if a name is not free.
     """
@@ -241,7 +241,7 @@ def _fingerprint(package: str) -> str:
         return "not installed"
     for place in spec.submodule_search_locations or ():
         folder = Path(place)
-        return provenance.fingerprint_of(folder.parent, [folder.name])
+        return fingerprint_of(folder.parent, [folder.name])
     return _digest(Path(str(spec.origin)).read_text(encoding="utf-8"))
 
 

@@ -109,7 +109,7 @@ def write(path: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]) 
 
 
 def texts(name: str, config: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """The files of a configuration: its parts, then the YAML file.
+    """The files of a configuration; the YAML file comes last.
 
     Args:
         name: of the YAML file.

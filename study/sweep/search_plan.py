@@ -40,7 +40,7 @@ def load_space(name: str) -> SearchSpace:
 
 
 def adopted(space: SearchSpace, folder: Path) -> SearchSpace:
-    """The space with the files of its parts read, see `study.parts.outside`.
+    """The space with the files of its parts read.
 
     Args:
         space: a search space.
@@ -146,7 +146,7 @@ def make_plan(
 
 
 def labelled(plan: Plan) -> Plan:
-    """The plan with its files and the labels of its parts' settings.
+    """The plan with its files and its settings' labels.
 
     Where two parts give a setting of one name different units, it has none.
     """

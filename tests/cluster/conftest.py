@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from faults import SWEEP, Site, no_driver_left
+from shared import once
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,17 @@ def beside():
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, beside):
-    """The sweep without faults, while it runs."""
-    site = Site(tmp_path_factory.mktemp("undisturbed"), "undisturbed", *SWEEP)
-    return beside.submit(lambda: (site, site.finish()))
+def undisturbed(beside):
+    """The sweep without faults, while it runs: one for all tests, which only read it."""
+    return beside.submit(_undisturbed)
+
+
+def _undisturbed():
+    """The site of that sweep and what it printed."""
+
+    def make(place):
+        said = Site(place, "undisturbed", *SWEEP).finish()
+        (place / "said").write_text(said, encoding="utf-8")
+
+    place = once("undisturbed", make)
+    return Site(place, "undisturbed", *SWEEP), (place / "said").read_text(encoding="utf-8")

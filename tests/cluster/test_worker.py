@@ -282,7 +282,7 @@ def test_a_worker_that_starts_after_its_code_was_edited_trains_nothing(played):
 def test_a_part_that_was_edited_before_a_worker_first_needs_it_is_not_trained_with(played, monkeypatch):
     player = played()
     run()
-    monkeypatch.setattr(provenance, "fingerprint_of", lambda folder: "f" * 16)
+    monkeypatch.setattr(worker, "fingerprint_of", lambda folder: "f" * 16)
     again = played()
     run()
     assert again.lines == player.lines  # all of its code was read before

@@ -1,12 +1,14 @@
 """The tutorial is true: its files are written where it says, its commands run in its order, and its links lead somewhere."""
 
 import importlib.util
+import os
 import re
-import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import pytorch_optimizer
@@ -33,38 +35,39 @@ def test_most_of_its_commands_are_run():
     assert sum(len(block.commands) for block in BLOCKS if block.is_run) >= 8
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    """A copy of the package, as a clone is, for files to be added to."""
-    root = tmp_path_factory.mktemp("clone")
-    for folder in ("study", "search_spaces", "analysis", "tests"):
-        shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(REPOSITORY / "pyproject.toml", root)
-    return root
+def run(words: list[str], place: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a command of the tutorial."""
+    site = place / "site"
+    if words[:2] == ["pip", "install"]:
+        return install(place / words[2], site)
+    assert words[0] == "study"
+    environment = clean_environment(PYTHONPATH=os.pathsep.join(map(str, (REPOSITORY, site))))
+    command = [sys.executable, "-c", STUDY, *words[1:]]
+    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 
-def run(words: list[str], root: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a command of the tutorial in the clone."""
-    program, *rest = words
-    command = [sys.executable, *(["-c", STUDY] if program == "study" else []), *rest]
-    assert program in ("study", "python")
-    environment = clean_environment(PYTHONPATH=str(root))
-    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=200, check=False)
+def install(project: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    """Builds a project's wheel, as pip does, and unpacks it into a folder of installed packages."""
+    build = f"from setuptools.build_meta import build_wheel; build_wheel({str(project)!r})"
+    done = subprocess.run([sys.executable, "-c", build], cwd=project, capture_output=True, text=True, check=False)
+    for wheel in project.glob("*.whl"):
+        zipfile.ZipFile(wheel).extractall(site)
+    return done
 
 
 @pytest.mark.sweep
 @pytest.mark.slow
-def test_the_tutorial_runs_from_its_first_line_to_its_last(clone):
+def test_the_tutorial_runs_from_its_first_line_to_its_last(tmp_path):
     said = {}
     for block in BLOCKS:
         if block.file:
-            path = clone / block.file
-            assert not path.exists(), "the tutorial overwrites a file of the study"
+            path = tmp_path / block.file
+            path.parent.mkdir(exist_ok=True)
             path.write_text(block.text, encoding="utf-8")
         if block.comment.startswith("not run"):
             continue
         for words in block.commands:
-            done = run(words, clone)
+            done = run(words, tmp_path)
             expected = int(block.comment[-1]) if block.comment.startswith("exit code") else 0
             assert done.returncode == expected, (words, done.stdout, done.stderr)
             said[" ".join(words)] = done
@@ -75,12 +78,12 @@ def test_the_tutorial_runs_from_its_first_line_to_its_last(clone):
     assert "no setting 'optimizer/rho'" in said["study trial mine.yaml --set optimizer/name=sgd"].stderr
     assert re.search(r"^asam +lr=", said["study run ./scales.py"].stdout, re.M)
     assert "confirmed on fresh seeds" in said["study confirm scales --seeds 8"].stdout
-    page = (clone / "study-results" / "scales" / "report" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "study-results" / "scales" / "report" / "report.html").read_text(encoding="utf-8")
     headings = {" ".join(re.sub("<[^>]+>", "", found).split()) for found in re.findall(r"<h2.*?</h2>", page, re.DOTALL)}
     told = re.findall(r"^- \*\*(.+?)\*\*", PAGES[TUTORIAL], re.M)
     assert len(told) >= 6
     assert [words for words in told if words.replace("'", "&#39;") not in headings] == []
-    assert "| `optimizer/eta` | `0.01` |" in said["python -m study.reference"].stdout
+    assert said["study trial all.yaml"].stdout.count("test accuracy") == 2
 
 
 def test_the_search_space_without_new_parts_can_be_planned(tmp_path):
@@ -96,7 +99,7 @@ def test_the_search_space_without_new_parts_can_be_planned(tmp_path):
 def asam(tmp_path_factory):
     """The tutorial's method as a module."""
     path = tmp_path_factory.mktemp("method") / "asam.py"
-    path.write_text(FILES["study/optimizers/asam.py"], encoding="utf-8")
+    path.write_text(FILES["asam.py"], encoding="utf-8")
     spec = importlib.util.spec_from_file_location("asam", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules["asam"] = module
@@ -119,3 +122,19 @@ def test_the_tutorials_method_equals_pytorch_optimizers_adaptive_sam(asam, rho, 
         return with_closure(net, other, gradient_first=True)
 
     assert_twins(plan, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
+
+
+def test_the_tutorials_intervention_keeps_units_within_the_limit():
+    module = ModuleType("max_norm")
+    exec(FILES["max-norm/max_norm.py"], module.__dict__)
+    plan = tiny.experiment("sgd", task_settings={"count": 2})
+    plain = tiny.results(plan)[-1].state.params
+    for limit in (0.1, 100.0):
+        kept = replace(plan, interventions=(module.build(module.Settings(limit=limit), plan.seeds, "cpu"),))
+        params = tiny.results(kept)[-1].state.params
+        norms = torch.cat([value.norm(dim=2).flatten() for value in params.values() if value.dim() == 3])
+        if limit < 1:
+            assert norms.max() == pytest.approx(limit, rel=1e-6)
+        else:
+            for name, value in params.items():
+                torch.testing.assert_close(value, plain[name])

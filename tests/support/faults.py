@@ -325,7 +325,7 @@ class Site:
         self._cwd = cwd
         self._wrapper = wrapper
         self._changes = cwd.parent / f"{cwd.name}-{name}-changes"
-        self._changes.mkdir()
+        self._changes.mkdir(exist_ok=True)
         self._environment = {"STUDY_TEST_CHANGES": str(self._changes), **env}
         self._seen_at = seen_at or cwd
         self.sweep = self._seen_at / "study-results" / name
