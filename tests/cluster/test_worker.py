@@ -99,6 +99,8 @@ def run(checkpoints=(), done=0, threads=1, datasets=None, config=None, **changes
         "trials": [trial(KEY, config, checkpoints, done)],
         "dataset": "digits",
         "rungs": [],
+        "files": {},
+        "installed": {},
         "threads": threads,
         "source": {"fingerprint": provenance.source_fingerprint(), "folder": str(provenance.source_folder())},
         **changes,

@@ -5,6 +5,7 @@ import inspect
 import itertools
 import json
 import re
+from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -600,7 +601,12 @@ def launched(monkeypatch):
     They are (plan, directory, execution, notes).
     """
     found = []
-    monkeypatch.setattr(launch, "_begin", lambda *given: found.append(given) or 0)
+
+    def begin(plan, directory, *given):
+        found.append((plan, directory, *given))
+        return launch.Ended(SimpleNamespace(plan=plan, directory=directory), "nowhere", complete=True)
+
+    monkeypatch.setattr(launch, "_begin", begin)
     return found
 
 
