@@ -186,9 +186,13 @@ def test_the_blocks_of_all_pages_but_the_tutorial_run(here, run, monkeypatch):
         if words[0] == "study":
             code, out, err = run(*words[1:])
         else:
-            command = [sys.executable, *words[1:]]
             ended = subprocess.run(
-                command, env=clean_environment(), capture_output=True, text=True, timeout=100, check=False
+                [sys.executable, *words[1:]],
+                env=clean_environment(),
+                capture_output=True,
+                text=True,
+                timeout=100,
+                check=False,
             )
             code, out, err = ended.returncode, ended.stdout, ended.stderr
         assert code == expected, (words, out, err)
@@ -200,7 +204,7 @@ def test_the_blocks_of_all_pages_but_the_tutorial_run(here, run, monkeypatch):
         if block.file:
             Path(block.file).write_text(block.text, encoding="utf-8")
         elif block.is_run and block.language == "python":
-            exec(compile(block.text, page, "exec"), {})
+            take(["python", "-c", block.text])
         elif block.is_run:
             for words in block.commands:
                 take(words, int(block.comment[-1]) if block.comment else 0)
