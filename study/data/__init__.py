@@ -11,9 +11,11 @@ A data set that is downloaded also exposes `files(folder) -> Path`, the folder o
 
 import contextlib
 import functools
+import gzip
 import hashlib
 import io
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +102,15 @@ def noise(name: str, train_count: int, test_count: int, shape: Shape, classes: i
     return dataset(name, *pictures(train_count), *pictures(test_count), shape)
 
 
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+"""The files of a data set of the MNIST family."""
+
+IMAGES_HEADER, LABELS_HEADER = 16, 8
+"""Bytes before the pixels, or the labels, in these files."""
+
+IDX_SIDE = 28
+
+
 @dataclass(frozen=True)
 class Published:
     """A data set of torchvision's MNIST family.
@@ -109,12 +120,22 @@ class Published:
         class_name: of torchvision's class, and of its folder.
         fingerprint: see `dataset`.
         digests: MD5 of each of its four unpacked files, by file name.
+        packaged: where a package of the operating system has these files, packed by gzip.
     """
 
     name: str
     class_name: str
     fingerprint: str
     digests: Mapping[str, str]
+    packaged: Path | None = None
+
+    def place(self, folder: Path) -> Path:
+        """Where its files are, or will be after the download."""
+        return self.packaged if self.is_packaged(folder) and self.packaged else self.raw(folder)
+
+    def is_packaged(self, folder: Path) -> bool:
+        """Whether only a package of the operating system has it."""
+        return self.packaged is not None and self.packaged.is_dir() and not self.raw(folder).exists()
 
     def raw(self, folder: Path) -> Path:
         """The folder in which torchvision keeps the four files."""
@@ -129,11 +150,13 @@ def raw_files(class_name: str, folder: Path) -> Path:
 def from_torchvision(published: Published, folder: Path) -> Dataset:
     """A data set of torchvision's MNIST family.
 
-    It is downloaded into `folder` on first use.
+    It is downloaded into `folder` on first use, unless a package of the operating system has it.
 
     Raises:
         StudyError: it is not in `folder` and cannot be downloaded into it, or its files are not the published ones.
     """
+    if published.packaged is not None and published.is_packaged(folder):
+        return _from_package(published, published.packaged)
     from torchvision import datasets  # slow to import, and most data sets do not need it
 
     source = getattr(datasets, published.class_name)
@@ -159,6 +182,26 @@ def from_torchvision(published: Published, folder: Path) -> Dataset:
         legacy = [str(path.relative_to(raw.parent)) for path in sorted((raw.parent / "processed").glob("*.pt"))]
         raise _refusal(published, raw, _damaged(raw, published, dict(source.resources)) or legacy, "other images")
     return loaded
+
+
+def _from_package(published: Published, place: Path) -> Dataset:
+    """The data set in the packed files of the operating system's package."""
+    unpacked = {}
+    for name, md5 in published.digests.items():
+        try:
+            content = gzip.decompress((place / f"{name}.gz").read_bytes())
+        except (OSError, EOFError, zlib.error):
+            content = b""
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+            raise StudyError(
+                f"The file {name}.gz of the data set {published.name!r} in {str(place)!r} is not the published one; install "
+                f"its package again, or download the data set into --data-dir."
+            )
+        header = IMAGES_HEADER if "images" in name else LABELS_HEADER
+        unpacked[name] = torch.frombuffer(bytearray(content[header:]), dtype=torch.uint8)
+    train_images, train_labels, test_images, test_labels = (unpacked[name] for name in IDX_FILES)
+    train_images, test_images = (images.view(-1, IDX_SIDE, IDX_SIDE) for images in (train_images, test_images))
+    return dataset(published.name, train_images, train_labels, test_images, test_labels)
 
 
 def _damaged(raw: Path, published: Published, packed: Mapping[str, str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Fashion-MNIST: 60,000 training and 10,000 test pictures of clothes.
 
-Xiao, Rasul and Vollgraf 2017, through torchvision.
+Xiao, Rasul and Vollgraf 2017, through torchvision, or from Debian's package `dataset-fashion-mnist`.
 """
 
 from pathlib import Path
@@ -19,6 +19,7 @@ PUBLISHED = Published(
         "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
         "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
     },
+    packaged=Path("/usr/share/datasets/fashion-mnist"),  # Debian's dataset-fashion-mnist
 )
 
 
@@ -28,7 +29,7 @@ class Settings(StrictSettings):
 
 def files(folder: Path) -> Path:
     """The folder of its four files after the download."""
-    return PUBLISHED.raw(folder)
+    return PUBLISHED.place(folder)
 
 
 def stand_in() -> Dataset:

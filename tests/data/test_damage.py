@@ -1,5 +1,6 @@
 """A damaged or swapped file of a published data set is named, wherever the data set is used."""
 
+import dataclasses
 import gzip
 import shutil
 import urllib.error
@@ -9,7 +10,7 @@ import pytest
 import tiny
 import torchvision.datasets.mnist
 
-from study.data import mnist5k
+from study.data import fashion_mnist, from_torchvision, mnist5k
 from study.errors import StudyError
 
 TRAIN, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -208,3 +209,22 @@ def test_a_damaged_file_of_mnist5k_is_named(damage, tmp_path, monkeypatch):
     monkeypatch.setattr(mnist5k, "FILE", file)
     with pytest.raises(StudyError, match=r"'mnist5k' in '.*mnist_5k.csv.gz' is damaged .*reinstall"):
         build("mnist5k", tmp_path)
+
+
+def test_fashion_mnist_of_the_operating_system_is_found_unless_it_was_downloaded(tmp_path, data_dir):
+    place = tmp_path / "packaged"
+    published = dataclasses.replace(fashion_mnist.PUBLISHED, packaged=place)
+    assert published.place(tmp_path) == published.raw(tmp_path)
+    place.mkdir()
+    for name in FILES:
+        content = (data_dir / "FashionMNIST" / "raw" / name).read_bytes()
+        (place / f"{name}.gz").write_bytes(gzip.compress(content, 1))
+    assert published.place(tmp_path) == place
+    assert published.place(data_dir) == published.raw(data_dir)
+    assert from_torchvision(published, tmp_path).fingerprint == published.fingerprint
+    for content in (b"", gzip.compress(b"other"), b"no gzip"):
+        replace(place / f"{TEST_LABELS}.gz", content)
+        with pytest.raises(
+            StudyError, match=f"{TEST_LABELS}.gz of the data set 'fashion_mnist' in .* is not the published"
+        ):
+            from_torchvision(published, tmp_path)
