@@ -16,7 +16,7 @@ import outside_parts
 import pytest
 from mlflow import MlflowClient
 from nodes import family, finished, kill_family, listening, two_nodes, wait_until, why_not_isolated
-from sweep_fixtures import assert_one_sentence, clean_environment, records_of, tasks_of
+from sweep_fixtures import REPOSITORY, assert_one_sentence, clean_environment, records_of, tasks_of
 
 pytestmark = [pytest.mark.sweep, pytest.mark.slow, pytest.mark.timeout(450)]
 
@@ -25,7 +25,15 @@ isolated = pytest.mark.skipif(why_not_isolated() is not None, reason=f"nodes sha
 GRID = (
     *("run", "paper_grid", "--scenario", "class_pairs", "--seeds", 2, "--set", "data/name=mnist5k"),
     *("--set", "tasks/count=8", "--set", "tasks/images_per_task=800", "--set", "training/passes=8"),
+    *(
+        "--set",
+        f"model/name={REPOSITORY / 'study' / 'models' / 'mlp.py'}",
+        "--set",
+        "interventions/damping/shrink=0.99",
+    ),
 )
+"""With parts from outside: a file, which travels by itself, and an intervention of an installed package."""
+
 LONG = (*GRID, "--method", "sgd", "--set", "training/passes=80")
 """Two trials, each long enough for a checkpoint in the middle."""
 
@@ -76,10 +84,12 @@ def alone(tmp_path_factory):
     Returns their folder, the output of the first, and the addresses at which its processes listened.
     """
     place = tmp_path_factory.mktemp("alone")
+    outside_parts.install(place / "site")
+    environment = clean_environment(PYTHONPATH=os.pathsep.join(map(str, (REPOSITORY, place / "site"))))
     command = [sys.executable, "-m", "study", *map(str, GRID), "--workers", "2", "--name", "whole"]
     heard = set()
     with subprocess.Popen(
-        command, cwd=place, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
         while running.poll() is None and task_count(place / "study-results" / "whole") < 12:
             heard |= listening(family(running.pid))
@@ -127,6 +137,9 @@ def test_both_nodes_train_and_the_results_are_those_of_one_machine(cluster, alon
     sweep = cluster.shared / "study-results" / "both"
     trained_on = [host for lines in records_of(sweep).values() for host in hosts(lines)]
     assert set(trained_on) == {"node-one", "node-two"}
+    for first, *lines in records_of(sweep).values():
+        assert first["config"]["model"]["name"].startswith("mlp.py@")
+        assert {tuple(line["facts"]["parts"]) for line in lines if line["kind"] == "facts"} == {("damping",)}
     assert results(sweep) == results(place / "study-results" / "whole")
     assert table(done.stdout) == table(printed) != []
     assert_each_step_is_logged_once(f"sqlite:///{cluster.shared / 'study-results' / 'mlflow.db'}", "both", 8)
@@ -153,50 +166,6 @@ def test_the_second_node_has_neither_mlflow_nor_optuna_nor_data(cluster):
         assert not cluster.second.can(f"import {package}")
     assert cluster.head.can("import mlflow, optuna")
     assert not cluster.isolated or list(cluster.second.seen(cluster.second.local).iterdir()) == []
-
-
-OWN = """
-from search_spaces import Method, SearchSpace
-
-SPACE = SearchSpace(
-    name="own",
-    description="Parts of my own.",
-    scenarios={"class_pairs": {"tasks/name": "class_pairs", "tasks/count": 3}},
-    methods={
-        "reach": Method(
-            settings={"optimizer/name": "./reach.py", "interventions/damping/strength": 0.01},
-            points=tuple({"optimizer/lr": lr} for lr in (0.1, 0.2, 0.3, 0.4)),
-        ),
-    },
-    settings={"data/name": "mnist5k", "tasks/images_per_task": 400, "training/passes": 30},
-    seeds=(0,),
-)
-"""
-
-
-@isolated
-@pytest.mark.alone  # as above
-def test_a_part_in_a_file_travels_and_an_installed_one_must_be_the_same_everywhere(cluster):
-    home = cluster.shared / "own"
-    home.mkdir()
-    (home / "space.py").write_text(OWN, encoding="utf-8")
-    (home / "reach.py").write_text(outside_parts.RULE, encoding="utf-8")
-    words = ("--address", "auto", "--storage", home / "checkpoints")
-    outside_parts.install(cluster.head.site)
-    lacking = cluster.head.study("run", "space.py", *words, cwd=home)
-    assert lacking.returncode == 1
-    assert "the part 'damping' on node-two (not installed) is not the driver's" in lacking.stderr
-    assert "Traceback" not in lacking.stderr
-    outside_parts.install(cluster.second.site)
-    (home / "reach.py").unlink()  # the sweep has it
-    done = cluster.head.study("resume", "own", *words, cwd=home)
-    assert (done.returncode, done.stderr) == (0, "")
-    records = records_of(home / "study-results" / "own")
-    assert {host for lines in records.values() for host in hosts(lines)} == {"node-one", "node-two"}
-    for lines in records.values():
-        assert lines[-1]["outcome"] == "finished"
-        (parts,) = {tuple(line["facts"]["parts"]) for line in lines if line["kind"] == "facts"}
-        assert parts == ("damping",)
 
 
 @pytest.mark.alone  # as above
@@ -262,8 +231,10 @@ def test_a_storage_that_one_node_cannot_reach_is_refused(cluster, given):
 def long_alone(tmp_path_factory):
     """The two long trials on this machine alone."""
     place = tmp_path_factory.mktemp("long")
+    outside_parts.install(place / "site")
+    environment = clean_environment(PYTHONPATH=os.pathsep.join(map(str, (REPOSITORY, place / "site"))))
     command = [sys.executable, "-m", "study", *map(str, LONG), "--name", "long"]
-    done = subprocess.run(command, cwd=place, env=clean_environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return results(place / "study-results" / "long")
 

@@ -493,3 +493,22 @@ def test_trials_that_cannot_be_stacked_take_turns_in_one_pack(alone, played):
     by_itself = played()
     run(trials=[trial("class_pairs-sam-001", momentous)])
     assert player.lines_of("class_pairs-sam-001") == by_itself.lines_of("class_pairs-sam-001")
+
+
+@pytest.mark.parametrize(
+    ("here", "said"), [({}, "(not installed)"), ({"damping": "fedcba9876543210"}, "(fedcba9876543210)")]
+)
+def test_a_worker_whose_package_of_a_part_is_not_the_drivers_refuses_to_train(played, monkeypatch, here, said):
+    monkeypatch.setattr(parts, "installed", lambda config: here)
+    player = played()
+    run(installed={"damping": "0123456789abcdef"})
+    (report,) = player.reports
+    assert report["refusal"].startswith("the part 'damping' on ")
+    assert f"{said} is not the driver's (0123456789abcdef); install the same package" in report["refusal"]
+
+
+def test_an_installed_part_is_among_the_facts_of_a_trial(played, monkeypatch):
+    monkeypatch.setattr(parts, "installed", lambda config: {"damping": "0123456789abcdef"})
+    player = played()
+    run(installed={"damping": "0123456789abcdef"})
+    assert player.of("facts")[0]["parts"] == {"damping": "0123456789abcdef"}

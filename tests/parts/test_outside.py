@@ -205,8 +205,8 @@ def test_a_confirmation_on_data_of_ones_own_is_called_by_the_files_stem(mine):
 def test_an_installed_part_is_found_by_its_plain_name_and_its_package_is_traced(installed):
     assert "damping" in parts.names("interventions")
     assert "damping" not in parts.built_in("interventions")
-    config = parts.complete(TrialConfig.from_flat({"interventions/damping/strength": 0.5}))
-    assert config.interventions["damping"]["strength"] == 0.5
+    config = parts.complete(TrialConfig.from_flat({"interventions/damping/shrink": 0.5}))
+    assert config.interventions["damping"]["shrink"] == 0.5
     before = parts.installed(config)
     assert list(before) == ["damping"]
     (installed / "other.py").write_text("# any line of the package counts\n", encoding="utf-8")
@@ -216,7 +216,7 @@ def test_an_installed_part_is_found_by_its_plain_name_and_its_package_is_traced(
 
 def test_a_module_of_a_package_is_a_part_by_its_dotted_name(installed):
     name = f"{outside_parts.PACKAGE}.damping"
-    config = parts.complete(TrialConfig.from_flat({f"interventions/{name}/strength": 0.5}))
+    config = parts.complete(TrialConfig.from_flat({f"interventions/{name}/shrink": 0.5}))
     assert parts.installed(config).keys() == {name}
 
 

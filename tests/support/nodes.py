@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+import outside_parts
 from sweep_fixtures import REPOSITORY, clean_environment
 
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
@@ -390,7 +391,7 @@ def two_nodes(place: Path, bare: Sequence[str] = (), environment: Mapping[str, s
     for name, address in zip(NAMES, ADDRESSES, strict=True):
         home = local if isolated else place / name
         home.mkdir(exist_ok=True)
-        (place / f"{name}-site").mkdir()
+        outside_parts.install(place / f"{name}-site")
         changes = dict(environment or {})
         host, at = (name, address) if isolated else (socket.gethostname(), "127.0.0.1")
         nodes.append(Node(host, at, home, place / f"{name}.log", site=place / f"{name}-site", environment=changes))

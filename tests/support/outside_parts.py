@@ -26,7 +26,7 @@ PACKAGE = "somebodys_parts"
 
 def install(site: Path) -> None:
     """Puts a package with an intervention `damping` into a folder of installed packages."""
-    source = Path(__file__).resolve().parents[2] / "study" / "interventions" / "l2_init.py"
+    source = Path(__file__).resolve().parents[2] / "study" / "interventions" / "shrink_and_perturb.py"
     (site / PACKAGE).mkdir(parents=True)
     (site / PACKAGE / "__init__.py").touch()
     (site / PACKAGE / "damping.py").write_bytes(source.read_bytes())
