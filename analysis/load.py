@@ -28,6 +28,7 @@ from ruamel.yaml.error import YAMLError
 from analysis import diagnostics
 from analysis.runs import LANE_COLUMNS, joined, lane_table, row, task_count, trials_of
 from study import redaction, schema
+from study.config import LATER_SETTINGS
 from study.errors import StudyError, first_line, nearest
 from study.tracking.client import (
     CONFIRMS_TAG,
@@ -280,8 +281,10 @@ def _are_groups(groups: object) -> bool:
 def frame(trial_rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """`Sweep.runs` from the rows of `analysis.runs.row`.
 
-    Column types do not depend on the rows, so that no rows give the same types.
+    Column types do not depend on the rows, so that no rows give the same types. What runs of an earlier version of the study lack
+    has the value that it had then.
     """
+    trial_rows = [{**LATER_SETTINGS, **trial_row} for trial_row in trial_rows]
     table = pd.DataFrame(trial_rows, columns=_columns(trial_rows))
     times = {name: pd.to_datetime(table[name], unit="ms", utc=True) for name in ("started", "ended")}
     # a setting that some trials lack and that is null in the others: NaN would say that all of them lack it

@@ -30,6 +30,7 @@ SPACE = SearchSpace(
         "model/widths": [100, 100],
         "training/batch_size": 16,
         "training/passes": 1,
+        "training/pixels": "unit",
         "tasks/validation_fraction": 0.0,
     },
     seeds=tuple(range(10)),

@@ -177,6 +177,15 @@ class Training(StrictSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where to train: `auto` takes a CUDA GPU when there is one."
     )
+    pixels: Literal["unit", "symmetric", "standardized"] = Field(
+        "unit",
+        description="Values of pixels: `unit` from 0 to 1, `symmetric` from -1 to 1, `standardized` with mean 0 and standard "
+        "deviation 1 in each channel of the training images.",
+    )
+
+
+LATER_SETTINGS: Flat = {"training/pixels": "unit"}
+"""Settings that records of earlier versions lack, with the value that these versions had."""
 
 
 class Diagnostics(StrictSettings):

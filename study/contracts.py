@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from study.config import Diagnostics
 from study.lanes import Tensors
+from study.pixels import UNIT, Scale
 
 Shape = tuple[int, int, int]
 """Channels, height and width of a picture."""
@@ -33,6 +34,7 @@ class Dataset:
         class_count: number of classes.
         shape: channels, height and width of a picture; their product is the number of features.
         fingerprint: 16 hexadecimal digits that change with any byte of images or labels.
+        scale: how bytes become inputs of a network; it is set by `training/pixels`, not by the part.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Dataset:
     class_count: int
     shape: Shape
     fingerprint: str
+    scale: Scale = UNIT
 
     def to(self, device: str) -> Dataset:
         """The same data on another device."""
@@ -52,6 +55,7 @@ class Dataset:
             train_labels=self.train_labels.to(device),
             test_images=self.test_images.to(device),
             test_labels=self.test_labels.to(device),
+            scale=self.scale.to(device),
         )
 
 

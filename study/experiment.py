@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ from study.contracts import Counted, Dataset, Experiment, Model, Rule, TaskSeque
 from study.errors import StudyError
 from study.lanes import stackable, stacked
 from study.parts import SECTIONS
+from study.pixels import scale_of
 
 FLOAT_BYTES = 4
 INDEX_BYTES = 8
@@ -110,7 +112,7 @@ def _built(configs: Sequence[TrialConfig], dataset: Dataset, device: str, *, tra
     _check_memory(config, dataset, tasks_settings, largest)
     tasks = tasks_module.build(tasks_settings, dataset, config.seeds)
     return Experiment(
-        dataset=_on_device(dataset, device),
+        dataset=_scaled(_on_device(dataset, device), config.training.pixels),
         tasks=tasks,
         model=model_module.build(model_settings, dataset.shape, tasks.output_count),
         rule=rule,
@@ -176,6 +178,12 @@ def _load(name: str, settings: Any, data_dir: Path) -> Dataset:
 def _on_device(dataset: Dataset, device: str) -> Dataset:
     """The data set on a device, moved once per process."""
     return dataset if device == "cpu" else dataset.to(device)
+
+
+@functools.lru_cache(maxsize=4)
+def _scaled(dataset: Dataset, pixels: str) -> Dataset:
+    """The data set with a scale, measured once per process."""
+    return replace(dataset, scale=scale_of(pixels, dataset.train_images, dataset.shape[0]))
 
 
 def _chosen(config: TrialConfig, section: str) -> tuple[ModuleType, Any]:

@@ -147,6 +147,10 @@ def _departures(run: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         stated.append(f"{run['data/name']} instead of {settings['data/name']}")
     if run["tasks"] != count:
         stated.append(f"{run['tasks']} tasks of {run['tasks/name']} instead of {count}")
+    if not _is_nan(run.get("tasks/change")):
+        stated.append(
+            f"permutations that change at a share of {run['tasks/change']:g} of the pixels instead of new ones"
+        )
     widths, covered = run.get("model/widths"), {"data/name", "model/name"}
     if run["model/name"] != settings["model/name"] or not isinstance(widths, Sequence):
         stated.append(f"the model {run['model/name']} instead of three fully connected layers")

@@ -32,7 +32,7 @@ class StackedModule:
     All optimizers, interventions and diagnostics work with it. It is differentiated by autograd on whole images, so it is slower
     than a model that is written for lanes: of the default `cnn` on a CPU, see `study/docs/performance.md`.
 
-    The module maps pictures [image, channel, height, width], with values as the data set gives them, to logits [image, output].
+    The module maps pictures [image, channel, height, width], with values by `training/pixels`, to logits [image, output].
     Only parameters may differ between lanes and change in training: buffers, as those of batch normalisation, and dropout are
     refused. Its initial weights may depend on torch's random numbers only; those of lane k are drawn from (seeds[k], "initial
     weights"), and torch's global generator is left as it was.

@@ -25,9 +25,11 @@ from mlflow.types import Schema, TensorSpec
 
 from study import redaction
 from study.config import TrialConfig
-from study.contracts import Experiment, Portable, Selective
+from study.contracts import Experiment, Portable, Selective, Task
 from study.errors import StudyError
 from study.experiment import build, load_dataset
+from study.lanes import Tensors
+from study.pixels import LARGEST_BYTE, Scale
 from study.sweep import folder, storage, winners
 from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory
@@ -213,20 +215,11 @@ def _logged(
         raise StudyError(
             f"The model of {history.key!r} cannot be written as layers of torch; give it a method `layers`."
         )
-    params = {key: value[lane : lane + 1].cpu() for key, value in state.params.items()}  # [1, ...]
-    moved: list[torch.nn.Module] = []
-    if task.pixel_order is not None:  # the network takes images in their own order
-        order = task.pixel_order[lane : lane + 1].cpu()
-        if isinstance(experiment.model, Selective):  # W x[p] = W[:, argsort(p)] x
-            params = experiment.model.take_features(params, order.argsort(dim=1))
-        else:
-            moved = [_Moved(order[0])]
-    layers = experiment.model.layers(params, 0)
-    network = _portable(torch.nn.Sequential(*moved, *layers, torch.nn.Softmax(dim=1)).eval())
+    network = _portable(torch.nn.Sequential(*_layers(experiment, task, state.params, lane), torch.nn.Softmax(dim=1)))
     # classes[output] is the label that an output of the network stands for; -1 if the last task has no such class
     classes = [_class_of(task.outputs, output) for output in range(experiment.tasks.output_count)]
     test = task.test.cpu()
-    images = experiment.dataset.test_images.cpu()[test].numpy().astype(np.float32) / 255  # [image, pixel]
+    images = experiment.dataset.test_images.cpu()[test].numpy().astype(np.float32) / LARGEST_BYTE  # [image, pixel]
     labels = experiment.dataset.test_labels.cpu()[test].numpy()  # [image]
     accuracy = float((np.array(classes)[_predicted(network, images)] == labels).mean())
     recorded = float(history.tasks[last]["lanes"]["accuracy/test"][lane])
@@ -277,9 +270,41 @@ def _logged(
     return Registered(name, version, True, history.key, "; ".join(notes))
 
 
+def _layers(experiment: Experiment, task: Task, params: Tensors, lane: int) -> list[torch.nn.Module]:
+    """One lane's network on images from 0 to 1, pixels in their own order."""
+    model, layers = experiment.model, list[torch.nn.Module]()
+    assert isinstance(model, Portable)
+    params = {key: value[lane : lane + 1].cpu() for key, value in params.items()}  # [1, ...]
+    if not experiment.dataset.scale.keeps_zero:
+        layers.append(_Scaled(experiment.dataset.scale.to("cpu")))
+    if task.pixel_order is not None:
+        order = task.pixel_order[lane : lane + 1].cpu()
+        if isinstance(model, Selective):  # W x[p] = W[:, argsort(p)] x
+            params = model.take_features(params, order.argsort(dim=1))
+        else:
+            layers.append(_Moved(order[0]))
+    return [*layers, *model.layers(params, 0)]
+
+
 def _class_of(outputs: torch.Tensor, output: int) -> int:
     """The class that has this output, or -1."""
     return next(iter((outputs == output).nonzero().flatten().tolist()), -1)
+
+
+class _Scaled(torch.nn.Module):
+    """Images from 0 to 1 as the network was trained on them."""
+
+    shift: torch.Tensor
+    factor: torch.Tensor
+
+    def __init__(self, scale: Scale) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.as_tensor(scale.shift, dtype=torch.float32))
+        self.register_buffer("factor", torch.as_tensor(scale.factor, dtype=torch.float32))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [image, pixel] by the scale of `training/pixels`."""
+        return (images * LARGEST_BYTE - self.shift) * self.factor
 
 
 class _Moved(torch.nn.Module):

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from study.contracts import Dataset, Task
 from study.lanes import generator
+from study.pixels import Scale
 
 EVALUATION_BATCH = 500
 """Images at once in an evaluation, in each lane. It bounds the memory; results change by rounding only."""
-
-LARGEST_GREY = 255
 
 ALIGNED = 16
 """Pixels are kept in multiples of this number: float32 numbers in 64 bytes."""
@@ -32,12 +31,14 @@ class Pictures:
         labels: int64 [image].
         rows: bool [image of the data set], which images are selected.
         pixels: int64 [pixel], which pixels are selected; None: all.
+        scale: how bytes become inputs of a network.
     """
 
     images: Tensor
     labels: Tensor
     rows: Tensor
     pixels: Tensor | None
+    scale: Scale
 
     def positions(self, chosen: Tensor) -> Tensor:
         """Indices into this selection of images of the data set.
@@ -50,7 +51,7 @@ class Pictures:
 def whole(dataset: Dataset) -> Pictures:
     """All training images with all pixels."""
     rows = torch.ones(len(dataset.train_labels), dtype=torch.bool)
-    return Pictures(dataset.train_images, dataset.train_labels, rows, None)
+    return Pictures(dataset.train_images, dataset.train_labels, rows, None, dataset.scale)
 
 
 def without_blank_pixels(dataset: Dataset, task: Task, before: Pictures | None) -> Pictures:
@@ -67,13 +68,13 @@ def without_blank_pixels(dataset: Dataset, task: Task, before: Pictures | None) 
     blank = images.amax(dim=0) == 0  # [pixel]
     count = min(len(blank), -(-int((~blank).sum()) // ALIGNED) * ALIGNED) or 1  # rounded up
     pixels = blank.int().argsort(stable=True)[:count].sort().values  # all that are not blank, then the first blank ones
-    return Pictures(images[:, pixels], dataset.train_labels[rows], rows, pixels)
+    return Pictures(images[:, pixels], dataset.train_labels[rows], rows, pixels, dataset.scale)
 
 
 class Feed:
     """The images of one task, gathered from the data set.
 
-    Grey values from 0 to 255 become 0 to 1. There are two ways to permute pixels. Either they are moved in every image: feature
+    Bytes become floats by `Dataset.scale`. There are two ways to permute pixels. Either they are moved in every image: feature
     j of a lane's input is pixel `task.pixel_order[lane, j]`. Or they stay in place, and the weights of the first layer are
     reordered by `features` once a task.
 
@@ -227,11 +228,11 @@ def _test_batches(
     if tested.labels is not None:
         pieces = (torch.split(values, EVALUATION_BATCH, dim=1) for values in (tested.chosen, tested.labels))
         for chosen, labels in zip(*pieces, strict=True):
-            yield _pixels(dataset.train_images, chosen, pixel_order), labels
+            yield _pixels(dataset.train_images, dataset.scale, chosen, pixel_order), labels
         return
     input_lanes = 1 if pixel_order is None else lanes  # pixels in place are the same for all lanes
     for chosen in torch.split(tested.chosen, EVALUATION_BATCH):
-        pixels = _pixels(dataset.test_images, chosen.expand(input_lanes, -1), pixel_order)
+        pixels = _pixels(dataset.test_images, dataset.scale, chosen.expand(input_lanes, -1), pixel_order)
         yield pixels, tested.outputs[dataset.test_labels[chosen]].expand(lanes, -1)
 
 
@@ -252,15 +253,11 @@ def minibatch(pictures: Pictures, chosen: Tensor, labels: Tensor, pixel_order: T
         pixel_order: int64 [lane, feature]; None: pixels stay in place.
     """
     shown = labels.take(chosen) if labels.dim() == 1 else labels.gather(1, chosen)  # `take` is the faster one
-    return _pixels(pictures.images, chosen, pixel_order), shown
+    return _pixels(pictures.images, pictures.scale, chosen, pixel_order), shown
 
 
-def _pixels(images: Tensor, chosen: Tensor, pixel_order: Tensor | None) -> Tensor:
-    """Chosen images from 0 to 1, float32 [lane, image, feature]."""
+def _pixels(images: Tensor, scale: Scale, chosen: Tensor, pixel_order: Tensor | None) -> Tensor:
+    """Chosen images as inputs, float32 [lane, image, feature]."""
     # [lane * image, pixel]; on a CPU 15 times as fast as images[chosen]
     rows = images.index_select(0, chosen.flatten())
-    pixels = rows.view(*chosen.shape, -1)  # uint8 [lane, image, pixel]
-    if pixel_order is not None:
-        pixels = pixels.gather(2, pixel_order.unsqueeze(1).expand(pixels.shape))  # feature j: pixel_order[lane, j]
-    grey: Tensor = pixels.to(torch.float32).mul_(1 / LARGEST_GREY)
-    return grey
+    return scale.inputs(rows.view(*chosen.shape, -1), pixel_order)

@@ -8,7 +8,8 @@ see `study.contracts.DirectModel` and `Selective`:
 
       W x[p] = W[:, argsort(p)] x;
 
-- on a CPU, pixels that are 0 in all images of a task are left out: their weights add nothing to an output and have no gradient.
+- on a CPU, pixels that are 0 in all images of a task are left out, if `training/pixels` leaves 0 as it is: their weights add
+  nothing to an output and have no gradient.
 
 If an intervention acts within the steps, or the model does not know its own gradient, none of them is taken.
 
@@ -104,7 +105,8 @@ class Steps:
         self._direct = experiment.model if isinstance(experiment.model, DirectModel) and not acted_on else None
         self._selective = self._direct if isinstance(self._direct, Selective) else None
         self._reorders = self._selective is not None and memory.keys() <= params.keys()
-        self._leaves_out = self._reorders and experiment.rule.rests_where_flat and experiment.device == "cpu"
+        rests = experiment.rule.rests_where_flat and experiment.dataset.scale.keeps_zero
+        self._leaves_out = self._reorders and rests and experiment.device == "cpu"
         self._pictures: Pictures | None = None
         self._held: Weights | None = None
         self._step = Captured(self._take, self._tensors) if experiment.device == "cuda" else self._take

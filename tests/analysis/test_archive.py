@@ -1,6 +1,7 @@
 """An archived sweep is the sweep: the same frames to the last digit, the same report, the same verdicts."""
 
 import gzip
+import json
 from dataclasses import replace
 
 import pandas as pd
@@ -11,6 +12,7 @@ from sweep_fixtures import REPOSITORY, study
 from analysis import archive, diagnostics, load, report
 from analysis.paper import evidence
 from analysis.paper.evidence import PAIRS, PIXELS
+from study.config import LATER_SETTINGS
 from study.errors import StudyError
 from study.tracking.store import default_uri
 
@@ -117,6 +119,19 @@ def test_an_archive_that_is_older_than_a_quantity_is_read(kept, tmp_path):
     found = archive.read(tmp_path).lanes
     assert found["seconds/training"].isna().all()
     assert found["accuracy/test"].notna().all()
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_trials_from_before_a_setting_have_the_value_that_it_had_then(every, kept, sweep, tmp_path):
+    """In the whole archive, or in a part, as of a sweep that another version went on with."""
+    for path in kept.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    plain = json.loads((kept / archive.SWEEP).read_text())
+    for run in plain["runs"][::every]:
+        for name in LATER_SETTINGS:
+            del run[name]
+    (tmp_path / archive.SWEEP).write_text(json.dumps(plain))
+    pd.testing.assert_frame_equal(archive.read(tmp_path).runs, sweep.runs)
 
 
 def test_there_is_no_archive_where_there_is_none(tmp_path):

@@ -140,6 +140,7 @@ PAPER_SETTINGS = {
     "model/widths": [100, 100],
     "training/batch_size": 16,
     "training/passes": 1,
+    "training/pixels": "unit",
     "training/device": "auto",
     "optimizer/momentum": 0.0,
     "optimizer/weight_decay": 0.0,

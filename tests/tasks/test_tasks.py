@@ -1,6 +1,6 @@
 """Task sequences: images, order, and dependence on seed and index alone."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -13,6 +13,7 @@ from torch import Tensor
 from study import parts
 from study.contracts import Dataset, Task, TaskSequence
 from study.errors import StudyError
+from study.lanes import generator
 
 SEQUENCES = parts.names("tasks")
 BY_HEART = ["permuted_labels"]
@@ -116,6 +117,28 @@ def test_channels_move_each_by_itself_or_with_their_pixel():
 def test_grey_pictures_are_permuted_alike_whatever_moves():
     both = (sequence("permuted_pixels", whole_pixels=whole).task(2).pixel_order for whole in (True, False))
     assert same(*both)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("change", [0.1, 0.5, 1.0])
+def test_gradual_permutations_differ_from_the_one_before_at_that_share_of_the_positions(change, whole):
+    colour = tiny.dataset(shape=(2, 5, 8))
+    tasks = sequence("permuted_pixels", dataset=colour, change=change, whole_pixels=whole)
+    orders = [task.pixel_order for task in all_tasks(tasks)][:30]
+    assert same(orders[0], sequence("permuted_pixels", dataset=colour, whole_pixels=whole).task(0).pixel_order)
+    for before, after in pairwise(orders):
+        assert after.sort(dim=1).values.tolist() == [list(range(80))] * 3
+        assert (before != after).sum(dim=1).tolist() == [change * 80] * 3
+    assert (orders[0] == orders[-1]).double().mean() < 0.2, "in the end all have moved"
+    assert len({tuple(lane.tolist()) for order in orders for lane in order}) == 30 * 3, "also from seed to seed"
+    again = sequence("permuted_pixels", dataset=colour, change=change, whole_pixels=whole)
+    assert same(again.task(17).pixel_order, orders[17]), "without the tasks before"
+
+
+def test_without_gradual_change_permutations_are_those_of_earlier_versions():
+    """Of seed 5: drawn from (5, "permutation", 3)."""
+    order = sequence("permuted_pixels", (5,)).task(3).pixel_order
+    assert order.tolist() == [torch.randperm(tiny.FEATURES, generator=generator(5, "permutation", 3)).tolist()]
 
 
 # --- class splits ----------------------------------------------------------------------------------------------------
@@ -303,6 +326,7 @@ def test_both_sequences_hold_out_the_same_images_of_a_seed():
         ("permuted_labels", {"images": 81}, ["tasks/images=81", "80 training images"]),
         ("permuted_labels", {"images": 10, "images_per_task": 11}, ["tasks/images_per_task=11", "10"]),
         ("class_pairs", {"images_per_task": 17}, ["tasks/images_per_task=17", "pair 0-1", "16"]),
+        ("permuted_pixels", {"change": 0.1}, ["tasks/change=0.1", "9 positions", "at least 0.22"]),
         ("permuted_pixels", {"images_per_task": 81}, ["tasks/images_per_task=81", "80"]),
         ("permuted_pixels", {"images_per_task": 61, "validation_fraction": 0.25}, ["images_per_task=61", "60"]),
         ("class_pairs", {"validation_fraction": 0.01}, ["tasks/validation_fraction=0.01", "holds out no image"]),

@@ -19,6 +19,7 @@ from sweep_fixtures import study
 from search_spaces import load
 from study import addresses, experiment, provenance
 from study.config import TrialConfig
+from study.pixels import scale_of
 from study.sweep.conductor import Conductor
 from study.sweep.confirmation_plan import make_confirmation
 from study.sweep.execution import Execution
@@ -27,6 +28,7 @@ from study.sweep.search_plan import make_plan
 from study.tracking import artifacts, model_registry, tracker
 from study.tracking.store import default_uri
 from study.training import checkpoint, task_log
+from study.training.minibatches import Feed
 from study.training.trainer import train
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -323,3 +325,21 @@ def test_a_network_that_sees_whole_images_is_exported_with_its_pixels_moved():
     images = torch.rand(7, 60, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         torch.testing.assert_close(network(images), model.forward(params, images[:, order].unsqueeze(0))[0][0])
+
+
+@pytest.mark.parametrize("pixels", ["unit", "symmetric", "standardized"])
+@pytest.mark.parametrize("model", [{"images": {"shape": (2, 3, 3)}}, tiny.CNN], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("tasks", ["permuted_pixels", "class_pairs"])
+def test_an_exported_network_takes_images_from_0_to_1_whatever_it_was_trained_on(tasks, model, pixels):
+    """It scales and moves them itself, as training did."""
+    images = tiny.dataset(**model["images"])
+    images = replace(images, scale=scale_of(pixels, images.train_images, 2))
+    parts = tiny.experiment("sgd", tasks=tasks, **model | {"images": images})
+    params, task = parts.model.initial(parts.seeds), parts.tasks.task(1)
+    ((inputs, _),) = Feed(images, task, "cpu").test()  # with pixels moved
+    expected, _ = parts.model.forward(params, inputs)
+    given = images.test_images[task.test].to(torch.float32) / 255
+    for lane in range(len(parts.seeds)):
+        network = model_registry._portable(torch.nn.Sequential(*model_registry._layers(parts, task, params, lane)))
+        with torch.no_grad():
+            torch.testing.assert_close(network(given), expected[lane], rtol=1e-4, atol=1e-5)

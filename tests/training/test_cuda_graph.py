@@ -3,12 +3,15 @@
 A traced graph has the blind spots of a CUDA graph: it does not see Python code or values, only the tensors of its recording.
 """
 
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from study.models import cnn
+from study.pixels import scale_of
 from study.training.cuda_graph import Captured, Recording
 from study.training.steps import Steps
 from study.training.trainer import train
@@ -102,3 +105,16 @@ def test_steps_with_convolutions_can_be_recorded_as_a_gpu_computes_them(optimize
     for ours, theirs in zip(results, expected, strict=True):
         for name, value in ours.state.params.items():
             torch.testing.assert_close(value, theirs.state.params[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", [{"images": {"shape": (2, 3, 3)}}, tiny.CNN])
+def test_recorded_steps_scale_pixels_that_move_from_task_to_task(model, monkeypatch):
+    images = tiny.dataset(**model["images"])
+    standardized = replace(images, scale=scale_of("standardized", images.train_images, 2))
+    experiment = tiny.experiment("sam", batch_size=7, **model | {"images": standardized})
+    expected = tiny.results(experiment)
+    monkeypatch.setattr(cnn, "at_once", lambda inputs: True)
+    results, _ = recorded_results(experiment, monkeypatch)
+    for ours, theirs in zip(results, expected, strict=True):
+        for name, value in ours.state.params.items():
+            torch.testing.assert_close(value, theirs.state.params[name], rtol=0, atol=1e-5)
