@@ -13,7 +13,10 @@ from pydantic import ValidationError
 
 from search_spaces.space import Method, SearchSpace
 
-__all__ = ["Method", "SearchSpace", "is_path", "load", "names"]
+__all__ = ["YAML", "Method", "SearchSpace", "fault", "is_path", "load", "names"]
+
+YAML = (".yaml", ".yml")
+"""Endings of files with a space in YAML."""
 
 
 def names() -> list[str]:
@@ -23,6 +26,8 @@ def names() -> list[str]:
 
 def load(name: str) -> SearchSpace:
     """The search space of a name or Python file.
+
+    Those in YAML are read by `study.sweep.space_file`.
 
     Args:
         name: of a file in this folder, or the path of any other Python file.
@@ -42,7 +47,21 @@ def load(name: str) -> SearchSpace:
 
 def is_path(name: str) -> bool:
     """Whether this is a path rather than a name."""
-    return name.endswith(".py") or "/" in name
+    return name.endswith((".py", *YAML)) or "/" in name
+
+
+def fault(path: Path, error: ValidationError, place: str = "") -> str:
+    """Why the values in a file are no search space, as one sentence.
+
+    Args:
+        path: the file.
+        error: of the first class that did not accept them.
+        place: where in the file, such as "methods/sgd".
+    """
+    first = error.errors()[0]
+    where = "/".join(part for part in (place, *map(str, first["loc"])) if part) or error.title
+    complaint = first["msg"].removeprefix("Value error, ").rstrip(".").replace("valid tuple", "list")
+    return f"The search space in {str(path)!r} is not possible: {where}: {complaint}."
 
 
 def _load_file(path: Path) -> SearchSpace:
@@ -56,12 +75,7 @@ def _load_file(path: Path) -> SearchSpace:
         # As the loader does it, but without a compiled copy: that would lie beside the user's file, and could be an older one.
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = "/".join(str(step) for step in fault["loc"])
-        complaint = fault["msg"].removeprefix("Value error, ").rstrip(".")
-        raise ValueError(
-            f"The search space in {str(path)!r} is not possible: {where or error.title}: {complaint}."
-        ) from error
+        raise ValueError(fault(path, error)) from error
     except (Exception, SystemExit) as error:  # whatever the user's file raises
         raise ValueError(f"The search space file {str(path)!r} fails: {type(error).__name__}: {error}.") from error
     space = getattr(module, "SPACE", None)

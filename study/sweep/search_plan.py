@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution, distribution_to_json
 
 import search_spaces
 from search_spaces import Method, SearchSpace
@@ -19,6 +19,7 @@ from study import parts
 from study.config import MOST_SEEDS, MOST_TRIALS, Flat, Label, is_too_nested
 from study.errors import StudyError, nearest
 from study.parts import outside
+from study.sweep import space_file
 from study.sweep.plan import LISTS_WARNING, Group, Phase, Plan, check_count, check_name, corners, extremes
 
 SAMPLERS = ("tpe", "random", "gp", "cmaes", "nsga2")
@@ -30,6 +31,8 @@ def load_space(name: str) -> SearchSpace:
 
     Raises StudyError if there is none, or it names a file that cannot be read.
     """
+    if name.endswith(search_spaces.YAML):
+        return adopted(space_file.read(Path(name)), Path(name).parent)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", LISTS_WARNING, UserWarning)
@@ -56,7 +59,7 @@ def adopted(space: SearchSpace, folder: Path) -> SearchSpace:
             points=tuple(outside.adopted(point, folder) for point in given.points),
             distributions={
                 name: _adopted_choices(name, drawn, folder)
-                for name, drawn in outside.adopted(given.distributions, folder).items()
+                for name, drawn in outside.adopted(given.drawn, folder).items()
             },
         )
 
@@ -176,7 +179,7 @@ def _check_names(space: SearchSpace) -> None:
         for name in names:
             if name == "seeds":
                 raise StudyError(
-                    f"seeds cannot be a setting of {place}: all trials have the same; give SearchSpace(seeds=...) or --seeds."
+                    f"seeds cannot be a setting of {place}: all trials have the same; give the space itself `seeds`, or --seeds."
                 )
             if not isinstance(name, str) or "/" not in name:
                 raise StudyError(f"{name!r} in {place} is not a setting; write it like 'training/batch_size'.")
@@ -242,7 +245,7 @@ def _group(space: SearchSpace, scenario: str, method: str, overrides: Flat) -> G
         if kept not in points:
             points.append(kept)
     distributions = {
-        name: _distribution_text(name, drawn) for name, drawn in search.distributions.items() if name not in overrides
+        name: _distribution_text(name, drawn) for name, drawn in search.drawn.items() if name not in overrides
     }
     budget = space.trials or len(points)
     if not distributions:
@@ -275,6 +278,12 @@ def check_trials(plan: Plan) -> None:
                         f"The point {name}={point[name]} of method {group.method!r} lies outside its distribution "
                         f"{distribution}, or between its steps."
                     )
+        for name, distribution in drawn.items():
+            if isinstance(distribution, IntDistribution) and isinstance(config.flat()[name], float):
+                raise StudyError(
+                    f"Method {group.method!r} draws {name}, which may be any real number, from whole numbers alone; write "
+                    f"{float(distribution.low)} to {float(distribution.high)}, with a step of 1.0 if that is meant."
+                )
         if not config.tasks.settings.get("validation_fraction"):
             if drawn:
                 raise StudyError(

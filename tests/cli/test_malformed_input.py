@@ -5,6 +5,7 @@ printed.
 """
 
 import contextlib
+import json
 import os
 import resource
 import signal
@@ -19,7 +20,7 @@ import malformed_input
 import pytest
 import torch
 from analysis_fixtures import SETTINGS, curve, framed, paper_trial
-from malformed_files import SPACE
+from malformed_files import SPACE, SPACE_YAML
 from malformed_words import ARCHIVE, LOOP, PIPE, SWEEP, TRIAL, Case
 from sweep_fixtures import folder_of, plan_of, run_all
 
@@ -185,6 +186,7 @@ SOUND = {
     "a trial with a setting": ("trial", TRIAL, "--set", "optimizer/lr=.1"),
     "a space": ("run", "./case.py"),
     "a space, looked at": ("show", "./case.py"),
+    "a space in YAML": ("run", "./case.yaml"),
     "a launch": ("run", "quickstart"),
     "a launch, looked at": ("run", "quickstart", "--dry-run"),
     "a resume": ("resume", SWEEP, "--trials=3"),
@@ -196,7 +198,11 @@ SOUND = {
 
 @pytest.mark.parametrize("what", SOUND)
 def test_what_the_cases_damage_is_sound(place, run, capfd, what):
-    case = Case(SOUND[what], {"case.py": f"{SPACE}SPACE = SearchSpace(**CHOICES)\n".encode()})
+    spaces = {
+        "case.py": f"{SPACE}SPACE = SearchSpace(**CHOICES)\n".encode(),
+        "case.yaml": json.dumps(SPACE_YAML).encode(),
+    }
+    case = Case(SOUND[what], spaces)
     assert fault_of(case, run, capfd, place) == "was accepted"
 
 

@@ -33,7 +33,7 @@ import search_spaces
 from study import reference
 from study.cli import show
 from study.cli.trial import read_trial
-from study.sweep.search_plan import make_plan
+from study.sweep.search_plan import load_space, make_plan
 
 
 def test_the_tables_are_made_from_the_code():
@@ -145,15 +145,24 @@ def test_the_trial_of_the_settings_page_can_be_read(tmp_path):
     assert not provenance
 
 
-def test_the_search_space_of_the_readme_has_12_lines_and_can_be_planned(tmp_path):
+def test_the_search_space_of_the_readme_has_11_lines_and_can_be_planned(tmp_path):
     block = next(block for block in blocks_of("README.md") if block.file == "mine.py")
-    assert len([line for line in block.text.splitlines() if line]) == 12
+    assert len([line for line in block.text.splitlines() if line]) == 11
     path = tmp_path / "mine.py"
     path.write_text(block.text, encoding="utf-8")
     plan = make_plan(search_spaces.load(str(path)), name="mine")
     assert [(group.method, group.trials) for group in plan.groups] == [("sgd", 6), ("sam", 6)]
     assert "gives each method six trials of three seeds each" in README
     assert len(plan.seeds) == 3
+
+
+def test_the_yaml_of_the_settings_page_is_that_search_space(tmp_path):
+    plans = []
+    for page, name in (("README.md", "mine.py"), ("study/docs/settings.md", "space.yaml")):
+        block = next(block for block in blocks_of(page) if block.file == name)
+        (tmp_path / name).write_text(block.text, encoding="utf-8")
+        plans.append(make_plan(load_space(str(tmp_path / name)), name="mine"))
+    assert plans[0] == plans[1]
 
 
 def test_the_citation_file_can_be_cited():

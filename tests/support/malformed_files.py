@@ -195,6 +195,121 @@ def space_file(draw: random.Random) -> Case:
     return Case(command, {f"{STEM}.py": content.encode()})
 
 
+SPACE_YAML: Mapping[str, Any] = {
+    "name": "mine",
+    "description": "",
+    "scenarios": {"pp": {"tasks/name": "permuted_pixels", "tasks": {"count": 2}}},
+    "methods": {
+        "sgd": {
+            "points": [{"optimizer/lr": 0.1}],
+            "distributions": {"optimizer/lr": {"low": 0.01, "high": 1.0, "log": True}},
+        }
+    },
+    "settings": {"tasks/validation_fraction": 0.2},
+    "trials": 2,
+}
+"""A sound space in YAML."""
+
+SPACE_PLACES: Mapping[str, tuple[Any, ...]] = {
+    "name": (5, None, [], {}, "", "a/b", "\x1b[31mred", True),
+    "description": (5, None, []),
+    "citation": (5, None, {}),
+    "scenarios": (None, [], {}, "x", {"pp": None}, {"pp": []}, {"a/b": {}}, {"\x1b[1m": {}}, {"": {}}),
+    "scenarios/pp/tasks": (5, "x", None, [], {"name": "class_pairs"}, {"count": "2"}, {"counts": 2}, {"a": {"b": 1}}),
+    "scenarios/pp/seeds": ([5, 6], 3),
+    "methods": (None, [], {}, "x", {"sgd": None}, {"sgd": {}}, {"sgdd": {"points": [{}]}}),
+    "methods/sgd/points": (
+        None,
+        5,
+        {},
+        [],
+        [5],
+        [None],
+        [[1]],
+        [{"lr": 1}],
+        [{"optimizer/lr": 5.0}],
+        {"optimizer/lr": 1},
+    ),
+    "methods/sgd/settings": (5, [], "x", {"optimizer": {"lr": 1, "": 2}}, {"optimizer/rho": 0.1}, {"seeds": [1]}),
+    "methods/sgd/distribution": ({},),
+    "methods/sgd/optimizer~1lr": ({"low": 0.1, "high": 1.0}, 0.1),
+    "methods/sgd/distributions": (5, [], "x", None, {"optimizer/lr": 0.1}, {"lr": {"low": 0.1, "high": 1.0}}),
+    "methods/sgd/distributions/optimizer": ({"lr": {"low": 0.1, "high": 1.0}}, {"momentum": {"low": 0, "high": 1}}),
+    "methods/sgd/distributions/optimizer~1lr": (
+        None,
+        5,
+        "uniform",
+        [0.1, 1.0],
+        {},
+        {"low": 0.1},
+        {"high": 0.1},
+        {"low": 1.0, "high": 0.1},
+        {"low": 0, "high": 1.0, "log": True},
+        {"low": -1.0, "high": 1.0},
+        {"low": 1, "high": 3},
+        {"low": "0.1", "high": 1.0},
+        {"low": True, "high": 1.0},
+        {"low": 0.1, "high": float("inf")},
+        {"low": float("nan"), "high": 1.0},
+        {"low": 0.1, "high": 10**400},
+        {"low": 0.1, "high": 1e40},
+        {"low": 0.1, "high": 1.0, "log": "yes"},
+        {"low": 0.1, "high": 1.0, "lgo": True},
+        {"low": 0.1, "high": 1.0, "step": 0},
+        {"low": 0.1, "high": 1.0, "step": 0.7},
+        {"low": 0.1, "high": 1.0, "step": 0.1, "log": True},
+        {"low": 0.1, "high": 1.0, "choices": [0.1]},
+        {"choices": []},
+        {"choices": 0.1},
+        {"choices": {"a": 1}},
+        {"choices": ["x"]},
+        {"choices": [[0.1]]},
+    ),
+    "settings": (5, [], "x", None, {"lr": 1}, {"optimizer": 5}, {"optimzer/lr": 1}, {"tasks/validation_fraction": 2.0}),
+    "settings/tasks": ({"validation_fraction": 0.2}, 5),
+    "settings/seeds": ([1, 2], None),
+    "seeds": (5, "x", [], [-1], [1.5], ["a"], {}, [0, 0], [10**40], [2**31], None),
+    "trials": (0, -1, 1.5, "2", True, 10**12, []),
+    "search_seed": (1.5, None, "x", []),
+    "scenario": ({},),
+    "points": ([],),
+}
+"""Values that a place of `SPACE_YAML` cannot have; `~1` is a slash within a name."""
+
+
+def space_in_yaml(draw: random.Random) -> Case:
+    """A search space in YAML that is none."""
+    place = draw.choice(sorted(SPACE_PLACES))
+    plain = json.loads(json.dumps(SPACE_YAML))
+    *steps, last = (step.replace("~1", "/") for step in place.split("/"))
+    branch = plain
+    for step in steps:
+        branch = branch.setdefault(step, {})
+    branch[last] = draw.choice(SPACE_PLACES[place])
+    if place in ("name", "description", "scenarios", "methods") and draw.random() < 0.2:
+        del branch[last]
+    wrong = json.dumps(plain).replace("NaN", ".nan").replace("Infinity", ".inf").encode()
+    others = [
+        b"",
+        b"[]",
+        b"SPACE = 1",
+        b"\xff\xfe",
+        b"optimizer: {name: sgd}",
+        b"{" * draw.choice((50, 900, 20_000)),
+        b"settings: " + nested(draw).encode(),
+        b"name: &x {name: *x}",
+        b"methods: !!python/name:os.system x",
+        b"? [1, 2]\n: 3",
+        b"1: 2",
+        long_word(draw).encode() + b": 1",
+        json.dumps(SPACE_YAML).encode()[:-1] + b', "name": "twice"}',
+        json.dumps(SPACE_YAML).encode()[:-2],
+    ]
+    name = f"{STEM}.{draw.choice(('yaml', 'yml'))}"
+    command = draw.choice((("run", name), ("run", f"./{name}", "--dry-run"), ("show", f"./{name}")))
+    return Case(command, {name: wrong if draw.random() < 0.8 else draw.choice(others)})
+
+
 PLACES: Mapping[str, tuple[Any, ...]] = {
     "format": (0, 2, None, "1", [1], 10**400, True, 1.5),
     "name": (5, None, [], {}, "", "a/b", "x" * 5000, "\x1b[31mred", True),

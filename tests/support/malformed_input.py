@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 
-from malformed_files import archive, space_file, trial_file
+from malformed_files import archive, space_file, space_in_yaml, trial_file
 from malformed_words import (
     Case,
     address,
@@ -34,6 +34,7 @@ KINDS: Mapping[str, Callable[[random.Random], Case]] = {
         environment,
         trial_file,
         space_file,
+        space_in_yaml,
         archive,
         size,
         command_line,

@@ -108,7 +108,7 @@ def test_a_sweep_from_before_such_points_were_refused_goes_on(steps, tmp_path):
     ],
 )
 def test_seeds_are_no_setting_of_a_part_of_a_space(changes):
-    with pytest.raises(StudyError, match=r"seeds cannot be a setting of .*; give SearchSpace\(seeds=...\) or --seeds"):
+    with pytest.raises(StudyError, match=r"seeds cannot be a setting of .*; give the space itself `seeds`, or --seeds"):
         planned(**({"method": Method(points=({},))} | changes))
 
 
