@@ -206,7 +206,7 @@ def test_a_mapping_that_is_no_distribution_is_refused_by_its_setting(mapping, wh
         ("    points:", "    pionts:", "unknown key 'pionts' in methods/sgd; did you mean 'points'"),
         ("    settings:", "    optimizer/lr:", "unknown key 'optimizer/lr' in methods/sam.* it belongs under settings"),
         ("high: 1, log", "hihg: 1, log", "methods/sgd/distributions/optimizer/lr: .* did you mean 'high'"),
-        ("[3, 4]", "3", "seeds: Input should be a valid list"),
+        ("[3, 4]", "3", "seeds: Input should be a list"),
         ("[3, 4]", "[3, 4.5]", "seeds/1: Input should be a valid integer"),
         ("trials: 4", "trials: four", "trials: Input should be a valid integer"),
         ("trials: 4\n", "", "needs `trials`, its budget"),
