@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis import diagnostics, load, statistics
+from analysis import diagnostics, load, sample, statistics
 from analysis.correlation import Correlation
 from analysis.load import RUN_COLUMNS, Sweep
 from analysis.paper.evidence import Evidence
@@ -56,6 +56,17 @@ def best(sweep: Sweep, count: int = 1) -> pd.DataFrame:
     ]
     chosen = [winner.trial for winner in selection.best(candidates, count)]
     return sweep.runs.set_index("run_id", drop=False).loc[chosen].reset_index(drop=True)
+
+
+def shown(sweep: Sweep) -> pd.DataFrame:
+    """The runs that stand for a sweep which nobody has confirmed.
+
+    The best of each scenario and method; where no images were held out and nothing was selected, all that have finished, or a
+    sample of many.
+    """
+    chosen = best(sweep)
+    scored = "summary/objective" in sweep.runs and bool(sweep.runs["summary/objective"].notna().any())
+    return chosen if scored else sample.best_and_sample(sweep.finished)
 
 
 def settings(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
@@ -164,12 +175,24 @@ def tuned_and_confirmed(tuned: Sweep, confirmation: Sweep) -> pd.DataFrame:
 def winners_differences(confirmation: Sweep) -> pd.DataFrame:
     """Paired differences between the confirmed winners, per scenario; one family."""
     winners = confirmation.finished[confirmation.finished["selected_rank"] == 1]
-    pairs = [
+    return _differences(f"winners, {confirmation.name}", confirmation, _pairs(winners))
+
+
+def best_differences(tuned: Sweep) -> pd.DataFrame:
+    """Paired differences between the best of each method, per scenario; one family.
+
+    On the seeds that they were chosen by.
+    """
+    return _differences(f"the best of each method, {tuned.name}", tuned, _pairs(best(tuned)))
+
+
+def _pairs(runs: pd.DataFrame) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """All pairs of runs of the same scenario."""
+    return [
         pair
-        for scenario in dict.fromkeys(winners["scenario"])
-        for pair in combinations(load.rows(winners[winners["scenario"] == scenario]), 2)
+        for scenario in dict.fromkeys(runs["scenario"])
+        for pair in combinations(load.rows(runs[runs["scenario"] == scenario]), 2)
     ]
-    return _differences(f"winners, {confirmation.name}", confirmation, pairs)
 
 
 def paper_differences(sweep: Sweep, evidence: Evidence) -> pd.DataFrame:

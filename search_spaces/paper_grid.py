@@ -4,7 +4,10 @@
 the paper no image is held out. So the trials have no objective, and no winner is selected among them.
 """
 
-from search_spaces.space import Method, SearchSpace, grid
+from search_spaces.space import Method, Point, SearchSpace, grid
+
+DATA = ("mnist", "mnist5k")
+"""The paper's data set, and the part of it that the study carries."""
 
 LR = (0.01, 0.001)
 
@@ -35,3 +38,16 @@ SPACE = SearchSpace(
     },
     seeds=tuple(range(10)),
 )
+
+
+def is_of_the_paper(settings: Point) -> bool:
+    """Whether settings are about the paper's data, network and tasks.
+
+    Args:
+        settings: with the names of data set, model and task sequence.
+    """
+    return (
+        settings["data/name"] in DATA
+        and settings["model/name"] == SPACE.settings["model/name"]
+        and settings["tasks/name"] in SPACE.scenarios
+    )

@@ -6,16 +6,19 @@ Assumptions fill in what it leaves open; they are in `search_spaces.paper_grid` 
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, Final
 
 import pandas as pd
 
 from analysis import load
 from analysis.load import Sweep
-from search_spaces.paper_grid import POINTS, SPACE
+from search_spaces.paper_grid import POINTS, SPACE, is_of_the_paper
+from study.config import DEFAULT_PARTS
 
 PIXELS: Final = "permuted_pixels"
 PAIRS: Final = "class_pairs"
@@ -58,6 +61,38 @@ class Evidence:
     assumed: tuple[str, ...] = ()
     diverged: Mapping[Setting, int] = field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
+
+
+PARTS: Final = ("data", "model", "tasks")
+"""The parts that decide whether a sweep is about the paper."""
+
+
+def is_about_the_paper(sweep: Sweep) -> bool:
+    """Whether any trial has the paper's data, network and tasks.
+
+    How many tasks, layers or images they are is left to `gather`.
+    """
+    return any(is_of_the_paper(dict(zip(names, values, strict=True))) for names, values in _parts(sweep))
+
+
+def _parts(sweep: Sweep) -> Iterator[tuple[list[str], tuple[str, ...]]]:
+    """The parts that a sweep's trials may combine."""
+    names = [f"{part}/name" for part in PARTS]
+    for group in sweep.plan["groups"]:
+        yield from ((names, values) for values in product(*(parts_of(group, part) for part in PARTS)))
+
+
+def parts_of(group: Mapping[str, Any], part: str) -> list[str]:
+    """The names that a section has in the trials of a group.
+
+    Args:
+        group: of a plan, as plain data.
+        part: the section, such as "data".
+    """
+    name = f"{part}/name"
+    drawn = json.loads(group["distributions"][name])["attributes"]["choices"] if name in group["distributions"] else []
+    tried = [point[name] for point in group["points"] if name in point]
+    return list(dict.fromkeys([*drawn, *tried])) or [str(group["settings"].get(name, DEFAULT_PARTS[part]))]
 
 
 def gather(sweep: Sweep) -> Evidence:

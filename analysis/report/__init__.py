@@ -12,7 +12,7 @@ from pathlib import Path
 
 from analysis import load, tables
 from analysis.load import Sweep
-from analysis.paper.evidence import gather
+from analysis.paper.evidence import gather, is_about_the_paper
 from analysis.report.budget import section_budget, section_sources
 from analysis.report.diagnostics import section_diagnostics
 from analysis.report.page import Page
@@ -28,29 +28,40 @@ PAGE = "report.html"
 
 
 def make(tuned: Sweep, confirmations: list[Sweep]) -> Page:
-    """The page about a sweep and its confirmations."""
+    """The page about a sweep and its confirmations.
+
+    Where neither data nor network are the paper's, it leads with the comparison of the methods and judges no claim.
+    """
     sweeps = [tuned, *confirmations]
+    is_other = not any(map(is_about_the_paper, sweeps))
     judge, evidence = judged(sweeps)
     # the runs that are shown in detail, by a name for their figures
     compared = {
         f"winners-{sweep.name}": (sweep, sweep.finished[sweep.finished["selected_rank"] == 1])
         for sweep in confirmations
     }
-    if evidence.accuracy:
+    if is_other and not confirmations:
+        compared["best"] = tuned, tables.shown(tuned)
+    elif is_other:
+        pass
+    elif evidence.accuracy:
         compared["paper"] = judge, judge.finished[judge.finished["run_id"].isin(list(evidence.run_ids.values()))]
     elif not confirmations:
         compared["best"] = tuned, tables.best(tuned)
+    comparison = section_winners(tuned, confirmations, leads=is_other)
     sections = (
-        section_summary(tuned, confirmations, judge, evidence),
-        section_question(tuned),
-        section_claims(judge, evidence),
-        section_settings(judge, evidence),
-        section_winners(tuned, confirmations),
+        section_summary(tuned, confirmations, None if is_other else (judge, evidence)),
+        section_question(tuned, is_other=is_other),
+        *(
+            (comparison,)
+            if is_other
+            else (section_claims(judge, evidence), section_settings(judge, evidence), comparison)
+        ),
         section_search(tuned),
-        section_diagnostics(compared),
+        section_diagnostics(compared, is_other=is_other),
         section_compute(compared),
         section_budget(sweeps),
-        section_limits(tuned, confirmations, evidence),
+        section_limits(tuned, confirmations, None if is_other else evidence),
         section_sources(sweeps),
     )
     addresses = {run_id: address for sweep in sweeps if served(sweep.uri) for run_id, address in _addresses(sweep)}
@@ -105,7 +116,7 @@ def _shown_in_detail(sweep: Sweep) -> set[str]:
     They are few, and the diagnostics of thousands of others need not be loaded.
     """
     winners = sweep.finished[sweep.finished["selected_rank"] == 1]
-    return {*tables.best(sweep)["run_id"], *winners["run_id"], *gather(sweep).run_ids.values()}
+    return {*tables.shown(sweep)["run_id"], *winners["run_id"], *gather(sweep).run_ids.values()}
 
 
 def load_all(name: str, uri: str, directory: Path | None = None) -> tuple[Sweep, list[Sweep]]:

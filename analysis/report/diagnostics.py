@@ -28,10 +28,14 @@ COLUMNS: Final = (
 )
 
 
-def section_diagnostics(compared: Mapping[str, tuple[Sweep, pd.DataFrame]]) -> Section:
-    """Diagnostics over the tasks, and their correlation with accuracy."""
+def section_diagnostics(compared: Mapping[str, tuple[Sweep, pd.DataFrame]], *, is_other: bool = False) -> Section:
+    """Diagnostics over the tasks, and their correlation with accuracy.
+
+    The paper is not mentioned if the sweep is about another experiment.
+    """
+    beginning = "The" if is_other else "The paper asks about sharpness but does not measure it. Here the"
     words: list[str | tuple[str, ...]] = [
-        "The paper asks about sharpness but does not measure it. Here the networks were measured after some of the tasks, on "
+        f"{beginning} networks were measured after some of the tasks, on "
         "a fixed sample of the task's training images: curvature and sharpness of the loss, idle units, rank of the last "
         "hidden layer, size of the weights. Do these diagnostics after a task correlate with how well the *next* task is "
         "learnt?"

@@ -20,7 +20,11 @@ SCENARIOS: Final = {
     "permuted_pixels": "each task shows the same images with their pixels in a new random order (domain-incremental)",
     "class_pairs": "each task is to tell two classes apart with one shared head; the pairs always come in the same order "
     "(domain-incremental; class-incremental in the paper's words)",
+    "class_splits": "each task is to tell the next classes apart, and there may be more of them in one task than in another",
+    "permuted_labels": "each task shows the same images with their labels dealt out anew, to be learnt by heart; test "
+    "accuracy is measured on images that were trained on",
 }
+"""What a task sequence is, by its name."""
 
 SETTINGS_COLUMNS: Final = (
     Column("scenario", "scenario"),

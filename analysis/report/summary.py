@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+import pandas as pd
 
 from analysis import load, sample, statistics, tables
 from analysis.load import Sweep
 from analysis.paper import claims
-from analysis.paper.evidence import Evidence
+from analysis.paper.evidence import Evidence, parts_of
 from analysis.report.page import Section, count, joined
 from analysis.report.paper import SCENARIOS, out_of_reach
 from search_spaces.paper_grid import POINTS
+
+LOSS: Final = (
+    "A neural network trained on one task after another slowly loses the ability to learn new ones: it loses "
+    "*plasticity*. "
+)
+HYPOTHESIS: Final = (
+    "One hypothesis is that it moves into sharp regions of the loss, where a small step changes a lot. Two methods steer away "
+    "from such regions. "
+)
+WHETHER: Final = "The question is whether that keeps a network able to learn."
+
+NETWORKS: Final = {"mlp": "fully connected network", "cnn": "convolutional network"}
 
 METHODS: Final = {
     "sgd": "SGD, plain stochastic gradient descent",
@@ -20,23 +34,25 @@ METHODS: Final = {
 }
 
 
-def section_question(sweep: Sweep) -> Section:
-    """What was asked and how it was measured."""
-    scenarios = dict.fromkeys(group["scenario"] for group in sweep.plan["groups"])
+def section_question(sweep: Sweep, *, is_other: bool = False) -> Section:
+    """What was asked and how it was measured.
+
+    A sweep about another experiment than the paper's asks a question of its own.
+    """
+    scenarios = {group["scenario"]: _tasks(group) for group in sweep.plan["groups"]}
     methods = dict.fromkeys(group["method"] for group in sweep.plan["groups"])
     return Section(
         "question",
         "What was asked",
         (
-            "A neural network trained on one task after another slowly loses the ability to learn new ones: it loses "
-            "*plasticity*. One hypothesis is that it moves into sharp regions of the loss, where a small step changes a "
-            "lot. Two methods steer away from such regions. The question is whether that keeps a network able to learn.",
+            LOSS + (_own_question(sweep, methods) if is_other else HYPOTHESIS + WHETHER),
             "Methods: "
             + "; ".join(METHODS.get(method, f"{method}, a method of this search space") for method in methods)
             + ".",
             "Scenarios: "
             + "; ".join(
-                f"`{name}`: {SCENARIOS.get(name, 'a task sequence of this search space')}" for name in scenarios
+                f"`{name}`: {SCENARIOS.get(tasks, 'a task sequence of this search space')}"
+                for name, tasks in scenarios.items()
             )
             + ".",
             "After each task the network is tested on images of that task that were never used for training. *Test accuracy* is "
@@ -51,8 +67,56 @@ def section_question(sweep: Sweep) -> Section:
     )
 
 
-def section_summary(tuned: Sweep, confirmations: Sequence[Sweep], judge: Sweep, evidence: Evidence) -> Section:
-    """The results in a few sentences."""
+def _tasks(group: Mapping[str, Any]) -> str:
+    """The task sequence of a group of a plan."""
+    return str(group["settings"].get("tasks/name", group["scenario"]))
+
+
+def _own_question(sweep: Sweep, methods: Collection[str]) -> str:
+    """What a sweep asks that is not about the paper, with its data and networks."""
+    data, models = (
+        joined(list(dict.fromkeys(f"`{name}`" for group in sweep.plan["groups"] for name in parts_of(group, part))))
+        for part in ("data", "model")
+    )
+    where = f"on {data} with the network {models}"
+    if {"sam", "gnp"} & set(methods):
+        return f"{HYPOTHESIS}{WHETHER.removesuffix('.')}, {where}."
+    return f"The question is which of these methods keeps a network able to learn, {where}."
+
+
+def section_summary(tuned: Sweep, confirmations: Sequence[Sweep], judgement: tuple[Sweep, Evidence] | None) -> Section:
+    """The results in a few sentences.
+
+    Args:
+        tuned: the sweep.
+        confirmations: of its winners.
+        judgement: the sweep that judges the paper's claims, with its evidence; None if no claim is judged.
+    """
+    items = [_verdicts(*judgement)] if judgement else []
+    for sweep in confirmations:
+        winners = sweep.finished[sweep.finished["selected_rank"] == 1]
+        for scenario in dict.fromkeys(winners["scenario"]):
+            numbers = _accuracies(sweep, winners[winners["scenario"] == scenario])
+            items.append(f"Confirmed on fresh seeds, `{sweep.name}`, {scenario}, mean test accuracy: {numbers}.")
+        items += _significant(sweep)
+    if judgement is None and not confirmations:
+        best = tables.best(tuned)
+        for scenario in dict.fromkeys(best["scenario"]):
+            numbers = _accuracies(tuned, best[best["scenario"] == scenario])
+            items.append(
+                f"The best of each method, {scenario}, mean test accuracy on the seeds of the search: {numbers}."
+            )
+        if not len(best):
+            items.append("Nothing was selected: there is no trial with an objective.")
+    if not confirmations and len(tables.best(tuned)):
+        items.append(
+            f"The best of each method has not been confirmed on fresh seeds yet: `study confirm {tuned.name}`."
+        )
+    return Section("summary", "In short", (tuple(items),))
+
+
+def _verdicts(judge: Sweep, evidence: Evidence) -> str:
+    """The verdicts on the paper's claims, in a sentence."""
     findings = claims.findings(evidence)
     by_verdict = {
         verdict: [finding.claim for finding in findings if finding.verdict == verdict]
@@ -60,27 +124,17 @@ def section_summary(tuned: Sweep, confirmations: Sequence[Sweep], judge: Sweep, 
     }
     verdicts = [f"{joined(names)} {verdict}" for verdict, names in by_verdict.items() if names]
     because = ", since this is not the paper's experiment" if evidence.stated else ""
-    items = [f"The paper's claims, judged by `{judge.name}`: {'; '.join(verdicts)}{because}."]
-    for sweep in confirmations:
-        winners = sweep.finished[sweep.finished["selected_rank"] == 1]
-        for scenario in dict.fromkeys(winners["scenario"]):
-            rows = load.rows(winners[winners["scenario"] == scenario])
-            numbers = []
-            for run in rows:
-                interval = statistics.t_interval(
-                    statistics.mean_accuracy(sweep.accuracy(run["run_id"]).to_numpy(dtype=float))
-                )
-                bounds = f" [{interval.low:.4f}, {interval.high:.4f}]" if interval.lanes > 1 else ""
-                numbers.append(f"{run['name']}: {run['summary/accuracy_test']:.4f}{bounds}")
-            items.append(
-                f"Confirmed on fresh seeds, `{sweep.name}`, {scenario}, mean test accuracy: {'; '.join(numbers)}."
-            )
-        items += _significant(sweep)
-    if not confirmations and len(tables.best(tuned)):
-        items.append(
-            f"The best of each method has not been confirmed on fresh seeds yet: `study confirm {tuned.name}`."
-        )
-    return Section("summary", "In short", (tuple(items),))
+    return f"The paper's claims, judged by `{judge.name}`: {'; '.join(verdicts)}{because}."
+
+
+def _accuracies(sweep: Sweep, runs: pd.DataFrame) -> str:
+    """Mean test accuracy of each run, with its interval."""
+    numbers = []
+    for run in load.rows(runs):
+        interval = statistics.t_interval(statistics.mean_accuracy(sweep.accuracy(run["run_id"]).to_numpy(dtype=float)))
+        bounds = f" [{interval.low:.4f}, {interval.high:.4f}]" if interval.lanes > 1 else ""
+        numbers.append(f"{run['name']}: {run['summary/accuracy_test']:.4f}{bounds}")
+    return "; ".join(numbers)
 
 
 def _significant(confirmation: Sweep) -> list[str]:
@@ -105,15 +159,26 @@ def _significant(confirmation: Sweep) -> list[str]:
     ]
 
 
-def section_limits(tuned: Sweep, confirmations: Sequence[Sweep], evidence: Evidence) -> Section:
-    """What the numbers do not show."""
+def section_limits(tuned: Sweep, confirmations: Sequence[Sweep], evidence: Evidence | None) -> Section:
+    """What the numbers do not show.
+
+    Args:
+        tuned: the sweep.
+        confirmations: of its winners.
+        evidence: on the paper's claims; None if the sweep is about another experiment.
+    """
     items = []
-    sweeps = [tuned, *confirmations]
+    sweeps, groups = [tuned, *confirmations], tuned.plan["groups"]
     least = statistics.least_lanes(claims.ALPHA)
-    if evidence.stated:
+    if evidence is None:
+        items.append(
+            "Nothing about the claims of Koster and Kukla (2024), which the study reproduces: they are about permuted pixels and "
+            "class pairs of MNIST and three fully connected layers; `study run paper_grid` judges them."
+        )
+    elif evidence.stated:
         items.append("Nothing about the paper's own experiment: " + "; ".join(evidence.stated) + ".")
     absent = [method for method in POINTS if method not in {group["method"] for group in tuned.plan["groups"]}]
-    if absent:
+    if evidence and absent:
         items.append(f"Nothing about {joined(absent)}: not part of this sweep.")
     for sweep in sweeps:
         items += _undone(sweep)
@@ -136,14 +201,20 @@ def section_limits(tuned: Sweep, confirmations: Sequence[Sweep], evidence: Evide
             f"What the true best of each method is: a search of {count(trials, 'trial')} per method finds a good setting, "
             "not the best one, and the more settings there are to tune, the thinner the same budget is spread."
         )
-    if any(group["scenario"] == "class_pairs" for group in tuned.plan["groups"]):
+    if any(_tasks(group) == "class_pairs" for group in tuned.plan["groups"]):
         items.append(
             "Whether a decline on class pairs is loss of plasticity alone: the pairs differ in difficulty and always "
             "come in the same order. Differences between methods are free of this effect; a decline by itself is not."
         )
+    networks = joined(
+        list(
+            dict.fromkeys(
+                NETWORKS.get(name, f"network `{name}`") for group in groups for name in parts_of(group, "model")
+            )
+        )
+    )
     items.append(
-        "How larger networks, other architectures or other kinds of data behave: this is one small fully connected "
-        "network on images."
+        f"How larger networks, other architectures or other kinds of data behave: this is one small {networks} on images."
     )
     items.append(
         "Why a method does better or worse: diagnostics that correlate with accuracy need not be its cause."

@@ -7,13 +7,16 @@ from typing import Final
 
 import pandas as pd
 
-from analysis import load, tables
+from analysis import load, sample, tables
 from analysis.figures import accuracy, comparisons
 from analysis.load import Sweep
 from analysis.report.page import Column, Draw, Picture, Section, Table, is_missing, joined
 from analysis.report.paper import SETTINGS_COLUMNS, accuracy_pictures, difference_blocks
 from study import schema
 from study.config import TrialConfig
+
+MOST_LINES: Final = 12
+"""The most settings in one figure of accuracies."""
 
 CONFIRMED_COLUMNS: Final = (
     Column("scenario", "scenario"),
@@ -41,10 +44,18 @@ COMPUTE_COLUMNS: Final = (
 )
 
 
-def section_winners(tuned: Sweep, confirmations: Sequence[Sweep]) -> Section:
-    """The best of each method, as tuned and as confirmed."""
+def section_winners(tuned: Sweep, confirmations: Sequence[Sweep], *, leads: bool = False) -> Section:
+    """The best of each method, as tuned and as confirmed.
+
+    Args:
+        tuned: the sweep.
+        confirmations: of its winners.
+        leads: whether the page is about nothing else; then a sweep that nobody has confirmed is compared in full too.
+    """
     best = tables.best(tuned)
     title = "The best of each method"
+    if leads and not len(best) and len(tuned.finished):
+        return _all_settings(tuned)
     if not len(best):
         return Section(
             "best",
@@ -67,6 +78,8 @@ def section_winners(tuned: Sweep, confirmations: Sequence[Sweep]) -> Section:
             "*Not confirmed yet.* The numbers below are those of the tuning, and biased upwards; `study confirm "
             f"{tuned.name}` gets honest ones."
         )
+        if leads:
+            blocks += accuracy_pictures("best", tuned, best)
         blocks.append(
             Table(
                 "best_settings",
@@ -75,9 +88,29 @@ def section_winners(tuned: Sweep, confirmations: Sequence[Sweep]) -> Section:
                 SETTINGS_COLUMNS,
             )
         )
+        if leads:
+            what = f"the best of each method in `{tuned.name}`, on the seeds they were chosen by"
+            blocks += difference_blocks("best_differences", what, tables.best_differences(tuned))
     for confirmation in confirmations:
         blocks += _confirmation(tuned, confirmation)
     return Section("best", title, tuple(words), tuple(blocks))
+
+
+def _all_settings(tuned: Sweep) -> Section:
+    """The settings of a sweep that selects nothing."""
+    runs = tables.shown(tuned)
+    words = (
+        f"The settings of `{tuned.name}`. No images were held out, so none of them was selected: choosing by test accuracy "
+        "would be selecting on the test set." + sample.words(len(runs), len(tuned.finished))
+    )
+    blocks: list[Table | Picture] = []
+    for scenario in dict.fromkeys(runs["scenario"]):
+        chosen = runs[runs["scenario"] == scenario]
+        if len(chosen) <= MOST_LINES:
+            blocks += accuracy_pictures("settings", tuned, chosen)
+    caption = "All settings, over all tasks, with 95 % intervals."
+    blocks.append(Table("all_settings", caption, tables.settings(tuned, runs), SETTINGS_COLUMNS))
+    return Section("best", "The methods' settings", (words,), tuple(blocks))
 
 
 def _confirmation(tuned: Sweep, confirmation: Sweep) -> list[Table | Picture]:
