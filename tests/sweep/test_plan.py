@@ -107,14 +107,15 @@ def test_a_kept_plan_that_is_none_is_refused():
 
 @pytest.mark.parametrize("name", search_spaces.names())
 def test_every_point_and_end_of_every_space_completes(name):
-    plan = make_plan(search_spaces.load(name), name="x")
+    space = search_spaces.load(name)
+    plan = make_plan(space, name="x")
     for group in plan.groups:
         tried = [*group.points, *(ends(group) if group.distributions else [])]
         assert tried
         for point in tried:
             config = plan.trial_config(group, point)
-            assert config.optimizer.name == group.method
-            assert config.tasks.name == group.scenario
+            assert config.optimizer.name == space.methods[group.method].settings.get("optimizer/name", group.method)
+            assert config.tasks.name == space.scenarios[group.scenario]["tasks/name"]
             assert {name: config.flat()[name] for name in point} == dict(point)
             assert plan.trial_config(group, config.flat()) == config
 
@@ -122,8 +123,8 @@ def test_every_point_and_end_of_every_space_completes(name):
 @pytest.mark.parametrize("name", search_spaces.names())
 def test_every_space_trains_on_as_many_tasks_as_it_says(name, tmp_path):
     space = search_spaces.load(name)
-    plan = make_plan(space, name="x", seeds=1, overrides={"data/name": "mnist5k"})
-    assert datasets.load(plan, tmp_path).task_counts == {
+    plan = make_plan(space, name="x", seeds=1)
+    assert datasets.load(plan, tmp_path, datasets.found_or_stand_in).task_counts == {
         label: given["tasks/count"] for label, given in space.scenarios.items()
     }
 
