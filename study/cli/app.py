@@ -208,8 +208,9 @@ def confirm(
 ) -> int:
     """Confirm the best trials on fresh seeds.
 
-    Reruns the best of each method, and the paper's own settings, on seeds that no tuning has used. CPUs, cluster, data folder
-    and MLflow store are those of the sweep unless you give others. Settings that were tuned cannot be overridden.
+    Reruns the best of each method on seeds that no tuning has used, and the paper's own settings if the sweep has the paper's
+    data and network. CPUs, cluster, data folder and MLflow store are those of the sweep unless you give others. Settings that
+    were tuned cannot be overridden.
     """
     terminal.begin(f"checking {name}: winners, data and MLflow")
     sweep = api.confirm(
@@ -363,7 +364,8 @@ def report(
 ) -> int:
     """Write a report of a sweep and its confirmations.
 
-    The report is one page with figures, tables and a verdict on each claim of the paper.
+    The report is one page with figures and tables. If the sweep has the paper's data and network, there is a verdict on each of
+    the paper's claims.
     """
     terminal.begin(f"reading the runs of {name}")
     from study.cli import report

@@ -1,6 +1,7 @@
 """The plan of a confirmation.
 
-A confirmation trains the winners of a sweep, and the paper's own settings, again on seeds that no tuning has used. Winners are
+A confirmation trains the winners of a sweep again on seeds that no tuning has used, and beside them the paper's own settings if
+the sweep has the paper's data, network and tasks. Winners are
 selected on certain seeds and images, so their objective is biased upwards. An unbiased number needs a full run on fresh seeds,
 on the same data or on a data set that was never tuned on (the two-phase protocol of Cha and Cho 2024, arXiv 2403.09066). A
 confirmation is a sweep of explicit points in phase `confirm`; nothing is ever selected by it.
@@ -13,7 +14,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from search_spaces.paper_grid import POINTS
+from search_spaces.paper_grid import POINTS, is_of_the_paper
 from study.config import MOST_SEEDS, MOST_TRIALS, NAME_LENGTH, SEED_LIMIT, Flat
 from study.errors import StudyError
 from study.parts import outside
@@ -83,7 +84,7 @@ def make_confirmation(
     plan = Plan(
         name=name,
         space=tuned.plan.space,
-        description=_description(tuned.plan.name, top, overrides),
+        description=_description(tuned.plan.name, top, overrides, groups),
         citation=tuned.plan.citation,
         phase="confirm",
         seeds=_fresh(seeds, first_seed, [tuned.plan, *others]),
@@ -124,12 +125,14 @@ def _chosen_groups(plan: Plan, scenarios: Sequence[str], methods: Sequence[str])
     return [group for group in plan.groups if group.scenario in in_scenarios and group.method in of_methods]
 
 
-def _description(tuned: str, top: int, overrides: Flat) -> str:
+def _description(tuned: str, top: int, overrides: Flat, groups: Sequence[Group]) -> str:
+    is_beside = any(origin.rank is None for group in groups for origin in group.origins)
+    paper = ", and the paper's own settings," if is_beside else ""
     best = "the best" if top == 1 else f"up to {top} of the best"
     changes = ", ".join(f"{name}={json.dumps(value)}" for name, value in overrides.items())
     return (
-        f"Confirmation of {tuned}: {best} of each method and scenario by the objective, and the paper's own settings, on fresh "
-        f"seeds, without early stopping{f', with {changes}' if changes else ''}."
+        f"Confirmation of {tuned}: {best} of each method and scenario by the objective{paper} on fresh seeds, without early "
+        f"stopping{f', with {changes}' if changes else ''}."
     )
 
 
@@ -160,7 +163,8 @@ def _check_untuned(overrides: Flat, histories: Sequence[TrialHistory]) -> None:
 def _group(plan: Plan, group: Group, histories: Sequence[TrialHistory], rank: dict[str, int], overrides: Flat) -> Group:
     """The group with the selected trials as its points.
 
-    The best is first. The paper's own settings follow unless they are among the selected ones.
+    The best is first. The paper's own settings follow unless they are among the selected ones, or the sweep is about something
+    else.
     """
     config_of = {history.key: plan.trial_config(group, history.tried) for history in histories}
     selected = sorted((history for history in histories if history.key in rank), key=lambda history: rank[history.key])
@@ -169,6 +173,8 @@ def _group(plan: Plan, group: Group, histories: Sequence[TrialHistory], rank: di
     is_paper_method = group.settings.get("optimizer/name") == group.method
     for point in POINTS.get(group.method, ()) if is_paper_method else ():
         config = plan.trial_config(group, point)
+        if not is_of_the_paper(config.flat()):
+            continue
         same = [key for key, other in config_of.items() if other == config]
         if not any(key in rank for key in same):
             for name in overrides:
