@@ -7,8 +7,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, distribution_to_json
 from sweep_fixtures import folder_of, plan_of, run_all
 
+import search_spaces
 from search_spaces import Method, SearchSpace
 from study.errors import StudyError
+from study.sweep import datasets
 from study.sweep.folder import SweepFolder
 from study.sweep.plan import Plan, corners
 from study.sweep.search_plan import make_plan
@@ -157,3 +159,48 @@ def test_combinations_of_ends_are_checked_too():
 def test_no_space_has_a_budget_that_no_one_can_run(trials):
     with pytest.raises(StudyError, match="at most 1,000,000"):
         planned(Method(distributions={LR: FloatDistribution(0.1, 1)}), trials=trials)
+
+
+def flat_of(name: str, scenario: str, method: str = "sgd") -> list[dict]:
+    """The configurations of the points of a space's group."""
+    plan = make_plan(search_spaces.load(name), name="x", scenarios=[scenario], methods=[method])
+    (group,) = plan.groups
+    return [plan.trial_config(group, point).flat() for point in group.points]
+
+
+@pytest.mark.parametrize(
+    ("name", "scenario", "images", "steps", "tasks"),
+    [
+        ("l2_init", "permuted_mnist", 10_000, 625, 500),
+        ("l2_init", "random_label_mnist", 1200, 30_000, 50),
+        ("l2_init_cifar100", "five_plus_one", 2500, 780, 30),
+        ("online_permuted_mnist", "permuted_mnist", 60_000, 60_000, 800),
+    ],
+)
+def test_a_published_setting_has_the_published_steps_and_tasks(name, scenario, images, steps, tasks):
+    for flat in flat_of(name, scenario):
+        drawn = flat["tasks/images_per_task"] or flat.get("tasks/images") or images
+        assert drawn == images
+        assert drawn // flat[BATCH] * flat["training/passes"] == steps
+        assert flat["tasks/count"] == tasks
+
+
+@pytest.mark.parametrize("name", ["l2_init", "l2_init_cifar100"])
+def test_penalties_have_the_strengths_of_the_authors_code(name):
+    """Its penalties are half of lambda times a sum of squares, whose gradient is lambda times the weights."""
+    (scenario, *_) = search_spaces.load(name).scenarios
+    strengths = {1e-2, 1e-3, 1e-4, 1e-5}
+    assert {flat["optimizer/weight_decay"] for flat in flat_of(name, scenario, "l2")} == {0.1, *strengths}
+    pulled = flat_of(name, scenario, "l2_init")
+    assert {2 * flat["interventions/l2_init/strength"] for flat in pulled} == strengths
+    assert {flat[LR] for flat in pulled} == {flat[LR] for flat in flat_of(name, scenario)}
+    assert {flat["optimizer/name"] for flat in pulled} == {"sgd"}
+
+
+def test_beyond_mnist_searches_the_ranges_of_the_quickstart_without_a_download(tmp_path):
+    plan = make_plan(search_spaces.load("beyond_mnist"), name="x", seeds=1)
+    quickstart = make_plan(search_spaces.load("quickstart"), name="x", scenarios=["class_pairs"])
+    ranges = {group.method: group.distributions for group in quickstart.groups}
+    assert {group.method: group.distributions for group in plan.groups} == ranges
+    assert all(group.trials == quickstart.groups[0].trials for group in plan.groups)
+    assert not any(datasets.missing(plan.trial_config(group, corners(group)[0]), tmp_path) for group in plan.groups)
