@@ -59,7 +59,7 @@ def best(sweep: Sweep, count: int = 1) -> pd.DataFrame:
 
 
 def shown(sweep: Sweep) -> pd.DataFrame:
-    """The runs that stand for a sweep which nobody has confirmed.
+    """The runs that stand for a sweep before its confirmation.
 
     The best of each scenario and method; where no images were held out and nothing was selected, all that have finished, or a
     sample of many.
@@ -179,9 +179,9 @@ def winners_differences(confirmation: Sweep) -> pd.DataFrame:
 
 
 def best_differences(tuned: Sweep) -> pd.DataFrame:
-    """Paired differences between the best of each method, per scenario; one family.
+    """Paired differences between the best of each method.
 
-    On the seeds that they were chosen by.
+    On the seeds that they were chosen by, per scenario; one family.
     """
     return _differences(f"the best of each method, {tuned.name}", tuned, _pairs(best(tuned)))
 

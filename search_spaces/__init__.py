@@ -51,7 +51,7 @@ def is_path(name: str) -> bool:
 
 
 def fault(path: Path, error: ValidationError, place: str = "") -> str:
-    """Why the values in a file are no search space, as one sentence.
+    """Why a file has no search space, as one sentence.
 
     Args:
         path: the file.

@@ -1,8 +1,8 @@
-"""Online permuted MNIST, the setting of "Loss of plasticity in deep continual learning".
+"""Online permuted MNIST, the published setting of loss-of-plasticity.
 
-Dohare, Hernandez-Garcia, Lan, Rahman, Mahmood and Sutton 2024, Nature 632, arXiv 2306.13812, and the code of the authors: 800
-permutations of all 60,000 images, each image seen once and alone; three hidden layers of 2,000 units; SGD at learning rates 0.01,
-0.003 and 0.001; L2 of 1e-3, 1e-4 and 1e-5 at 0.003; ten runs.
+Dohare, Hernandez-Garcia, Lan, Rahman, Mahmood and Sutton 2024, "Loss of plasticity in deep continual learning", Nature 632,
+arXiv 2306.13812, and the code of the authors: 800 permutations of all 60,000 images, each image seen once and alone; three hidden
+layers of 2,000 units; SGD at learning rates 0.01, 0.003 and 0.001; L2 of 1e-3, 1e-4 and 1e-5 at 0.003; ten runs.
 
 What differs:
 

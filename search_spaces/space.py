@@ -35,11 +35,11 @@ LARGEST = 1e300
 
 
 def distribution(given: BaseDistribution | Mapping[str, Any]) -> BaseDistribution:
-    """The distribution that a mapping describes; any other as it is.
+    """The distribution that a mapping describes.
 
     Args:
-        given: one of Optuna's; or `low` and `high`, both included, with `log` or `step` if wanted; or `choices`. Whole numbers
-            draw whole numbers, and a single number with a point makes all of them real.
+        given: one of Optuna's, which is returned as it is; or `low` and `high`, both included, with `log` or `step` if wanted; or
+            `choices`. Whole numbers draw whole numbers, and a single number with a point makes all of them real.
 
     Raises ValueError, whose message is a clause, if it is neither.
     """

@@ -83,7 +83,7 @@ def _parts(sweep: Sweep) -> Iterator[tuple[list[str], tuple[str, ...]]]:
 
 
 def parts_of(group: Mapping[str, Any], part: str) -> list[str]:
-    """The names that a section has in the trials of a group.
+    """The names of a section's part in a group's trials.
 
     Args:
         group: of a plan, as plain data.
