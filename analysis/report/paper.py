@@ -12,7 +12,7 @@ from analysis import load, sample, statistics, tables
 from analysis.figures import accuracy, comparisons
 from analysis.load import Sweep
 from analysis.paper import claims
-from analysis.paper.evidence import Evidence, gather
+from analysis.paper.evidence import Evidence, gather, is_about_the_paper
 from analysis.report.page import Column, Draw, Picture, Section, Table, count
 from analysis.settings import BASELINE
 
@@ -25,6 +25,9 @@ SCENARIOS: Final = {
     "accuracy is measured on images that were trained on",
 }
 """What a task sequence is, by its name."""
+
+PAPER_WORD: Final = "; class-incremental in the paper's words"
+"""Of no interest where the sweep is about something else."""
 
 SETTINGS_COLUMNS: Final = (
     Column("scenario", "scenario"),
@@ -54,6 +57,12 @@ DIFFERENCE_COLUMNS: Final = (
     Column("run_id_first", "run of first", "run"),
     Column("run_id_second", "run of second", "run"),
 )
+
+
+def scenario_words(tasks: str, sweep: Sweep) -> str:
+    """What a task sequence is, or "" if only its author knows."""
+    words = SCENARIOS.get(tasks, "")
+    return words if is_about_the_paper(sweep) else words.replace(PAPER_WORD, "")
 
 
 def judged(sweeps: Sequence[Sweep]) -> tuple[Sweep, Evidence]:
@@ -169,7 +178,7 @@ def accuracy_pictures(name: str, sweep: Sweep, runs: pd.DataFrame) -> list[Pictu
             columns = (table[column].tolist() for column in ("accuracy", "accuracy_low", "accuracy_high"))
             drawn.append(accuracy.Band(run["name"], run["method"], *columns))
         lanes = sorted({len(run["seeds"]) for run in chosen})
-        what = SCENARIOS.get(chosen[0]["tasks/name"], "")
+        what = scenario_words(chosen[0]["tasks/name"], sweep)
         pictures.append(
             Picture(
                 f"{name}-{scenario}",

@@ -12,17 +12,15 @@ from analysis.load import Sweep
 from analysis.paper import claims
 from analysis.paper.evidence import Evidence, parts_of
 from analysis.report.page import Section, count, joined
-from analysis.report.paper import SCENARIOS, out_of_reach
+from analysis.report.paper import out_of_reach, scenario_words
 from search_spaces.paper_grid import POINTS
 
 LOSS: Final = (
     "A neural network trained on one task after another slowly loses the ability to learn new ones: it loses "
     "*plasticity*. "
 )
-HYPOTHESIS: Final = (
-    "One hypothesis is that it moves into sharp regions of the loss, where a small step changes a lot. Two methods steer away "
-    "from such regions. "
-)
+HYPOTHESIS: Final = "One hypothesis is that it moves into sharp regions of the loss, where a small step changes a lot. "
+TWO: Final = "Two methods steer away from such regions. "
 WHETHER: Final = "The question is whether that keeps a network able to learn."
 
 NETWORKS: Final = {"mlp": "fully connected network", "cnn": "convolutional network"}
@@ -45,20 +43,23 @@ def section_question(sweep: Sweep, *, is_other: bool = False) -> Section:
         "question",
         "What was asked",
         (
-            LOSS + (_own_question(sweep, methods) if is_other else HYPOTHESIS + WHETHER),
+            LOSS + (_own_question(sweep, methods) if is_other else HYPOTHESIS + TWO + WHETHER),
             "Methods: "
             + "; ".join(METHODS.get(method, f"{method}, a method of this search space") for method in methods)
             + ".",
             "Scenarios: "
             + "; ".join(
-                f"`{name}`: {SCENARIOS.get(tasks, 'a task sequence of this search space')}"
+                f"`{name}`: {scenario_words(tasks, sweep) or 'a task sequence of this search space'}"
                 for name, tasks in scenarios.items()
             )
             + ".",
-            "After each task the network is tested on images of that task that were never used for training. *Test accuracy* is "
-            "the share it classifies correctly, from 0 to 1. *Decline* is the mean accuracy on the first tenth of the "
-            "tasks minus that on the last tenth: above 0, later tasks were learnt worse. *Slope* is the slope of the "
-            "straight line fitted to the accuracies of all tasks, per 100 tasks.",
+            "After each task the network is tested on images of that task that were never used for training"
+            + "".join(
+                f", in `{name}` on some that were" for name, tasks in scenarios.items() if tasks == "permuted_labels"
+            )
+            + ". *Test accuracy* is the share it classifies correctly, from 0 to 1. *Decline* is the mean accuracy on the first "
+            "tenth of the tasks minus that on the last tenth: above 0, later tasks were learnt worse. *Slope* is the slope of "
+            "the straight line fitted to the accuracies of all tasks, per 100 tasks.",
             "A *seed* determines everything random in one training run. Tasks within a run depend on each other, so a "
             "run counts as one observation, and intervals (in brackets, 95 %, Student's t) are over seeds. Seed by seed, "
             "all methods share the initial weights, the tasks and the order of the images, so methods are compared by "
@@ -78,9 +79,10 @@ def _own_question(sweep: Sweep, methods: Collection[str]) -> str:
         joined(list(dict.fromkeys(f"`{name}`" for group in sweep.plan["groups"] for name in parts_of(group, part))))
         for part in ("data", "model")
     )
-    where = f"on {data} with the network {models}"
-    if {"sam", "gnp"} & set(methods):
-        return f"{HYPOTHESIS}{WHETHER.removesuffix('.')}, {where}."
+    where = f"here a {models} on {data}"
+    if flat := [method.upper() for method in methods if method in ("sam", "gnp")]:
+        steers = "steers" if len(flat) == 1 else "steer"
+        return f"{HYPOTHESIS}{joined(flat)} {steers} away from such regions. {WHETHER.removesuffix('.')}, {where}."
     return f"The question is which of these methods keeps a network able to learn, {where}."
 
 
