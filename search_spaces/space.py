@@ -30,6 +30,9 @@ Point = Mapping[str, Any]
 RANGE = ("low", "high", "log", "step")
 """Keys of a distribution over numbers."""
 
+SEED_LIMIT = 2**31
+"""Seeds are below it."""
+
 LARGEST = 1e300
 """Upper bound of the numbers of a distribution."""
 
@@ -155,7 +158,7 @@ class SearchSpace:
     scenarios: Mapping[str, Point]
     methods: Mapping[str, Method]
     settings: Point = field(default_factory=dict)
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Listed] = (0, 1, 2)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=SEED_LIMIT)], ...], Listed] = (0, 1, 2)
     trials: Annotated[int, Field(ge=1)] | None = None
     search_seed: int = 0
     citation: str = ""

@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 import search_spaces
 from search_spaces import Method, SearchSpace
 from study import parts
-from study.config import MOST_SEEDS, MOST_TRIALS, Flat, Label, is_too_nested
+from study.config import MOST_SEEDS, MOST_TRIALS, SEED_LIMIT, Flat, Label, is_too_nested
 from study.errors import StudyError, nearest
 from study.parts import outside
 from study.sweep import space_file
@@ -320,4 +320,9 @@ def _seeds(space: SearchSpace, count: int | None) -> tuple[int, ...]:
         return space.seeds
     check_count("--seeds", count, MOST_SEEDS)
     after = max(space.seeds) + 1
-    return (space.seeds + tuple(range(after, after + count)))[:count]
+    seeds = (space.seeds + tuple(range(after, after + count)))[:count]
+    if max(seeds) >= SEED_LIMIT:
+        raise StudyError(
+            f"--seeds {count} is too many: the largest seed of the space is {after - 1}, and seeds must be below {SEED_LIMIT}."
+        )
+    return seeds

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, distribution_to_json
+from pydantic import ValidationError
 from sweep_fixtures import folder_of, plan_of, run_all
 
 import search_spaces
@@ -153,6 +154,19 @@ def test_combinations_of_ends_are_checked_too():
     plan = planned(Method(distributions=drawn))
     (group,) = plan.groups
     assert {**dict.fromkeys(drawn), "tasks/images_per_task": 600, "tasks/validation_fraction": 0.6} in corners(group)
+
+
+@pytest.mark.parametrize("seeds", [(2**31,), (0, 10**40), (-1,)])
+def test_no_space_has_a_seed_that_no_trial_can_have(seeds):
+    with pytest.raises(ValidationError, match=r"should be (less|greater) than"):
+        space_of(Method(points=({LR: 0.1},)), seeds=seeds)
+
+
+def test_more_seeds_than_there_are_beyond_those_of_the_space_are_refused():
+    space = space_of(Method(points=({LR: 0.1},)), seeds=(2**31 - 2,))
+    assert make_plan(space, name="mine", seeds=2).seeds == (2**31 - 2, 2**31 - 1)
+    with pytest.raises(StudyError, match="--seeds 3 is too many"):
+        make_plan(space, name="mine", seeds=3)
 
 
 @pytest.mark.parametrize("trials", [10**7, 10**40])
