@@ -60,7 +60,7 @@ DIFFERENCE_COLUMNS: Final = (
 
 
 def scenario_words(tasks: str, sweep: Sweep) -> str:
-    """What a task sequence is, or "" if only its author knows."""
+    """What a task sequence of the study is, otherwise ""."""
     words = SCENARIOS.get(tasks, "")
     return words if is_about_the_paper(sweep) else words.replace(PAPER_WORD, "")
 
