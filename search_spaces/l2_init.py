@@ -5,8 +5,8 @@ Kumar, Marklund and Van Roy 2023, "Maintaining Plasticity in Continual Learning 
 
 - `permuted_mnist`: 500 permutations, 10,000 images each, one pass in minibatches of 16 (625 steps);
 - `random_label_mnist`: 1,200 images, 50 times with new labels, 400 passes in minibatches of 16 (30,000 steps);
-- 784-100-100-10, initial weights as in torch; learning rates 0.01 and 0.001; strengths 1e-2 to 1e-5 of L2 and L2 Init, and 0.1 of
-  L2 as in the code; three seeds for the selection, ten others afterwards, as `study confirm` has them.
+- pixels from -1 to 1; 784-100-100-10, initial weights as in torch; learning rates 0.01 and 0.001; strengths 1e-2 to 1e-5 of L2
+  and L2 Init, and 0.1 of L2 as in the code; three seeds for the selection, ten others afterwards, as `study confirm` has them.
 
 What differs:
 
@@ -66,6 +66,7 @@ SPACE = SearchSpace(
         "model/name": "mlp",
         "model/widths": [100, 100],
         "training/batch_size": 16,
+        "training/pixels": "symmetric",
         "tasks/validation_fraction": 1 / 6,
     },
     seeds=(0, 1, 2),

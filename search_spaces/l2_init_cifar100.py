@@ -1,9 +1,9 @@
 """The setting "5+1 CIFAR" of L2 Init, with SGD.
 
 Kumar, Marklund and Van Roy 2023, arXiv 2308.11958 (Appendix A): 30 tasks, by turns of five classes and of one, none of which
-comes twice; ten passes over the 2,500 images of five classes in minibatches of 32 (780 steps); a small convolutional network with
-100 outputs; learning rates 0.1, 0.01 and 0.001; strengths as in `search_spaces/l2_init.py`; three seeds for the selection, ten
-others afterwards.
+comes twice; ten passes over the 2,500 images of five classes in minibatches of 32 (780 steps); channels standardised; a small
+convolutional network with 100 outputs; learning rates 0.1, 0.01 and 0.001; strengths as in `search_spaces/l2_init.py`; three
+seeds for the selection, ten others afterwards.
 
 What differs, beside what `search_spaces/l2_init.py` lists:
 
@@ -43,6 +43,7 @@ SPACE = SearchSpace(
         "model/widths": [100, 100],
         "training/batch_size": 32,
         "training/passes": 10,
+        "training/pixels": "standardized",
         "tasks/validation_fraction": 0.1,
         "diagnostics/images": 200,  # curvature of a convolutional network is slow
     },
