@@ -100,8 +100,9 @@ def test_a_convolutional_network_learns_to_tell_two_photographs_apart():
         "tasks": {"name": "class_pairs", "count": 1, "order_seed": 1},
         "model": {"name": "cnn"},
         "optimizer": {"name": "sgd", "lr": 0.05},
-        "training": {"passes": 15, "device": "cpu"},
+        "training": {"passes": 5, "device": "cpu", "pixels": "standardized"},
         "diagnostics": {"units_every": 0, "curvature_every": 0, "forgetting_every": 0},
+        "seeds": [0, 1, 2],
     }
     (result,) = train(tiny.built(parts.complete(TrialConfig.from_plain(plain))))
-    assert result.test_accuracy.item() > 0.7  # of test tiles that no training patch overlaps
+    assert result.test_accuracy.min() > 0.7  # of test tiles that no training patch overlaps
