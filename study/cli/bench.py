@@ -16,6 +16,7 @@ from study.cli import terminal
 from study.config import TrialConfig
 from study.contracts import Dataset
 from study.errors import StudyError
+from study.parts import outside
 from study.sweep.execution import LANES_PER_GPU
 from study.timing import diagnostics_cost, packs, side_by_side
 from study.timing.bench import (
@@ -238,7 +239,8 @@ def run_packs(*, data: str, data_dir: Path, seconds: float, threads: int, device
 
 def _loaded(data: str, data_dir: Path, device: str) -> tuple[str, Dataset]:
     """The device, "cpu" or "cuda", and the data set."""
-    config = TrialConfig.from_plain({"data": {"name": data}, "training": {"device": device}})
+    flat = outside.adopted({"data/name": data, "training/device": device}, Path())
+    config = TrialConfig.from_flat(flat)
     return experiment.device_of(config), experiment.load_dataset(config, data_dir)
 
 

@@ -112,6 +112,11 @@ def sources(names: Iterable[str]) -> dict[str, PartFile]:
     return {name: _files[name] for name in names if name in _files}
 
 
+def known() -> dict[str, PartFile]:
+    """All files that this process knows."""
+    return dict(_files)
+
+
 def named_in(text: str) -> set[str]:
     """The names of files that occur in a text."""
     return {match[0] for match in ADOPTED.finditer(text)}

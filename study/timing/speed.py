@@ -28,6 +28,7 @@ from study.contracts import Dataset, Experiment, Task, TaskSequence
 from study.errors import StudyError
 from study.experiment import build
 from study.lanes import Tensors
+from study.parts import outside
 from study.training.diagnostics import NetworkDiagnostics, due
 from study.training.steps import Steps, Weights
 from study.training.trainer import initial_state, train
@@ -318,7 +319,7 @@ def processes(sizes: Iterable[int], datasets: Mapping[str, Dataset]) -> Iterator
     """
     context = multiprocessing.get_context("spawn")
     barriers = {size: context.Barrier(size) for size in sizes}
-    pool = ProcessPoolExecutor(max(barriers), context, _begin, (barriers, dict(datasets)))
+    pool = ProcessPoolExecutor(max(barriers), context, _begin, (barriers, dict(datasets), outside.known()))
 
     def run(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
         with interrupts_held():
@@ -369,6 +370,9 @@ def meet(size: int) -> None:
     _barriers[size].wait(START_SECONDS)
 
 
-def _begin(barriers: Mapping[int, Barrier], datasets: Mapping[str, Dataset]) -> None:
+def _begin(
+    barriers: Mapping[int, Barrier], datasets: Mapping[str, Dataset], files: Mapping[str, outside.PartFile]
+) -> None:
+    outside.register(files)
     shared_datasets.update(datasets)
     _barriers.update(barriers)
