@@ -41,7 +41,10 @@ def _console(stream: TextIO, *, stderr: bool) -> Console:
     Even if FORCE_COLOR is set, as in notebooks and on build servers.
     """
     return PrintableConsole(
-        stderr=stderr, highlight=False, force_terminal=None if stream.isatty() and not IN_NOTEBOOK else False
+        stderr=stderr,
+        highlight=False,
+        force_terminal=None if stream.isatty() and not IN_NOTEBOOK else False,
+        force_jupyter=False,  # lines are lines, and not pictures of lines
     )
 
 
@@ -121,7 +124,13 @@ def show_table(
     if console.is_terminal:
         console.print(table)
         return
-    wide = Console(highlight=False, width=sum(widths) + GAP * len(widths), file=io.StringIO(), force_terminal=False)
+    wide = Console(
+        highlight=False,
+        width=sum(widths) + GAP * len(widths),
+        file=io.StringIO(),
+        force_terminal=False,
+        force_jupyter=False,
+    )
     wide.print(table)
     for line in wide.file.getvalue().splitlines():  # type: ignore[attr-defined]
         console.print(line.rstrip(), markup=False, soft_wrap=True)

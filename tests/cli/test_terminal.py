@@ -1,5 +1,6 @@
 """What the terminal shows: progress, tables, durations, refusals."""
 
+import builtins
 import fcntl
 import io
 import os
@@ -248,3 +249,20 @@ def test_numbers_that_are_not_there_are_dashes():
     assert number(0.5) == "0.5000"
     assert number(None) == "-"
     assert settings_words({"optimizer/lr": 0.012345, "optimizer/lambda": 1.0}, EARLIER_LABELS) == "lr=0.0123 lambda=1"
+
+
+def test_tables_are_lines_in_a_notebook_too(monkeypatch, capsys):
+    """Where Rich would hand pictures of them to the notebook."""
+
+    class ZMQInteractiveShell:
+        """What Rich takes for a notebook's Python."""
+
+        def run_line_magic(self, *_):
+            raise AssertionError
+
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+    assert Console().is_jupyter
+    monkeypatch.setattr(terminal, "console", terminal._console(sys.stdout, stderr=False))
+    assert not terminal.console.is_jupyter
+    terminal.show_table("Some", ["a", "b"], [("1", "2")])
+    assert capsys.readouterr().out == "\nSome\na  b\n1  2\n"
