@@ -35,7 +35,7 @@ from study.tracking.run_content import (
     trial_description,
     trials_csv,
 )
-from study.tracking.store import Store, runs_of
+from study.tracking.store import Store, count_rows, runs_of
 
 BATCH = 1000
 """Metrics in one call: MLflow's documented limit."""
@@ -212,6 +212,7 @@ class SweepView:
                     path = Path(draft) / f"{scenario}.png"
                     self._drawings.comparison(path, scenario, trained)
                     client.log_artifact(run, str(path), "figures")
+        count_rows(self.uri)
         planned, done = self._folder.plan.trial_count, sum(history.is_done for history in histories)
         failed = any(history.outcome == "failed" for history in histories)
         client.set_terminated(run, "FINISHED" if done >= planned else "FAILED" if failed else "KILLED")

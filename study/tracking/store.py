@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -93,6 +94,24 @@ def check_experiment(uri: str, folder: SweepFolder) -> None:
     if not is_missing(uri):
         with refusals(uri):
             Store(uri).own_experiment(folder)
+
+
+def count_rows(uri: str) -> None:
+    """Has SQLite look at how its rows are spread over its indices.
+
+    Else it reads the values of all runs to find those of one, and reading a sweep of thousands of trials takes the square of
+    their number. It takes milliseconds, and is left out where the file cannot be written now. Other stores do so by themselves.
+    """
+    file = addresses.database_file(uri)
+    if file is None or not file.is_file():
+        return
+    with suppress(sqlite3.Error), closing(sqlite3.connect(file)) as database:
+        database.execute(f"PRAGMA analysis_limit = {ROWS_LOOKED_AT}")
+        database.execute("ANALYZE metrics")
+        database.commit()
+
+
+ROWS_LOOKED_AT = 1000
 
 
 class Store:

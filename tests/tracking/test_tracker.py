@@ -1,7 +1,9 @@
 """MLflow copies the records: nothing twice, nothing lost."""
 
 import re
+import sqlite3
 import time
+from contextlib import closing
 
 import mlflow
 import pytest
@@ -519,3 +521,18 @@ def test_the_store_is_the_one_asked_for_then_the_environments_then_the_default(d
     assert store.tracking_uri(directory, Execution(data_dir="")) == "http://there:1"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert store.tracking_uri(directory, Execution(data_dir="")) == uri
+
+
+def test_sqlite_finds_a_metric_of_a_run_without_reading_those_of_all_runs(directory, uri, finished):
+    def way():
+        """How SQLite finds it."""
+        question = "EXPLAIN QUERY PLAN SELECT * FROM metrics WHERE run_uuid = ? AND key = ?"
+        with closing(sqlite3.connect(directory / "mlflow.db")) as database:
+            return database.execute(question, ("a run", "accuracy/test")).fetchone()[-1]
+
+    assert "(run_uuid=? AND key=?)" in way()
+    with closing(sqlite3.connect(directory / "mlflow.db")) as database:
+        database.execute("DROP TABLE sqlite_stat1")
+    assert "run_uuid=?" not in way(), "SQLite needs no help any more"
+    store.count_rows(uri)
+    assert "(run_uuid=? AND key=?)" in way()
