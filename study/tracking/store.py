@@ -97,7 +97,7 @@ def check_experiment(uri: str, folder: SweepFolder) -> None:
 
 
 def count_rows(uri: str) -> None:
-    """Has SQLite look at how its rows are spread over its indices.
+    """Has SQLite look at how its rows are spread.
 
     Else it reads the values of all runs to find those of one, and reading a sweep of thousands of trials takes the square of
     their number. It takes milliseconds, and is left out where the file cannot be written now. Other stores do so by themselves.
