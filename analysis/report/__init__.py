@@ -40,10 +40,9 @@ def make(tuned: Sweep, confirmations: list[Sweep]) -> Page:
         f"winners-{sweep.name}": (sweep, sweep.finished[sweep.finished["selected_rank"] == 1])
         for sweep in confirmations
     }
-    if is_other and not confirmations:
-        compared["best"] = tuned, tables.shown(tuned)
-    elif is_other:
-        pass
+    if is_other:
+        if not confirmations:
+            compared["best"] = tuned, tables.shown(tuned)
     elif evidence.accuracy:
         compared["paper"] = judge, judge.finished[judge.finished["run_id"].isin(list(evidence.run_ids.values()))]
     elif not confirmations:

@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from study.cli.options import check_threads, data_folder, execution_changes, new_execution
+from study.cli.options import Where, check_threads, data_folder, execution_changes, new_execution
 from study.config import MOST_TRIALS, Flat, flattened, nested
 from study.parts import outside
 from study.sweep.execution import DEFAULT_DIRECTORY
@@ -34,29 +34,6 @@ if TYPE_CHECKING:  # slow to import
 
 Settings = Mapping[str, Any]
 """Settings by slash name, `{"training/batch_size": 32}`; nested ones are as good."""
-
-
-class Where(TypedDict, total=False):
-    """Where and how a sweep runs, as the options say.
-
-    Attributes:
-        cpus_per_trial, gpus_per_trial: reserved for each trial, or pack of trials.
-        workers: trials, or packs, at once.
-        pack: trials that a worker trains together.
-        address: of a Ray cluster.
-        storage: for checkpoints that all nodes can reach.
-        data_dir: folder of downloaded data sets.
-        tracking_uri: of MLflow's store.
-    """
-
-    cpus_per_trial: float | None
-    gpus_per_trial: float | None
-    workers: int | None
-    pack: int | None
-    address: str | None
-    storage: str | None
-    data_dir: Path | None
-    tracking_uri: str | None
 
 
 @dataclass(frozen=True)
@@ -175,7 +152,7 @@ def run(
         seeds: of each trial; default: those of the space.
         settings: that have the last word, by slash name.
         sampler, scheduler, search_seed: of the search.
-        where: see `Where`.
+        where: see `study.cli.options.Where`.
 
     Raises:
         StudyError: the request cannot be met; nothing has been started.
@@ -209,7 +186,7 @@ def resume(
         name: of the sweep.
         directory: folder of all sweeps.
         trials: a larger budget, earlier trials included; default: as before.
-        where: see `Where`; default: as before.
+        where: see `study.cli.options.Where`; default: as before.
 
     Raises:
         StudyError, Interrupted, Halted: as `run`.
@@ -242,7 +219,7 @@ def confirm(
         settings: that differ from the tuning, by slash name; never one that was tuned.
         scenarios, methods: only these; default: all of the sweep.
         confirmation: its name; default: that of the sweep and "-confirm".
-        where: see `Where`; default: as the sweep.
+        where: see `study.cli.options.Where`; default: as the sweep.
 
     Raises:
         StudyError, Interrupted, Halted: as `run`.

@@ -37,6 +37,7 @@ from study.cli.options import (
     SpaceName,
     Storage,
     TrackingUri,
+    Where,
     Workers,
     check_threads,
     data_folder,
@@ -127,7 +128,7 @@ def run(
         "scheduler": scheduler,
         "search_seed": search_seed,
     }
-    where: dict[str, Any] = {
+    where: Where = {
         "cpus_per_trial": cpus_per_trial,
         "gpus_per_trial": gpus_per_trial,
         "workers": workers,

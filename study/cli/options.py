@@ -8,7 +8,7 @@ import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict, Unpack
 
 import typer
 
@@ -304,23 +304,36 @@ def data_folder(given: Path | None) -> Path:
         ) from None
 
 
-def new_execution(
-    cpus_per_trial: float | None = None,
-    gpus_per_trial: float | None = None,
-    workers: int | None = None,
-    pack: int | None = None,
-    address: str | None = None,
-    storage: str | None = None,
-    data_dir: Path | None = None,
-    tracking_uri: str | None = None,
-) -> Execution:
+class Where(TypedDict, total=False):
+    """Where and how a sweep runs, as the options say.
+
+    Attributes:
+        cpus_per_trial, gpus_per_trial: reserved for each trial, or pack of trials.
+        workers: trials, or packs, at once.
+        pack: trials that a worker trains together.
+        address: of a Ray cluster.
+        storage: for checkpoints that all nodes can reach.
+        data_dir: folder of downloaded data sets.
+        tracking_uri: of MLflow's store.
+    """
+
+    cpus_per_trial: float | None
+    gpus_per_trial: float | None
+    workers: int | None
+    pack: int | None
+    address: str | None
+    storage: str | None
+    data_dir: Path | None
+    tracking_uri: str | None
+
+
+def new_execution(**where: Unpack[Where]) -> Execution:
     """The execution that options and environment ask for.
 
     Raises StudyError if a number is out of range.
     """
-    changes = execution_changes(cpus_per_trial, gpus_per_trial, workers, pack, address, storage, data_dir, tracking_uri)
-    given = {name: value for name, value in changes.items() if value is not None}
-    return Execution(**{**given, "data_dir": str(data_folder(data_dir))})
+    given = {name: value for name, value in execution_changes(**where).items() if value is not None}
+    return Execution(**{**given, "data_dir": str(data_folder(where.get("data_dir")))})
 
 
 def execution_changes(

@@ -31,10 +31,11 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d
 
 from study.config import Listed, StrictSettings
-from study.contracts import Evaluation, GradientFunction, HiddenLayer, Shape
+from study.contracts import Evaluation, GradientFunction, Shape
 from study.errors import StudyError
 from study.gradients import DenseGradient, MinibatchGradient
-from study.lanes import Tensors, generator
+from study.lanes import Tensors
+from study.models._layers import Layered
 from study.models.mlp import last_errors, layer, where_positive
 
 Sizes = tuple[Annotated[int, Field(ge=1, le=2**31)], ...]
@@ -98,7 +99,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class CNN:
+class CNN(Layered):
     """The network as functions of its parameters.
 
     They are `i/weight` and `i/bias` for each layer i, the convolutional ones first; see the module for their axes.
@@ -123,22 +124,6 @@ class CNN:
         """Number of weights and biases of one lane."""
         convolutional = sum((stage.fan_in + 1) * stage.channels for stage in self.stages)
         return convolutional + sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(self.sizes))
-
-    @property
-    def hidden_layers(self) -> tuple[HiddenLayer, ...]:
-        """The hidden layers, from input to output.
-
-        Layer i feeds hidden layer i, and layer i + 1 reads it.
-        """
-        return tuple(HiddenLayer((f"{i}/weight", f"{i}/bias"), f"{i + 1}/weight") for i in range(self.depth - 1))
-
-    def initial(self, seeds: tuple[int, ...]) -> Tensors:
-        """Initial parameters on the CPU, [lane, ...].
-
-        Lane k is drawn from (seeds[k], "initial weights").
-        """
-        lanes = [self._initial_lane(generator(seed, "initial weights")) for seed in seeds]
-        return {name: torch.stack([lane[name] for lane in lanes]) for name in lanes[0]}
 
     def _initial_lane(self, draw: torch.Generator) -> Tensors:
         params = {}

@@ -28,9 +28,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from study.config import Listed, StrictSettings
-from study.contracts import Evaluation, Gradient, HiddenLayer, Shape
+from study.contracts import Evaluation, Gradient, Shape
 from study.gradients import DenseGradient, MinibatchGradient
-from study.lanes import Tensors, generator
+from study.lanes import Tensors
+from study.models._layers import Layered
 from study.models._outer_products import OuterProduct, OuterProducts, Signal
 
 WIDEST_FACTORED_BATCH = 128
@@ -48,7 +49,7 @@ class Settings(StrictSettings):
 
 
 @dataclass(frozen=True)
-class MLP:
+class MLP(Layered):
     """The network as functions of its parameters.
 
     They are `i/weight` [lane, out, in] and `i/bias` [lane, out] for each layer i.
@@ -68,22 +69,6 @@ class MLP:
     def parameter_count(self) -> int:
         """Number of weights and biases of one lane."""
         return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(self.sizes))
-
-    @property
-    def hidden_layers(self) -> tuple[HiddenLayer, ...]:
-        """The hidden layers, from input to output.
-
-        Layer i feeds hidden layer i, and layer i + 1 reads it.
-        """
-        return tuple(HiddenLayer((f"{i}/weight", f"{i}/bias"), f"{i + 1}/weight") for i in range(self.depth - 1))
-
-    def initial(self, seeds: tuple[int, ...]) -> Tensors:
-        """Initial parameters on the CPU, [lane, ...].
-
-        Lane k is drawn from (seeds[k], "initial weights").
-        """
-        lanes = [self._initial_lane(generator(seed, "initial weights")) for seed in seeds]
-        return {name: torch.stack([lane[name] for lane in lanes]) for name in lanes[0]}
 
     def _initial_lane(self, draw: torch.Generator) -> Tensors:
         params = {}

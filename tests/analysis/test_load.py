@@ -13,7 +13,6 @@ from analysis_fixtures import NoPictures, accuracies, play, sent_sweep
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
-from shared import lay_database
 from sweep_fixtures import folder_of, plan_of, stop_early
 
 from analysis import load
@@ -24,17 +23,6 @@ from study.sweep.conductor import Conductor
 from study.sweep.plan import Origin, Tuning
 from study.tracking.client import artifact_text
 from study.tracking.tracker import sync
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    """One folder of sweeps for all tests of this file, for a new database takes seconds. Every sweep has its own name."""
-    return tmp_path_factory.mktemp("sweeps")
-
-
-@pytest.fixture(scope="module")
-def uri(directory):
-    return lay_database(directory)
 
 
 @pytest.fixture(scope="module")

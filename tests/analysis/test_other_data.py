@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 from optuna.distributions import CategoricalDistribution
 from report_fixtures import Tables, confirmed, play, sent, tuned
-from shared import lay_database
 
 import search_spaces
 from analysis import report
@@ -52,16 +51,6 @@ def test_a_sweep_that_draws_its_data_is_about_the_paper_if_it_may_draw_mnist(cho
     assert about_the_paper(space) is expected
     points = tuple({"data/name": choice} for choice in choices)
     assert about_the_paper(replace(space, methods={"sgd": Method(points=points)})) is expected
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    return tmp_path_factory.mktemp("sweeps")
-
-
-@pytest.fixture(scope="module")
-def uri(directory):
-    return lay_database(directory)
 
 
 def page_of(directory, uri, name):

@@ -15,7 +15,6 @@ from mlflow import MlflowClient
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, distribution_to_json
 from real_study import real_study
 from report_fixtures import Tables, accuracy, confirmed, play, sent, tuned, whole_directory, whole_report
-from shared import lay_database
 from sweep_fixtures import study
 
 from analysis import report, sample
@@ -24,17 +23,6 @@ from analysis.report import search
 from analysis.report.paper import out_of_reach
 from study.errors import StudyError
 from study.tracking.store import attach, default_uri
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    """One folder of sweeps for all tests of this file, for a new database takes seconds. Every sweep has its own name."""
-    return tmp_path_factory.mktemp("sweeps")
-
-
-@pytest.fixture(scope="module")
-def uri(directory):
-    return lay_database(directory)
 
 
 @pytest.fixture(scope="module")

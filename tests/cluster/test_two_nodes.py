@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from nodes import family, finished, kill_family, listening, two_nodes, wait_until, why_not_isolated
 from sweep_fixtures import REPOSITORY, assert_one_sentence, clean_environment, records_of, tasks_of
 
-pytestmark = [pytest.mark.sweep, pytest.mark.slow, pytest.mark.timeout(450)]
+pytestmark = [pytest.mark.sweep, pytest.mark.slow, pytest.mark.timeout(300)]
 
 isolated = pytest.mark.skipif(why_not_isolated() is not None, reason=f"nodes share a machine: {why_not_isolated()}")
 
