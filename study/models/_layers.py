@@ -11,7 +11,7 @@ from study.lanes import Tensors, generator
 
 
 class Layered(ABC):
-    """A network with parameters `i/weight` and `i/bias` for each layer i."""
+    """A network of layers i with `i/weight` and `i/bias`."""
 
     @property
     @abstractmethod
