@@ -6,6 +6,7 @@ is described here; no other registration is needed. The trainer knows nothing of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, Self, runtime_checkable
 
@@ -189,15 +190,17 @@ class Gradient(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Gradient and logits of a minibatch at some parameters.
+    """Gradient and outputs of a minibatch at some parameters.
 
     Attributes:
         gradient: of the whole loss, terms of interventions included.
         logits: [lane, batch, output].
+        hidden: makes the activations of each hidden layer, [lane, batch, unit]. They are made only if somebody asks.
     """
 
     gradient: Gradient
     logits: Tensor
+    hidden: Callable[[], list[Tensor]]
 
 
 class GradientFunction(Protocol):
@@ -327,12 +330,63 @@ class Rule(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Learner:
+    """What an intervention may change.
+
+    Attributes:
+        params: [lane, ...].
+        memory: of the rule, [lane, ...]. Its tensors are named after parameters, `0/weight` or `prefix:0/weight`, or have one
+            number for each lane.
+        state: of the intervention, [lane, ...].
+    """
+
+    params: Tensors
+    memory: Tensors
+    state: Tensors
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an intervention sees of a step.
+
+    Attributes:
+        model: the network.
+        evaluation: of the step's minibatch, at the parameters before the step. Its tensors hold until the intervention returns.
+    """
+
+    model: Model
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """What an intervention sees between two tasks.
+
+    Attributes:
+        model: the network.
+        task: index of the task that is about to begin.
+        images: at most so many training images of that task: inputs [lane, image, feature] and labels int64 [lane, image]. In
+            every task those at the same positions, drawn from (seed, "sample").
+    """
+
+    model: Model
+    task: int
+    images: Callable[[int], tuple[Tensor, Tensor]]
+
+
 class Intervention:
     """Acts on training besides the rule; by default does nothing.
 
     Its state is a dict of tensors [lane, ...], taken and returned, and is part of every checkpoint. Within a step it may use
-    torch operations on the device only, see `Rule.step`.
+    torch operations on the device only, see `Rule.step`. Tensors of the state that are shaped like a parameter bear its name,
+    `0/weight` or `prefix:0/weight`: if the network's inputs are reordered, so are they.
     """
+
+    any_input_order: bool = False
+    """Whether it acts alike if the network's inputs are reordered.
+
+    If so, its steps are faster, see `study.training.steps`. It need not be true at boundaries, where inputs are in order."""
 
     @property
     def acts_in_steps(self) -> bool:
@@ -340,8 +394,12 @@ class Intervention:
 
         Otherwise it acts only at the boundaries of tasks.
         """
-        mine = type(self)
-        return mine.loss_term is not Intervention.loss_term or mine.after_step is not Intervention.after_step
+        return self.acts_on_loss or type(self).after_step is not Intervention.after_step
+
+    @property
+    def acts_on_loss(self) -> bool:
+        """Whether it adds a term to the loss."""
+        return type(self).loss_term is not Intervention.loss_term
 
     def initial_state(self, params: Tensors) -> Tensors:
         """The state before the first task."""
@@ -354,16 +412,19 @@ class Intervention:
         """
         return None
 
-    def after_step(self, params: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
-        """Parameters and state after each step."""
-        return params, state
+    def after_step(self, learner: Learner, step: Step) -> Learner:
+        """The learner after each step.
 
-    def before_task(self, index: int, params: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
-        """Parameters and state after the boundary before task `index`.
+        Its tensors may be changed in place.
+        """
+        return learner
+
+    def before_task(self, learner: Learner, boundary: Boundary) -> Learner:
+        """The learner after a boundary, in new tensors where changed.
 
         Not called for the first task.
         """
-        return params, state
+        return learner
 
 
 @dataclass(frozen=True)

@@ -73,10 +73,10 @@ class MinibatchGradient:
     def __call__(self, params: Tensors) -> Evaluation:
         """The evaluation at `params`."""
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-        loss, logits = self._loss(leaves)  # [lane], [lane, batch, output]
+        loss, logits, hidden = self._loss(leaves)  # [lane], [lane, batch, output]
         # Lanes do not interact, so the gradient of the sum is that of each lane's own loss.
         gradient = torch.autograd.grad(loss.sum(), list(leaves.values()))  # each [lane, ...]
-        return Evaluation(DenseGradient(dict(zip(leaves, gradient, strict=True))), logits.detach())
+        return _evaluation(dict(zip(leaves, gradient, strict=True)), logits, hidden)
 
     def displaced(self, params: Tensors, evaluation: Evaluation, scale: Tensor) -> Evaluation:
         """The evaluation at `params + scale * evaluation.gradient`."""
@@ -89,7 +89,7 @@ class MinibatchGradient:
         The product is 0 in a lane whose gradient is 0.
         """
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-        loss, logits = self._loss(leaves)
+        loss, logits, hidden = self._loss(leaves)
         gradient = torch.autograd.grad(loss.sum(), list(leaves.values()), create_graph=True)  # g, each [lane, ...]
         fixed = {name: value.detach() for name, value in zip(leaves, gradient, strict=True)}  # g as a constant
         scale = reciprocal(norm(fixed))  # 1 / |g|, [lane]
@@ -100,15 +100,21 @@ class MinibatchGradient:
             ]
         )
         product = torch.autograd.grad(along.sum(), list(leaves.values()), materialize_grads=True)  # H v
-        evaluation = Evaluation(DenseGradient(fixed), logits.detach())
-        return evaluation, DenseGradient(dict(zip(leaves, product, strict=True)))
+        return _evaluation(fixed, logits, hidden), DenseGradient(dict(zip(leaves, product, strict=True)))
 
-    def _loss(self, leaves: Tensors) -> tuple[Tensor, Tensor]:
-        """Loss [lane] and logits [lane, batch, output]."""
-        logits, _ = self.model.forward(leaves, self.inputs)
+    def _loss(self, leaves: Tensors) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Loss [lane], logits [lane, batch, output], and activations."""
+        logits, hidden = self.model.forward(leaves, self.inputs)
         losses = cross_entropy(logits.flatten(0, 1), self.labels.flatten(), reduction="none").view(self.labels.shape)
         loss = losses.mean(dim=1)  # of [lane, batch]
         for intervention, state in self.interventions:
             term = intervention.loss_term(leaves, state)
             loss = loss if term is None else loss + term
-        return loss, logits
+        return loss, logits, hidden
+
+
+def _evaluation(gradient: Tensors, logits: Tensor, hidden: list[Tensor]) -> Evaluation:
+    """An evaluation of what autograd returned."""
+    return Evaluation(
+        DenseGradient(gradient), logits.detach(), lambda: [activations.detach() for activations in hidden]
+    )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from study import parts, schema
 from study.config import StrictSettings
-from study.contracts import Counted, Dataset, DirectModel, Intervention, Portable, Selective
+from study.contracts import Counted, Dataset, DirectModel, Intervention, Learner, Portable, Selective
 from study.errors import StudyError
 from study.gradients import MinibatchGradient
 from study.lanes import Tensors, per_lane
@@ -476,38 +476,43 @@ def built(name: str, seeds: tuple[int, ...] = SEEDS) -> Intervention:
     return module.build(settings, seeds, "cpu")
 
 
-def acted(acting: Intervention, start: Tensors, now: Tensors) -> tuple[Tensors, Tensors, Tensor | None]:
-    """Weights, state and loss term after every action of an intervention, once.
+MODEL = tiny.mlp(FEATURES, OUTPUTS, [5])
+"""The network that interventions act on."""
 
-    Training began at `start`, and the weights are `now`.
+
+def acted(acting: Intervention, start: Tensors, now: Tensors) -> tuple[Learner, Tensor | None]:
+    """The learner and the loss term after every action of an intervention, once.
+
+    Training began at `start`, the weights are `now`, and so is the rule's memory.
     """
     state = acting.initial_state(start)
     term = acting.loss_term(now, state)
-    params, state = acting.after_step(now, state)
-    params, state = acting.before_task(1, params, state)
-    return params, state, term
+    learner = tiny.stepped(acting, MODEL, now, now, state)
+    return tiny.crossed(acting, MODEL, learner.params, learner.memory, learner.state), term
 
 
 @each("interventions")
 def test_an_intervention_has_an_effect(name):
-    start = tiny.mlp(FEATURES, OUTPUTS, [5]).initial(SEEDS)
+    start = MODEL.initial(SEEDS)
     now = {key: value + 0.1 for key, value in start.items()}
-    params, _, term = acted(built(name), start, now)
-    assert (term is not None and bool(term.any())) or any(not torch.equal(params[key], now[key]) for key in now)
+    learner, term = acted(built(name), start, now)
+    assert (term is not None and bool(term.any())) or any(not torch.equal(learner.params[key], now[key]) for key in now)
 
 
 @each("interventions")
 def test_what_an_intervention_does_to_a_lane_depends_on_that_lane_alone(name):
-    start = tiny.mlp(FEATURES, OUTPUTS, [5]).initial(SEEDS)
+    start = MODEL.initial(SEEDS)
     now = {key: value + 0.1 for key, value in start.items()}
-    params, state, term = acted(built(name), start, now)
+    learner, term = acted(built(name), start, now)
     assert term is None or term.shape == (3,)
-    assert {key: value.shape for key, value in params.items()} == {key: value.shape for key, value in now.items()}
-    assert all(len(value) == 3 for value in state.values())
+    for changed in (learner.params, learner.memory):
+        assert {key: value.shape for key, value in changed.items()} == {key: value.shape for key, value in now.items()}
+    assert all(len(value) == 3 for value in learner.state.values())
     for lane, seed in enumerate(SEEDS):
         one, other = ({key: value[lane : lane + 1].clone() for key, value in full.items()} for full in (start, now))
-        params_alone, state_alone, term_alone = acted(built(name, (seed,)), one, other)
-        for ours, theirs in ((params_alone, params), (state_alone, state)):
+        alone, term_alone = acted(built(name, (seed,)), one, other)
+        groups = (alone.params, learner.params), (alone.memory, learner.memory), (alone.state, learner.state)
+        for ours, theirs in groups:
             assert ours.keys() == theirs.keys()
             for key, value in ours.items():
                 torch.testing.assert_close(value[0], theirs[key][lane], rtol=0, atol=1e-6)
@@ -516,16 +521,15 @@ def test_what_an_intervention_does_to_a_lane_depends_on_that_lane_alone(name):
 
 
 @each("interventions")
-def test_an_intervention_changes_nothing_that_it_is_given(name):
-    start = tiny.mlp(FEATURES, OUTPUTS, [5]).initial(SEEDS)
+def test_an_intervention_changes_nothing_that_it_is_given_but_after_a_step(name):
+    start = MODEL.initial(SEEDS)
     kept = {key: value.clone() for key, value in start.items()}
     acting = built(name)
     state = acting.initial_state(start)
     kept_state = {key: value.clone() for key, value in state.items()}
     now = {key: value + 0.1 for key, value in start.items()}
     acting.loss_term(now, state)
-    acting.after_step(now, state)
-    acting.before_task(1, now, state)
+    tiny.crossed(acting, MODEL, now, now, state)
     assert all(torch.equal(value, kept[key]) for key, value in start.items())
     assert all(torch.equal(value, kept[key] + 0.1) for key, value in now.items())
     assert all(torch.equal(value, kept_state[key]) for key, value in state.items())
@@ -544,3 +548,13 @@ def test_an_intervention_trains_with_every_optimizer(name):
         acted_on, left_alone = tiny.results(experiment)[-1].state.params, tiny.results(plain)[-1].state.params
         assert all(value.isfinite().all() for value in acted_on.values())
         assert any(not torch.equal(value, left_alone[key]) for key, value in acted_on.items()), optimizer
+
+
+@each("interventions")
+def test_an_intervention_does_the_same_whichever_way_pixels_are_permuted(name):
+    experiment = tiny.experiment("sam", {"momentum": 0.9}, interventions={name: {}}, task_settings={"count": 3})
+    fast, plain = tiny.results(experiment)[-1].state, tiny.results(tiny.plainly(experiment))[-1].state
+    for ours, theirs in zip(fast.weights.groups, plain.weights.groups, strict=True):
+        assert ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            torch.testing.assert_close(value, theirs[key], rtol=1e-4, atol=1e-5)

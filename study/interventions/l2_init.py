@@ -37,6 +37,8 @@ class L2Init(Intervention):
 
     strength: Tensor
 
+    any_input_order = True
+
     def initial_state(self, params: Tensors) -> Tensors:
         """A copy of the initial weights."""
         return {name: value.clone() for name, value in params.items()}

@@ -8,15 +8,15 @@ Nothing happens before the first task. The noise of a lane before task t is draw
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from study.config import LARGEST, StrictSettings
-from study.contracts import Intervention
-from study.lanes import Tensors, generator, per_lane
+from study.contracts import Boundary, Intervention, Learner
+from study.lanes import generator, per_lane
 
 
 class Settings(StrictSettings):
@@ -41,15 +41,15 @@ class ShrinkAndPerturb(Intervention):
     noise: Tensor
     seeds: tuple[int, ...]
 
-    def before_task(self, index: int, params: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
+    def before_task(self, learner: Learner, boundary: Boundary) -> Learner:
         """Shrinks and perturbs every lane."""
-        draws = [generator(seed, "shrink and perturb", index) for seed in self.seeds]
+        draws = [generator(seed, "shrink and perturb", boundary.task) for seed in self.seeds]
         changed = {}
-        for name, value in params.items():
+        for name, value in learner.params.items():
             normal = torch.stack([torch.randn(value.shape[1:], generator=draw) for draw in draws])  # [lane, ...]
             shrink, noise = per_lane(self.shrink, value), per_lane(self.noise, value)
             changed[name] = shrink * value + noise * normal.to(value.device)
-        return changed, state
+        return replace(learner, params=changed)
 
 
 def build(settings: Settings, seeds: Sequence[int], device: str) -> ShrinkAndPerturb:

@@ -241,6 +241,17 @@ class _Convolved(NamedTuple):
     maps: Tensor
 
 
+def _activations(traces: list[list[_Convolved]], connected: list[Tensor]) -> list[Tensor]:
+    """Activations of each hidden layer, [lane, batch, unit].
+
+    Args:
+        traces: convolutional layers of each lane.
+        connected: outputs of fully connected hidden layers, [lane, unit, batch].
+    """
+    means = [torch.stack([stage.maps.mean(dim=(2, 3)) for stage in lanes]) for lanes in zip(*traces, strict=True)]
+    return means + [signal.mT for signal in connected]
+
+
 @dataclass(frozen=True)
 class LaneByLaneGradient(MinibatchGradient):
     """Gradient of a minibatch's mean cross-entropy, by backpropagation.
@@ -265,6 +276,7 @@ class LaneByLaneGradient(MinibatchGradient):
             output = layer(weights, i, signals[-1])  # [lane, out, batch]
             signals.append(output if i == model.depth - 1 else output.relu_())
         logits = signals.pop()
+        connected = signals[1:]
         errors = last_errors(logits, self.labels)  # [lane, out, batch]
         for i in reversed(range(first, model.depth)):
             signal = signals.pop()
@@ -273,7 +285,7 @@ class LaneByLaneGradient(MinibatchGradient):
             errors = where_positive(torch.bmm(weights[f"{i}/weight"].mT, errors), signal)
         for lane, trace in enumerate(traces):
             self._convolutions(gradient, lane, trace, [each[lane] for each in filters], errors[lane])
-        return Evaluation(DenseGradient(gradient), logits.mT)
+        return Evaluation(DenseGradient(gradient), logits.mT, lambda: _activations(traces, connected))
 
     def _convolved(self, params: Tensors, filters: Sequence[Sequence[Tensor]], lane: int) -> list[_Convolved]:
         """The convolutional layers of one lane."""

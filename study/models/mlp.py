@@ -205,7 +205,12 @@ class BackpropagatedGradient(MinibatchGradient):
             if displacement is not None:
                 back += displacement.layers[i].error_change(errors[0], displacement.scale)
             errors.insert(0, where_positive(back, signals[i].values))  # d_(i-1)
-        return Backpropagated(self._gradient(signals, errors), outputs[-1].mT, outputs[0])
+        return Backpropagated(
+            self._gradient(signals, errors),
+            outputs[-1].mT,
+            lambda: [signal.values.mT for signal in signals[1:]],
+            outputs[0],
+        )
 
     def _gradient(self, signals: list[Signal], errors: list[Tensor]) -> Gradient:
         layers = zip(signals, errors, strict=True)

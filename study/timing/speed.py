@@ -30,7 +30,7 @@ from study.experiment import build
 from study.lanes import Tensors
 from study.parts import outside
 from study.training.diagnostics import NetworkDiagnostics, due
-from study.training.steps import Steps, Weights
+from study.training.steps import Steps
 from study.training.trainer import initial_state, train
 
 MOST_PROCESSES = 8
@@ -65,9 +65,8 @@ class Lanes:
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
-        state = initial_state(experiment)
-        self._steps = Steps(experiment, state.params, state.memory)
-        self._initial = Weights(state.params, state.memory, state.intervention_states)
+        self._initial = initial_state(experiment).weights
+        self._steps = Steps(experiment, self._initial)
 
     def enter(self, index: int) -> float:
         """Starts a task, draws its first minibatch, returns the seconds."""

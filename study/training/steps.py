@@ -3,15 +3,16 @@
 Parameters, memory and states are allocated once and changed in place. Three shortcuts make a step cheap if the parts allow them,
 see `study.contracts.DirectModel` and `Selective`:
 
-- the model's own gradient instead of autograd;
+- the model's own gradient instead of autograd, if no intervention acts on the loss;
 - with pixels permuted by p, weights that are reordered once a task instead of pixels that are moved in every image,
 
-      W x[p] = W[:, argsort(p)] x;
+      W x[p] = W[:, argsort(p)] x,
 
+  if all interventions that act within steps allow any order of the inputs;
 - on a CPU, pixels that are 0 in all images of a task are left out, if `training/pixels` leaves 0 as it is: their weights add
-  nothing to an output and have no gradient.
+  nothing to an output and have no gradient. No intervention may act within the steps.
 
-If an intervention acts within the steps, or the model does not know its own gradient, none of them is taken.
+If the model does not know its own gradient, none of them is taken.
 
 On a CUDA device a step is recorded once as a graph and then replayed, see `study.training.cuda_graph`. Networks as small as these
 would otherwise wait for the launches of their kernels.
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from study.contracts import DirectModel, Experiment, GradientFunction, Selective, Task
+from study.contracts import DirectModel, Experiment, GradientFunction, Learner, Selective, Step, Task
 from study.gradients import MinibatchGradient
 from study.lanes import Tensors, finite
 from study.training import metrics
@@ -95,17 +96,23 @@ class Trained:
 class Steps:
     """Trains the lanes of one experiment, task after task.
 
-    Weights are reordered only if the tensors of the rule's memory have names of parameters, so that they can be reordered with
-    them. Pixels are left out only if the rule does not move weights whose gradient is 0.
+    Weights are reordered only if memory and states can be reordered with them: what is as long as the inputs is named after a
+    parameter. Pixels are left out only if nothing moves weights whose gradient is 0.
     """
 
-    def __init__(self, experiment: Experiment, params: Tensors, memory: Tensors) -> None:
+    def __init__(self, experiment: Experiment, start: Weights) -> None:
         self._experiment = experiment
-        acted_on = any(intervention.acts_in_steps for intervention in experiment.interventions)
-        self._direct = experiment.model if isinstance(experiment.model, DirectModel) and not acted_on else None
-        self._selective = self._direct if isinstance(self._direct, Selective) else None
-        self._reorders = self._selective is not None and memory.keys() <= params.keys()
-        rests = experiment.rule.rests_where_flat and experiment.dataset.scale.keeps_zero
+        acting = [intervention for intervention in experiment.interventions if intervention.acts_in_steps]
+        on_loss = any(intervention.acts_on_loss for intervention in acting)
+        model = experiment.model
+        self._direct = model if isinstance(model, DirectModel) and not on_loss else None
+        self._selective = model if isinstance(model, Selective) else None
+        self._reorders = (
+            self._selective is not None
+            and all(intervention.any_input_order for intervention in acting)
+            and _follow_inputs(start, experiment.dataset.train_images.shape[1])
+        )
+        rests = experiment.rule.rests_where_flat and experiment.dataset.scale.keeps_zero and not acting
         self._leaves_out = self._reorders and rests and experiment.device == "cpu"
         self._pictures: Pictures | None = None
         self._held: Weights | None = None
@@ -158,7 +165,10 @@ class Steps:
             Weights(
                 self._put(start.params, features, trained.params),
                 self._put(start.memory, features, trained.memory),
-                trained.states,
+                tuple(
+                    self._put(before, features, after)
+                    for before, after in zip(start.states, trained.states, strict=True)
+                ),
             ),
             tally.hits.to(torch.float64) / images,
             tally.losses / images,
@@ -172,7 +182,11 @@ class Steps:
         New tensors are allocated if this task has other pixels than the one before.
         """
         features = feed.trained_features
-        weights = Weights(self._taken(start.params, features), self._taken(start.memory, features), start.states)
+        weights = Weights(
+            self._taken(start.params, features),
+            self._taken(start.memory, features),
+            tuple(self._taken(state, features) for state in start.states),
+        )
         self._pictures = feed.pictures
         if self._held is None or not self._held.is_shaped_like(weights):
             self._held = weights.copy()
@@ -196,13 +210,19 @@ class Steps:
         """Tensors with only the given features, see `Selective.take_features`."""
         if self._selective is None or features is None:
             return tensors
-        return self._selective.take_features(tensors, features)
+        selected: Tensors = {}
+        for prefix, group in _grouped(tensors):
+            selected |= _prefixed(prefix, self._selective.take_features(group, features))
+        return selected
 
     def _put(self, tensors: Tensors, features: Tensor | None, taken: Tensors) -> Tensors:
         """The inverse of `_taken`."""
         if self._selective is None or features is None:
             return taken
-        return self._selective.put_features(tensors, features, taken)
+        whole: Tensors = {}
+        for (prefix, group), (_, part) in zip(_grouped(tensors), _grouped(taken), strict=True):
+            whole |= _prefixed(prefix, self._selective.put_features(group, features, part))
+        return whole
 
     def _take(self, chosen: Tensor, labels: Tensor, pixel_order: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step, in place.
@@ -221,10 +241,11 @@ class Steps:
         inputs, shown = minibatch(self._pictures, chosen, labels, pixel_order)
         gradient_at = self._gradient_at(inputs, shown)
         params, memory, evaluation = experiment.rule.step(weights.params, weights.memory, gradient_at)
-        states = []
+        seen, states = Step(experiment.model, evaluation), []
         for intervention, state in zip(experiment.interventions, weights.states, strict=True):
-            params, state_after = intervention.after_step(params, state)
-            states.append(state_after)
+            learner = intervention.after_step(Learner(params, memory, state), seen)
+            params, memory = learner.params, learner.memory
+            states.append(learner.state)
         weights.fill(Weights(params, memory, tuple(states)))  # copies only what was not changed in place
         return evaluation.logits, shown
 
@@ -243,6 +264,31 @@ class Steps:
     def _tensors(self) -> list[Tensor]:
         """All tensors that a step changes."""
         return [value for group in self._weights.groups for value in group.values()]
+
+
+def _follow_inputs(weights: Weights, features: int) -> bool:
+    """Whether all tensors can be reordered with the inputs.
+
+    Those that are not named after a parameter must not have an axis as long as the inputs.
+    """
+    return all(
+        name.rpartition(":")[2] in weights.params or features not in value.shape[1:]
+        for group in weights.groups
+        for name, value in group.items()
+    )
+
+
+def _grouped(tensors: Tensors) -> list[tuple[str, Tensors]]:
+    """Tensors by prefix, under the names of their parameters."""
+    groups: dict[str, Tensors] = {}
+    for name, value in tensors.items():
+        prefix, colon, parameter = name.rpartition(":")
+        groups.setdefault(prefix + colon, {})[parameter] = value
+    return list(groups.items())
+
+
+def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
+    return {prefix + name: value for name, value in tensors.items()}
 
 
 class Tally:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from study.contracts import Experiment
+from study.contracts import Boundary, Experiment, Learner, Task
 from study.lanes import Tensors, select
 from study.training import metrics
 from study.training.diagnostics import NetworkDiagnostics
 from study.training.metrics import evaluate
+from study.training.minibatches import Feed
 from study.training.steps import Steps, Weights
 
 
@@ -44,6 +45,11 @@ class State:
     test: Tensor
     validation: Tensor
     gradient_evaluations: int
+
+    @property
+    def weights(self) -> Weights:
+        """All that the steps of the next task change."""
+        return Weights(self.params, self.memory, self.intervention_states)
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ def train(experiment: Experiment, start: State | None = None) -> Iterator[TaskRe
     finite after a task, but whose logits overflow, counts as chance on those images.
     """
     state = start or initial_state(experiment)
-    steps = Steps(experiment, state.params, state.memory)
+    steps = Steps(experiment, state.weights)
     diagnosis = NetworkDiagnostics(experiment, steps)
     for index in range(state.next_task, experiment.tasks.count):
         result = _train_on_task(experiment, steps, diagnosis, state, index)
@@ -117,10 +123,8 @@ def _train_on_task(
     began = time.perf_counter()
     task = experiment.tasks.task(index)
     feed = steps.feed(task)
-    params, states = state.params, state.intervention_states
-    if index > 0:
-        params, states = _after_boundary(experiment, index, params, states)
-    trained = steps.train(feed, index, Weights(params, state.memory, states))
+    start = state.weights if index == 0 else _after_boundary(experiment, index, task, state.weights)
+    trained = steps.train(feed, index, start)
     diverged = state.diverged | ~trained.sound.cpu()
     healthy = ~diverged.to(experiment.device)  # [lane]
     after = replace(
@@ -177,15 +181,19 @@ def _with_row(rows: Tensor, row: Tensor | None) -> Tensor:
     return rows if row is None else torch.cat([rows, row.unsqueeze(0)])
 
 
-def _after_boundary(
-    experiment: Experiment, index: int, params: Tensors, states: tuple[Tensors, ...]
-) -> tuple[Tensors, tuple[Tensors, ...]]:
-    """Parameters and states after all interventions acted before task `index`.
+def _after_boundary(experiment: Experiment, index: int, task: Task, weights: Weights) -> Weights:
+    """Weights after all interventions acted before task `index`.
 
-    They act in turn, each on the parameters that the one before it returned.
+    They act in turn, each on what the one before it returned.
     """
-    states_after = []
-    for intervention, before in zip(experiment.interventions, states, strict=True):
-        params, after = intervention.before_task(index, params, before)
-        states_after.append(after)
-    return params, tuple(states_after)
+
+    def images(count: int) -> tuple[Tensor, Tensor]:
+        return Feed(experiment.dataset, task, experiment.device).sample(experiment.seeds, count)
+
+    boundary = Boundary(experiment.model, index, images)
+    params, memory, states = weights.params, weights.memory, []
+    for intervention, state in zip(experiment.interventions, weights.states, strict=True):
+        learner = intervention.before_task(Learner(params, memory, state), boundary)
+        params, memory = learner.params, learner.memory
+        states.append(learner.state)
+    return Weights(params, memory, tuple(states))

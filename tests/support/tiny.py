@@ -12,8 +12,9 @@ from torch import Tensor
 
 from study import data, parts
 from study.config import Diagnostics, TrialConfig
-from study.contracts import Dataset, DirectModel, Experiment, Model, Selective
+from study.contracts import Boundary, Dataset, DirectModel, Experiment, Intervention, Learner, Model, Selective, Step
 from study.experiment import build, load_dataset
+from study.gradients import MinibatchGradient
 from study.lanes import Tensors
 from study.training import checkpoint
 from study.training.minibatches import Feed
@@ -226,6 +227,31 @@ def step(rule, params: Tensors, memory: Tensors, gradient_at):
     """A step of a rule that does not change its arguments."""
     params, memory = ({name: value.clone() for name, value in tensors.items()} for tensors in (params, memory))
     return rule.step(params, memory, gradient_at)
+
+
+def stepped(acting: Intervention, model: Model, params: Tensors, memory: Tensors, state: Tensors) -> Learner:
+    """What an intervention makes of copies after a step, on the same two images in each lane."""
+    lanes = len(next(iter(params.values())))
+    inputs = torch.rand(1, 2, features_of(model), generator=torch.Generator().manual_seed(0)).expand(lanes, -1, -1)
+    seen = Step(model, MinibatchGradient(model, inputs, torch.zeros(lanes, 2, dtype=torch.int64))(params))
+    copies = ({name: value.clone() for name, value in tensors.items()} for tensors in (params, memory, state))
+    return acting.after_step(Learner(*copies), seen)
+
+
+def crossed(acting: Intervention, model: Model, params: Tensors, memory: Tensors, state: Tensors, task=1) -> Learner:
+    """What an intervention makes of tensors at a boundary, the next task having the same images in each lane."""
+    lanes = len(next(iter(params.values())))
+
+    def images(count: int) -> tuple[Tensor, Tensor]:
+        inputs = torch.rand(1, 5, features_of(model), generator=torch.Generator().manual_seed(task))[:, :count]
+        return inputs.expand(lanes, -1, -1), torch.zeros(lanes, inputs.shape[1], dtype=torch.int64)
+
+    return acting.before_task(Learner(params, memory, state), Boundary(model, task, images))
+
+
+def features_of(model: Model) -> int:
+    """Features of a fully connected network's inputs."""
+    return model.initial((0,))["0/weight"].shape[2]
 
 
 def results(experiment: Experiment, start=None) -> list[TaskResult]:

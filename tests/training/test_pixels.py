@@ -128,8 +128,9 @@ def test_black_pixels_are_left_out_only_where_black_is_0():
     counts = {}
     for word in WORDS:
         experiment = tiny.experiment(images=scaled(word, images), tasks="class_pairs")
-        state = initial_state(experiment)
-        counts[word] = Steps(experiment, state.params, state.memory).feed(experiment.tasks.task(0)).pictures.pixels
+        counts[word] = (
+            Steps(experiment, initial_state(experiment).weights).feed(experiment.tasks.task(0)).pictures.pixels
+        )
     assert counts["unit"] is not None
     assert counts["symmetric"] is counts["standardized"] is None
 

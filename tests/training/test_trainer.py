@@ -8,7 +8,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from study.contracts import Experiment, Intervention, Rule
+from study.contracts import Boundary, Experiment, Intervention, Learner, Rule
 from study.lanes import Tensors
 from study.training import metrics
 from study.training.metrics import evaluate
@@ -92,8 +92,8 @@ class CountingBoundaries(Intervention):
     def initial_state(self, params: Tensors) -> Tensors:
         return {"crossed": torch.zeros(len(params["0/bias"]))}
 
-    def before_task(self, index: int, params: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
-        return params, {"crossed": state["crossed"] + 1}
+    def before_task(self, learner: Learner, boundary: Boundary) -> Learner:
+        return replace(learner, state={"crossed": learner.state["crossed"] + 1})
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf")])
@@ -340,10 +340,10 @@ def test_shrink_and_perturb_acts_before_every_task_but_the_first():
 def test_the_noise_of_shrink_and_perturb_has_the_standard_deviation_it_says():
     module, settings = tiny.part("interventions", "shrink_and_perturb", {"shrink": 0.5, "noise": 0.1})
     acting = module.build(settings, (0, 1), "cpu")
-    params = {"w": torch.ones(2, 100, 100)}
-    changed, _ = acting.before_task(1, params, {})
-    again, _ = acting.before_task(2, params, {})
-    for lane in changed["w"]:
+    params = {"0/weight": torch.ones(2, 100, 100)}
+    model = tiny.mlp(100, 100, [])
+    changed, again = (tiny.crossed(acting, model, params, {}, {}, task).params for task in (1, 2))
+    for lane in changed["0/weight"]:
         assert float(lane.mean()) == pytest.approx(0.5, abs=0.005)
         assert float(lane.std()) == pytest.approx(0.1, abs=0.003)
-    assert not torch.equal(changed["w"], again["w"]), "each boundary has its own noise"
+    assert not torch.equal(changed["0/weight"], again["0/weight"]), "each boundary has its own noise"
