@@ -19,6 +19,9 @@ from study.pixels import UNIT, Scale
 Shape = tuple[int, int, int]
 """Channels, height and width of a picture."""
 
+INITIAL_WEIGHTS = "initial weights"
+"""The purpose of the random numbers that a network starts with."""
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -145,10 +148,11 @@ class Model(Protocol):
     def hidden_layers(self) -> tuple[HiddenLayer, ...]:
         """The hidden layers, from input to output."""
 
-    def initial(self, seeds: tuple[int, ...]) -> Tensors:
+    def initial(self, seeds: tuple[int, ...], purpose: str = INITIAL_WEIGHTS, task: int = 0) -> Tensors:
         """Initial parameters [lane, ...] on the CPU.
 
-        Lane k is a function of `seeds[k]` alone.
+        Lane k is a function of (seeds[k], purpose, task) alone. Other purposes and tasks give fresh weights of the same
+        distribution, for an intervention that redraws some of them.
         """
 
     def forward(self, params: Tensors, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:

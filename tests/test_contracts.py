@@ -4,6 +4,7 @@ A new file in a folder of parts is tested here with no other change.
 """
 
 import inspect
+import itertools
 import math
 import urllib.error
 import urllib.request
@@ -12,7 +13,7 @@ import pytest
 import tiny
 import torch
 from sweep_fixtures import REPOSITORY
-from torch import Tensor
+from torch import Tensor, nn
 
 from study import parts, schema
 from study.config import StrictSettings
@@ -20,6 +21,7 @@ from study.contracts import Counted, Dataset, DirectModel, Intervention, Learner
 from study.errors import StudyError
 from study.gradients import MinibatchGradient
 from study.lanes import Tensors, per_lane
+from study.models import StackedModule
 
 PARTS = [(kind, name) for kind in parts.KINDS for name in parts.names(kind)]
 SIGNATURES = {
@@ -207,6 +209,28 @@ def test_initial_parameters_of_a_lane_depend_on_its_seed_alone(name):
         assert value.shape[0] == 3
         assert value.dtype == torch.float32
         assert not torch.equal(value[0], value[1]) or not value.any(), key
+
+
+def assert_fresh_weights(model) -> None:
+    """Weights of another purpose or task differ from those that a network starts with, and repeat."""
+    start = model.initial(SEEDS)
+    assert all(torch.equal(value, start[key]) for key, value in model.initial(SEEDS, "initial weights", 0).items())
+    fresh = [model.initial(SEEDS, "reset", 1), model.initial(SEEDS, "reset", 2), model.initial(SEEDS, "other", 1)]
+    for params, others in itertools.combinations([start, *fresh], 2):
+        for key, value in params.items():
+            assert value.shape == others[key].shape
+            assert not torch.equal(value, others[key]) or not value.any(), key
+    alone = model.initial(SEEDS[1:2], "reset", 2)
+    assert all(torch.equal(value[0], fresh[1][key][1]) for key, value in alone.items())
+
+
+@each("models")
+def test_fresh_weights_are_a_function_of_seed_purpose_and_task(name):
+    assert_fresh_weights(network(name))
+
+
+def test_fresh_weights_of_a_module_are_a_function_of_seed_purpose_and_task():
+    assert_fresh_weights(StackedModule(lambda: nn.Sequential(nn.Flatten(), nn.Linear(FEATURES, OUTPUTS)), SHAPE))
 
 
 @each("models")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from study.contracts import HiddenLayer, Shape
+from study.contracts import INITIAL_WEIGHTS, HiddenLayer, Shape
 from study.errors import StudyError, first_line
 from study.lanes import Tensors, generator
 
@@ -34,8 +34,8 @@ class StackedModule:
 
     The module maps pictures [image, channel, height, width], with values by `training/pixels`, to logits [image, output].
     Only parameters may differ between lanes and change in training: buffers, as those of batch normalisation, and dropout are
-    refused. Its initial weights may depend on torch's random numbers only; those of lane k are drawn from (seeds[k], "initial
-    weights"), and torch's global generator is left as it was.
+    refused. Its initial weights may depend on torch's random numbers only; those of lane k are drawn from (seeds[k],
+    purpose, task), and torch's global generator is left as it was.
 
     Attributes:
         shape: channels, height and width of a picture.
@@ -59,7 +59,7 @@ class StackedModule:
         self.shape = shape
         self.hidden_layers = hidden_layers
         self._factory = factory
-        self._module = self.made(0)
+        self._module = self.made()
         if not isinstance(self._module, nn.Module):
             raise StudyError(f"The factory must make a torch.nn.Module, not {type(self._module).__name__}.")
         _check_layers(self._module)
@@ -86,18 +86,18 @@ class StackedModule:
         """Number of parameters of one lane."""
         return sum(param.numel() for param in self._module.parameters())
 
-    def made(self, seed: int) -> nn.Module:
-        """A new module, with the initial weights of a seed."""
+    def made(self, seed: int = 0, purpose: str = INITIAL_WEIGHTS, task: int = 0) -> nn.Module:
+        """A new module, with the weights of (seed, purpose, task)."""
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(generator(seed, "initial weights").initial_seed())
+            torch.default_generator.manual_seed(generator(seed, purpose, task).initial_seed())
             return self._factory()
 
-    def initial(self, seeds: tuple[int, ...]) -> Tensors:
+    def initial(self, seeds: tuple[int, ...], purpose: str = INITIAL_WEIGHTS, task: int = 0) -> Tensors:
         """Initial parameters on the CPU, [lane, ...].
 
-        They have the module's names. Lane k is a function of `seeds[k]` alone.
+        They have the module's names. Lane k is a function of (seeds[k], purpose, task) alone.
         """
-        params, _ = stack_module_state([self.made(seed) for seed in seeds])
+        params, _ = stack_module_state([self.made(seed, purpose, task) for seed in seeds])
         return {name: value.detach() for name, value in params.items()}
 
     def forward(self, params: Tensors, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 import torch
 
-from study.contracts import HiddenLayer
+from study.contracts import INITIAL_WEIGHTS, HiddenLayer
 from study.lanes import Tensors, generator
 
 
@@ -26,12 +26,12 @@ class Layered(ABC):
         """
         return tuple(HiddenLayer((f"{i}/weight", f"{i}/bias"), f"{i + 1}/weight") for i in range(self.depth - 1))
 
-    def initial(self, seeds: tuple[int, ...]) -> Tensors:
+    def initial(self, seeds: tuple[int, ...], purpose: str = INITIAL_WEIGHTS, task: int = 0) -> Tensors:
         """Initial parameters on the CPU, [lane, ...].
 
-        Lane k is drawn from (seeds[k], "initial weights").
+        Lane k is drawn from (seeds[k], purpose, task).
         """
-        lanes = [self._initial_lane(generator(seed, "initial weights")) for seed in seeds]
+        lanes = [self._initial_lane(generator(seed, purpose, task)) for seed in seeds]
         return {name: torch.stack([lane[name] for lane in lanes]) for name in lanes[0]}
 
     @abstractmethod

@@ -175,8 +175,8 @@ class PlainModel:
     def hidden_layers(self):
         return self.model.hidden_layers
 
-    def initial(self, seeds: tuple[int, ...]) -> Tensors:
-        return self.model.initial(seeds)
+    def initial(self, seeds: tuple[int, ...], *purpose_and_task) -> Tensors:
+        return self.model.initial(seeds, *purpose_and_task)
 
     def forward(self, params: Tensors, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         return self.model.forward(params, inputs)
