@@ -187,6 +187,38 @@ class Training(StrictSettings):
 LATER_SETTINGS: Flat = {"training/pixels": "unit"}
 """Settings that records of earlier versions lack, with the value that these versions had."""
 
+_LATER_SHARPNESS: Flat = {
+    "base": "sgd",
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "epsilon": 1e-8,
+    "schedule": "constant",
+    "schedule_over": "tasks",
+    "schedule_from": 1.0,
+    "schedule_to": 0.0,
+    "schedule_length": 0,
+    "schedule_factors": [],
+}
+
+LATER_PART_SETTINGS: dict[tuple[str, str], Flat] = {
+    ("optimizer", "sam"): _LATER_SHARPNESS,
+    ("optimizer", "gnp"): _LATER_SHARPNESS,
+}
+"""The same of parts that are older than some of their settings, by section and name of the part."""
+
+
+def later_settings(chosen: Mapping[str, Any]) -> Flat:
+    """What a record of an earlier version lacks, by slash name.
+
+    `chosen` has the names of the parts: `optimizer/name` and so on.
+    """
+    return LATER_SETTINGS | {
+        f"{section}/{name}": value
+        for (section, part), own in LATER_PART_SETTINGS.items()
+        if chosen.get(f"{section}/name") == part
+        for name, value in own.items()
+    }
+
 
 class Diagnostics(StrictSettings):
     """Which diagnostics of `study.schema.DIAGNOSTICS` run after which tasks.

@@ -335,6 +335,40 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True)
+class Beginning:
+    """What a rule is told when a task begins.
+
+    Attributes:
+        task: index of the task.
+        tasks: number of tasks of the sequence.
+        steps: number of steps of this task.
+        seeds: one for each lane.
+    """
+
+    task: int
+    tasks: int
+    steps: int
+    seeds: tuple[int, ...]
+
+
+@runtime_checkable
+class TaskAware(Rule, Protocol):
+    """A rule that is told when a task begins; optional.
+
+    So its settings may follow the place in the sequence, and its random numbers are a function of seed and task.
+    """
+
+    def check_tasks(self, count: int) -> None:
+        """Raises StudyError if it cannot train on so many tasks."""
+
+    def before_task(self, memory: Tensors, beginning: Beginning) -> Tensors:
+        """The memory before the first step of a task.
+
+        In new tensors where changed. Called for every task, the first one too, after interventions have acted.
+        """
+
+
+@dataclass(frozen=True)
 class Learner:
     """What an intervention may change.
 

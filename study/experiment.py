@@ -13,7 +13,7 @@ import torch
 
 from study import parts, provenance
 from study.config import TrialConfig
-from study.contracts import Counted, Dataset, Experiment, Model, Rule, TaskSequence
+from study.contracts import Counted, Dataset, Experiment, Model, Rule, TaskAware, TaskSequence
 from study.errors import StudyError
 from study.lanes import stackable, stacked
 from study.parts import SECTIONS
@@ -78,6 +78,13 @@ def constants_of(config: TrialConfig) -> dict[str, float]:
     return rule.constants
 
 
+def check_tasks(config: TrialConfig, count: int) -> None:
+    """Raises StudyError if a trial's rule cannot train on so many tasks."""
+    rule: Rule = next(_acting(config, "cpu"))
+    if isinstance(rule, TaskAware):
+        rule.check_tasks(count)
+
+
 def _acting(config: TrialConfig, device: str) -> Iterator[Any]:
     """The rule of a trial, then its interventions."""
     module, settings = _chosen(config, "optimizer")
@@ -111,6 +118,8 @@ def _built(configs: Sequence[TrialConfig], dataset: Dataset, device: str, *, tra
     largest = model_module.build(model_settings, dataset.shape, dataset.class_count) if in_memory else None
     _check_memory(config, dataset, tasks_settings, largest)
     tasks = tasks_module.build(tasks_settings, dataset, config.seeds)
+    if isinstance(rule, TaskAware):
+        rule.check_tasks(tasks.count)
     return Experiment(
         dataset=_scaled(_on_device(dataset, device), config.training.pixels),
         tasks=tasks,

@@ -82,7 +82,7 @@ def finite(tensors: Mapping[str, Tensor]) -> Tensor:
 def stackable(parts: Sequence[object]) -> bool:
     """Whether `stacked` can put the lanes of the parts together.
 
-    They are dataclasses of one type, and all that is not a setting of each lane is equal.
+    They are dataclasses of one type, and all that is not a setting of each lane is equal. A field may be such a dataclass.
     """
     first = parts[0]
     if (
@@ -101,6 +101,8 @@ def _field_stackable(name: str, values: list[Any]) -> bool:
     tensors = [isinstance(value, Tensor) for value in values]
     if any(tensors):
         return all(tensors)
+    if dataclasses.is_dataclass(values[0]):
+        return stackable(values)
     return name == SEEDS or all(value == values[0] for value in values)
 
 
@@ -115,6 +117,8 @@ def stacked(parts: Sequence[Part]) -> Part:
         values = [getattr(part, field.name) for part in parts]
         if isinstance(values[0], Tensor):
             changes[field.name] = torch.cat(values)
+        elif dataclasses.is_dataclass(values[0]):
+            changes[field.name] = stacked(values)
         elif field.name == SEEDS:
             changes[field.name] = tuple(seed for seeds in values for seed in seeds)
     joint: Part = dataclasses.replace(first, **changes)

@@ -1,8 +1,9 @@
-"""Optimizers: one equation, of which each file is a row.
+"""Optimizers: a gradient, and a base that steps along it.
 
 A file exposes `Settings` and `build(settings, lanes, device) -> Rule`.
 
-With g(w) the gradient of the minibatch loss, H(w) its Hessian and |.| the L2 norm over all parameters of one lane,
+With g(w) the gradient of the minibatch loss, H(w) its Hessian and |.| the L2 norm over all parameters of one lane, most files are
+a row of one equation:
 
     G = (1 - a) g(w) + a g(w + r g(w) / |g(w)|),      w <- w - lr G        (the same minibatch in both terms)
 
@@ -13,36 +14,50 @@ With g(w) the gradient of the minibatch loss, H(w) its Hessian and |.| the L2 no
 | `gnp` | lambda / r | r | Zhao, Zhang and Hu 2022, arXiv 2202.03599 |
 | `gnp`, r = 0 | - | the limit: G = g + lambda H g / |g| | the same, exact, by double backprop |
 
-A blend above 1 extrapolates. With a zero gradient there is no uphill step: 0/0 counts as 0.
+A blend above 1 extrapolates. With a zero gradient there is no uphill step: 0/0 counts as 0. Others move the weights another way,
+by e with |e| = rho or so, before they take the gradient:
 
-Momentum and weight decay are those of torch.optim.SGD, applied to G:
+| rule | G | e | source |
+|---|---|---|---|
+| `asam` | g(w + e) | rho T^2 g / |T g|, T = |w| + eta | Kwon, Kim, Park and Choi 2021, arXiv 2102.11600 |
+| `friendly_sam` | g(w + e) | rho d / |d|, d = g - sigma m, m a running mean of g | Li et al. 2024, arXiv 2403.12350 |
+| `random_sam` | (g(w + e) + g(w - e)) / 2 | random signs, |e| = rho | Zhang, Li and Ju 2023, arXiv 2306.08553 |
+
+The base takes a step along G. With `optimizer/base=sgd`, momentum and weight decay are those of torch.optim.SGD:
 
     d = G + weight_decay w,      m <- momentum m + d (m = d at the first step),      w <- w - lr m
 
-So the uphill step of SAM and GNP, and the norm |g(w)|, are those of the loss alone. Weight decay shrinks the weights once a step,
-is not part of the sharpness, and is taken at w, not at the uphill weights.
+With `optimizer/base=adamw` it is that of torch.optim.AdamW, see `study.optimizers._adamw`, and `adamw` is that base alone, with
+G = g(w). The uphill step, and the norm |g(w)|, are those of the loss alone. Weight decay shrinks the weights once a step, is not
+part of the sharpness, and is taken at w, not at the uphill weights.
+
+rho, or the lambda of GNP, may follow a schedule over the tasks or within each task, see `study.optimizers._schedule`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from study import config, schema
 from study.config import StrictSettings, setting
-from study.contracts import Evaluation, Gradient, GradientFunction
+from study.contracts import Beginning, Evaluation, Gradient, GradientFunction
+from study.errors import StudyError
 from study.gradients import DenseGradient
 from study.lanes import Tensors, multiply, reciprocal
+from study.optimizers._adamw import AdamW, AdamWSettings
+from study.optimizers._schedule import Schedule, ScheduleSettings
 
 LARGEST = config.LARGEST
 """Upper bound of the settings of optimizers."""
 
 
 class RuleSettings(StrictSettings):
-    """Settings of every optimizer."""
+    """Settings of SGD, and of every rule on it."""
 
     lr: float = setting(
         0.01,
@@ -59,9 +74,35 @@ class RuleSettings(StrictSettings):
     )
 
 
+def not_zero(value: float) -> float:
+    """The value; raises ValueError if it is 0."""
+    if value == 0:
+        raise ValueError("Value should not be 0, which would be SGD at twice the cost")
+    return value
+
+
+class SharpnessSettings(ScheduleSettings, AdamWSettings, RuleSettings):
+    """Settings of every rule that takes more than one gradient."""
+
+    base: Literal["sgd", "adamw"] = Field(
+        "sgd", description="What steps along the gradient of the rule: SGD, with momentum, or AdamW, with its betas."
+    )
+
+    @model_validator(mode="after")
+    def _have_an_effect(self) -> Self:
+        """Raises StudyError if a setting has no effect."""
+        self.check_schedule()
+        if self.base == "adamw" and self.momentum:
+            raise StudyError("momentum has no effect with base=adamw; set beta1 instead.")
+        for name, known in AdamWSettings.model_fields.items():
+            if self.base == "sgd" and getattr(self, name) != known.default:
+                raise StudyError(f"{name} has no effect with base=sgd; choose base=adamw.")
+        return self
+
+
 @dataclass(frozen=True)
 class BlendedRule:
-    """One row of the package's equation.
+    """One row of the package's equation, on a base.
 
     The booleans are known before training, so that no step reads a value from the device.
 
@@ -73,6 +114,9 @@ class BlendedRule:
         sharpness: whether any lane needs the second gradient.
         mixed: whether any lane blends both gradients; otherwise the second is taken alone.
         momentous, decaying: whether any lane has momentum, weight decay.
+        adamw: the base, if it is not SGD.
+        schedule: of the setting named `scheduled`; None if it is constant.
+        scheduled: "radius", "blend" or "penalty".
     """
 
     lr: Tensor
@@ -85,6 +129,9 @@ class BlendedRule:
     mixed: bool
     momentous: bool
     decaying: bool
+    adamw: AdamW | None = field(default=None, kw_only=True)
+    schedule: Schedule | None = field(default=None, kw_only=True)
+    scheduled: str = field(default="radius", kw_only=True)
 
     @property
     def evaluations_per_step(self) -> int:
@@ -93,11 +140,11 @@ class BlendedRule:
 
     @property
     def rests_where_flat(self) -> bool:
-        """Whether the rule has neither momentum nor weight decay.
+        """Whether the rule has no momentum, weight decay or AdamW.
 
-        Both move weights whose gradient is 0.
+        They move weights whose gradient is 0.
         """
-        return not self.momentous and not self.decaying
+        return not self.momentous and not self.decaying and self.adamw is None
 
     @property
     def constants(self) -> dict[str, float]:
@@ -107,10 +154,23 @@ class BlendedRule:
         return {schema.BLEND: float(self.blend[0]), schema.RADIUS: float(self.radius[0])}
 
     def initial_memory(self, params: Tensors) -> Tensors:
-        """Momentum buffers of zeros; empty if no lane has momentum."""
-        if not self.momentous:
-            return {}
-        return {name: torch.zeros_like(value) for name, value in params.items()}
+        """Zeros for momentum or moments, and the place in a schedule.
+
+        Empty if no lane needs any.
+        """
+        memory = {} if self.schedule is None else self.schedule.initial_memory()
+        if self.adamw is not None:
+            return memory | self.adamw.initial_memory(params)
+        return memory | {name: torch.zeros_like(value) for name, value in params.items() if self.momentous}
+
+    def check_tasks(self, count: int) -> None:
+        """Raises StudyError if a list of factors has another length."""
+        if self.schedule is not None:
+            self.schedule.check_tasks(count)
+
+    def before_task(self, memory: Tensors, beginning: Beginning) -> Tensors:
+        """The memory with the task's place in the schedule."""
+        return memory if self.schedule is None else memory | self.schedule.before_task(beginning)
 
     def descent(self, gradient_at: GradientFunction, params: Tensors) -> tuple[Gradient, Evaluation]:
         """G, and the evaluation at `params`.
@@ -119,25 +179,42 @@ class BlendedRule:
         """
         return blended_gradient(gradient_at, params, self)
 
+    def descent_with_memory(
+        self, gradient_at: GradientFunction, params: Tensors, memory: Tensors
+    ) -> tuple[Gradient, Evaluation]:
+        """The same; the rule's own part of the memory changes in place.
+
+        A rule that remembers something overrides this method.
+        """
+        return self.descent(gradient_at, params)
+
     def step(
         self, params: Tensors, memory: Tensors, gradient_at: GradientFunction
     ) -> tuple[Tensors, Tensors, Evaluation]:
-        """One step of the equation, in place; see the package.
+        """One step of the base along G, in place; see the package.
 
         Momentum buffers start at zero, so the first step has m = d, as in torch.
         """
-        update, evaluation = self.descent(gradient_at, params)  # G
-        if memory:
-            multiply(memory, self.momentum)  # m <- momentum m + G + weight_decay w
-            update.add_to(memory, torch.ones_like(self.lr))
+        now = self if self.schedule is None else self._scheduled(self.schedule.next_factor(memory))
+        update, evaluation = now.descent_with_memory(gradient_at, params, memory)  # G
+        if self.adamw is not None:
+            self.adamw.step(params, memory, update, self.lr, self.weight_decay if self.decaying else None)
+        elif self.momentous:
+            buffers = {name: memory[name] for name in params}
+            multiply(buffers, self.momentum)  # m <- momentum m + G + weight_decay w
+            update.add_to(buffers, torch.ones_like(self.lr))
             if self.decaying:
-                DenseGradient(params).add_to(memory, self.weight_decay)
-            DenseGradient(memory).add_to(params, -self.lr)  # w <- w - lr m
+                DenseGradient(params).add_to(buffers, self.weight_decay)
+            DenseGradient(buffers).add_to(params, -self.lr)  # w <- w - lr m
         else:
             if self.decaying:
                 multiply(params, 1 - self.lr * self.weight_decay)  # w <- w - lr weight_decay w - lr G
             update.add_to(params, -self.lr)
         return params, memory, evaluation
+
+    def _scheduled(self, factor: Tensor) -> Self:
+        """The rule with the factor [lane] on its scheduled setting."""
+        return replace(self, **{self.scheduled: getattr(self, self.scheduled) * factor})
 
 
 def blended_gradient(gradient_at: GradientFunction, params: Tensors, rule: BlendedRule) -> tuple[Gradient, Evaluation]:
@@ -164,11 +241,15 @@ def constant_rule(
     radius: float = 0.0,
     penalty: float | None = None,
 ) -> BlendedRule:
-    """The rule with the same settings in every lane."""
+    """The rule with the same settings in every lane.
+
+    Base and schedule are those of the settings, if they are `SharpnessSettings`; the schedule is one of the radius.
+    """
 
     def fill(value: float) -> Tensor:
         return torch.full((lanes,), value, device=device)
 
+    sharp = settings if isinstance(settings, SharpnessSettings) else None
     return BlendedRule(
         lr=fill(settings.lr),
         momentum=fill(settings.momentum),
@@ -180,4 +261,6 @@ def constant_rule(
         mixed=blend != 1,
         momentous=settings.momentum != 0,
         decaying=settings.weight_decay != 0,
+        adamw=AdamW.of(sharp, lanes, device) if sharp is not None and sharp.base == "adamw" else None,
+        schedule=None if sharp is None else Schedule.of(sharp, lanes, device),
     )

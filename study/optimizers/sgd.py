@@ -4,7 +4,7 @@ from study.optimizers import BlendedRule, RuleSettings, constant_rule
 
 
 class Settings(RuleSettings):
-    """Settings of every optimizer."""
+    """Settings of SGD."""
 
 
 def build(settings: Settings, lanes: int, device: str) -> BlendedRule:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from study.config import LATER_SETTINGS, TrialConfig
+from study.config import TrialConfig, later_settings
 from study.errors import StudyError
 from study.files import draft_of
 from study.training.trainer import State
@@ -34,8 +34,9 @@ def identity(config: TrialConfig, data_fingerprint: str) -> str:
     """
     plain = config.plain()
     del plain["training"]["device"]
-    for section, name in (setting.split("/") for setting in LATER_SETTINGS):
-        if plain[section][name] == LATER_SETTINGS[f"{section}/{name}"]:
+    for setting, earlier in later_settings(config.flat()).items():
+        section, name = setting.split("/")
+        if plain[section][name] == earlier:
             del plain[section][name]
     text = json.dumps([plain, data_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -21,13 +21,23 @@ would otherwise wait for the launches of their kernels.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from study.contracts import DirectModel, Experiment, GradientFunction, Learner, Selective, Step, Task
+from study.contracts import (
+    Beginning,
+    DirectModel,
+    Experiment,
+    GradientFunction,
+    Learner,
+    Selective,
+    Step,
+    Task,
+    TaskAware,
+)
 from study.gradients import MinibatchGradient
 from study.lanes import Tensors, finite
 from study.training import metrics
@@ -157,6 +167,7 @@ class Steps:
             start: weights before the first step.
         """
         experiment = self._experiment
+        start = self._told(feed, task, start)
         self.begin(feed, start)
         tally = self.advance(feed, feed.choices(experiment.seeds, task, experiment.batch_size, experiment.passes))
         trained, features = self._weights.copy(), feed.trained_features
@@ -175,6 +186,15 @@ class Steps:
             tally.losses.isfinite() & finite(trained.params),
             tally.steps,
         )
+
+    def _told(self, feed: Feed, task: int, start: Weights) -> Weights:
+        """Weights after the rule was told that the task begins."""
+        experiment, rule = self._experiment, self._experiment.rule
+        if not isinstance(rule, TaskAware):
+            return start
+        steps = -(-feed.train_count // experiment.batch_size) * experiment.passes
+        beginning = Beginning(task, experiment.tasks.count, steps, experiment.seeds)
+        return replace(start, memory=rule.before_task(start.memory, beginning))
 
     def begin(self, feed: Feed, start: Weights) -> None:
         """Copies weights into the tensors that the steps change.
