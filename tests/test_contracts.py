@@ -22,6 +22,7 @@ from study.errors import StudyError
 from study.gradients import MinibatchGradient
 from study.lanes import Tensors, per_lane
 from study.models import StackedModule
+from study.optimizers import SharpnessSettings
 
 PARTS = [(kind, name) for kind in parts.KINDS for name in parts.names(kind)]
 SIGNATURES = {
@@ -53,7 +54,7 @@ def test_the_folders_hold_the_parts_that_the_study_is_about():
     assert registered["data"] >= {"mnist", "fashion_mnist", "mnist5k"}
     assert registered["tasks"] >= {"class_pairs", "permuted_pixels"}
     assert registered["models"] >= {"mlp"}
-    assert registered["optimizers"] >= {"sgd", "sam", "gnp"}
+    assert registered["optimizers"] >= {"sgd", "sam", "gnp", "adamw", "asam", "friendly_sam", "random_sam"}
     assert registered["interventions"] >= {"l2_init", "shrink_and_perturb"}
 
 
@@ -450,11 +451,13 @@ def test_an_mlp_starts_as_torch_linear_does():
 
 @each("optimizers")
 def test_an_optimizer_trains_a_tiny_task_and_is_deterministic(name):
+    lr = 20 * parts.settings("optimizers", name, {}, "").lr  # 0.2, and 0.02 for AdamW, whose steps are longer
+
     def run():
         return tiny.results(
             tiny.experiment(
                 name,
-                {"lr": 0.2},
+                {"lr": lr},
                 images=tiny.dataset(train_per_class=30, test_per_class=20),
                 widths=(16,),
                 passes=15,
@@ -476,12 +479,26 @@ def test_an_optimizer_trains_a_tiny_task_and_is_deterministic(name):
 @pytest.mark.parametrize("given", [{}, {"momentum": 0.9}])
 def test_the_settings_and_the_memory_of_an_optimizer_have_a_lane_axis(name, given):
     params = tiny.mlp(FEATURES, OUTPUTS, [5]).initial(SEEDS)
+    if "momentum" not in parts.public_names(parts.find("optimizers", name).Settings):
+        given = {}
     optimizer = tiny.rule(name, 3, **given)
     settings = [value for value in vars(optimizer).values() if isinstance(value, Tensor)]
     assert settings
     assert all(value.shape == (3,) for value in settings)
     assert all(len(value) == 3 for value in optimizer.initial_memory(params).values())
-    assert optimizer.evaluations_per_step in (1, 2)
+    assert optimizer.evaluations_per_step == tiny.EVALUATIONS.get(name, 2)
+
+
+@each("optimizers")
+def test_an_optimizer_that_takes_more_than_one_gradient_has_a_base_and_a_schedule(name):
+    params = tiny.mlp(FEATURES, OUTPUTS, [5]).initial(SEEDS)
+    declared = parts.find("optimizers", name).Settings
+    assert issubclass(declared, SharpnessSettings) == (tiny.EVALUATIONS.get(name, 2) > 1)
+    if issubclass(declared, SharpnessSettings):
+        optimizer = tiny.rule(name, 3, base="adamw", schedule="linear")
+        assert optimizer.initial_memory(params).keys() >= {"m:0/weight", "v:1/bias", "adamw step", "schedule factor"}
+        assert optimizer.evaluations_per_step == tiny.rule(name, 3).evaluations_per_step
+        assert not optimizer.rests_where_flat
 
 
 @each("optimizers")

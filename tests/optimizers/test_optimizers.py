@@ -1,7 +1,5 @@
 """Rules in special cases: zero gradients, number of gradients, exact blends, settings by lane."""
 
-import dataclasses
-
 import pytest
 import tiny
 import torch
@@ -9,7 +7,7 @@ import torch
 from study.contracts import Evaluation
 from study.errors import StudyError
 from study.gradients import MinibatchGradient
-from study.lanes import add, norm
+from study.lanes import add, norm, stacked
 
 
 class Counting:
@@ -53,7 +51,7 @@ def flat_spot():
     return Counting(MinibatchGradient(model, inputs, torch.tensor([[0, 1, 0, 1]] * 3))), params
 
 
-@pytest.mark.parametrize("name", tiny.OPTIMIZERS)
+@pytest.mark.parametrize("name", sorted(tiny.OPTIMIZERS.keys() - {"random_sam"}))  # its noise needs no gradient
 def test_a_zero_gradient_makes_no_step_uphill_and_never_a_nan(name):
     gradient_at, params = flat_spot()
     optimizer = tiny.rule(name, 3, **tiny.OPTIMIZERS[name])
@@ -64,14 +62,14 @@ def test_a_zero_gradient_makes_no_step_uphill_and_never_a_nan(name):
     for tensors in (moved, memory):
         for value in tensors.values():
             assert value.isfinite().all()
-            assert not value[[0, 2]].any()
+            assert value.dim() == 1 or not value[[0, 2]].any()
     assert moved["0/weight"][1].any(), "the lane between them has a gradient and moves"
     for point in gradient_at.points:
         assert not any(point[key][lane].any() for key in point for lane in (0, 2)), "a gradient uphill of a flat spot"
 
 
 @pytest.mark.parametrize("name", tiny.OPTIMIZERS)
-def test_sgd_asks_for_one_gradient_and_the_others_for_two(name):
+def test_an_optimizer_asks_for_as_many_gradients_as_it_says(name):
     gradient_at, params = minibatch()
     optimizer = tiny.rule(name, 2, **tiny.OPTIMIZERS[name])
     tiny.step(optimizer, params, optimizer.initial_memory(params), gradient_at)
@@ -79,7 +77,7 @@ def test_sgd_asks_for_one_gradient_and_the_others_for_two(name):
         assert (len(gradient_at.points), gradient_at.products) == (0, 1)
         assert optimizer.evaluations_per_step == 2
     else:
-        assert (len(gradient_at.points), gradient_at.products) == (1 if name.startswith("sgd") else 2, 0)
+        assert (len(gradient_at.points), gradient_at.products) == (tiny.EVALUATIONS.get(name.split()[0], 2), 0)
         assert optimizer.evaluations_per_step == len(gradient_at.points)
 
 
@@ -100,19 +98,16 @@ def test_the_second_gradient_is_asked_r_uphill_along_the_first(name):
 @pytest.mark.parametrize("name", tiny.OPTIMIZERS)
 def test_a_rule_whose_lanes_differ_in_their_settings_equals_one_rule_for_each(name):
     gradient_at, params = minibatch()
-    given = {key: value for key, value in tiny.OPTIMIZERS[name].items() if value}
-    slow, fast = (
-        tiny.rule(
-            name, 2, **(tiny.OPTIMIZERS[name] | {key: value * scale for key, value in given.items()} | {"lr": lr})
-        )
-        for scale, lr in ((0.5, 0.01), (1.0, 0.2))
-    )
-    mixed = {}
-    for field in dataclasses.fields(slow):
-        one, other = getattr(slow, field.name), getattr(fast, field.name)
-        mixed[field.name] = torch.stack([one[0], other[1]]) if isinstance(one, torch.Tensor) else one
+    given = {key: value for key, value in tiny.OPTIMIZERS[name].items() if value and not isinstance(value, str)}
+
+    def rule(lanes: int, scale: float, lr: float):
+        scaled = {key: value * scale for key, value in given.items()}
+        return tiny.rule(name, lanes, **(tiny.OPTIMIZERS[name] | scaled | {"lr": lr}))
+
+    slow, fast = (0.5, 0.01), (1.0, 0.2)
+    mixed = stacked([rule(1, *slow), rule(1, *fast)])
     ours, theirs = [], []
-    for rules, results in (((dataclasses.replace(slow, **mixed),), ours), ((slow, fast), theirs)):
+    for rules, results in (((mixed,), ours), ((rule(2, *slow), rule(2, *fast)), theirs)):
         for optimizer in rules:
             moved, memory = params, optimizer.initial_memory(params)
             for _ in range(3):
@@ -132,6 +127,12 @@ def test_a_rule_whose_lanes_differ_in_their_settings_equals_one_rule_for_each(na
         ("sgd", {"weight_decay": -1e-9}),
         ("sgd", {"lr": float("inf")}),
         ("sam", {"rho": 0.0}),
+        ("asam", {"rho": 0.0}),
+        ("friendly_sam", {"rho": -0.1}),
+        ("random_sam", {"rho": -0.1}),
+        ("adamw", {"beta2": 1.0}),
+        ("sam", {"base": "adam"}),
+        ("sam", {"schedule": "exponential"}),
         ("gnp", {"lambda": 0.0}),
         ("gnp", {"r": -0.1}),
     ],

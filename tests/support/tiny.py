@@ -37,8 +37,23 @@ OPTIMIZERS = {
     "gnp": {"lambda": 0.1, "r": 0.05},
     "gnp with momentum": {"lambda": 0.1, "r": 0.05, "momentum": 0.9},
     "gnp exact": {"lambda": 0.1, "r": 0.0},
+    "adamw": {"lr": 0.01, "weight_decay": 0.1},
+    "gnp on adamw over tasks": {
+        "lambda": 0.1,
+        "r": 0.05,
+        "lr": 0.01,
+        "base": "adamw",
+        "schedule": "linear",
+        "schedule_to": 0.5,
+    },
+    "asam within tasks": {"rho": -0.3, "schedule": "cosine", "schedule_over": "steps", "schedule_to": 2.0},
+    "friendly_sam with momentum": {"rho": 0.1, "momentum": 0.9},
+    "random_sam": {"rho": 0.5},
 }
 """Settings of optimizers to test; the first word of a key is the optimizer's name."""
+
+EVALUATIONS = {"sgd": 1, "adamw": 1, "random_sam": 3}
+"""Gradients of a step of an optimizer by the first word of its name, if not 2."""
 
 
 def dataset(

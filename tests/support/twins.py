@@ -1,8 +1,13 @@
 """The reference for stacked lanes: a plain loop over seeds with torch.nn and torch.optim."""
 
+import math
+from dataclasses import replace
+
+import plain_rules
 import pytorch_optimizer
 import tiny
 import torch
+from plain_rules import weights
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -53,26 +58,15 @@ def modules_of(params: dict[str, Tensor], lane: int, model) -> nn.Sequential:
     return nn.Sequential(nn.Unflatten(1, model.shape), module)
 
 
-def weights(net: nn.Sequential) -> dict[str, Tensor]:
-    """The weights of a network by the names of the stack."""
-    if isinstance(net[-1], nn.Sequential):  # a module of one's own
-        return {name: param.detach() for name, param in net[-1].named_parameters()}
-    named = {}
-    maps = 0  # of the convolution before
-    for i, layer in enumerate(layer for layer in net if isinstance(layer, nn.Linear | nn.Conv2d)):
-        weight = layer.weight.detach()
-        if isinstance(layer, nn.Conv2d):
-            weight, maps = weight.permute(0, 2, 3, 1), len(weight)
-        elif maps:
-            weight, maps = weight.unflatten(1, (maps, -1)).transpose(1, 2), 0
-        named |= {f"{i}/weight": weight, f"{i}/bias": layer.bias.detach()}
-    return named
-
-
 def pictures(images: Tensor, chosen: Tensor, task: Task, lane: int) -> Tensor:
     """The chosen images as input of a lane's network, with pixels moved."""
     x = images[chosen].float() * (1 / 255)
     return (x if task.pixel_order is None else x[:, task.pixel_order[lane]]).to(torch.get_default_dtype())
+
+
+def steps_of(experiment: Experiment, task: Task) -> int:
+    """The number of steps of a task."""
+    return math.ceil(task.train.shape[1] / experiment.batch_size) * experiment.passes
 
 
 def plain_run(experiment: Experiment, make_step) -> list[dict]:
@@ -85,6 +79,7 @@ def plain_run(experiment: Experiment, make_step) -> list[dict]:
         run = {"test_accuracy": [], "validation_accuracy": [], "online_accuracy": [], "online_loss": []}
         for index in range(experiment.tasks.count):
             task = experiment.tasks.task(index)
+            net.place = plain_rules.Place(seed, index, experiment.tasks.count, 0, steps_of(experiment, task))
             chosen, draw = task.train[lane], generator(seed, "order", index)
             hits, losses = 0, 0.0
             for _ in range(experiment.passes):
@@ -93,6 +88,7 @@ def plain_run(experiment: Experiment, make_step) -> list[dict]:
                     batch = order[first : first + experiment.batch_size]
                     y = task.outputs[experiment.dataset.train_labels[batch]]
                     logits = step(pictures(experiment.dataset.train_images, batch, task, lane), y)
+                    net.place = replace(net.place, step=net.place.step + 1)
                     hits += int((logits.argmax(1) == y).sum())
                     losses += float(cross_entropy(logits, y, reduction="sum"))
             run["online_accuracy"].append(hits / (len(chosen) * experiment.passes))
@@ -168,6 +164,10 @@ def plain_step(optimizer: str, lr: float):
     """A step of another package's optimizer, and how closely it agrees."""
     given = tiny.OPTIMIZERS[optimizer]
     common = {"lr": lr, "momentum": given.get("momentum", 0.0), "weight_decay": given.get("weight_decay", 0.0)}
+    if not optimizer.startswith(("sgd", "sam", "gnp")) or "base" in given:
+        return (
+            lambda net: plain_rules.step(net, optimizer.split(maxsplit=1)[0], {"lr": lr, **given})
+        ), EQUAL_BUT_FOR_ROUNDING
     if optimizer == "gnp exact":
         return (lambda net: double_backprop(net, given["lambda"], common)), EQUAL_BUT_FOR_ROUNDING
 

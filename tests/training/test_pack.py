@@ -27,6 +27,16 @@ RULES = {
     "sam": [{"lr": 0.1, "rho": 0.1}, {"lr": 0.05, "rho": 0.5}, {"lr": 0.1, "rho": 0.01}],
     "gnp": [{"lambda": 0.1, "r": 0.05}, {"lambda": 0.3, "r": 0.1}],
     "gnp exact": [{"lambda": 0.1, "r": 0}, {"lambda": 0.5, "r": 0}],
+    "sam on adamw": [{"base": "adamw", "lr": 0.01, "beta1": beta1} for beta1 in (0.5, 0.9)],
+    "asam within tasks": [
+        {"eta": eta, "schedule": "linear", "schedule_over": "steps", "schedule_length": length}
+        for eta, length in ((0.01, 0), (0.1, 3))
+    ],
+    "friendly_sam": [{"sigma": 1.0}, {"sigma": 0.5, "ema": 0.6}],
+    "random_sam over tasks": [
+        {"rho": rho, "schedule": "list", "schedule_factors": factors}
+        for rho, factors in ((0.1, [0, 1, 2]), (0.5, [1, 0, -1]))
+    ],
 }
 """Settings of the trials of a pack; the first word of a key is the optimizer."""
 

@@ -282,8 +282,7 @@ def test_a_small_last_minibatch_changes_the_weights():
 @pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
 def test_gradient_evaluations_are_counted_over_tasks_passes_and_minibatches(optimizer):
     experiment = tiny.experiment(optimizer, batch_size=7, passes=2)
-    per_step = 1 if optimizer.startswith("sgd") else 2
-    per_task = per_step * 2 * math.ceil(36 / 7)
+    per_task = tiny.EVALUATIONS.get(optimizer.split()[0], 2) * 2 * math.ceil(36 / 7)
     counted = [result.state.gradient_evaluations for result in train(experiment)]
     assert counted == [per_task, 2 * per_task, 3 * per_task]
 

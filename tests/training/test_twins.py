@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import hypothesis.strategies as st
+import plain_rules
 import pytest
 import pytorch_optimizer
 import tiny
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from torch import Tensor
 from twins import (
     EQUAL_BUT_FOR_A_NORM_IN_FLOAT32,
@@ -18,8 +19,8 @@ from twins import (
     with_closure,
 )
 
-from study.contracts import Experiment
-from study.gradients import MinibatchGradient
+from study.contracts import Beginning, Evaluation, Experiment
+from study.gradients import DenseGradient, MinibatchGradient
 from study.lanes import generator
 from study.training import checkpoint
 from study.training.trainer import initial_state, train
@@ -136,6 +137,123 @@ def test_gnp_without_momentum_equals_decoupled_wsam(shape, lr, r, blend):
     assert_twins(experiment, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
 
 
+SHAPE = {"seeds": (3, 0), "widths": (6,), "batch_size": 7, "passes": 2, "task_settings": {"count": 3}}
+"""Arguments of `tiny.experiment`: the last minibatch of a pass is smaller."""
+
+
+@given(shapes(), RATES, st.floats(0, 0.99), st.floats(0, 0.999), DECAYS)
+@settings(max_examples=8)
+@tiny.float64()
+def test_adamw_on_the_stack_equals_a_loop_over_seeds_with_torch_adamw(shape, lr, beta1, beta2, weight_decay):
+    chosen = {"lr": lr, "weight_decay": weight_decay}
+
+    def make_step(net):
+        return with_closure(
+            net, torch.optim.AdamW(net.parameters(), betas=(beta1, beta2), **chosen), gradient_first=False
+        )
+
+    # an error of 1e-17 in a gradient near 0 is one of 1e-9 in a step, which divides by its size plus 1e-8
+    tolerance = {"rtol": 1e-6, "atol": 1e-7}
+    assert_twins(tiny.experiment("adamw", {"beta1": beta1, "beta2": beta2, **chosen}, **shape), make_step, tolerance)
+
+
+def test_adamw_in_float32_is_close_to_torch_adamw_in_its_last_digits():
+    draw = torch.Generator().manual_seed(0)
+    start = torch.randn(3, 40, 5, generator=draw)
+    optimizer = tiny.rule("adamw", 3, lr=0.01, weight_decay=0.1)
+    params, others = {"w": start.clone()}, [lane.clone().requires_grad_() for lane in start]
+    memory = optimizer.initial_memory(params)
+    torchs = [torch.optim.AdamW([lane], lr=0.01, weight_decay=0.1) for lane in others]
+    for _ in range(50):
+        gradient = torch.randn(3, 40, 5, generator=draw)
+        optimizer.adamw.step(params, memory, DenseGradient({"w": gradient}), optimizer.lr, optimizer.weight_decay)
+        for lane, other in enumerate(others):
+            other.grad = gradient[lane]
+            torchs[lane].step()
+    torch.testing.assert_close(params["w"], torch.stack(others).detach(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@tiny.float64()
+def test_sam_on_adamw_equals_pytorch_optimizers_sam_on_torch_adamw(weight_decay):
+    chosen = {"lr": 0.01, "weight_decay": weight_decay}
+
+    def make_step(net):
+        other = pytorch_optimizer.SAM(net.parameters(), torch.optim.AdamW, rho=0.1, **chosen)
+        return with_closure(net, other, gradient_first=True)
+
+    experiment = tiny.experiment("sam", {"rho": 0.1, "base": "adamw", **chosen}, **SHAPE)
+    assert_twins(experiment, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
+
+
+@tiny.float64()
+def test_asam_on_biases_without_eta_equals_pytorch_optimizers_adaptive_sam():
+    def make_step(net):
+        other = pytorch_optimizer.SAM(net.parameters(), torch.optim.SGD, rho=0.5, adaptive=True, lr=0.1)
+        return with_closure(net, other, gradient_first=True)
+
+    experiment = tiny.experiment("asam", {"rho": 0.5, "eta": 0.0, "adapt_biases": True}, **SHAPE)
+    assert_twins(experiment, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
+
+
+@pytest.mark.parametrize("given", [{}, {"sigma": 0.5, "ema": 0.3}])
+@tiny.float64()
+def test_friendly_sam_equals_that_of_pytorch_optimizer(given):
+    def make_step(net):
+        sigma, kept = given.get("sigma", 1.0), given.get("ema", 0.9)
+        other = pytorch_optimizer.FriendlySAM(
+            net.parameters(), torch.optim.SGD, rho=0.1, sigma=sigma, lmbda=kept, lr=0.1, momentum=0.9
+        )
+        return with_closure(net, other, gradient_first=True)
+
+    experiment = tiny.experiment("friendly_sam", {"rho": 0.1, "momentum": 0.9, **given}, **SHAPE)
+    assert_twins(experiment, make_step, EQUAL_BUT_FOR_A_NORM_IN_FLOAT32)
+
+
+OVER_STEPS = {"schedule": "linear", "schedule_over": "steps", "schedule_from": 0.0, "schedule_to": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("asam", {"rho": 0.5}),
+        ("asam", {"rho": -0.5, "eta": 0.1, "adapt_biases": True, "base": "adamw", "lr": 0.01}),
+        ("friendly_sam", {"rho": 0.1, "base": "adamw", "lr": 0.01, **OVER_STEPS}),
+        ("random_sam", {"rho": 0.5, "momentum": 0.9, **OVER_STEPS}),
+        ("random_sam", {"rho": 0.5, "base": "adamw", "lr": 0.01, "schedule": "cosine"}),
+        ("gnp", {"lambda": 0.04, "r": 0.05}),  # blend 0.8
+        ("gnp", {"lambda": 0.05, "r": 0.05, **OVER_STEPS}),
+        ("sam", {"rho": -0.1, "schedule": "cosine"}),
+    ],
+)
+@tiny.float64()
+def test_a_rule_equals_the_same_by_hand_one_network_at_a_time(name, given):
+    """Its gradient, its base and its schedule."""
+    given = {"lr": 0.1, **given}
+    assert_twins(tiny.experiment(name, given, **SHAPE), lambda net: plain_rules.step(net, name, given))
+
+
+def test_signs_of_noise_are_as_many_of_each_kind_and_independent_from_step_to_step():
+    rule = tiny.rule("random_sam", 2, rho=1.0)
+    params = {"w": torch.zeros(2, 100, 100)}
+    memory = rule.before_task(rule.initial_memory(params), Beginning(task=3, tasks=5, steps=9, seeds=(0, 1)))
+    points = []
+
+    def gradient_at(moved):
+        points.append(moved["w"].clone())
+        return Evaluation(DenseGradient(params), torch.zeros(2, 1, 2), list)
+
+    for _ in range(3):
+        rule.step(params, memory, gradient_at)
+    there, back = points[1::3], points[2::3]
+    torch.testing.assert_close(there, [-point for point in back])
+    noise = torch.stack(there).flatten(2).flatten(0, 1) * 100  # signs of six draws
+    assert (noise.abs() - 1 < 1e-5).all()
+    correlations = noise @ noise.T / 10_000
+    assert (correlations - torch.eye(6)).abs().max() < 0.05
+    assert noise.mean(1).abs().max() < 0.05
+
+
 @given(shapes(), RATES, PENALTIES, MOMENTA, DECAYS)
 @tiny.float64()
 def test_gnp_with_r_0_equals_double_backprop_one_lane_at_a_time(shape, lr, penalty, momentum, weight_decay):
@@ -202,7 +320,7 @@ def test_gnp_with_lambda_equal_to_r_is_sam_bit_by_bit(shape, lr, rho, momentum):
 def test_sharpness_changes_the_weights_by_more_than_any_tolerance_here():
     """The terms that the twins above compare are not zero."""
     plain = tiny.results(tiny.experiment("sgd", {"lr": 0.1}))[-1].state.params
-    for name in ("sam", "gnp", "gnp exact"):
+    for name in ("sam", "gnp", "gnp exact", "asam within tasks", "random_sam"):
         other = tiny.results(tiny.experiment(name, {"lr": 0.1, **tiny.OPTIMIZERS[name]}))[-1].state.params
         assert max(float((plain[key] - other[key]).abs().max()) for key in plain) > 1e-4
 
