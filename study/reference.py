@@ -6,7 +6,7 @@ printed. A test compares them with `study/docs/settings.md` and `study/docs/metr
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic.fields import FieldInfo
 
@@ -23,12 +23,12 @@ def settings_table() -> str:
         rows.append(
             (f"`{section}/name`", ", ".join(f"`{name}`" for name in parts.built_in(kind)), f"The {parts.KINDS[kind]}.")
         )
-        for part, fields in _distinct(kind):
-            rows += _rows(f"{section}/", fields, part)
+        for fields, owners in _distinct(kind):
+            rows += _rows(f"{section}/", fields, owners)
     for name in parts.built_in("interventions"):
-        rows += _rows(f"interventions/{name}/", parts.find("interventions", name).Settings.model_fields, "")
-    rows += _rows("training/", Training.model_fields, "")
-    rows += _rows("diagnostics/", Diagnostics.model_fields, "")
+        rows += _rows(f"interventions/{name}/", parts.find("interventions", name).Settings.model_fields)
+    rows += _rows("training/", Training.model_fields)
+    rows += _rows("diagnostics/", Diagnostics.model_fields)
     return _markdown(("setting", "default, or choices", "meaning"), rows)
 
 
@@ -48,22 +48,32 @@ def metrics_table() -> str:
     return _markdown(("name", "unit", "definition"), rows)
 
 
-def _distinct(kind: str) -> Iterable[tuple[str, Fields]]:
-    """The settings of a kind's parts, grouped by part.
+def _distinct(kind: str) -> Iterable[tuple[Fields, str]]:
+    """The settings of a kind's parts, and words on who has them.
 
-    Settings that all parts share come first, under the name "".
+    Settings that all parts share come first. Settings of some parts that are equal in all respects are one.
     """
     declared = {name: parts.find(kind, name).Settings.model_fields for name in parts.built_in(kind)}
-    shared = set.intersection(*(set(fields) for fields in declared.values()))
-    yield "", {name: field for name, field in next(iter(declared.values())).items() if name in shared}
-    for part, fields in declared.items():
-        yield part, {name: field for name, field in fields.items() if name not in shared}
+    owners: dict[tuple[str, str, str | None], list[str]] = {}
+    for part, own in declared.items():
+        for name, field in own.items():
+            owners.setdefault((name, repr(field.default), field.description), []).append(part)
+    for (name, *_), having in sorted(owners.items(), key=lambda item: len(item[1]) < len(declared)):
+        lacking = [part for part in declared if part not in having]
+        if len(having) > 2 * len(lacking):
+            words = f" (not {_quoted(lacking)})" if lacking else ""
+        else:
+            words = f" ({_quoted(having)} only)"
+        yield {name: declared[having[0]][name]}, words
 
 
-def _rows(prefix: str, fields: Fields, part: str) -> list[tuple[str, str, str]]:
-    owner = f" (`{part}` only)" if part else ""
+def _quoted(words: Sequence[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def _rows(prefix: str, fields: Fields, owners: str = "") -> list[tuple[str, str, str]]:
     return [
-        (f"`{prefix}{field.alias or name}`", f"`{json.dumps(field.default)}`", f"{field.description}{owner}")
+        (f"`{prefix}{field.alias or name}`", f"`{json.dumps(field.default)}`", f"{field.description}{owners}")
         for name, field in fields.items()
     ]
 

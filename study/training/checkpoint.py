@@ -36,7 +36,7 @@ def identity(config: TrialConfig, data_fingerprint: str) -> str:
     del plain["training"]["device"]
     for setting, earlier in later_settings(config.flat()).items():
         section, name = setting.split("/")
-        if plain[section][name] == earlier:
+        if plain[section].get(name) == earlier:  # a record of an earlier version lacks it
             del plain[section][name]
     text = json.dumps([plain, data_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -11,7 +11,7 @@ import twins
 from torch import Tensor
 
 from study import parts
-from study.config import LATER_SETTINGS, TrialConfig
+from study.config import LATER_PART_SETTINGS, LATER_SETTINGS, Choice, TrialConfig, later_settings
 from study.errors import StudyError
 from study.experiment import build, load_dataset, stacks
 from study.pixels import scale_of
@@ -189,5 +189,24 @@ def test_a_checkpoint_from_before_there_were_scales_stays_valid():
     assert len({checkpoint.identity(each, "f" * 16) for each in words}) == 3
 
 
+@pytest.mark.parametrize(("name", "written"), [("sam", "07472e666b4839b2"), ("gnp", "7ce53d0adcc26e67")])
+def test_a_checkpoint_from_before_a_rule_had_a_base_and_a_schedule_stays_valid(name, written):
+    config = parts.complete(TrialConfig.from_flat({"optimizer/name": name, "seeds": [0, 1]}))
+    later = later_settings(config.flat())
+    earlier = TrialConfig.from_flat(
+        {key: value for key, value in config.flat().items() if key not in later} | {"seeds": [0, 1]}
+    )
+    assert later.keys() >= {"optimizer/base", "optimizer/beta1", "optimizer/schedule", "optimizer/schedule_factors"}
+    for each in (config, earlier, parts.complete(earlier)):
+        assert checkpoint.identity(each, "f" * 16) == written, "as that version computed it"
+    for given in ({"base": "adamw"}, {"schedule": "linear"}):
+        optimizer = Choice.model_validate(config.optimizer.model_dump() | given)
+        other = parts.complete(config.model_copy(update={"optimizer": optimizer}))
+        assert checkpoint.identity(other, "f" * 16) != written
+
+
 def test_every_later_setting_has_the_value_of_earlier_versions_by_default():
     assert TrialConfig().flat().items() >= LATER_SETTINGS.items()
+    for (section, part), later in LATER_PART_SETTINGS.items():
+        config = parts.complete(TrialConfig.from_flat({f"{section}/name": part})).flat()
+        assert config.items() >= {f"{section}/{name}": value for name, value in later.items()}.items()
