@@ -165,6 +165,14 @@ def test_the_yaml_of_the_settings_page_is_that_search_space(tmp_path):
     assert plans[0] == plans[1]
 
 
+def test_a_search_may_draw_the_schedule_as_on_the_settings_page(tmp_path):
+    block = next(block for block in blocks_of("study/docs/settings.md") if block.file == "scheduled.yaml")
+    path = tmp_path / "scheduled.yaml"
+    path.write_text(block.text, encoding="utf-8")
+    (group,) = make_plan(load_space(str(path)), name="scheduled").groups
+    assert {name.rpartition("/")[2] for name in group.distributions} >= {"schedule", "schedule_to", "schedule_length"}
+
+
 def test_the_citation_file_can_be_cited():
     cited = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
