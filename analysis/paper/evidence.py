@@ -18,7 +18,7 @@ import pandas as pd
 from analysis import load
 from analysis.load import Sweep
 from search_spaces.paper_grid import POINTS, SPACE, is_of_the_paper
-from study.config import DEFAULT_PARTS
+from study.config import DEFAULT_PARTS, later_settings
 
 PIXELS: Final = "permuted_pixels"
 PAIRS: Final = "class_pairs"
@@ -166,6 +166,9 @@ def paper_setting(run: Mapping[str, Any]) -> Setting | None:
     method, tasks = run.get("optimizer/name"), run.get("tasks/name")
     acts = [name for name in run if name.startswith("interventions/") and not _is_nan(run[name])]
     if acts or tasks not in SPACE.scenarios or run.get("optimizer/momentum") or run.get("optimizer/weight_decay"):
+        return None
+    later = {name: value for name, value in later_settings(run).items() if name.startswith("optimizer/")}
+    if any(not _is_nan(run.get(name)) and run[name] != value for name, value in later.items()):
         return None
     for point in POINTS.get(str(method), ()):
         if all(run.get(name) == value for name, value in point.items()):

@@ -70,7 +70,10 @@ class RuleSettings(StrictSettings):
     )
     momentum: float = Field(0.0, ge=0, lt=1, description="Share of the last update kept in the next.")
     weight_decay: float = Field(
-        0.0, ge=0, le=LARGEST, description="Multiple of the weights added to the blended gradient, or decoupled from it by AdamW."
+        0.0,
+        ge=0,
+        le=LARGEST,
+        description="Multiple of the weights added to the blended gradient, or decoupled from it by AdamW.",
     )
 
 

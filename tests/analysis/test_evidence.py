@@ -68,8 +68,16 @@ def test_what_is_not_the_papers_is_no_evidence(changes):
     assert list(gather(sweep).accuracy) == [Setting(PIXELS, "sam", 0.001)]
 
 
-@pytest.mark.parametrize("changes", [{"optimizer/rho": 0.1}, {"optimizer/lr": 0.0100001}])
-def test_sam_with_another_radius_is_not_the_papers_sam(changes):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer/rho": 0.1},
+        {"optimizer/lr": 0.0100001},
+        {"optimizer/base": "adamw"},
+        {"optimizer/schedule": "linear"},
+    ],
+)
+def test_sam_with_another_setting_is_not_the_papers_sam(changes):
     assert gather(framed([one(Setting(PIXELS, "sam", 0.01), **changes)])).accuracy == {}
 
 
