@@ -28,7 +28,7 @@ from ruamel.yaml.error import YAMLError
 from analysis import diagnostics
 from analysis.runs import LANE_COLUMNS, joined, lane_table, row, task_count, trials_of
 from study import redaction, schema
-from study.config import LATER_SETTINGS
+from study.config import later_settings
 from study.errors import StudyError, first_line, nearest
 from study.tracking.client import (
     CONFIRMS_TAG,
@@ -284,7 +284,7 @@ def frame(trial_rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     Column types do not depend on the rows, so that no rows give the same types. What runs of an earlier version of the study lack
     has the value that it had then.
     """
-    trial_rows = [{**LATER_SETTINGS, **trial_row} for trial_row in trial_rows]
+    trial_rows = [{**later_settings(trial_row), **trial_row} for trial_row in trial_rows]
     table = pd.DataFrame(trial_rows, columns=_columns(trial_rows))
     times = {name: pd.to_datetime(table[name], unit="ms", utc=True) for name in ("started", "ended")}
     # a setting that some trials lack and that is null in the others: NaN would say that all of them lack it

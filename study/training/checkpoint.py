@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from study.config import LATER_SETTINGS, TrialConfig
+from study.config import TrialConfig, without_later_settings
 from study.errors import StudyError
 from study.files import draft_of
 from study.training.trainer import State
@@ -32,11 +32,8 @@ def identity(config: TrialConfig, data_fingerprint: str) -> str:
     The configuration must be complete. Its device does not count, nor does what earlier versions of the study did anyway, so that
     their checkpoints stay valid.
     """
-    plain = config.plain()
+    plain = without_later_settings(config.plain())
     del plain["training"]["device"]
-    for section, name in (setting.split("/") for setting in LATER_SETTINGS):
-        if plain[section][name] == LATER_SETTINGS[f"{section}/{name}"]:
-            del plain[section][name]
     text = json.dumps([plain, data_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
