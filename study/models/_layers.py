@@ -117,7 +117,8 @@ class Layered(ABC):
 
     def _drawn(self, shape: tuple[int, ...], bound: float, draw: torch.Generator) -> Tensor:
         """A weight of one lane, uniform within the bound."""
-        return torch.empty(shape).uniform_(-bound, bound, generator=draw)
+        drawn: Tensor = torch.empty(shape).uniform_(-bound, bound, generator=draw)
+        return drawn
 
     def learnt(self, params: Tensors, i: int) -> Learnt | None:
         """Scale and shift after layer i, [lane, unit, 1], if learnt."""
