@@ -10,7 +10,6 @@ machine slows all of them. 10 lanes, batch 16, one thread, the default network; 
 import statistics
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
