@@ -18,6 +18,7 @@ from study.experiment import stacks
 from study.gradients import MinibatchGradient
 from study.lanes import per_lane
 from study.models import cnn
+from study.models._nonlinearities import ACTIVATIONS as FUNCTIONS
 from study.models._nonlinearities import ActivationName, LayerNorm
 from study.training import checkpoint, metrics
 from study.training.trainer import train
@@ -340,3 +341,23 @@ def test_a_model_of_ones_own_keeps_a_setting_of_the_same_name():
     own = TrialConfig.from_plain({"model": {"name": "./own.py", "activation": "relu"}})
     assert without_later_settings(own.plain())["model"] == {"name": "./own.py", "activation": "relu"}
     assert "model/activation" not in later_settings(own.flat())
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_activation_of_a_feature_map_is_the_mean_of_its_absolute_values(activation):
+    """Both maps of a unit with two outputs together; of a connected unit it has its sign if it has one output."""
+    model = built("cnn", activation)
+    params, inputs = moved(model), draw(LANES, BATCH, math.prod(SHAPES["cnn"]))
+    _, hidden = model.forward(params, inputs)
+    outputs = FUNCTIONS[activation].outputs
+    for lane in range(LANES):
+        net = nn.Sequential(*model.layers(params, lane))
+        with torch.no_grad():
+            maps, connected = (
+                net[:4](inputs[lane]),
+                net[:10](inputs[lane]),
+            )  # after the first convolution; the first linear
+        of_units = maps.abs().mean(dim=(2, 3)).unflatten(1, (outputs, -1)).sum(1)
+        torch.testing.assert_close(hidden[0][lane], of_units)
+        apart = connected.unflatten(1, (outputs, -1))
+        torch.testing.assert_close(hidden[2][lane], apart[:, 0] if outputs == 1 else apart.abs().sum(1))
