@@ -187,6 +187,8 @@ class Training(StrictSettings):
 LATER_SETTINGS: Flat = {"training/pixels": "unit"}
 """Settings that records of earlier versions lack, with the value that these versions had."""
 
+_LATER_IN_NETWORKS: Flat = {"activation": "relu", "layer_norm": "none", "initialisation": "torch"}
+
 _LATER_SHARPNESS: Flat = {
     "base": "sgd",
     "beta1": 0.9,
@@ -203,6 +205,8 @@ _LATER_SHARPNESS: Flat = {
 LATER_PART_SETTINGS: dict[tuple[str, str], Flat] = {
     ("optimizer", "sam"): _LATER_SHARPNESS,
     ("optimizer", "gnp"): _LATER_SHARPNESS,
+    ("model", "mlp"): _LATER_IN_NETWORKS,
+    ("model", "cnn"): _LATER_IN_NETWORKS,
 }
 """The same of parts that are older than some of their settings, by section and name of the part."""
 
@@ -218,6 +222,37 @@ def later_settings(chosen: Mapping[str, Any]) -> Flat:
         if chosen.get(f"{section}/name") == part
         for name, value in own.items()
     }
+
+
+def with_later_settings(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded configuration with all settings of this version.
+
+    `plain` is nested and complete by the version that wrote it.
+    """
+    filled: dict[str, Any] = dict(plain)
+    for setting, value in later_settings(_part_names(plain)).items():
+        section, name = setting.split("/")
+        if isinstance(filled.get(section), Mapping):
+            filled[section] = {**filled[section], **({} if name in filled[section] else {name: value})}
+    return filled
+
+
+def without_later_settings(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as the version would write it that lacked them.
+
+    It keeps settings with another value than that version had.
+    """
+    cut: dict[str, Any] = dict(plain)
+    for setting, value in later_settings(_part_names(plain)).items():
+        section, name = setting.split("/")
+        cut[section] = {word: own for word, own in cut[section].items() if word != name or own != value}
+    return cut
+
+
+def _part_names(plain: Mapping[str, Any]) -> Flat:
+    """The names of a nested configuration's parts."""
+    sections = {section: plain.get(section) for section in DEFAULT_PARTS}
+    return {f"{section}/name": own.get("name") for section, own in sections.items() if isinstance(own, Mapping)}
 
 
 class Diagnostics(StrictSettings):
@@ -313,7 +348,7 @@ class TrialConfig(StrictSettings):
 
         As text: all but the seeds and the settings of optimizer and interventions.
         """
-        plain = self.plain()
+        plain = without_later_settings(self.plain())  # or a record would differ from a new trial
         del plain["seeds"]
         plain |= {"optimizer": self.optimizer.name, "interventions": list(self.interventions)}
         return json.dumps(plain, sort_keys=True)

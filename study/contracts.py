@@ -128,6 +128,11 @@ class TaskSequence(Protocol):
         """The task at `index`, from 0."""
 
 
+def not_positive(activations: Tensor) -> Tensor:
+    """Where ReLU is flat."""
+    return activations <= 0
+
+
 @dataclass(frozen=True)
 class HiddenLayer:
     """Names of the weights around a hidden layer.
@@ -135,10 +140,15 @@ class HiddenLayer:
     Attributes:
         incoming: names of the parameters that feed the layer, each [lane, unit, ...].
         outgoing: name of the weight that reads the layer, [lane, ..., unit].
+        outputs: of each unit; with several, `outgoing` is [lane, ..., output, unit], and the activation of a unit is the sum of
+            its outputs' absolute values.
+        is_flat: where the activation function lets no gradient pass, as a function of activations, bool.
     """
 
     incoming: tuple[str, ...]
     outgoing: str
+    outputs: int = 1
+    is_flat: Callable[[Tensor], Tensor] = not_positive
 
 
 class Model(Protocol):
@@ -163,7 +173,18 @@ class Model(Protocol):
             inputs: [lane, batch, feature], or [1, batch, feature] if all lanes have the same.
 
         Returns:
-            Logits [lane, batch, output], and the output of each hidden layer, [lane, batch, unit].
+            Logits [lane, batch, output], and the activations of each hidden layer, [lane, batch, unit].
+        """
+
+
+@runtime_checkable
+class Featured(Model, Protocol):
+    """A model whose units may have several outputs; optional."""
+
+    def features(self, params: Tensors, inputs: Tensor) -> Tensor:
+        """All outputs of the last hidden layer, [lane, batch, feature].
+
+        Its ranks are those of these outputs. Arguments are those of `forward`.
         """
 
 

@@ -149,13 +149,15 @@ DIAGNOSTICS: Final = (
     Quantity(
         DEAD_UNITS,
         "share",
-        "Share of a hidden layer's units that are positive on no image of the sample.",
+        "Share of a hidden layer's units that pass no gradient on any image of the sample: positive on none with ReLU; 0 on all "
+        "with GELU or CReLU; 1 or -1 on all with tanh; never with leaky ReLU or deep Fourier features.",
         by_layer=True,
     ),
     Quantity(
         DORMANT_UNITS,
         "share",
-        "Share of a hidden layer's units whose mean activation is at most tau (`diagnostics/dormant_below`) times the layer's.",
+        "Share of a hidden layer's units whose mean absolute activation is at most tau (`diagnostics/dormant_below`) times the "
+        "layer's; of units with two outputs, the sum of both. A saturated unit of tanh is not dormant.",
         by_layer=True,
         source="ReDo, Sokar et al. 2023, arXiv 2302.12902",
     ),

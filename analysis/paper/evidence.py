@@ -196,6 +196,13 @@ def _departures(run: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     elif len(widths) != len(settings["model/widths"]):
         stated.append(f"fully connected layers: {len(widths) + 1} instead of three")
         covered.add("model/widths")
+    activation, norm = run.get("model/activation"), run.get("model/layer_norm")
+    if not _is_nan(activation) and activation != "relu":
+        stated.append(f"units that are {activation} instead of ReLU")
+    if not _is_nan(norm) and norm != "none":
+        stated.append(f"layer norm ({norm}), of which the paper has no word")
+    if not _is_nan(run.get("model/initialisation")):
+        settings["model/initialisation"] = "torch"
     assumed = [
         f"`{name}` is {_short(run.get(name))} instead of {_short(value)}"
         for name, value in settings.items()

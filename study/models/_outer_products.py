@@ -59,12 +59,14 @@ class OuterProduct:
         weight, bias: names of the parameters W [lane, out, in] and b [lane, out].
         signal: h, the input of the layer, [lane, in, batch].
         errors: d [lane, out, batch], divided by the batch size, so that the sum over the minibatch is a mean.
+        outputs: of each unit below; with several, W is kept as [lane, out, output, unit].
     """
 
     weight: str
     bias: str
     signal: Signal
     errors: Tensor
+    outputs: int = 1
 
     def squared_norm(self) -> Tensor:
         """Squared L2 norm over weight and bias, [lane]."""
@@ -108,7 +110,10 @@ class OuterProduct:
     def add_to(self, tensors: Tensors, scale: Tensor) -> None:
         """Adds `scale * self` to weight and bias, in place."""
         errors = self.errors * per_lane(scale, self.errors)  # s d, [lane, out, batch]
-        tensors[self.weight].baddbmm_(errors, self.signal.values.mT)  # [lane, out, batch] x [lane, batch, in]
+        weight = tensors[self.weight]
+        if self.outputs > 1:
+            weight = weight.view(*weight.shape[:2], -1)  # never a copy, which would lose the sum
+        weight.baddbmm_(errors, self.signal.values.mT)  # [lane, out, batch] x [lane, batch, in]
         tensors[self.bias].add_(errors.sum(dim=2))  # [lane, out]
 
 
@@ -137,6 +142,7 @@ class OuterProducts:
         """The gradient written out."""
         written = {}
         for layer in self.layers:
-            written[layer.weight] = torch.bmm(layer.errors, layer.signal.values.mT)  # d h^T, [lane, out, in]
+            weight = torch.bmm(layer.errors, layer.signal.values.mT)  # d h^T, [lane, out, in]
+            written[layer.weight] = weight if layer.outputs == 1 else weight.unflatten(2, (layer.outputs, -1))
             written[layer.bias] = layer.errors.sum(dim=2)  # d 1, [lane, out]
         return written

@@ -1,16 +1,17 @@
-"""Convolutional network with ReLU, all lanes as one stack.
+"""Convolutional network, all lanes as one stack.
 
-With x the picture, * a convolution without padding and pool the largest of each square of pixels, each in steps of its size,
+With x the picture, * a convolution without padding, pool the largest of each square of pixels, each in steps of its size, and f
+the activation function, after layer norm if there is any,
 
-    h_0 = x,      h_(i+1) = max(pool(W_i * h_i + b_i), 0),
+    h_0 = x,      h_(i+1) = f(pool(W_i * h_i + b_i)),
 
-and the last maps are the features of a fully connected network, as in `study.models.mlp`. By default it is the small network of
-L2 Init (Kumar, Marklund and Van Roy 2023, arXiv 2308.11958). Weights and biases start uniform within 1/sqrt(fan_in) of zero, as
-in torch.nn.Conv2d and torch.nn.Linear.
+and the last maps are the features of a fully connected network, as in `study.models.mlp`, which also says what f may be. By
+default it is the small network of L2 Init (Kumar, Marklund and Van Roy 2023, arXiv 2308.11958). As pooling comes first, layer
+norm normalises pooled maps; where f is not monotonic, pooling its outputs would give another network.
 
-A unit of a convolutional layer is a feature map. Its activation on an image is the mean of the map after pooling, so a unit is
-dead or dormant if its whole map is. Weights have the unit that they read as their last axis, [lane, out, row, column, in], and
-after the last map [lane, out, position, in].
+A unit of a convolutional layer is a feature map. Its activation on an image is the mean of the map's absolute values after
+pooling, so a unit is dead or dormant if its whole map is. Weights have the unit that they read as their last axis, [lane, out,
+row, column, in], and after the last map [lane, out, position, in].
 
 On a CPU each lane has convolutions of its own, and the network knows its own gradient by the equations of `study.models.mlp`:
 other ways are slower, see `study/docs/performance.md`. On a GPU all lanes are one matrix
@@ -19,10 +20,8 @@ product over unfolded pictures, differentiated by autograd.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Annotated, NamedTuple
 
 import torch
@@ -35,8 +34,9 @@ from study.contracts import Evaluation, GradientFunction, Shape
 from study.errors import StudyError
 from study.gradients import DenseGradient, MinibatchGradient
 from study.lanes import Tensors
-from study.models._layers import Layered
-from study.models.mlp import last_errors, layer, where_positive
+from study.models._layers import ACTIVATION, INITIALISATION, LAYER_NORM, Initialisation, Layered, fitted
+from study.models._nonlinearities import RELU, ActivationName, Backward, LayerNorm, Learnt, Nonlinearity
+from study.models.mlp import last_errors, layer
 
 Sizes = tuple[Annotated[int, Field(ge=1, le=2**31)], ...]
 
@@ -63,6 +63,9 @@ class Settings(StrictSettings):
         max_length=1000,
         description="Units of each fully connected hidden layer, from input to output; an empty list is a linear classifier.",
     )
+    activation: ActivationName = ACTIVATION
+    layer_norm: LayerNorm = LAYER_NORM
+    initialisation: Initialisation = INITIALISATION
 
     @model_validator(mode="after")
     def _are_as_many(self) -> Settings:
@@ -80,7 +83,7 @@ class Stage:
     """A convolutional layer and its pooling.
 
     Attributes:
-        channels_in, channels: maps that it reads, and its own.
+        channels_in, channels: maps of the layer below, and its own.
         kernel, pool: height and width.
         height, width: of its maps after pooling.
     """
@@ -92,54 +95,41 @@ class Stage:
     height: int
     width: int
 
-    @property
-    def fan_in(self) -> int:
-        """Weights of one map."""
-        return self.channels_in * self.kernel**2
-
 
 @dataclass(frozen=True)
 class CNN(Layered):
     """The network as functions of its parameters.
 
-    They are `i/weight` and `i/bias` for each layer i, the convolutional ones first; see the module for their axes.
+    They are `i/weight` and `i/bias` for each layer i, the convolutional ones first; see the module for their axes, and `Layered`
+    for others.
 
     Attributes:
         shape: channels, height and width of a picture.
         stages: the convolutional layers.
-        sizes: number of features after them, units of each fully connected hidden layer, number of outputs.
+        sizes: units after them, that is positions of their maps, units of each fully connected hidden layer, number of outputs.
     """
 
     shape: Shape
     stages: tuple[Stage, ...]
     sizes: tuple[int, ...]
+    nonlinearity: Nonlinearity = RELU
+    initialisation: Initialisation = "torch"
 
     @property
     def depth(self) -> int:
         """Number of layers, the output layer included."""
         return len(self.stages) + len(self.sizes) - 1
 
-    @property
-    def parameter_count(self) -> int:
-        """Number of weights and biases of one lane."""
-        convolutional = sum((stage.fan_in + 1) * stage.channels for stage in self.stages)
-        return convolutional + sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(self.sizes))
-
-    def _initial_lane(self, draw: torch.Generator) -> Tensors:
-        params = {}
-        for i, (fan_in, shape) in enumerate(self._weight_shapes()):
-            bound = 1 / math.sqrt(fan_in)
-            params[f"{i}/weight"] = torch.empty(shape).uniform_(-bound, bound, generator=draw)
-            params[f"{i}/bias"] = torch.empty(shape[0]).uniform_(-bound, bound, generator=draw)
-        return params
-
-    def _weight_shapes(self) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Fan-in and shape of the weight of each layer, in one lane."""
-        for stage in self.stages:
-            yield stage.fan_in, (stage.channels, stage.kernel, stage.kernel, stage.channels_in)
+    def weight_shapes(self) -> list[tuple[int, ...]]:
+        """Shape of each layer's weight, in one lane."""
+        parts = () if self.nonlinearity.outputs == 1 else (self.nonlinearity.outputs,)
+        shapes: list[tuple[int, ...]] = [
+            (stage.channels, stage.kernel, stage.kernel, *(parts if i else ()), stage.channels_in)
+            for i, stage in enumerate(self.stages)
+        ]
         last = self.stages[-1]
-        for i, (fan_in, fan_out) in enumerate(pairwise(self.sizes)):
-            yield fan_in, ((fan_out, fan_in) if i else (fan_out, last.height * last.width, last.channels))
+        shapes.append((self.sizes[1], last.height * last.width, *parts, last.channels))
+        return shapes + [(self.sizes[i + 1], *parts, self.sizes[i]) for i in range(1, len(self.sizes) - 1)]
 
     def forward(self, params: Tensors, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits and the activations of the hidden layers.
@@ -151,29 +141,49 @@ class CNN(Layered):
         Returns:
             Logits [lane, batch, output], and for each hidden layer its activations [lane, batch, unit].
         """
+        logits, maps, signals = self._propagated(params, inputs)
+        means = [self.strength(each).mean(dim=(2, 3)).mT for each in maps]
+        return logits.mT, [self.activity(each).mT for each in [*means, *signals]]  # of [lane, output of unit, batch]
+
+    def strength(self, maps: Tensor) -> Tensor:
+        """Absolute values of maps."""
+        return maps.abs() if self.nonlinearity.activation.is_signed else maps
+
+    def features(self, params: Tensors, inputs: Tensor) -> Tensor:
+        """All outputs of the last hidden layer, [lane, batch, feature].
+
+        Of maps they are means.
+        """
+        _, maps, signals = self._propagated(params, inputs)
+        return signals[-1].mT if signals else maps[-1].mean(dim=(2, 3))
+
+    def _propagated(self, params: Tensors, inputs: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Logits, maps, and what the fully connected layers read.
+
+        Maps are [lane, batch, row, column, map], the others [lane, unit, batch]. The maps themselves are not among the last ones.
+        """
         pictures = inputs.unflatten(2, self.shape).expand(len(params["0/weight"]), -1, -1, -1, -1)
         maps = (self._unfolded if at_once(inputs) else self._lane_by_lane)(params, pictures)
-        hidden = [each.mean(dim=(2, 3)) for each in maps]
+        signals: list[Tensor] = []
         signal = maps[-1].flatten(2).mT  # [lane, feature, batch]
-        weights = self.flat_weights(params)
         for i in range(len(self.stages), self.depth):
             if i > len(self.stages):
-                signal = signal.relu()
-                hidden.append(signal.mT)
-            signal = layer(weights, i, signal)  # [lane, out, batch]
-        return signal.mT, hidden
-
-    def flat_weights(self, params: Tensors) -> Tensors:
-        """Parameters, the weight after the maps as a matrix.
-
-        It becomes [lane, out, feature].
-        """
-        name = f"{len(self.stages)}/weight"
-        return params | {name: params[name].flatten(2)}
+                signal = self.nonlinearity(signal, self.learnt(params, i - 1))
+                signals.append(signal)
+            signal = layer(params, i, signal)  # [lane, out, batch]
+        return signal, maps, signals
 
     def filters(self, params: Tensors, i: int) -> tuple[Tensor, ...]:
         """The filters of each lane, [out, in, row, column]."""
-        return params[f"{i}/weight"].permute(0, 1, 4, 2, 3).unbind(0)
+        return params[f"{i}/weight"].flatten(4).permute(0, 1, 4, 2, 3).unbind(0)
+
+    def _learnt_of_maps(self, params: Tensors, i: int) -> list[Learnt | None]:
+        """Scale and shift of each lane's maps, [map, 1, 1], if learnt."""
+        learnt = self.learnt(params, i)  # [lane, map, 1]
+        if learnt is None:
+            return [None] * len(params["0/weight"])
+        scales, shifts = (each.unsqueeze(3) for each in learnt)
+        return list(zip(scales, shifts, strict=True))
 
     def _lane_by_lane(self, params: Tensors, pictures: Tensor) -> list[Tensor]:
         """The maps of each layer, [lane, batch, row, column, map]."""
@@ -181,7 +191,11 @@ class CNN(Layered):
         signals: Sequence[Tensor] = pictures.unbind(0)
         for i, stage in enumerate(self.stages):
             lanes = zip(signals, self.filters(params, i), params[f"{i}/bias"].unbind(0), strict=True)
-            signals = [max_pool2d(conv2d(*lane), stage.pool).relu() for lane in lanes]
+            outputs = [max_pool2d(conv2d(*lane), stage.pool) for lane in lanes]
+            signals = [
+                self.nonlinearity(output, learnt)
+                for output, learnt in zip(outputs, self._learnt_of_maps(params, i), strict=True)
+            ]
             maps.append(signals)
         return [torch.stack([each.permute(0, 2, 3, 1) for each in of_layer]) for of_layer in maps]
 
@@ -192,33 +206,41 @@ class CNN(Layered):
         for i, stage in enumerate(self.stages):
             patches = signal.unfold(2, stage.kernel, 1).unfold(3, stage.kernel, 1)  # [..., row, column, in, k, k]
             lanes, batch, height, width = patches.shape[:4]
-            rows = patches.permute(0, 1, 2, 3, 5, 6, 4).reshape(lanes, batch * height * width, stage.fan_in)
+            rows = patches.permute(0, 1, 2, 3, 5, 6, 4).reshape(lanes, batch * height * width, -1)
             bias, weight = params[f"{i}/bias"].unsqueeze(1), params[f"{i}/weight"].flatten(2).mT
             output = torch.baddbmm(bias, rows, weight).view(lanes * batch, height, width, stage.channels)
-            pooled = max_pool2d(output.permute(0, 3, 1, 2), stage.pool).permute(0, 2, 3, 1)
-            signal = pooled.relu().unflatten(0, (lanes, batch))
+            pooled = max_pool2d(output.permute(0, 3, 1, 2), stage.pool)  # [lane * batch, map, row, column]
+            learnt = self.learnt(params, i)  # [lane, map, 1]
+            if learnt is not None:
+                scale, shift = (each.repeat_interleave(batch, dim=0).unsqueeze(3) for each in learnt)
+                learnt = scale, shift
+            signal = self.nonlinearity(pooled, learnt).permute(0, 2, 3, 1).unflatten(0, (lanes, batch))
             maps.append(signal)
         return maps
 
     def gradient_function(self, inputs: Tensor, labels: Tensor) -> GradientFunction:
         """The gradient of a minibatch's mean cross-entropy."""
-        return (MinibatchGradient if at_once(inputs) else LaneByLaneGradient)(self, inputs, labels)
+        by_autograd = at_once(inputs) or self.nonlinearity.learns
+        return (MinibatchGradient if by_autograd else LaneByLaneGradient)(self, inputs, labels)
 
     def layers(self, params: Tensors, lane: int) -> list[nn.Module]:
         """One lane's layers, on images as rows of features."""
         modules: list[nn.Module] = [nn.Unflatten(1, self.shape)]
         for i, stage in enumerate(self.stages):
-            convolution = nn.Conv2d(stage.channels_in, stage.channels, stage.kernel)
-            convolution.load_state_dict({"weight": self.filters(params, i)[lane], "bias": params[f"{i}/bias"][lane]})
-            modules += [convolution, nn.MaxPool2d(stage.pool), nn.ReLU()]
+            filters = self.filters(params, i)[lane]
+            convolution = nn.Conv2d(filters.shape[1], stage.channels, stage.kernel)
+            convolution.load_state_dict({"weight": filters, "bias": params[f"{i}/bias"][lane]})
+            modules += [convolution, nn.MaxPool2d(stage.pool), *self.between(params, lane, i)]
         modules.append(nn.Flatten())
         for i in range(len(self.stages), self.depth):
-            weight, bias = params[f"{i}/weight"][lane], params[f"{i}/bias"][lane]
-            if i == len(self.stages):
-                weight = weight.mT.flatten(1)  # torch flattens map after map
+            weight, bias = params[f"{i}/weight"][lane].flatten(1), params[f"{i}/bias"][lane]
+            if i == len(self.stages):  # torch flattens map after map
+                weight = params[f"{i}/weight"][lane].flatten(2).mT.flatten(1)
+            else:
+                modules += self.between(params, lane, i - 1)
             linear = nn.Linear(weight.shape[1], weight.shape[0])
             linear.load_state_dict({"weight": weight, "bias": bias})
-            modules += [linear] if i == len(self.stages) else [nn.ReLU(), linear]
+            modules.append(linear)
         return modules
 
 
@@ -233,23 +255,27 @@ class _Convolved(NamedTuple):
     Attributes:
         signal: that the layer read, [batch, in, row, column].
         places: of the largest of each square.
-        maps: after pooling and ReLU, [batch, map, row, column].
+        maps: the signal for the next layer, [batch, map, row, column].
+        backward: from errors at the maps to errors at the pooled output.
     """
 
     signal: Tensor
     places: Tensor
     maps: Tensor
+    backward: Backward
 
 
-def _activations(traces: list[list[_Convolved]], connected: list[Tensor]) -> list[Tensor]:
+def _activations(model: CNN, traces: list[list[_Convolved]], connected: list[Tensor]) -> list[Tensor]:
     """Activations of each hidden layer, [lane, batch, unit].
 
     Args:
+        model: the network.
         traces: convolutional layers of each lane.
-        connected: outputs of fully connected hidden layers, [lane, unit, batch].
+        connected: outputs of fully connected hidden layers, [lane, output of unit, batch].
     """
-    means = [torch.stack([stage.maps.mean(dim=(2, 3)) for stage in lanes]) for lanes in zip(*traces, strict=True)]
-    return means + [signal.mT for signal in connected]
+    of_layers = zip(*traces, strict=True)
+    means = [torch.stack([model.strength(stage.maps).mean(dim=(2, 3)) for stage in lanes]) for lanes in of_layers]
+    return [model.activity(each).mT for each in [*(mean.mT for mean in means), *connected]]
 
 
 @dataclass(frozen=True)
@@ -264,28 +290,32 @@ class LaneByLaneGradient(MinibatchGradient):
 
     def __call__(self, params: Tensors) -> Evaluation:
         """The evaluation at `params`."""
-        model, weights = self.model, self.model.flat_weights(params)
+        model = self.model
         first = len(model.stages)
-        gradient = {name: torch.empty_like(value) for name, value in params.items()}
-        slopes = model.flat_weights(gradient)
+        gradient = {name: value.new_empty(value.shape) for name, value in params.items()}
         filters = [model.filters(params, i) for i in range(first)]
         traces = [self._convolved(params, filters, lane) for lane in range(len(self.inputs))]
         features = torch.stack([trace[-1].maps.permute(0, 2, 3, 1).flatten(1) for trace in traces])
         signals = [features.mT]  # each [lane, in, batch]
+        backwards: list[Backward] = []
         for i in range(first, model.depth):
-            output = layer(weights, i, signals[-1])  # [lane, out, batch]
-            signals.append(output if i == model.depth - 1 else output.relu_())
-        logits = signals.pop()
-        connected = signals[1:]
+            output = layer(params, i, signals[-1])  # [lane, out, batch]
+            if i < model.depth - 1:
+                signal, backward = model.nonlinearity.traced(output, overwrites=True)
+                signals.append(signal)
+                backwards.append(backward)
+        logits, connected = output, signals[1:]
         errors = last_errors(logits, self.labels)  # [lane, out, batch]
         for i in reversed(range(first, model.depth)):
-            signal = signals.pop()
-            torch.bmm(errors, signal.mT, out=slopes[f"{i}/weight"])
-            torch.sum(errors, dim=2, out=slopes[f"{i}/bias"])
-            errors = where_positive(torch.bmm(weights[f"{i}/weight"].mT, errors), signal)
+            # new and contiguous, so that these are views of the gradient
+            torch.bmm(errors, signals.pop().mT, out=gradient[f"{i}/weight"].flatten(2))
+            torch.sum(errors, dim=2, out=gradient[f"{i}/bias"])
+            errors = torch.bmm(params[f"{i}/weight"].flatten(2).mT, errors)
+            if backwards:
+                errors = backwards.pop()(errors)
         for lane, trace in enumerate(traces):
             self._convolutions(gradient, lane, trace, [each[lane] for each in filters], errors[lane])
-        return Evaluation(DenseGradient(gradient), logits.mT, lambda: _activations(traces, connected))
+        return Evaluation(DenseGradient(gradient), logits.mT, lambda: _activations(model, traces, connected))
 
     def _convolved(self, params: Tensors, filters: Sequence[Sequence[Tensor]], lane: int) -> list[_Convolved]:
         """The convolutional layers of one lane."""
@@ -293,8 +323,9 @@ class LaneByLaneGradient(MinibatchGradient):
         trace: list[_Convolved] = []
         for i, stage in enumerate(self.model.stages):
             output = conv2d(signal, filters[i][lane], params[f"{i}/bias"][lane])
-            maps, places = torch.ops.aten.max_pool2d_with_indices(output, [stage.pool] * 2)
-            trace.append(_Convolved(signal, places, maps.relu_()))
+            pooled, places = torch.ops.aten.max_pool2d_with_indices(output, [stage.pool] * 2)
+            maps, backward = self.model.nonlinearity.traced(pooled, overwrites=True)
+            trace.append(_Convolved(signal, places, maps, backward))
             signal = maps
         return trace
 
@@ -303,21 +334,22 @@ class LaneByLaneGradient(MinibatchGradient):
     ) -> None:
         """Writes the gradient of one lane's convolutional layers.
 
-        `errors` [feature, batch] are those before the last ReLU.
+        `errors` [feature, batch] are those at the last maps.
         """
         last = trace[-1].maps.permute(0, 2, 3, 1)  # [batch, row, column, map]
         errors = errors.mT.reshape(last.shape).permute(0, 3, 1, 2)
         for i in reversed(range(len(trace))):
-            signal, places, _ = trace[i]
+            signal, places, _, backward = trace[i]
+            errors = backward(errors)
             # of the pooled errors, which are fewer; oneDNN would take a fifth of the layer's time for it
             torch.sum(errors, dim=(0, 2, 3), out=gradient[f"{i}/bias"][lane])
             errors = self._before_pooling(errors, places, self.model.stages[i], signal)
             back, weight, _ = torch.ops.aten.convolution_backward(
                 errors, signal, filters[i], None, *CONVOLUTION, [i > 0, True, False]
             )
-            gradient[f"{i}/weight"][lane] = weight.permute(0, 2, 3, 1)
-            if i:
-                errors = where_positive(back, signal)
+            weights = gradient[f"{i}/weight"]
+            weights[lane] = weight.permute(0, 2, 3, 1).reshape(weights.shape[1:])
+            errors = back
 
     def _before_pooling(self, errors: Tensor, places: Tensor, stage: Stage, signal: Tensor) -> Tensor:
         """Errors of pooled maps at the places that they came from."""
@@ -336,16 +368,33 @@ def build(settings: Settings, shape: Shape, outputs: int) -> CNN:
 
     Raises StudyError if a kernel or a pooled square is larger than the maps that it is applied to.
     """
-    channels, height, width = shape
+    layers = len(settings.channels)
+
+    def made(widths: tuple[int, ...], activation: ActivationName = settings.activation) -> CNN:
+        stages = _stages(settings, shape, widths[:layers])
+        units = stages[-1].channels * stages[-1].height * stages[-1].width
+        nonlinearity = Nonlinearity(activation, settings.layer_norm)
+        return CNN(shape, stages, (units, *widths[layers:], outputs), nonlinearity, settings.initialisation)
+
+    widths = (*settings.channels, *settings.widths)
+    model = made(widths)
+    if model.nonlinearity.outputs > 1:
+        model = made(fitted(widths, made, made(widths, "relu").parameter_count))
+    return model
+
+
+def _stages(settings: Settings, shape: Shape, channels: Sequence[int]) -> tuple[Stage, ...]:
+    """The convolutional layers with so many maps."""
+    below, height, width = shape
     stages = []
-    for i, (maps, kernel, pool) in enumerate(zip(settings.channels, settings.kernels, settings.pools, strict=True)):
+    for i, (maps, kernel, pool) in enumerate(zip(channels, settings.kernels, settings.pools, strict=True)):
         _check("kernels", i, kernel, (height, width), shape)
         height, width = height - kernel + 1, width - kernel + 1
         _check("pools", i, pool, (height, width), shape)
         height, width = height // pool, width // pool
-        stages.append(Stage(channels, maps, kernel, pool, height, width))
-        channels = maps
-    return CNN(shape, tuple(stages), (channels * height * width, *settings.widths, outputs))
+        stages.append(Stage(below, maps, kernel, pool, height, width))
+        below = maps
+    return tuple(stages)
 
 
 def _check(setting: str, i: int, size: int, maps: tuple[int, int], shape: Shape) -> None:

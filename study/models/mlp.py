@@ -1,18 +1,20 @@
-"""Fully connected network with ReLU, all lanes as one stack.
+"""Fully connected network, all lanes as one stack.
 
-With x the input, h_i the input of layer i and z_i its output,
+With x the input, h_i the input of layer i, z_i its output and f the activation function, after layer norm if there is any,
 
-    h_0 = x,      z_i = W_i h_i + b_i,      h_(i+1) = max(z_i, 0),      logits = z_last.
+    h_0 = x,      z_i = W_i h_i + b_i,      h_(i+1) = f(z_i),      logits = z_last.
 
-Weights and biases start uniform within 1/sqrt(fan_in) of zero, as in torch.nn.Linear.
+By default f is ReLU, max(z, 0); `study.models._nonlinearities` has the others, and layer norm. Weights start as in
+`study.models._layers`.
 
 The network knows its own gradient (backpropagation, Rumelhart, Hinton and Williams 1986). With d_i the gradient of the loss with
 respect to z_i, p the softmax of the logits and y the label as a unit vector,
 
-    d_last = (p - y) / batch size,      d_(i-1) = W_i^T d_i where h_i > 0, and 0 elsewhere,
+    d_last = (p - y) / batch size,      d_(i-1) = f'(z_(i-1))^T W_i^T d_i,
 
-and the gradient of layer i is the outer product of d_i and h_i, see `study.models._outer_products`. Internally the image is the
-last axis, [lane, unit, batch]: with weights [lane, out, in] the matrix products are fastest in this order.
+and the gradient of layer i is the outer product of d_i and h_i, see `study.models._outer_products`. Only a network whose layer
+norm learns is differentiated by autograd. Internally the image is the last axis, [lane, unit, batch]: with weights [lane, out,
+in] the matrix products are fastest in this order.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Annotated
 
 import torch
@@ -28,10 +29,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from study.config import Listed, StrictSettings
-from study.contracts import Evaluation, Gradient, Shape
+from study.contracts import Evaluation, Gradient, GradientFunction, Shape
 from study.gradients import DenseGradient, MinibatchGradient
 from study.lanes import Tensors
-from study.models._layers import Layered
+from study.models._layers import ACTIVATION, INITIALISATION, LAYER_NORM, Initialisation, Layered, fitted
+from study.models._nonlinearities import RELU, ActivationName, Backward, LayerNorm, Nonlinearity
 from study.models._outer_products import OuterProduct, OuterProducts, Signal
 
 WIDEST_FACTORED_BATCH = 128
@@ -46,37 +48,40 @@ class Settings(StrictSettings):
         max_length=1000,
         description="Units of each fully connected hidden layer, from input to output; an empty list is a linear classifier.",
     )
+    activation: ActivationName = ACTIVATION
+    layer_norm: LayerNorm = LAYER_NORM
+    initialisation: Initialisation = INITIALISATION
 
 
 @dataclass(frozen=True)
 class MLP(Layered):
     """The network as functions of its parameters.
 
-    They are `i/weight` [lane, out, in] and `i/bias` [lane, out] for each layer i.
+    They are `i/weight` [lane, out, in] and `i/bias` [lane, out] for each layer i; see `Layered` for others.
 
     Attributes:
         sizes: number of inputs, units of each hidden layer, number of outputs.
     """
 
     sizes: tuple[int, ...]
+    nonlinearity: Nonlinearity = RELU
+    initialisation: Initialisation = "torch"
 
     @property
     def depth(self) -> int:
         """Number of layers, the output layer included."""
         return len(self.sizes) - 1
 
-    @property
-    def parameter_count(self) -> int:
-        """Number of weights and biases of one lane."""
-        return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(self.sizes))
+    def weight_shapes(self) -> list[tuple[int, ...]]:
+        """Shape of each layer's weight, in one lane."""
+        parts = () if self.nonlinearity.outputs == 1 else (self.nonlinearity.outputs,)
+        return [
+            (self.sizes[i + 1], *(parts if i else ()), self.sizes[i]) for i in range(self.depth)
+        ]  # [out, in] or [out, output, unit]
 
-    def _initial_lane(self, draw: torch.Generator) -> Tensors:
-        params = {}
-        for i, (fan_in, fan_out) in enumerate(pairwise(self.sizes)):
-            bound = 1 / math.sqrt(fan_in)
-            params[f"{i}/weight"] = torch.empty(fan_in, fan_out).uniform_(-bound, bound, generator=draw).T  # [out, in]
-            params[f"{i}/bias"] = torch.empty(fan_out).uniform_(-bound, bound, generator=draw)  # [out]
-        return params
+    def _drawn(self, shape: tuple[int, ...], bound: float, draw: torch.Generator) -> Tensor:
+        units, *inputs = shape
+        return torch.empty(math.prod(inputs), units).uniform_(-bound, bound, generator=draw).T.reshape(shape)
 
     def forward(self, params: Tensors, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits and the activations of the hidden layers.
@@ -88,18 +93,31 @@ class MLP(Layered):
         Returns:
             Logits [lane, batch, output], and for each hidden layer its activations [lane, batch, unit].
         """
-        hidden: list[Tensor] = []
+        logits, signals = self._propagated(params, inputs)
+        return logits.mT, [self.activity(signal).mT for signal in signals]
+
+    def features(self, params: Tensors, inputs: Tensor) -> Tensor:
+        """All outputs of the last hidden layer, [lane, batch, feature]."""
+        _, signals = self._propagated(params, inputs)
+        return signals[-1].mT
+
+    def _propagated(self, params: Tensors, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits and what the layers after the first one read.
+
+        Each is [lane, unit, batch].
+        """
+        signals: list[Tensor] = []
         signal = inputs.mT  # [lane, feature, batch]
         for i in range(self.depth):
             if i:
-                signal = signal.relu()
-                hidden.append(signal.mT)
+                signal = self.nonlinearity(signal, self.learnt(params, i - 1))
+                signals.append(signal)
             signal = layer(params, i, signal)  # [lane, out, batch]
-        return signal.mT, hidden
+        return signal, signals
 
-    def gradient_function(self, inputs: Tensor, labels: Tensor) -> BackpropagatedGradient:
+    def gradient_function(self, inputs: Tensor, labels: Tensor) -> GradientFunction:
         """The gradient of a minibatch's mean cross-entropy."""
-        return BackpropagatedGradient(self, inputs, labels)
+        return (MinibatchGradient if self.nonlinearity.learns else BackpropagatedGradient)(self, inputs, labels)
 
     def take_features(self, params: Tensors, features: Tensor) -> Tensors:
         """Parameters with only the given columns of the first weight.
@@ -119,13 +137,15 @@ class MLP(Layered):
         }
 
     def layers(self, params: Tensors, lane: int) -> list[nn.Module]:
-        """One lane's linear layers, with ReLU between them."""
+        """One lane's linear layers and what is between them."""
         modules: list[nn.Module] = []
         for i in range(self.depth):
-            weight, bias = params[f"{i}/weight"][lane], params[f"{i}/bias"][lane]
+            if i:
+                modules += self.between(params, lane, i - 1)
+            weight, bias = params[f"{i}/weight"][lane].flatten(1), params[f"{i}/bias"][lane]
             linear = nn.Linear(weight.shape[1], weight.shape[0])
             linear.load_state_dict({"weight": weight, "bias": bias})
-            modules += [nn.ReLU(), linear] if i else [linear]
+            modules.append(linear)
         return modules
 
 
@@ -142,7 +162,7 @@ def layer(params: Tensors, i: int, signal: Tensor) -> Tensor:
         i: index of the layer.
         signal: h [lane, in, image], or [1, in, image] if all lanes have the same.
     """
-    weight, bias = params[f"{i}/weight"], params[f"{i}/bias"]  # [lane, out, in], [lane, out]
+    weight, bias = params[f"{i}/weight"].flatten(2), params[f"{i}/bias"]  # [lane, out, in], [lane, out]
     if signal.shape[0] == weight.shape[0]:
         return torch.baddbmm(bias.unsqueeze(2), weight, signal)
     # All lanes share the input: one product of [lane * out, in] and [in, image].
@@ -190,10 +210,13 @@ class BackpropagatedGradient(MinibatchGradient):
         """The evaluation at `params`, displaced if a displacement is given."""
         signals = [self._pictures]  # h_i, each [lane, in, batch]
         outputs: list[Tensor] = []  # z_i, each [lane, out, batch]
+        backwards: list[Backward] = []  # from h_(i+1) to z_i
         for i in range(self.model.depth):
             if i:
                 # In place, except for z_0: `Backpropagated.first` keeps it for a displaced evaluation.
-                signals.append(Signal(outputs[-1].relu() if i == 1 else outputs[-1].relu_()))
+                signal, backward = self.model.nonlinearity.traced(outputs[-1], overwrites=i > 1)
+                signals.append(Signal(signal))
+                backwards.append(backward)
             if displacement is None:
                 outputs.append(layer(params, i, signals[i].values))
             else:
@@ -201,21 +224,25 @@ class BackpropagatedGradient(MinibatchGradient):
                 outputs.append(output + displacement.layers[i].output_change(signals[i], displacement.scale))
         errors = [last_errors(outputs[-1], self.labels)]  # d_i, each [lane, out, batch], from layer i on
         for i in reversed(range(1, self.model.depth)):
-            back = torch.bmm(params[f"{i}/weight"].mT, errors[0])  # W_i^T d_i, [lane, in, batch]
+            back = torch.bmm(params[f"{i}/weight"].flatten(2).mT, errors[0])  # W_i^T d_i, [lane, in, batch]
             if displacement is not None:
                 back += displacement.layers[i].error_change(errors[0], displacement.scale)
-            errors.insert(0, where_positive(back, signals[i].values))  # d_(i-1)
+            errors.insert(0, backwards[i - 1](back))  # d_(i-1)
         return Backpropagated(
             self._gradient(signals, errors),
             outputs[-1].mT,
-            lambda: [signal.values.mT for signal in signals[1:]],
+            lambda: [self.model.activity(signal.values).mT for signal in signals[1:]],
             outputs[0],
         )
 
     def _gradient(self, signals: list[Signal], errors: list[Tensor]) -> Gradient:
         layers = zip(signals, errors, strict=True)
+        parts = self.model.nonlinearity.outputs
         products = OuterProducts(
-            tuple(OuterProduct(f"{i}/weight", f"{i}/bias", signal, error) for i, (signal, error) in enumerate(layers))
+            tuple(
+                OuterProduct(f"{i}/weight", f"{i}/bias", signal, error, parts if i else 1)
+                for i, (signal, error) in enumerate(layers)
+            )
         )
         return products if self.labels.shape[1] <= WIDEST_FACTORED_BATCH else DenseGradient(products.tensors())
 
@@ -231,12 +258,6 @@ def last_errors(logits: Tensor, labels: Tensor) -> Tensor:
     at_labels = labels.unsqueeze(1)  # [lane, 1, batch]
     errors.scatter_add_(1, at_labels, errors.new_full(at_labels.shape, -1))  # p - y
     return errors.mul_(1 / labels.shape[1])
-
-
-def where_positive(errors: Tensor, signal: Tensor) -> Tensor:
-    """Sets errors to 0, in place, unless `signal` is positive."""
-    torch.ops.aten.threshold_backward.grad_input(errors, signal, 0, grad_input=errors)
-    return errors
 
 
 @dataclass(frozen=True)
@@ -256,4 +277,12 @@ class _Displacement:
 
 def build(settings: Settings, shape: Shape, outputs: int) -> MLP:
     """The network for that picture shape and number of outputs."""
-    return MLP((math.prod(shape), *settings.widths, outputs))
+
+    def made(widths: tuple[int, ...], activation: ActivationName = settings.activation) -> MLP:
+        nonlinearity = Nonlinearity(activation, settings.layer_norm)
+        return MLP((math.prod(shape), *widths, outputs), nonlinearity, settings.initialisation)
+
+    model = made(settings.widths)
+    if model.nonlinearity.outputs > 1:
+        model = made(fitted(settings.widths, made, made(settings.widths, "relu").parameter_count))
+    return model

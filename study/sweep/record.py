@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from study.config import DEFAULT_PARTS, EARLIER_LABELS, Labels, TrialConfig, settings_words
+from study.config import DEFAULT_PARTS, EARLIER_LABELS, Labels, TrialConfig, settings_words, with_later_settings
 from study.errors import StudyError, brief
 from study.schema import EVALUATION_SECONDS, TRAINING_SECONDS
 from study.sweep.forms import RECORD_LINE
@@ -55,7 +55,8 @@ class TrialHistory:
         number: its number within its scenario and method, from 0.
         scenario, method, phase: where it belongs.
         tried: the settings in which the trials of its method differ, by slash name.
-        config: the complete configuration with the seeds, as nested plain data.
+        config: the complete configuration with the seeds, as nested plain data; what the record's version did not know has the
+            value that it had then.
         task_count: length of its task sequence.
         sampler_notes: attributes that the sampler needs in a replay.
         tasks: the lines of its tasks so far, in order, each a `TaskLine`.
@@ -239,9 +240,9 @@ class TrialRecord:
         self._reader = LineReader(path, RECORD_LINE)
         header = next(self._reader.new_lines())
         fields = {name: header[name] for name in TRIAL_FIELDS}
-        self.history = TrialHistory(**fields, labels=labels)
         if fault := _header_fault(header):
             self._reader.refuse(fault)
+        self.history = TrialHistory(**fields | {"config": with_later_settings(header["config"])}, labels=labels)
         self.first_line = self._reader.number
         self.refresh()
 

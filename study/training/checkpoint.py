@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from study.config import TrialConfig, later_settings
+from study.config import TrialConfig, without_later_settings
 from study.errors import StudyError
 from study.files import draft_of
 from study.training.trainer import State
@@ -32,12 +32,8 @@ def identity(config: TrialConfig, data_fingerprint: str) -> str:
     The configuration must be complete. Its device does not count, nor does what earlier versions of the study did anyway, so that
     their checkpoints stay valid.
     """
-    plain = config.plain()
+    plain = without_later_settings(config.plain())
     del plain["training"]["device"]
-    for setting, earlier in later_settings(config.flat()).items():
-        section, name = setting.split("/")
-        if plain[section].get(name) == earlier:  # a record of an earlier version lacks it
-            del plain[section][name]
     text = json.dumps([plain, data_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

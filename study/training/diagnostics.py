@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from study import schema
-from study.contracts import Experiment, Task
+from study.contracts import Experiment, Featured, Task
 from study.lanes import Tensors, generator, norm, per_lane
 from study.training import curvature, metrics
 from study.training.curvature import Landscape
@@ -113,18 +113,23 @@ class NetworkDiagnostics:
         NaN in a lane with a non-finite activation.
         """
         ranks = (schema.EFFECTIVE_RANK, schema.STABLE_RANK, schema.SRANK)
-        if not self._experiment.model.hidden_layers or not self._wants(schema.DEAD_UNITS, schema.DORMANT_UNITS, *ranks):
+        model = self._experiment.model
+        if not model.hidden_layers or not self._wants(schema.DEAD_UNITS, schema.DORMANT_UNITS, *ranks):
             return {}
-        _, hidden = self._experiment.model.forward(params, inputs)  # each [lane, image, unit]
+        _, hidden = model.forward(params, inputs)  # each [lane, image, unit]
         sound = torch.stack([layer.isfinite().flatten(1).all(dim=1) for layer in hidden]).all(dim=0)  # [lane]
         hidden = [layer.where(per_lane(sound, layer), 0) for layer in hidden]
         values = {}
-        for i, layer in enumerate(hidden):
-            values[schema.layer_name(schema.DEAD_UNITS, str(i))] = metrics.dead_units(layer)
+        for i, (layer, names) in enumerate(zip(hidden, model.hidden_layers, strict=True)):
+            values[schema.layer_name(schema.DEAD_UNITS, str(i))] = metrics.dead_units(layer, names.is_flat)
             dormant = metrics.dormant_units(layer, self._settings.dormant_below)
             values[schema.layer_name(schema.DORMANT_UNITS, str(i))] = dormant
         if self._wants(*ranks):
-            singular = metrics.singular_values(hidden[-1])  # [lane, unit]
+            features = hidden[-1]
+            if model.hidden_layers[-1].outputs > 1 and isinstance(model, Featured):
+                features = model.features(params, inputs)
+                features = features.where(per_lane(sound, features), 0)
+            singular = metrics.singular_values(features)  # [lane, feature]
             values[schema.EFFECTIVE_RANK] = metrics.effective_rank(singular)
             values[schema.STABLE_RANK] = metrics.stable_rank(singular)
             values[schema.SRANK] = metrics.srank(singular, SRANK_SHARE)

@@ -1,12 +1,12 @@
 """Measures of lanes, as pure functions of tensors [lane, ...]."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from study.contracts import Model
+from study.contracts import Model, not_positive
 from study.lanes import Tensors
 from study.schema import tenth
 
@@ -55,12 +55,17 @@ def decline(values: Tensor) -> Tensor:
     return first_tenth(values) - last_tenth(values)
 
 
-def dead_units(hidden: Tensor) -> Tensor:
+def dead_units(hidden: Tensor, is_flat: Callable[[Tensor], Tensor] = not_positive) -> Tensor:
     """Share of dead units, float64 [lane].
 
-    A dead unit is positive on no image. `hidden` are the activations of a layer, [lane, image, unit].
+    The activation function is flat at a dead unit on every image, so no gradient reaches its weights. With ReLU it is positive on
+    no image.
+
+    Args:
+        hidden: the activations of a layer, [lane, image, unit].
+        is_flat: see `study.contracts.HiddenLayer`.
     """
-    return (hidden <= 0).all(dim=1).double().mean(dim=1)
+    return is_flat(hidden).all(dim=1).double().mean(dim=1)
 
 
 def dormant_units(hidden: Tensor, threshold: float) -> Tensor:
@@ -71,7 +76,8 @@ def dormant_units(hidden: Tensor, threshold: float) -> Tensor:
 
         s_i = E|h_i| / (mean over units k of E|h_k|).
 
-    If all activations of a layer are 0, all its units are dormant.
+    If all activations of a layer are 0, all its units are dormant. The score knows nothing of the activation function: a unit of
+    tanh that is 1 on every image, through which no gradient passes, is dead, but not dormant.
 
     Args:
         hidden: h [lane, image, unit].

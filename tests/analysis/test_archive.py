@@ -128,7 +128,9 @@ def test_trials_from_before_a_setting_have_the_value_that_it_had_then(every, kep
         (tmp_path / path.name).write_bytes(path.read_bytes())
     plain = json.loads((kept / archive.SWEEP).read_text())
     for run in plain["runs"][::every]:
-        for name in later_settings(run):
+        lacked = later_settings(run)
+        assert {"training/pixels", "model/activation"} <= lacked.keys()
+        for name in lacked:
             del run[name]
     (tmp_path / archive.SWEEP).write_text(json.dumps(plain))
     pd.testing.assert_frame_equal(archive.read(tmp_path).runs, sweep.runs)

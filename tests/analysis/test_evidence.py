@@ -107,6 +107,9 @@ def test_columns_that_only_other_methods_have_are_no_hindrance():
         ({"tasks/change": 0.1}, "permutations that change at a share of 0.1 of the pixels instead of new ones"),
         ({"model/widths": []}, "fully connected layers: 1 instead of three"),
         ({"model/name": "cnn"}, "the model cnn instead of three fully connected layers"),
+        ({"model/activation": "tanh"}, "units that are tanh instead of ReLU"),
+        ({"model/layer_norm": "plain"}, "layer norm (plain), of which the paper has no word"),
+        ({"model/layer_norm": "learnt"}, "layer norm (learnt), of which the paper has no word"),
         ({"model/name": "cnn", "model/widths": math.nan}, "the model cnn instead of three fully connected layers"),
     ],
 )
@@ -133,6 +136,7 @@ def test_another_number_of_tasks_is_a_departure_of_either_scenario():
         ({"tasks/validation_fraction": 1 / 6}, "`tasks/validation_fraction` is 0.1667 instead of 0"),
         ({"tasks/images_per_task": 500}, "`tasks/images_per_task` is 500 instead of None"),
         ({"training/pixels": "symmetric"}, "`training/pixels` is symmetric instead of unit"),
+        ({"model/initialisation": "kaiming"}, "`model/initialisation` is kaiming instead of torch"),
     ],
 )
 def test_departures_from_the_assumptions_are_named_apart(changes, told):

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sweep_fixtures import FACTS, plan_of, task_line
 
-from study.config import short_value
+from study.config import short_value, without_later_settings
 from study.errors import StudyError
+from study.sweep import winners
 from study.sweep.record import LineReader, TrialHistory, TrialRecord, append_line, read_records
 
 
@@ -48,6 +49,17 @@ def full_record(folder):
 
 def read(path):
     return list(LineReader(path).new_lines())
+
+
+def test_a_record_from_before_a_setting_has_the_value_that_it_had_then(tmp_path):
+    now = history_of()
+    earlier = without_later_settings(now.config)
+    assert now.config["model"]["activation"] == "relu"
+    assert earlier["model"] == {"name": "mlp", "widths": now.config["model"]["widths"]}
+    record = TrialRecord.create(tmp_path, history_of(config=earlier))
+    assert record.history.config == now.config
+    assert winners.changed_settings(record.history, now) == {}
+    assert json.loads(record.path.read_text().splitlines()[0])["config"] == earlier, "the record itself stays"
 
 
 def test_appending_never_changes_what_is_there(tmp_path):

@@ -45,6 +45,18 @@ def test_the_gpu_agrees_with_the_cpu(optimizer, interventions):
     assert_alike(tiny.results(on_gpu(experiment, optimizer)), tiny.results(experiment), 1e-4)
 
 
+@pytest.mark.parametrize("layer_norm", ["none", "plain", "learnt"])
+@pytest.mark.parametrize("activation", ["leaky_relu", "gelu", "tanh", "crelu", "deep_fourier"])
+@pytest.mark.parametrize("model", [{}, tiny.CNN])
+def test_the_gpu_agrees_with_the_cpu_with_other_nonlinearities(layer_norm, activation, model):
+    """Steps are recorded."""
+    optimizer = "gnp exact" if layer_norm == "plain" else "sam"
+    sizes = model.get("model_settings", {"widths": [7, 5]})
+    chosen = {"model_settings": {**sizes, "activation": activation, "layer_norm": layer_norm}}
+    experiment = tiny.experiment(optimizer, **{**model, **chosen})
+    assert_alike(tiny.results(on_gpu(experiment, optimizer)), tiny.results(experiment), 1e-3)
+
+
 @pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
 @pytest.mark.parametrize("interventions", [{}, {"l2_init": {"strength": 0.01}}])
 def test_recorded_steps_equal_steps_taken_anew(optimizer, interventions, monkeypatch):
