@@ -80,6 +80,7 @@ def read(folder: Path) -> Sweep:
         if lanes["run_id"].isna().any():
             raise ValueError(f"{LANES} has trials that {SWEEP} lacks")
         archive_form.check_lanes(lanes, runs)
+        runs = load.with_later_summary(runs, lanes)
         measured = []
         if (folder / DIAGNOSTICS).is_file():
             measured.append(pd.read_csv(folder / DIAGNOSTICS, dtype=str).join(of_trial, on="trial"))

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from study import schema
+from study import objective, schema
 from study.config import EARLIER_LABELS, NAME, SEED_LIMIT, Label, is_too_nested, label_of, sentence
+from study.errors import StudyError
 
 FORMAT: Final = 1
 
@@ -147,6 +148,10 @@ def parse(text: str) -> dict[str, Any]:
     for run in archived.runs:
         _check_numbers(run, labels)
     _check_trials(archived)
+    try:
+        objective.of_plan(plain["plan"])
+    except StudyError as error:
+        raise ValueError(str(error).rstrip(".")) from None
     checked: dict[str, Any] = plain
     return checked
 
@@ -166,7 +171,8 @@ def _check_numbers(run: Trial, labels: Mapping[str, Label]) -> None:
     if run.outcome == "finished":
         validated = any(quantity.needs_validation and quantity.name in further for quantity in schema.PER_TASK)
         for quantity in schema.SUMMARY:
-            if quantity.name not in further and (validated or not quantity.needs_validation):
+            is_due = (validated or not quantity.needs_validation) and not quantity.may_lack
+            if is_due and quantity.name not in further:
                 raise ValueError(f"{run.trial!r} has finished without {quantity.name}")
 
 

@@ -34,19 +34,19 @@ def importance(sweep: Sweep) -> pd.DataFrame:
         rows if it has fewer than `LEAST_TRIALS` finished trials with an objective, varies fewer than two settings, or reached
         the same objective in all trials.
     """
-    rows = []
+    rows, column = [], sweep.objectives[0].column
     for group in sweep.plan["groups"]:
         runs = sweep.finished
         runs = runs[(runs["scenario"] == group["scenario"]) & (runs["method"] == group["method"])]
-        if "summary/objective" not in runs:
+        if column not in runs:
             continue
-        runs = runs[runs["summary/objective"].notna()]
+        runs = runs[runs[column].notna()]
         if len(runs) < LEAST_TRIALS:
             continue
         distributions = searched(group, runs)
-        if len(distributions) < 2 or runs["summary/objective"].nunique() < 2:
+        if len(distributions) < 2 or runs[column].nunique() < 2:
             continue
-        shares = _shares(runs, distributions)
+        shares = _shares(runs, distributions, column)
         rows += [
             {
                 "scenario": group["scenario"],
@@ -94,10 +94,10 @@ def _drawn(distribution: BaseDistribution, value: Any) -> Any:
     return value
 
 
-def _shares(runs: pd.DataFrame, distributions: Mapping[str, BaseDistribution]) -> dict[str, float]:
+def _shares(runs: pd.DataFrame, distributions: Mapping[str, BaseDistribution], column: str) -> dict[str, float]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
     for run in load.rows(runs):
         params = {name: _drawn(distribution, run[name]) for name, distribution in distributions.items()}
-        study.add_trial(create_trial(params=params, distributions=dict(distributions), value=run["summary/objective"]))
+        study.add_trial(create_trial(params=params, distributions=dict(distributions), value=run[column]))
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))

@@ -25,11 +25,12 @@ from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from analysis import diagnostics
+from analysis import diagnostics, statistics
 from analysis.runs import LANE_COLUMNS, joined, lane_table, row, task_count, trials_of
-from study import redaction, schema
+from study import objective, redaction, schema
 from study.config import later_settings
 from study.errors import StudyError, first_line, nearest
+from study.objective import Objective
 from study.tracking.client import (
     CONFIRMS_TAG,
     SOFTWARE_CHANGES_TAG,
@@ -104,6 +105,11 @@ class Sweep:
     def phase(self) -> str:
         """grid, tune or confirm."""
         return str(self.plan["phase"])
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the search optimised, the first for selections."""
+        return objective.of_plan(self.plan)
 
     @property
     def finished(self) -> pd.DataFrame:
@@ -226,6 +232,8 @@ def _load(
         row(run, key, table, longest[key["scenario"]], plan["phase"], notes)
         for (run, key), table in zip(trials, tables, strict=True)
     ]
+    lanes = joined([pd.DataFrame(columns=[*LANE_COLUMNS, *names]), *tables])
+    runs = with_later_summary(frame(trial_rows), lanes)
     loaded = Sweep(
         name=experiment.name,
         identity=experiment.tags[SWEEP_TAG],
@@ -235,8 +243,8 @@ def _load(
         status=own[0].info.status,
         plan=plan,
         tags=dict(own[0].data.tags),
-        runs=frame(trial_rows),
-        lanes=joined([pd.DataFrame(columns=[*LANE_COLUMNS, *names]), *tables]),
+        runs=runs,
+        lanes=lanes,
         notes=(),
     )
     wanted = diagnosed(loaded) if callable(diagnosed) else set(loaded.finished["run_id"]) if diagnosed else set()
@@ -269,6 +277,7 @@ def _plan(artifacts: Artifacts, run: Run) -> Mapping[str, Any]:
         or not _are_groups(plan["groups"])
     ):
         raise StudyError(f"plan.yaml of run {run_id} is not the plan of a sweep.")
+    objective.of_plan(plan)  # refuses what a search cannot optimise
     return plan
 
 
@@ -292,6 +301,29 @@ def frame(trial_rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     for name in [str(name) for name in table if name not in known and table[name].isna().all()]:
         table[name] = pd.Series([None] * len(table), dtype=object)
     return table.assign(**times).astype({"selected_rank": "Int64", "number": "int64", "tasks": "int64"})
+
+
+def with_later_summary(runs: pd.DataFrame, lanes: pd.DataFrame) -> pd.DataFrame:
+    """`Sweep.runs` with the numbers that earlier versions did not log.
+
+    They are computed from the lanes of finished runs.
+    """
+    name = schema.DECLINE_AFTER_WARMUP_TEST
+    runs = runs if name in runs else runs.assign(**{name: float("nan")})
+    lacking = runs[(runs["outcome"] == "finished") & runs[name].isna()]["run_id"]
+    if not len(lacking):
+        return runs
+    computed = {
+        run_id: float(statistics.decline_after_warmup(table.to_numpy(dtype=float)).mean())
+        for run_id, rows in lanes[lanes["run_id"].isin(lacking)].groupby("run_id")
+        for table in (rows.pivot(index="task", columns="seed", values=schema.TEST_ACCURACY),)
+    }
+    return runs.assign(**{name: runs[name].fillna(runs["run_id"].map(computed))})[_ordered(runs)]
+
+
+def _ordered(runs: pd.DataFrame) -> list[str]:
+    """The columns of `Sweep.runs` in their order."""
+    return _columns([dict.fromkeys(map(str, runs))])
 
 
 def _columns(trial_rows: Sequence[Mapping[str, Any]]) -> list[str]:

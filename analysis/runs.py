@@ -227,7 +227,11 @@ def _missing(run: Run, tasks: int, longest: int) -> list[str]:
     """What MLflow lacks of a finished trial."""
     logged = {name for name, value in run.data.metrics.items() if math.isfinite(value)}
     validated = any(quantity.needs_validation and quantity.name in logged for quantity in schema.PER_TASK)
-    due = [quantity for quantity in schema.SUMMARY if validated or not quantity.needs_validation]
+    due = [
+        quantity
+        for quantity in schema.SUMMARY
+        if (validated or not quantity.needs_validation) and not quantity.may_lack
+    ]
     missing = [quantity.name for quantity in due if quantity.name not in logged]
     return [f"{longest - tasks} of {longest} tasks", *missing] if tasks < longest or not tasks else missing
 

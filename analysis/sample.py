@@ -10,7 +10,7 @@ from typing import Final
 
 import pandas as pd
 
-from study import schema
+from study.objective import DEFAULT, Objective
 
 MOST: Final = 200
 """The most trials of a sweep in one figure or table of the page."""
@@ -19,13 +19,17 @@ MOST_SENTENCES: Final = 20
 """The most sentences of one kind in a list of the page."""
 
 
-def measure_of(runs: pd.DataFrame) -> str:
-    """The column that ranks trials: objective or test accuracy."""
-    scored = schema.OBJECTIVE in runs and bool(runs[schema.OBJECTIVE].notna().any())
-    return schema.OBJECTIVE if scored else "summary/accuracy_test"
+def measure_of(runs: pd.DataFrame, goal: Objective = DEFAULT[0]) -> str:
+    """The column that ranks trials: objective or test accuracy.
+
+    An objective that is known after each task is that of the trials stopped early, too.
+    """
+    column = goal.running or goal.column
+    scored = column in runs and bool(runs[column].notna().any())
+    return column if scored else "summary/accuracy_test"
 
 
-def best_and_sample(runs: pd.DataFrame) -> pd.DataFrame:
+def best_and_sample(runs: pd.DataFrame, goal: Objective = DEFAULT[0]) -> pd.DataFrame:
     """The runs, or `MOST` of them in their order.
 
     Half are the best of all by `measure_of`, at least one of each method in each scenario; the others are spread evenly over
@@ -33,8 +37,9 @@ def best_and_sample(runs: pd.DataFrame) -> pd.DataFrame:
     """
     if len(runs) <= MOST:
         return runs
-    measure = measure_of(runs)
-    ranked = runs.sort_values(measure, ascending=False, kind="stable") if measure in runs else runs
+    measure = measure_of(runs, goal)
+    is_ascending = measure != "summary/accuracy_test" and not goal.is_maximised
+    ranked = runs.sort_values(measure, ascending=is_ascending, kind="stable") if measure in runs else runs
     first_of_each = ~ranked.duplicated(["scenario", "method"])
     best = ranked.loc[first_of_each.sort_values(ascending=False, kind="stable").index].index
     best = best[: min(MOST, max(MOST // 2, int(first_of_each.sum())))]

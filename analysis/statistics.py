@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special  # type: ignore[import-untyped]
 
-from study.schema import tenth
+from study.schema import after_warmup, tenth
 
 Array = npt.NDArray[np.float64]
 
@@ -67,6 +67,15 @@ def decline(values: npt.ArrayLike) -> Array:
     Values [task, lane] to float64 [lane].
     """
     return first_tenth(values) - last_tenth(values)
+
+
+def decline_after_warmup(values: npt.ArrayLike) -> Array:
+    """Early tenth minus last tenth: does not reward slow first tasks.
+
+    Values [task, lane] to float64 [lane]; of 100 tasks, the mean over 5 to 14 minus that over the last ten.
+    """
+    table = _checked(values, "task", "lane")
+    return mean_accuracy(table[after_warmup(len(table))]) - last_tenth(table)
 
 
 def slope(values: npt.ArrayLike) -> Array:

@@ -39,9 +39,10 @@ KINDS: Final = ("alone", "given", "in_time")
 def best(sweep: Sweep, count: int = 1) -> pd.DataFrame:
     """The best finished runs of each scenario and method.
 
-    Those with the highest objective; none without an objective, nor in a confirmation.
+    Those with the best objective; none without an objective, nor in a confirmation.
     """
-    if "summary/objective" not in sweep.runs or sweep.phase == "confirm":
+    goal = sweep.objectives[0]
+    if goal.column not in sweep.runs or sweep.phase == "confirm":
         return sweep.runs.iloc[:0]
     candidates = [
         Candidate(
@@ -50,11 +51,11 @@ def best(sweep: Sweep, count: int = 1) -> pd.DataFrame:
             scenario=run["scenario"],
             method=run["method"],
             outcome=run["outcome"],
-            objective=None if math.isnan(run["summary/objective"]) else float(run["summary/objective"]),
+            objective=None if math.isnan(run[goal.column]) else float(run[goal.column]),
         )
         for run in load.rows(sweep.runs)
     ]
-    chosen = [winner.trial for winner in selection.best(candidates, count)]
+    chosen = [winner.trial for winner in selection.best(candidates, count, is_maximised=goal.is_maximised)]
     return sweep.runs.set_index("run_id", drop=False).loc[chosen].reset_index(drop=True)
 
 
@@ -64,9 +65,9 @@ def shown(sweep: Sweep) -> pd.DataFrame:
     The best of each scenario and method; where no images were held out and nothing was selected, all that have finished, or a
     sample of many.
     """
-    chosen = best(sweep)
-    scored = "summary/objective" in sweep.runs and bool(sweep.runs["summary/objective"].notna().any())
-    return chosen if scored else sample.best_and_sample(sweep.finished)
+    chosen, column = best(sweep), sweep.objectives[0].column
+    scored = column in sweep.runs and bool(sweep.runs[column].notna().any())
+    return chosen if scored else sample.best_and_sample(sweep.finished, sweep.objectives[0])
 
 
 def settings(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
@@ -89,6 +90,11 @@ def settings(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
                 "first_tenth": run["summary/accuracy_test_first_tenth"],
                 "last_tenth": run["summary/accuracy_test_last_tenth"],
                 **_with_bounds("decline", statistics.decline(accuracy), run["summary/decline_test"]),
+                **_with_bounds(
+                    "decline_after_warmup",
+                    statistics.decline_after_warmup(accuracy),
+                    run[schema.DECLINE_AFTER_WARMUP_TEST],
+                ),
                 **(_with_bounds("slope", statistics.slope(accuracy)) if len(accuracy) > 1 else {}),
                 "lanes_diverged": run["summary/lanes_diverged"],
                 "gradient_evaluations": run["summary/gradient_evaluations"],
@@ -98,7 +104,8 @@ def settings(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
     return frame(
         rows,
         "sweep scenario method trial name selected_rank lanes tasks accuracy accuracy_low accuracy_high accuracy_iqm "
-        "first_tenth last_tenth decline decline_low decline_high slope slope_low slope_high lanes_diverged "
+        "first_tenth last_tenth decline decline_low decline_high decline_after_warmup decline_after_warmup_low "
+        "decline_after_warmup_high slope slope_low slope_high lanes_diverged "
         "gradient_evaluations run_id",
     )
 
@@ -135,13 +142,14 @@ def tuned_and_confirmed(tuned: Sweep, confirmation: Sweep) -> pd.DataFrame:
     Runs that the tuning does not have are left out.
     """
     before = {run["trial"]: run for run in load.rows(tuned.finished)}
+    column = tuned.objectives[0].column
     rows = []
     for run in load.rows(confirmation.finished):
         old = before.get(run["confirms_trial"])
         if old is None:
             continue
         lanes = statistics.mean_accuracy(confirmation.accuracy(run["run_id"]).to_numpy(dtype=float))
-        objectives = old.get("summary/objective", np.nan), run.get("summary/objective", np.nan)
+        objectives = old.get(column, np.nan), run.get(column, np.nan)
         tests = old["summary/accuracy_test"], run["summary/accuracy_test"]
         rows.append(
             {

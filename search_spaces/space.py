@@ -103,6 +103,10 @@ def _tuple_of_list(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _tuple_of_word(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
 Listed = BeforeValidator(_tuple_of_list)
 """Accepts a list for a declared tuple."""
 
@@ -151,6 +155,8 @@ class SearchSpace:
             without distributions: all points.
         search_seed: of the samplers.
         citation: source of the points or ranges.
+        objectives: what a search optimises, by the names of `study.objective`; one of them, or two with the sampler nsga2. None: the
+            mean validation accuracy, and with nsga2 also the decline.
     """
 
     name: str
@@ -162,6 +168,7 @@ class SearchSpace:
     trials: Annotated[int, Field(ge=1)] | None = None
     search_seed: int = 0
     citation: str = ""
+    objectives: Annotated[tuple[str, ...], BeforeValidator(_tuple_of_word), Listed] = ()
 
     def __post_init__(self) -> None:
         if not self.scenarios or not self.methods or not self.seeds:

@@ -21,6 +21,9 @@ class Quantity:
         needs_validation: whether it exists only if validation images are held out.
         by_layer: whether every layer has its own value, named by `layer_name`.
         source: of the formula.
+        on_test: whether it is computed from test images; no search may read it.
+        is_of_one_task: whether it is about one task alone; others are about the tasks so far.
+        may_lack: whether a finished trial may lack it, such as one of an earlier version of the study.
     """
 
     name: str
@@ -30,6 +33,9 @@ class Quantity:
     needs_validation: bool = False
     by_layer: bool = False
     source: str = ""
+    on_test: bool = False
+    is_of_one_task: bool = False
+    may_lack: bool = False
 
 
 TEST_ACCURACY: Final = "accuracy/test"
@@ -38,6 +44,8 @@ ONLINE_ACCURACY: Final = "accuracy/online"
 ONLINE_LOSS: Final = "loss/online"
 OBJECTIVE: Final = "objective"
 DECLINE: Final = "decline"
+DECLINE_AFTER_WARMUP: Final = "decline_after_warmup"
+LATE_ACCURACY: Final = "late_accuracy"
 GRADIENT_EVALUATIONS: Final = "gradient_evaluations"
 TRAINING_SECONDS: Final = "seconds/training"
 EVALUATION_SECONDS: Final = "seconds/evaluation"
@@ -64,6 +72,9 @@ BLEND: Final = "rule/blend"
 RADIUS: Final = "rule/radius"
 PENALTY: Final = "rule/penalty"
 BEST_OBJECTIVE: Final = "best_objective"
+DECLINE_AFTER_WARMUP_TEST: Final = "summary/decline_after_warmup_test"
+CHOSEN_OBJECTIVE: Final = "summary/chosen_objective"
+SECOND_OBJECTIVE: Final = "summary/second_objective"
 
 PER_TASK: Final = (
     Quantity(
@@ -71,6 +82,8 @@ PER_TASK: Final = (
         "share",
         "Share of the current task's test images classified correctly after training on the task; never read by a search.",
         by_lane=True,
+        on_test=True,
+        is_of_one_task=True,
     ),
     Quantity(
         VALIDATION_ACCURACY,
@@ -78,23 +91,26 @@ PER_TASK: Final = (
         "Share of the current task's held-out training images classified correctly after training on the task.",
         by_lane=True,
         needs_validation=True,
+        is_of_one_task=True,
     ),
     Quantity(
         ONLINE_ACCURACY,
         "share",
         "Share of the task's training images classified correctly before the update on them.",
         by_lane=True,
+        is_of_one_task=True,
     ),
     Quantity(
         ONLINE_LOSS,
         "nats",
         "Cross-entropy of the task's training images before the update on them, averaged over the task.",
         by_lane=True,
+        is_of_one_task=True,
     ),
     Quantity(
         OBJECTIVE,
         "share",
-        "Validation accuracy averaged over the tasks so far and over the lanes: what a search maximises and a selection reads.",
+        "Validation accuracy averaged over the tasks so far and over the lanes: what a search maximises unless told otherwise.",
         needs_validation=True,
     ),
     Quantity(
@@ -104,14 +120,32 @@ PER_TASK: Final = (
         needs_validation=True,
     ),
     Quantity(
+        DECLINE_AFTER_WARMUP,
+        "share",
+        "Validation accuracy of a tenth of the tasks so far, from half a tenth on (tasks 5 to 14 of 100), minus that of the last "
+        "tenth, averaged over the lanes.",
+        needs_validation=True,
+    ),
+    Quantity(
+        LATE_ACCURACY,
+        "share",
+        "Validation accuracy of the last tenth of the tasks so far, averaged over the lanes.",
+        needs_validation=True,
+    ),
+    Quantity(
         GRADIENT_EVALUATIONS,
         "count",
         "Minibatch gradients computed so far in one lane; a Hessian-vector product counts as one.",
     ),
-    Quantity(TRAINING_SECONDS, "s", "Wall time of training on the task, all lanes together."),
-    Quantity(EVALUATION_SECONDS, "s", "Wall time of evaluating after the task, all lanes together."),
+    Quantity(TRAINING_SECONDS, "s", "Wall time of training on the task, all lanes together.", is_of_one_task=True),
     Quantity(
-        DIAGNOSTICS_SECONDS, "s", "Wall time of the diagnostics after the task, all lanes together; 0 when none is due."
+        EVALUATION_SECONDS, "s", "Wall time of evaluating after the task, all lanes together.", is_of_one_task=True
+    ),
+    Quantity(
+        DIAGNOSTICS_SECONDS,
+        "s",
+        "Wall time of the diagnostics after the task, all lanes together; 0 when none is due.",
+        is_of_one_task=True,
     ),
     Quantity(
         DIVERGED_LANES,
@@ -190,11 +224,13 @@ DIAGNOSTICS: Final = (
         FIRST_TASK_ACCURACY,
         "share",
         "Accuracy on the first task's test images, or a sample of them, with the current weights.",
+        on_test=True,
     ),
     Quantity(
         EARLIER_TASKS_ACCURACY,
         "share",
         "Accuracy on the test images, or a sample of them, of the tasks before the current one, averaged over these.",
+        on_test=True,
     ),
 )
 """Diagnostics of the network after the tasks that `study.config.Diagnostics` chooses; none affects training.
@@ -221,21 +257,44 @@ SUMMARY: Final = (
         "Validation accuracy averaged over the last tenth of the tasks (rounded up) and over the lanes.",
         needs_validation=True,
     ),
-    Quantity("summary/accuracy_test", "share", "Test accuracy averaged over all tasks and lanes."),
+    Quantity("summary/accuracy_test", "share", "Test accuracy averaged over all tasks and lanes.", on_test=True),
     Quantity(
         "summary/accuracy_test_first_tenth",
         "share",
         "Test accuracy averaged over the first tenth of the tasks (rounded up) and over the lanes.",
+        on_test=True,
     ),
     Quantity(
         "summary/accuracy_test_last_tenth",
         "share",
         "Test accuracy averaged over the last tenth of the tasks (rounded up) and over the lanes.",
+        on_test=True,
     ),
     Quantity(
         "summary/decline_test",
         "share",
         "Test accuracy of the first tenth of the tasks minus that of the last tenth, averaged over the lanes.",
+        on_test=True,
+    ),
+    Quantity(
+        DECLINE_AFTER_WARMUP_TEST,
+        "share",
+        "Test accuracy of a tenth of the tasks, from half a tenth on (tasks 5 to 14 of 100), minus that of the last tenth, "
+        "averaged over the lanes.",
+        on_test=True,
+        may_lack=True,
+    ),
+    Quantity(
+        CHOSEN_OBJECTIVE,
+        "1",
+        "What the search of this sweep optimised (`--objective`), with the unit of that quantity; only if it is not `objective`.",
+        may_lack=True,
+    ),
+    Quantity(
+        SECOND_OBJECTIVE,
+        "1",
+        "The second of two quantities that the search optimised, with the unit of that quantity.",
+        may_lack=True,
     ),
     Quantity(
         "summary/gradient_evaluations",
@@ -257,8 +316,7 @@ SWEEP: Final = (
     Quantity(
         BEST_OBJECTIVE,
         "share",
-        "Highest objective among the finished trials of one method in one scenario, named `best_objective/SCENARIO-METHOD`.",
-        needs_validation=True,
+        "Best objective among the finished trials of one method in one scenario, named `best_objective/SCENARIO-METHOD`.",
     ),
 )
 
@@ -289,3 +347,13 @@ def layer_name(name: str, layer: str) -> str:
 def tenth(tasks: int) -> int:
     """A tenth of a number of tasks, rounded up."""
     return math.ceil(tasks / 10)
+
+
+def after_warmup(tasks: int) -> slice:
+    """The early tasks that a decline after warm-up starts from.
+
+    With k a tenth of the tasks, those from floor(k / 2) to floor(k / 2) + k - 1: 5 to 14 of 100. The first tasks, which a network
+    that is still warming up learns badly, are left out.
+    """
+    count = tenth(tasks)
+    return slice(count // 2, count // 2 + count)

@@ -18,7 +18,7 @@ class Candidate:
         number: its place among the trials of its scenario and method.
         scenario, method: the group in which it competes.
         outcome: only a "finished" trial can win.
-        objective: accuracy on held-out training images; None if no images were held out.
+        objective: what the search optimised; None if it has none, as without held-out images.
     """
 
     trial: str
@@ -29,12 +29,13 @@ class Candidate:
     objective: float | None
 
 
-def best(candidates: Sequence[Candidate], count: int = 1) -> list[Candidate]:
-    """The finished candidates with the highest objective of each group.
+def best(candidates: Sequence[Candidate], count: int = 1, *, is_maximised: bool = True) -> list[Candidate]:
+    """The finished candidates with the best objective of each group.
 
     Args:
         candidates: in any order.
         count: the largest number of winners of each scenario and method.
+        is_maximised: whether the highest objective is the best, or the lowest.
 
     Returns:
         The winners of each group, best first; ties go to the earlier trial. Groups are in the order of their first candidate,
@@ -44,7 +45,7 @@ def best(candidates: Sequence[Candidate], count: int = 1) -> list[Candidate]:
     for candidate in candidates:
         group = groups.setdefault((candidate.scenario, candidate.method), [])
         if candidate.outcome == "finished" and candidate.objective is not None:
-            group.append((candidate.objective, candidate))
+            group.append((candidate.objective if is_maximised else -candidate.objective, candidate))
     return [
         candidate
         for group in groups.values()

@@ -114,6 +114,16 @@ def share_limits(
     return max(lowest, low - rim), min(1.0, high + rim)
 
 
+def limits(values: Sequence[float]) -> tuple[float, float]:
+    """Axis limits: those of shares if all values are shares."""
+    finite = [value for value in values if np.isfinite(value)]
+    if all(0 <= value <= 1 for value in finite):
+        return share_limits(values)
+    low, high = min(finite), max(finite)
+    rim = 0.05 * (high - low) or 0.05 * abs(high)
+    return low - rim, high + rim
+
+
 def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], size: Size, note: str = "") -> None:
     """Draws the legend below all axes, in fitting columns.
 

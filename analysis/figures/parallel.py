@@ -71,9 +71,10 @@ def _draw_parallel_coordinates(
             figure, axes, place, scale, layout.wrapped(figure, label, POINTS[size], room), has_none, lowest, size
         )
     colour, marker = colours(trial.method for trial in tried), markers(trial.method for trial in tried)
-    for trial in sorted(valued, key=lambda trial: trial.value):
+    for trial in sorted(valued, key=lambda trial: trial.score):
         settings = [trial.settings.get(name, math.nan) for name in names]
-        strength = scales[-1].place(trial.value)
+        place_of_value = scales[-1].place(trial.value)
+        strength = 1 - place_of_value if trial.falling else place_of_value
         none = NONE_AT + (strength - 0.5) * NONE_WIDTH
         along = [
             scale.place(value) if math.isfinite(value) else none
@@ -94,7 +95,8 @@ def _draw_parallel_coordinates(
     else:
         axes.set_xlim(lowest - rim, 1 + rim)
         axes.set_ylim(len(scales) - 0.75, -0.1)
-    note = "One line per trial: the higher its value, the darker."
+    word = "lower" if any(trial.falling for trial in valued) else "higher"
+    note = f"One line per trial: the {word} its value, the darker."
     layout.legend(figure, *key(tried, [], ringed=False), size, f"{note} {without_value(tried, valued)}".strip())
     layout.fit_height(figure, [axes], 3.6 if wide else 0.85 * len(scales))
     return figure

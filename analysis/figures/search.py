@@ -31,12 +31,19 @@ class Tried:
         settings: what was tried, by the label of its axis.
         value: of the objective, share; NaN if there is none, and then the trial is counted but not drawn.
         finished: whether it completed all tasks; only finished trials can be the best.
+        falling: whether the lowest value is the best.
     """
 
     method: str
     settings: Mapping[str, float]
     value: float
     finished: bool
+    falling: bool = False
+
+    @property
+    def score(self) -> float:
+        """The value as a number of which more is better."""
+        return -self.value if self.falling else self.value
 
 
 Searched = Mapping[str, Collection[float]]
@@ -110,7 +117,7 @@ def _draw_settings_scatter(
         layout.plain(axes, size)
         label = value_label if size == "narrow" or place % columns == 0 else ""
         layout.name_axes(figure, axes, name, label, room, size)
-        axes.set_ylim(*layout.share_limits([trial.value for trial in valued]))
+        axes.set_ylim(*layout.limits([trial.value for trial in valued]))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
         if place % columns:
@@ -163,7 +170,8 @@ def _scatter(axes: Axes, name: str, tried: Sequence[Tried], scale: Scale) -> Non
                     linewidths=0.5,
                     clip_on=False,
                 )
-                best = y.index(max(y))
+                scores = [trial.score for trial in chosen]
+                best = scores.index(max(scores))
                 ring: dict[str, Any] = {
                     "s": 100,
                     "facecolors": "none",

@@ -51,7 +51,9 @@ TRIAL_COLUMNS: Final = (
     Column("name", "setting"),
     Column("outcome", "outcome"),
     Column("tasks", "tasks", "count"),
-    Column(schema.OBJECTIVE, "objective so far", "share"),
+    Column(schema.OBJECTIVE, "objective so far: validation accuracy", "share"),
+    Column(schema.CHOSEN_OBJECTIVE, "objective of the search", "number"),
+    Column(schema.SECOND_OBJECTIVE, "its second objective", "number"),
     Column("summary/accuracy_test", "mean test accuracy", "share"),
     Column("summary/decline_test", "decline", "signed"),
     Column("reason", "reason of failure"),
@@ -91,7 +93,8 @@ def section_sources(sweeps: Sequence[Sweep]) -> Section:
         "`tables/lanes.csv`.",
     )
     trials = tables.trials(sweeps)
-    of_each = [sample.best_and_sample(own) for _, own in trials.groupby("sweep", sort=False)]
+    goal_of = {sweep.name: sweep.objectives[0] for sweep in sweeps}
+    of_each = [sample.best_and_sample(own, goal_of[str(name)]) for name, own in trials.groupby("sweep", sort=False)]
     shown = trials.loc[[place for own in of_each for place in own.index]]
     caption = "All trials and their runs." + sample.words(len(shown), len(trials))
     table = Table("all_trials", caption, trials, TRIAL_COLUMNS, folded=True, rows=shown)

@@ -38,6 +38,7 @@ SETTINGS_COLUMNS: Final = (
     Column("first_tenth", "first tenth", "share"),
     Column("last_tenth", "last tenth", "share"),
     Column("decline", "decline", "signed"),
+    Column("decline_after_warmup", "decline after warm-up", "signed"),
     Column("slope", "slope per 100 tasks", "signed"),
     Column("lanes_diverged", "diverged seeds", "count"),
     Column("run_id", "run", "run"),

@@ -14,17 +14,20 @@ from analysis.figures import heat_maps, parallel, search
 from analysis.load import Sweep
 from analysis.report.page import Column, Draw, Picture, Section, Table
 from study import schema
+from study.objective import Objective
 
 
 def section_search(sweep: Sweep) -> Section:
     """What the sweep tried, and the results."""
-    measure = sample.measure_of(sweep.runs)
-    scored = measure == schema.OBJECTIVE
-    label = "objective: validation accuracy (share)" if scored else "mean test accuracy (share)"
+    goal = sweep.objectives[0]
+    measure = sample.measure_of(sweep.runs, goal)
+    scored = measure != "summary/accuracy_test"
+    own = "validation accuracy (share)" if goal.is_default else f"{goal.axis}, {_direction(goal)}"
+    label = f"objective: {own}" if scored else "mean test accuracy (share)"
     words: list[str | tuple[str, ...]] = [
         f"All trials of `{sweep.name}` that have "
         + (
-            "an objective (accuracy on held-out training images)."
+            f"an objective ({'accuracy on held-out training images' if goal.is_default else f'the {goal.words}'})."
             if scored
             else "finished, by test accuracy because no images were held out."
         )
@@ -35,9 +38,10 @@ def section_search(sweep: Sweep) -> Section:
     runs = runs[runs[measure].notna()] if measure in runs else runs.iloc[:0]
     for scenario in dict.fromkeys(runs["scenario"]):
         whole = runs[runs["scenario"] == scenario]
-        chosen = sample.best_and_sample(whole)
+        chosen = sample.best_and_sample(whole, goal)
         shown = sample.words(len(chosen), len(whole))
-        tried, searched = _tried(sweep, chosen, measure), _searched(sweep, scenario)
+        falling = scored and not goal.is_maximised
+        tried, searched = _tried(sweep, chosen, measure, falling), _searched(sweep, scenario)
         if any(trial.settings for trial in tried):
             ids = tuple(chosen["run_id"])
             blocks += [
@@ -56,12 +60,21 @@ def section_search(sweep: Sweep) -> Section:
                     ids,
                 ),
             ]
-        blocks += _heat_maps(sweep, scenario, scored)
+        blocks += _heat_maps(sweep, scenario, _is_validated(sweep))
     blocks += _importance(sweep, words)
     return Section("search", "Search results", tuple(words), tuple(blocks))
 
 
-def _tried(sweep: Sweep, runs: pd.DataFrame, measure: str) -> list[search.Tried]:
+def _direction(goal: Objective) -> str:
+    return "maximised" if goal.is_maximised else "minimised"
+
+
+def _is_validated(sweep: Sweep) -> bool:
+    """Whether images were held out."""
+    return "summary/objective" in sweep.runs and bool(sweep.runs["summary/objective"].notna().any())
+
+
+def _tried(sweep: Sweep, runs: pd.DataFrame, measure: str, falling: bool) -> list[search.Tried]:
     """The trials with the numeric settings their method varies."""
     labels = _labels(sweep)
     trials = []
@@ -70,7 +83,7 @@ def _tried(sweep: Sweep, runs: pd.DataFrame, measure: str) -> list[search.Tried]
             g for g in sweep.plan["groups"] if (g["scenario"], g["method"]) == (run["scenario"], run["method"])
         )
         values = {labels[name]: float(run[name]) for name in _names(group) if isinstance(run[name], int | float)}
-        trials.append(search.Tried(run["method"], values, float(run[measure]), run["outcome"] == "finished"))
+        trials.append(search.Tried(run["method"], values, float(run[measure]), run["outcome"] == "finished", falling))
     return trials
 
 

@@ -64,12 +64,11 @@ def section_winners(tuned: Sweep, confirmations: Sequence[Sweep], *, leads: bool
                 "No images were held out for validation, so nothing was selected: choosing by test accuracy would be "
                 "selecting on the test set.",
             )
-            if "summary/objective" not in tuned.finished or tuned.finished["summary/objective"].isna().all()
+            if tuned.objectives[0].declared.needs_validation and _lacks_objective(tuned)
             else ("Nothing was selected.",),
         )
     words: list[str | tuple[str, ...]] = [
-        f"For each method in each scenario, the trial of `{tuned.name}` with the highest objective is selected: accuracy "
-        "on images held out of the training set. A winner was chosen by its result on these seeds and images, so that "
+        f"For each method in each scenario, the trial of `{tuned.name}` with {_selected_by(tuned)}. A winner was chosen by its result on these seeds and images, so that "
         "number is biased upwards; its honest number comes from fresh seeds, which no tuning has used."
     ]
     blocks: list[Table | Picture] = []
@@ -94,6 +93,21 @@ def section_winners(tuned: Sweep, confirmations: Sequence[Sweep], *, leads: bool
     for confirmation in confirmations:
         blocks += _confirmation(tuned, confirmation)
     return Section("best", title, tuple(words), tuple(blocks))
+
+
+def _lacks_objective(tuned: Sweep) -> bool:
+    column = tuned.objectives[0].column
+    return column not in tuned.finished or bool(tuned.finished[column].isna().all())
+
+
+def _selected_by(tuned: Sweep) -> str:
+    """What the winners were selected by, in words."""
+    first, *others = tuned.objectives
+    if first.is_default:
+        words = "the highest objective is selected: accuracy on images held out of the training set"
+    else:
+        words = f"{first.best_words} is selected; no test image was read for it"
+    return words + "".join(f". The search also optimised the {other.words}" for other in others)
 
 
 def _all_settings(tuned: Sweep) -> Section:
@@ -172,7 +186,9 @@ def _promised_and_kept(tuned: Sweep, confirmation: Sweep, where: str) -> list[Ta
                     tuple(dict.fromkeys(row[key] for row in rows for key in ("run_id_tuned", "run_id_confirmed"))),
                 )
             )
-    caption = f"Tuned against confirmed, {where}. {meaning} A confirmation numbers its trials anew."
+    goal = tuned.objectives[0]
+    own = "" if goal.is_default else f" The objective is the {goal.words}."
+    caption = f"Tuned against confirmed, {where}.{own} {meaning} A confirmation numbers its trials anew."
     return [*blocks, Table(f"tuned_confirmed-{confirmation.name}", caption, both, CONFIRMED_COLUMNS)]
 
 

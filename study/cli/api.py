@@ -76,7 +76,7 @@ class Sweep:
     def best(self, top: int = 1) -> pd.DataFrame:
         """The best trials of each method and scenario, best first.
 
-        By the objective, accuracy on held-out images. Raises StudyError if there is nothing to choose from.
+        By the sweep's objective, the first of two. Raises StudyError if there is nothing to choose from.
         """
         from study.sweep import winners
         from study.sweep.folder import SweepFolder
@@ -139,6 +139,7 @@ def run(
     sampler: str = "tpe",
     scheduler: str = "none",
     search_seed: int | None = None,
+    objectives: str | Sequence[str] = (),
     **where: Unpack[Where],
 ) -> Sweep:
     """Runs a sweep over a search space, as `study run`.
@@ -152,6 +153,7 @@ def run(
         seeds: of each trial; default: those of the space.
         settings: that have the last word, by slash name.
         sampler, scheduler, search_seed: of the search.
+        objectives: what it optimises, as with `--objective`; default: that of the space.
         where: see `study.cli.options.Where`.
 
     Raises:
@@ -173,6 +175,7 @@ def run(
         sampler=sampler,
         scheduler=scheduler,
         search_seed=search_seed,
+        objectives=objectives,
     )
     return _sweep(ended)
 

@@ -93,9 +93,17 @@ def run(
     seeds: Annotated[int | None, typer.Option(help="Seeds per trial, trained together.")] = None,
     set_: Settings = [],  # noqa: B006
     sampler: Annotated[
-        str, typer.Option(help="tpe, random, gp, cmaes or nsga2 (which optimizes accuracy and decline).")
+        str, typer.Option(help="tpe, random, gp, cmaes or nsga2 (which can optimize two objectives).")
     ] = "tpe",
     scheduler: Annotated[str, typer.Option(help="none, or asha, which stops hopeless trials early.")] = "none",
+    objective: Annotated[
+        list[str],
+        typer.Option(
+            help="What the search optimizes: accuracy, late_accuracy, decline, decline_after_warmup, online_accuracy, or a "
+            "logged quantity as NAME:max or NAME:min; never test accuracy. Twice with --sampler nsga2. Default: that of the "
+            "space, or accuracy; with nsga2 accuracy and decline."
+        ),
+    ] = [],  # noqa: B006
     search_seed: Annotated[int | None, typer.Option(help="Seed of the sampler; default: that of the space.")] = None,
     cpus_per_trial: CpusPerTrial = None,
     gpus_per_trial: GpusPerTrial = None,
@@ -127,6 +135,7 @@ def run(
         "sampler": sampler,
         "scheduler": scheduler,
         "search_seed": search_seed,
+        "objectives": objective,
     }
     where: Where = {
         "cpus_per_trial": cpus_per_trial,

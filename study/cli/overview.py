@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import search_spaces
+from study import schema
 from study.cli import terminal
 from study.config import MOST_TRIALS, Labels, label_of, settings_words, short_value
 from study.errors import StudyError
+from study.objective import Objective
 from study.sweep import folder, winners
 from study.sweep.execution import DEFAULT_DIRECTORY
 from study.sweep.folder import SweepFolder
@@ -19,18 +21,37 @@ from study.sweep.plan import Plan, check_count, check_name, own_settings, shared
 from study.sweep.record import Outcome, TrialHistory
 
 NUMBERS = {
-    "objective": "summary/objective",
     "test accuracy": "summary/accuracy_test",
     "test: first tenth": "summary/accuracy_test_first_tenth",
     "last tenth": "summary/accuracy_test_last_tenth",
 }
 """Columns of the tables of results, and the names of their numbers in a trial's summary."""
 
+
+def _numbers(goals: Sequence[Objective]) -> dict[str, str]:
+    """`NUMBERS` with the objectives of a sweep before them."""
+    first, *others = goals
+    columns = {"objective" if first.is_default else first.name: first.column}
+    return columns | {other.name: schema.SECOND_OBJECTIVE for other in others} | NUMBERS
+
+
 LEGEND = (
     "Accuracies are shares of images, averaged over tasks and seeds; first and last tenth: test accuracy on the first and the "
     "last tenth of the tasks."
 )
 WINNERS = " Winners were chosen on held-out training images, so luck in the selection makes their objective too high."
+
+
+def _selection(goals: Sequence[Objective]) -> str:
+    """By what winners were chosen, and how that flatters them."""
+    first, *others = goals
+    if first.is_default and not others:
+        return WINNERS
+    beside = f" The search also optimised the {others[0].words}." if others else ""
+    return (
+        f" Winners were chosen by the {first.words}; luck in the selection makes that better than it is.{beside} "
+        "No test image was read for it."
+    )
 
 
 def show_results(sweep: SweepFolder) -> None:
@@ -48,9 +69,14 @@ def show_results(sweep: SweepFolder) -> None:
         return
     best = winners.best_keys(histories)
     shown = [history for history in finished if history.key in best] if best else finished
-    what = "best of each method by objective" if best else "all settings (no images held out, so no objective)"
-    _show_by_scenario(what, shown, ("method", "settings"))
-    terminal.remark(LEGEND + (WINNERS if best else ""))
+    goals = sweep.plan.goals
+    what = f"best of each method by {_by(goals)}" if best else "all settings (no images held out, so no objective)"
+    _show_by_scenario(what, shown, ("method", "settings"), goals)
+    terminal.remark(LEGEND + (_selection(goals) if best else ""))
+
+
+def _by(goals: Sequence[Objective]) -> str:
+    return "objective" if goals[0].is_default else goals[0].label
 
 
 def _show_confirmed(sweep: SweepFolder, finished: Sequence[TrialHistory]) -> None:
@@ -60,7 +86,7 @@ def _show_confirmed(sweep: SweepFolder, finished: Sequence[TrialHistory]) -> Non
     confirmed; and the confirmed test accuracy. The difference is left out where the
     confirmation has another setting than the tuning, since it would measure that setting too.
     """
-    tuned = _tuned(sweep)
+    tuned, goal = _tuned(sweep), sweep.plan.goals[0]
     changes: dict[str, Any] = {}
     for scenario in dict.fromkeys(history.scenario for history in finished):
         rows = []
@@ -68,10 +94,10 @@ def _show_confirmed(sweep: SweepFolder, finished: Sequence[TrialHistory]) -> Non
             if history.scenario != scenario:
                 continue
             origin = sweep.plan.origin(history.group, history.number)
-            after = history.summary.get("summary/objective")
+            after = history.objective
             before = difference = None
             if origin.trial in tuned:
-                before = tuned[origin.trial].summary.get("summary/objective")
+                before = tuned[origin.trial].objective
                 changed = winners.changed_settings(tuned[origin.trial], history)
                 changes |= changed
                 if before is not None and after is not None and not changed:
@@ -94,7 +120,7 @@ def _show_confirmed(sweep: SweepFolder, finished: Sequence[TrialHistory]) -> Non
             "settings",
             "why",
             f"trial of {sweep.plan.confirms.sweep}" if sweep.plan.confirms else "trial",
-            "objective tuned",
+            f"{'objective' if goal.is_default else goal.name} tuned",
             "confirmed",
             "tuned - confirmed",
             "test accuracy",
@@ -102,12 +128,15 @@ def _show_confirmed(sweep: SweepFolder, finished: Sequence[TrialHistory]) -> Non
         ]
         terminal.show_table(f"{scenario}: confirmed on fresh seeds", columns, rows, numeric=5)
     text = "Shares of images, averaged over tasks and seeds. The objective is accuracy on held-out training images"
+    if not goal.is_default:
+        text = f"The objective is the {goal.words}"
+    sign = "positive" if goal.is_maximised else "negative"
     if changes:
         words = ", ".join(f"{name}={json.dumps(value)}" for name, value in changes.items())
         terminal.remark(f"{text}. The tuning used other settings than {words}, so no difference is given.")
     else:
         terminal.remark(
-            f"{text}; where a selected trial has a positive difference, that is the luck of the selection, give or take chance."
+            f"{text}; where a selected trial has a {sign} difference, that is the luck of the selection, give or take chance."
         )
 
 
@@ -138,24 +167,28 @@ def show_best(directory: Path, name: str, top: int) -> None:
     sweep = SweepFolder.open(directory, name)
     histories = {history.key: history for history in winners.check_selectable(sweep)}
     best = winners.best_keys([*histories.values()], top)
-    _show_by_scenario("best by objective", [histories[key] for key in best], ("trial", "settings"))
-    terminal.remark(LEGEND + WINNERS)
+    goals = sweep.plan.goals
+    _show_by_scenario(f"best by {_by(goals)}", [histories[key] for key in best], ("trial", "settings"), goals)
+    terminal.remark(LEGEND + _selection(goals))
 
 
-def _show_by_scenario(what: str, shown: Sequence[TrialHistory], words: tuple[str, str]) -> None:
+def _show_by_scenario(
+    what: str, shown: Sequence[TrialHistory], words: tuple[str, str], goals: Sequence[Objective]
+) -> None:
+    numbers = _numbers(goals)
     for scenario in dict.fromkeys(history.scenario for history in shown):
         rows = [
             (
                 history.key if words[0] == "trial" else history.method,
                 settings_words(history.tried, history.labels),
-                *(terminal.number(history.summary.get(name)) for name in NUMBERS.values()),
+                *(terminal.number(history.summary.get(name)) for name in numbers.values()),
                 _diverged(history),
             )
             for history in shown
             if history.scenario == scenario
         ]
-        columns = [*words, *NUMBERS, "diverged"]
-        terminal.show_table(f"{scenario}: {what}", columns, rows, numeric=len(NUMBERS) + 1)
+        columns = [*words, *numbers, "diverged"]
+        terminal.show_table(f"{scenario}: {what}", columns, rows, numeric=len(numbers) + 1)
 
 
 def _diverged(history: TrialHistory) -> str:
@@ -231,6 +264,8 @@ def show_plan(plan: Plan) -> None:
     terminal.headline(f"{plan.space}: {plan.description}")
     if plan.citation:
         terminal.remark(plan.citation)
+    if plan.phase == "tune" and not all(goal.is_default for goal in plan.goals):
+        terminal.remark(f"The search optimises the {' and the '.join(goal.words for goal in plan.goals)}.")
     rows = []
     own = {group.label: own_settings(plan, group) for group in plan.groups}
     for group in plan.groups:

@@ -1,5 +1,6 @@
 """The pictures that a sweep logs, drawn from its records."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -43,8 +44,12 @@ class Pictures:
         They are those with the best objective of each method, or all of a grid or a confirmation.
         """
         shown = histories
-        if any("summary/objective" in history.summary for history in histories if history.phase != "confirm"):
-            ranked = sorted(histories, key=lambda history: -history.summary.get("summary/objective", -1.0))
+        scored = {history.key: value for history in histories if (value := history.objective) is not None}
+        if scored and any(history.phase != "confirm" for history in histories):
+            goal = histories[0].objectives[0]
+            ranked = sorted(
+                histories, key=lambda history: -goal.score(scored[history.key]) if history.key in scored else math.inf
+            )
             shown = [
                 next(h for h in ranked if h.method == method) for method in dict.fromkeys(h.method for h in histories)
             ]

@@ -120,10 +120,14 @@ class Progress:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for label in self._groups:
             histories = [h for h in list(self._histories.values()) if h.group == label]
-            scored = [h for h in histories if h.outcome == "finished" and schema.OBJECTIVE in h.metrics]
-            top = max(scored, key=lambda h: h.metrics[schema.OBJECTIVE], default=None)
+            scored = {h.key: value for h in histories if (value := h.objective) is not None}
+            top = max(
+                (h for h in histories if h.key in scored),
+                key=lambda h: h.objectives[0].score(scored[h.key]),
+                default=None,
+            )
             ended = sum(h.is_over for h in histories)
-            best = f"best {top.metrics[schema.OBJECTIVE]:.4f}  {top.name}" if top else ""
+            best = f"best {scored[top.key]:.4f}  {top.name}" if top else ""
             table.add_row(label, f"{ended} done", best)
         return Group(Text(f"{self._name}  ", style="bold"), Text(self._status()), bar, table)
 
@@ -133,8 +137,10 @@ def describe(history: TrialHistory) -> str:
     if history.outcome == "failed":
         return f"{history.name}: {history.reason}"
     parts = [history.name]
-    if schema.OBJECTIVE in history.metrics:
-        parts.append(f"objective {history.metrics[schema.OBJECTIVE]:.4f}")
+    goal = history.objectives[0]
+    value = goal.value(history.tasks)
+    if value is not None:
+        parts.append(f"{'objective' if goal.is_default else goal.label} {value:.4f}")
     elif schema.TEST_ACCURACY in history.metrics:
         parts.append(f"test accuracy of the last task {history.metrics[schema.TEST_ACCURACY]:.4f}")
     if history.outcome == "stopped":

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from study import objective
 from study.config import TrialConfig
 from study.provenance import software_changes
 from study.sweep.folder import SweepFolder
@@ -170,7 +171,8 @@ class Conductor:
             if line["lanes"] != history.tasks[line["task"]]["lanes"]:
                 self.note(key, f"{line['name']}, trained again, gave other numbers than before; the first ones stand")
             return True
-        continues = self._search(key).report(history.number, line["task"], line["metrics"])
+        values = objective.values(history.objectives, [*history.tasks, line])
+        continues = self._search(key).report(history.number, line["task"], values)
         self._append(key, "task", **line, **({} if continues else {"stops": True}))
         self._deaths.pop(key, None)
         return continues
@@ -222,7 +224,7 @@ class Conductor:
         if history.is_over or not (history.was_stopped or history.is_complete):
             return
         outcome = "stopped" if history.was_stopped else "finished"
-        self._search(key).tell(history.number, outcome, history.metrics)
+        self._search(key).tell(history.number, outcome, objective.values(history.objectives, history.tasks))
         self._append(key, "end", outcome=outcome)
         self._running.discard(key)
 

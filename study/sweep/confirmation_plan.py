@@ -58,7 +58,7 @@ def make_confirmation(
     """Returns the plan that confirms a sweep.
 
     Args:
-        tuned: the sweep; its best trials are those with the highest objective, see `study.selection.best`.
+        tuned: the sweep; its best trials are those with the best objective, see `study.selection.best`.
         name: of the confirmation.
         top: number of best configurations of each method and scenario; fewer if fewer have finished.
         seeds, first_seed: this many consecutive seeds from the first one.
@@ -84,7 +84,7 @@ def make_confirmation(
     plan = Plan(
         name=name,
         space=tuned.plan.space,
-        description=_description(tuned.plan.name, top, overrides, groups),
+        description=_description(tuned.plan, top, overrides, groups),
         citation=tuned.plan.citation,
         phase="confirm",
         seeds=_fresh(seeds, first_seed, [tuned.plan, *others]),
@@ -93,6 +93,7 @@ def make_confirmation(
         search_seed=tuned.plan.search_seed,
         groups=tuple(group for group in groups if group.points),
         confirms=Tuning(sweep=tuned.plan.name, identity=tuned.identity),
+        objectives=tuned.plan.objectives,
     )
     if not plan.groups:
         raise StudyError(
@@ -125,13 +126,14 @@ def _chosen_groups(plan: Plan, scenarios: Sequence[str], methods: Sequence[str])
     return [group for group in plan.groups if group.scenario in in_scenarios and group.method in of_methods]
 
 
-def _description(tuned: str, top: int, overrides: Flat, groups: Sequence[Group]) -> str:
+def _description(tuned: Plan, top: int, overrides: Flat, groups: Sequence[Group]) -> str:
     is_beside = any(origin.rank is None for group in groups for origin in group.origins)
     paper = ", and the paper's own settings," if is_beside else ""
+    goal = "objective" if tuned.goals[0].is_default else f"objective ({tuned.goals[0].words})"
     best = "the best" if top == 1 else f"up to {top} of the best"
     changes = ", ".join(f"{name}={json.dumps(value)}" for name, value in overrides.items())
     return (
-        f"Confirmation of {tuned}: {best} of each method and scenario by the objective{paper} on fresh seeds, without early "
+        f"Confirmation of {tuned.name}: {best} of each method and scenario by the {goal}{paper} on fresh seeds, without early "
         f"stopping{f', with {changes}' if changes else ''}."
     )
 

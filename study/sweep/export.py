@@ -25,11 +25,16 @@ PROVENANCE_FACTS = (
     "source_fingerprint",
 )
 
-HIGHEST = "the highest objective of its method and scenario"
+
+def why_best(folder: SweepFolder) -> str:
+    """Why the best configuration of a method was selected."""
+    goal = folder.plan.goals[0]
+    return f"{'the highest objective' if goal.is_default else goal.best_words} of its method and scenario"
 
 
 def provenance(folder: SweepFolder, history: TrialHistory, run_id: str | None, selected_by: str) -> dict[str, Any]:
     """Returns the provenance of an exported configuration."""
+    goal = folder.plan.goals[0]
     return {
         "sweep": folder.plan.name,
         "space": folder.plan.space,
@@ -39,7 +44,8 @@ def provenance(folder: SweepFolder, history: TrialHistory, run_id: str | None, s
         "trial": history.key,
         "mlflow_run_id": run_id,
         "selected_by": selected_by,
-        "objective": history.summary.get("summary/objective"),
+        "objective": history.objective,
+        **({} if goal.is_default else {"objective_is": goal.words}),
         "accuracy_test": history.summary["summary/accuracy_test"],
         **{name: history.facts[name] for name in PROVENANCE_FACTS if name in history.facts},
     }
@@ -61,7 +67,7 @@ def export_best(folder: SweepFolder, target: Path, run_ids: Mapping[str, str]) -
     """
     histories = check_selectable(folder)
     best = best_keys(histories)
-    chosen = {history: HIGHEST for history in histories if history.key in best}
+    chosen = {history: why_best(folder) for history in histories if history.key in best}
     return _export(folder, target, run_ids, chosen)
 
 

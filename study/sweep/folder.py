@@ -170,7 +170,7 @@ class SweepFolder:
         """The records in no particular order, as `records`."""
         groups = {group.label: group for group in self.plan.groups}
         try:
-            for record in records_in(self.root / "trials", self.plan.labels):
+            for record in records_in(self.root / "trials", self.plan.labels, self.plan.goals):
                 if fault := self._fault_of(record.history, groups):
                     raise LineError(record.path, record.first_line, fault)
                 yield record

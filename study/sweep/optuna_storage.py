@@ -16,7 +16,6 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import RDBStorage
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,10 +23,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from study import addresses, schema
 from study.errors import StudyError, first_line
 from study.files import draft_of
+from study.objective import Objective
 from study.sweep.folder import SweepFolder
 from study.sweep.plan import Group
 from study.sweep.record import TrialHistory
-from study.sweep.search import frozen_trial
+from study.sweep.search import directions_of, frozen_trial
 
 FILE = "optuna.db"
 
@@ -38,9 +38,9 @@ LOGARITHMIC_FROM = 20.0
 def write(folder: SweepFolder) -> Path:
     """Writes all trials of a sweep.
 
-    Each method in each scenario is a study of its own, named SWEEP/SCENARIO-METHOD. A trial's value is the objective, or the
-    mean test accuracy if no images were held out; with the sampler `nsga2` it has two, the objective and the decline. Its
-    intermediate values are the objective, or the test accuracy, after each task. Parameters have their slash names.
+    Each method in each scenario is a study of its own, named SWEEP/SCENARIO-METHOD. A trial's value is the sweep's objective, or
+    the mean test accuracy if no trial has one; with two objectives it has two. Its intermediate values are the objective, or the
+    test accuracy, after each task. Parameters have their slash names.
 
     Returns:
         The SQLite file.
@@ -78,10 +78,13 @@ def _write_without_sync(connection: Any, _: object) -> None:
 
 
 def _add(storage: RDBStorage, folder: SweepFolder, group: Group, histories: Sequence[TrialHistory]) -> None:
-    names = _objectives(folder, histories)
-    directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: len(names)]
+    goals = folder.plan.goals if any(_is_scored(history) for history in histories) else ()
+    names = {goal.quantity: goal.quantity for goal in goals} or {"test accuracy": "summary/accuracy_test"}
     study = optuna.create_study(
-        study_name=f"{folder.plan.name}/{group.label}", storage=storage, directions=directions, sampler=_NO_SAMPLER
+        study_name=f"{folder.plan.name}/{group.label}",
+        storage=storage,
+        directions=directions_of(goals) or ["maximize"],
+        sampler=_NO_SAMPLER,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -92,19 +95,16 @@ def _add(storage: RDBStorage, folder: SweepFolder, group: Group, histories: Sequ
         study.set_user_attr(name, value)
     distributions = _distributions(group, histories)
     ordered = sorted(histories, key=lambda history: history.number)
-    study.add_trials([_frozen(history, distributions, names, folder.plan.sampler) for history in ordered])
+    study.add_trials([_frozen(history, distributions, names, goals) for history in ordered])
 
 
 _NO_SAMPLER = optuna.samplers.RandomSampler()
 """These studies suggest nothing, so the default sampler need not be made."""
 
 
-def _objectives(folder: SweepFolder, histories: Sequence[TrialHistory]) -> dict[str, str]:
-    """The metrics that are a trial's values, by name."""
-    if not any(schema.OBJECTIVE in history.metrics for history in histories):
-        return {"test accuracy": "summary/accuracy_test"}
-    names = [schema.OBJECTIVE, schema.DECLINE] if folder.plan.sampler == "nsga2" else [schema.OBJECTIVE]
-    return {name: name for name in names}
+def _is_scored(history: TrialHistory) -> bool:
+    """Whether a trial has a value of its sweep's first objective."""
+    return history.objectives[0].value(history.tasks) is not None
 
 
 def _distributions(group: Group, histories: Sequence[TrialHistory]) -> dict[str, BaseDistribution]:
@@ -148,16 +148,21 @@ def _text(value: Any) -> Any:
 
 
 def _frozen(
-    history: TrialHistory, distributions: Mapping[str, BaseDistribution], names: Mapping[str, str], sampler: str
+    history: TrialHistory,
+    distributions: Mapping[str, BaseDistribution],
+    names: Mapping[str, str],
+    goals: Sequence[Objective],
 ) -> FrozenTrial:
-    reported = schema.OBJECTIVE if schema.OBJECTIVE in names else schema.TEST_ACCURACY
+    course = {line["task"] + 1: line["metrics"][schema.TEST_ACCURACY] for line in history.tasks}
+    if goals:
+        course = goals[0].course(history.tasks) if len(goals) == 1 else {}
     attributes = {"trial": history.key, "name": history.name, "outcome": history.outcome, "seeds": len(history.seeds)}
     trial = frozen_trial(
         history,
         {name: _text(value) for name, value in history.tried.items()},
         distributions,
         names.values(),
-        None if sampler == "nsga2" else reported,
+        course,
         user_attrs=attributes | history.summary,
     )
     started = history.started or 0.0

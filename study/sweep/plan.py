@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from study import parts
+from study import objective, parts
 from study.config import (
     EARLIER_LABELS,
     MOST_TRIALS,
@@ -29,6 +29,7 @@ from study.config import (
     sentence,
 )
 from study.errors import StudyError, brief
+from study.objective import Objective
 from study.parts import outside
 from study.sweep.ranges import range_of
 
@@ -165,7 +166,8 @@ class Plan(StrictSettings):
     """Everything that a sweep tries, and how it searches.
 
     Where it runs is not part of it: see `study.sweep.execution`. `confirms` is set in phase `confirm` only. A sampler draws
-    `batch` trials of a method at once. `files` are parts from outside, by name.
+    `batch` trials of a method at once. `files` are parts from outside, by name. `objectives` are names of
+    `study.objective`; plans of earlier versions have none, which stands for what was optimised then.
     """
 
     name: str
@@ -182,6 +184,15 @@ class Plan(StrictSettings):
     batch: int = Field(1, ge=1)
     labels: dict[str, Label] = Field(default_factory=lambda: dict(EARLIER_LABELS))
     files: dict[str, outside.PartFile] = Field(default_factory=dict)
+    objectives: Annotated[tuple[str, ...], Listed] = ()
+
+    @model_validator(mode="after")
+    def _has_objectives(self) -> Plan:
+        try:
+            objective.parse_all(self.objectives, self.sampler)
+        except StudyError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+        return self
 
     @classmethod
     def from_plain(cls, plain: object, source: str) -> Plan:
@@ -210,6 +221,11 @@ class Plan(StrictSettings):
         """
         origins = next(group.origins for group in self.groups if group.label == label)
         return origins[number] if origins else Origin()
+
+    @property
+    def goals(self) -> tuple[Objective, ...]:
+        """What the search optimises, the first for selections."""
+        return objective.parse_all(self.objectives, self.sampler)
 
     @property
     def trial_count(self) -> int:

@@ -26,8 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from study import objective
 from study.config import DEFAULT_PARTS, EARLIER_LABELS, Labels, TrialConfig, settings_words, with_later_settings
 from study.errors import StudyError, brief
+from study.objective import DEFAULT, Objective
 from study.schema import EVALUATION_SECONDS, TRAINING_SECONDS
 from study.sweep.forms import RECORD_LINE
 from study.sweep.lines import (
@@ -67,6 +69,7 @@ class TrialHistory:
         outcome: of the last attempt.
         reason: why it failed.
         labels: of the settings, see `study.config.Label`; they come from the plan and are not in the record.
+        objectives: of the sweep; they come from the plan too.
         started, ended: when the first attempt began and the last one ended, in seconds since 1970; None before that.
     """
 
@@ -89,6 +92,7 @@ class TrialHistory:
     started: float | None = None
     ended: float | None = None
     labels: Labels = field(default_factory=lambda: EARLIER_LABELS)
+    objectives: tuple[Objective, ...] = DEFAULT
 
     def fault_of(self, line: Line | TaskLine) -> str:
         """Why this line cannot be the next one, or "".
@@ -187,12 +191,24 @@ class TrialHistory:
 
     @property
     def summary(self) -> dict[str, float]:
-        """The summary by schema name; empty unless the trial finished."""
+        """The summary by schema name; empty unless the trial finished.
+
+        The value of an objective of the sweep's own is in it, though not in the record: it follows from the tasks.
+        """
         if self.outcome != "finished" or not self.tasks or "summary" not in self.tasks[-1]:
             return {}
         of_tasks = (line["metrics"] for line in self.tasks)
         seconds = sum(metrics[TRAINING_SECONDS] + metrics[EVALUATION_SECONDS] for metrics in of_tasks)
-        return {**self.tasks[-1]["summary"], "summary/seconds": seconds}
+        chosen = objective.summary(self.objectives, self.tasks)
+        return {**self.tasks[-1]["summary"], "summary/seconds": seconds, **chosen}
+
+    @property
+    def objective(self) -> float | None:
+        """The value of the sweep's first objective.
+
+        None unless the trial has finished and has one.
+        """
+        return self.summary.get(self.objectives[0].column)
 
     @property
     def row(self) -> dict[str, Any]:
@@ -229,8 +245,12 @@ class TrialRecord:
         first_line: number of the trial's own line.
     """
 
-    def __init__(self, path: Path, labels: Labels = EARLIER_LABELS) -> None:
+    def __init__(
+        self, path: Path, labels: Labels = EARLIER_LABELS, objectives: tuple[Objective, ...] = DEFAULT
+    ) -> None:
         """Opens an existing record.
+
+        Labels and objectives are those of the plan.
 
         Raises ForeignRecordError if the first line is not that of the trial that the folder is named after, LineError if a line
         does not fit.
@@ -242,7 +262,8 @@ class TrialRecord:
         fields = {name: header[name] for name in TRIAL_FIELDS}
         if fault := _header_fault(header):
             self._reader.refuse(fault)
-        self.history = TrialHistory(**fields | {"config": with_later_settings(header["config"])}, labels=labels)
+        fields |= {"config": with_later_settings(header["config"])}
+        self.history = TrialHistory(**fields, labels=labels, objectives=objectives)
         self.first_line = self._reader.number
         self.refresh()
 
@@ -259,7 +280,7 @@ class TrialRecord:
             raise FileExistsError(str(path))
         header = {name: getattr(history, name) for name in TRIAL_FIELDS}
         append_line(path, {"kind": "trial", "format": FORMAT, **header}, RECORD_LINE)
-        return cls(path, history.labels)
+        return cls(path, history.labels, history.objectives)
 
     def append(self, kind: str, **content: Any) -> None:
         """Appends a line and updates the state by it.
@@ -331,19 +352,23 @@ def _header_fault(header: Line) -> str:
     return ""
 
 
-def read_records(trials: Path, labels: Labels = EARLIER_LABELS) -> list[TrialRecord]:
+def read_records(
+    trials: Path, labels: Labels = EARLIER_LABELS, objectives: tuple[Objective, ...] = DEFAULT
+) -> list[TrialRecord]:
     """The records in a folder, in no particular order.
 
     Trials without a complete first line are skipped. Raises LineError as `TrialRecord` does.
     """
-    return list(records_in(trials, labels))
+    return list(records_in(trials, labels, objectives))
 
 
-def records_in(trials: Path, labels: Labels = EARLIER_LABELS) -> Iterator[TrialRecord]:
+def records_in(
+    trials: Path, labels: Labels = EARLIER_LABELS, objectives: tuple[Objective, ...] = DEFAULT
+) -> Iterator[TrialRecord]:
     """Yields the records of `read_records` one by one."""
     for path in trials.glob("*/record.jsonl"):
         if has_whole_line(path):
-            yield TrialRecord(path, labels)
+            yield TrialRecord(path, labels, objectives)
 
 
 def facts_in_order(histories: Iterable[TrialHistory]) -> list[dict[str, Any]]:

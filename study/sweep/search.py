@@ -24,7 +24,8 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from study import schema
+from study import objective
+from study.objective import Objective
 from study.sweep.plan import Group, Plan
 from study.sweep.record import TrialHistory
 from study.sweep.successive_halving import Rungs
@@ -56,6 +57,11 @@ def make_sampler(name: str, seed: int, trials: int) -> BaseSampler:
         return makers[name]()
 
 
+def directions_of(goals: Sequence[Objective]) -> list[StudyDirection]:
+    """Optuna's direction of each objective."""
+    return [StudyDirection.MAXIMIZE if goal.is_maximised else StudyDirection.MINIMIZE for goal in goals]
+
+
 def draw_seed(*words: object) -> int:
     """Returns a 32-bit seed that depends on the words only."""
     digest = hashlib.blake2b("/".join(map(str, words)).encode(), digest_size=4).digest()
@@ -67,7 +73,7 @@ def frozen_trial(
     params: Mapping[str, Any],
     distributions: Mapping[str, BaseDistribution],
     objectives: Collection[str],
-    reported: str | None,
+    course: Mapping[int, float],
     user_attrs: dict[str, Any] | None = None,
     system_attrs: dict[str, Any] | None = None,
 ) -> FrozenTrial:
@@ -78,10 +84,10 @@ def frozen_trial(
         params: the settings tried, as Optuna keeps them, by slash name.
         distributions: of these settings.
         objectives: the metrics that are its values; a finished trial without one of them counts as failed.
-        reported: the metric whose value after each task is an intermediate value; None for no intermediate values.
+        course: the intermediate values, by number of tasks.
         user_attrs, system_attrs: notes for people, and notes of the sampler.
     """
-    measured = {**history.metrics, **history.summary}
+    measured = {**history.metrics, **history.summary, **objective.values(history.objectives, history.tasks)}
     state = STATES[history.outcome]
     if state is TrialState.COMPLETE and not all(name in measured for name in objectives):
         state = TrialState.FAIL
@@ -90,9 +96,7 @@ def frozen_trial(
         values=[measured[name] for name in objectives] if state is TrialState.COMPLETE else None,
         params=dict(params),
         distributions={name: distributions[name] for name in params},
-        intermediate_values={
-            line["task"] + 1: line["metrics"][reported] for line in history.tasks if reported in line["metrics"]
-        },
+        intermediate_values=dict(course),
         user_attrs=user_attrs,
         system_attrs=system_attrs,
     )
@@ -126,14 +130,14 @@ class GroupSearch:
         self._plan = plan
         self._task_count = task_count
         self._distributions = group.drawn()
-        self._objectives = [schema.OBJECTIVE, schema.DECLINE] if plan.sampler == "nsga2" else [schema.OBJECTIVE]
-        self._single = len(self._objectives) == 1
+        self._goals = plan.goals
+        self._names = [goal.quantity for goal in self._goals]
         self._open: dict[int, optuna.Trial] = {}
         self._unfinished: dict[int, TrialHistory] = {}
         self._again: dict[int, TrialHistory] = {}
         self._ready: list[TrialHistory] = []
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: len(self._objectives)]
+        directions = directions_of(self._goals)
         self._study = optuna.create_study(
             study_name=group.label, directions=directions, pruner=optuna.pruners.NopPruner()
         )
@@ -197,34 +201,43 @@ class GroupSearch:
         self._open[trial.number] = trial
         if trial.number in self._unfinished:
             history = self._unfinished.pop(trial.number)
-            for line in history.tasks:
-                self._report(trial.number, line["task"], line["metrics"])
+            for count, value in self._goals[0].course(history.tasks).items():
+                self._note(trial.number, count - 1, value)
             return history
         point = self.group.points[trial.number] if trial.number < len(self.group.points) else {}
         return self._new_trial(trial, {**point, **trial.params})
 
-    def report(self, number: int, task: int, metrics: dict[str, float]) -> bool:
-        """Takes the metrics after a task; returns whether to continue."""
-        self._report(number, task, metrics)
+    def report(self, number: int, task: int, values: Mapping[str, float]) -> bool:
+        """Takes the values after a task; returns whether to continue.
+
+        Args:
+            number: of the trial.
+            task: index of the task.
+            values: of the objectives, by quantity; others are ignored.
+        """
+        goal = self._goals[0]
+        value = values.get(goal.quantity)
+        if value is not None and goal.has_course:
+            self._note(number, task, value)
         if self._plan.scheduler == "none" or task + 1 == self._task_count:
             return True
-        return self.rungs.passes(task, metrics[schema.OBJECTIVE])
+        return self.rungs.passes(task, goal.score(values[goal.quantity]))
 
     def take_back(self, history: TrialHistory) -> None:
         """Takes back a trial whose worker died; proposes it again."""
         self._again[history.number] = history
 
-    def tell(self, number: int, outcome: str, metrics: dict[str, float]) -> None:
+    def tell(self, number: int, outcome: str, values: Mapping[str, float]) -> None:
         """Tells Optuna how a trial ended.
 
         Args:
             number: of the trial.
             outcome: "finished" (complete, with its values), "stopped" (pruned) or "failed".
-            metrics: after its last task.
+            values: of the objectives after its last task, by quantity; others are ignored.
         """
         trial = self._open.pop(number)
-        if outcome == "finished" and all(name in metrics for name in self._objectives):
-            self._study.tell(trial, [metrics[name] for name in self._objectives])
+        if outcome == "finished" and all(name in values for name in self._names):
+            self._study.tell(trial, [values[name] for name in self._names])
         else:
             self._study.tell(trial, state=TrialState.PRUNED if outcome == "stopped" else TrialState.FAIL)
 
@@ -243,14 +256,14 @@ class GroupSearch:
             task_count=self._task_count,
             sampler_notes=notes,
             labels=self._plan.labels,
+            objectives=self._goals,
         )
 
-    def _report(self, number: int, task: int, metrics: dict[str, float]) -> None:
-        if schema.OBJECTIVE not in metrics:
-            return
-        if self._single:
-            self._open[number].report(metrics[schema.OBJECTIVE], task + 1)
-        self.rungs.note(number, task, metrics[schema.OBJECTIVE])
+    def _note(self, number: int, task: int, value: float) -> None:
+        """Notes the value of the first objective after a task."""
+        if len(self._goals) == 1:
+            self._open[number].report(value, task + 1)
+        self.rungs.note(number, task, self._goals[0].score(value))
 
     def _wait(self, point: dict[str, Any]) -> None:
         self._study.enqueue_trial({name: value for name, value in point.items() if name in self._distributions})
@@ -260,12 +273,12 @@ class GroupSearch:
             self._unfinished[history.number] = history
             self._wait(history.tried)
             return
-        for line in history.tasks:
-            if schema.OBJECTIVE in line["metrics"]:
-                self.rungs.note(history.number, line["task"], line["metrics"][schema.OBJECTIVE])
+        course = self._goals[0].course(history.tasks)
+        for count, value in course.items():
+            self.rungs.note(history.number, count - 1, self._goals[0].score(value))
         params = {name: history.tried[name] for name in self._distributions}
         distributions = {name: _with_room(self._distributions[name], value) for name, value in params.items()}
-        reported = schema.OBJECTIVE if self._single else None
+        shown = course if len(self._goals) == 1 else {}
         self._study.add_trial(
-            frozen_trial(history, params, distributions, self._objectives, reported, system_attrs=history.sampler_notes)
+            frozen_trial(history, params, distributions, self._names, shown, system_attrs=history.sampler_notes)
         )

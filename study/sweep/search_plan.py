@@ -15,9 +15,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 
 import search_spaces
 from search_spaces import Method, SearchSpace
-from study import parts
-from study.config import MOST_SEEDS, MOST_TRIALS, SEED_LIMIT, Flat, Label, is_too_nested
+from study import objective, parts
+from study.config import MOST_SEEDS, MOST_TRIALS, SEED_LIMIT, Flat, Label, TrialConfig, is_too_nested
 from study.errors import StudyError, nearest
+from study.objective import Objective
 from study.parts import outside
 from study.sweep import space_file
 from study.sweep.plan import LISTS_WARNING, Group, Phase, Plan, check_count, check_name, corners, extremes
@@ -91,6 +92,7 @@ def make_plan(
     sampler: str = "tpe",
     scheduler: str = "none",
     search_seed: int | None = None,
+    objectives: str | Sequence[str] = (),
 ) -> Plan:
     """The plan of a sweep over a space.
 
@@ -103,6 +105,7 @@ def make_plan(
         overrides: settings by slash name with the last word; the distribution or the points of that name are dropped.
         sampler, scheduler: see SAMPLERS and SCHEDULERS.
         search_seed: that the sampler's draws depend on; default: the space's.
+        objectives: what the search optimises, see `study.objective`; default: the space's.
 
     Raises:
         StudyError: anything is unknown or out of range. Every point and both ends of every distribution are checked.
@@ -112,6 +115,8 @@ def make_plan(
     _check_word("scheduler", scheduler, SCHEDULERS)
     if trials is not None:
         check_count("--trials", trials, MOST_TRIALS)
+    given = [objectives] if isinstance(objectives, str) else objectives
+    goals = objective.parse_all(given or space.objectives, sampler)
     overrides = dict(overrides or {})
     check_overrides(overrides)
     for label in (*space.scenarios, *space.methods):
@@ -141,6 +146,7 @@ def make_plan(
         scheduler=scheduler,  # type: ignore[arg-type]
         search_seed=space.search_seed if search_seed is None else search_seed,
         groups=tuple(groups),
+        objectives=tuple(goal.name for goal in goals),
     )
     if trials is not None:
         plan = plan.with_trials(trials)
@@ -284,7 +290,8 @@ def check_trials(plan: Plan) -> None:
                     f"Method {group.method!r} draws {name}, which may be any real number, from whole numbers alone; write "
                     f"{float(distribution.low)} to {float(distribution.high)}, with a step of 1.0 if that is meant."
                 )
-        if not config.tasks.settings.get("validation_fraction"):
+        validated = any(goal.declared.needs_validation for goal in plan.goals)
+        if validated and not config.tasks.settings.get("validation_fraction"):
             if drawn:
                 raise StudyError(
                     "A search scores its trials on held-out images; set tasks/validation_fraction above 0, "
@@ -295,8 +302,36 @@ def check_trials(plan: Plan) -> None:
                     f"--scheduler {plan.scheduler} judges trials on held-out images; set "
                     f"tasks/validation_fraction above 0, or use --scheduler none."
                 )
-    if plan.sampler == "nsga2" and plan.scheduler != "none":
+        for goal in plan.goals:
+            _check_measured(goal, config)
+    _check_stopping(plan)
+
+
+def _check_measured(goal: Objective, config: TrialConfig) -> None:
+    """Raises StudyError if a diagnostic that is an objective is off."""
+    period = objective.PERIODS.get(goal.quantity.partition("/")[0])
+    if period and goal.quantity in config.diagnostics.leave_out:
+        raise StudyError(
+            f"{goal.quantity} cannot be an objective, since diagnostics/leave_out leaves it out; measure it, or choose another."
+        )
+    if period and not getattr(config.diagnostics, period):
+        raise StudyError(
+            f"{goal.quantity} cannot be an objective with diagnostics/{period}=0, which never measures it; set a period."
+        )
+
+
+def _check_stopping(plan: Plan) -> None:
+    """Raises StudyError if the scheduler cannot judge by the objectives."""
+    if plan.scheduler == "none":
+        return
+    if len(plan.goals) > 1:
         raise StudyError("--sampler nsga2 has two objectives and cannot stop trials early; use --scheduler none.")
+    goal = plan.goals[0]
+    if not goal.has_course:
+        raise StudyError(
+            f"--scheduler {plan.scheduler} compares trials after a part of the tasks, and {goal.quantity} need not have a value "
+            f"there; use --scheduler none, or another objective."
+        )
 
 
 def chosen(what: str, words: Sequence[str], choices: Collection[str]) -> list[str]:

@@ -18,7 +18,11 @@ PER_TASK = {quantity.name for quantity in schema.PER_TASK}
 BY_LANE = {quantity.name for quantity in schema.PER_TASK if quantity.by_lane}
 BY_LAYER = {quantity.name: quantity.by_layer for quantity in schema.DIAGNOSTICS}
 NEEDED = {schema.TEST_ACCURACY, schema.TRAINING_SECONDS, schema.EVALUATION_SECONDS}
-SUMMARY = {quantity.name: quantity for quantity in schema.SUMMARY if quantity.name != "summary/seconds"}
+SUMMARY = {
+    quantity.name: quantity
+    for quantity in schema.SUMMARY
+    if quantity.name not in ("summary/seconds", schema.CHOSEN_OBJECTIVE, schema.SECOND_OBJECTIVE)
+}
 
 _LAYER = re.compile(r"/layer_\w+$")
 
@@ -146,7 +150,11 @@ def _shape(
 def _check_summary(summary: Mapping[str, float], validated: bool) -> None:
     if unknown := sorted(summary.keys() - SUMMARY):
         raise ValueError(f"{unknown[0][:60]!r} in 'summary' is not a quantity of the study")
-    due = {name for name, quantity in SUMMARY.items() if validated or not quantity.needs_validation}
+    due = {
+        name
+        for name, quantity in SUMMARY.items()
+        if (validated or not quantity.needs_validation) and not quantity.may_lack
+    }
     if missing := sorted(due - summary.keys()):
         raise ValueError(f"{missing[0]!r} is missing in 'summary'")
 

@@ -47,12 +47,13 @@ def best_keys(histories: Sequence[TrialHistory], count: int = 1) -> list[str]:
             scenario=history.scenario,
             method=history.method,
             outcome=history.outcome,
-            objective=history.summary.get("summary/objective"),
+            objective=history.objective,
         )
         for history in histories
         if history.phase != "confirm"
     ]
-    return [winner.trial for winner in selection.best(candidates, count)]
+    is_maximised = all(history.objectives[0].is_maximised for history in histories)
+    return [winner.trial for winner in selection.best(candidates, count, is_maximised=is_maximised)]
 
 
 def check_selectable(folder: SweepFolder) -> list[TrialHistory]:
@@ -69,5 +70,7 @@ def check_selectable(folder: SweepFolder) -> list[TrialHistory]:
     if not any(history.outcome == "finished" for history in histories):
         raise StudyError(f"No trial of {name!r} has finished yet; go on with `{folder.command('resume')}`.")
     if not best_keys(histories):
-        raise StudyError(f"The sweep {name!r} {NO_OBJECTIVE}")
+        goal = folder.plan.goals[0]
+        why = NO_OBJECTIVE if goal.declared.needs_validation else f"has no trial with {goal.label}."
+        raise StudyError(f"The sweep {name!r} {why}")
     return histories

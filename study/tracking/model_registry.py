@@ -86,7 +86,7 @@ class Registered:
 def confirmed_winners(tuning: SweepFolder) -> list[Winner]:
     """The best confirmed configuration of each scenario.
 
-    The best is that with the highest objective in the tuning. One that was confirmed with other settings, such as another data
+    The best is that with the best objective in the tuning. One that was confirmed with other settings, such as another data
     set, counts only if none was confirmed with the same settings. If a configuration was confirmed several times, the newest
     confirmation counts.
 
@@ -102,10 +102,10 @@ def confirmed_winners(tuning: SweepFolder) -> list[Winner]:
             if history.outcome != "finished" or not origin.rank or origin.trial not in histories:
                 continue
             trial = histories[origin.trial]
-            if "summary/objective" not in trial.summary:
+            if (tuned := trial.objective) is None:
                 continue
-            tuned, as_tuned = trial.summary["summary/objective"], not winners.changed_settings(trial, history)
-            rank = (as_tuned, tuned, age, -origin.rank)
+            as_tuned = not winners.changed_settings(trial, history)
+            rank = (as_tuned, trial.objectives[0].score(tuned), age, -origin.rank)
             if history.scenario not in ranks or rank > ranks[history.scenario]:
                 ranks[history.scenario] = rank
                 best[history.scenario] = Winner(confirmation, history, tuned, as_tuned)
@@ -237,7 +237,8 @@ def _logged(
         "classes": str(classes),
         "seed": history.seeds[lane],
         "objective_tuned": winner.tuned,
-        "objective_confirmed": history.summary.get("summary/objective"),
+        "objective_confirmed": history.objective,
+        "objective_is": None if history.objectives[0].is_default else history.objectives[0].words,
         "accuracy_test_recorded": recorded,
         "accuracy_test": accuracy,
     }

@@ -48,9 +48,9 @@ def sweep_metrics(histories: list[TrialHistory]) -> dict[str, float]:
         for name in (schema.FINISHED_TRIALS, schema.STOPPED_TRIALS, schema.FAILED_TRIALS)
     }
     for history in histories:
-        if "summary/objective" in history.summary and history.phase != "confirm":
-            name = f"{schema.BEST_OBJECTIVE}/{history.group}"
-            values[name] = max(values.get(name, 0.0), history.summary["summary/objective"])
+        value, name = history.objective, f"{schema.BEST_OBJECTIVE}/{history.group}"
+        if value is not None and history.phase != "confirm":
+            values[name] = max(values.get(name, value), value, key=history.objectives[0].score)
     return values
 
 
@@ -102,9 +102,13 @@ def trials_csv(histories: Sequence[TrialHistory]) -> str:
         "outcome",
         "tasks",
         *tried,
-        *(quantity.name for quantity in schema.SUMMARY),
     ]
     rows = [history.row for history in histories]
+    columns += [
+        quantity.name
+        for quantity in schema.SUMMARY
+        if not quantity.may_lack or any(quantity.name in row for row in rows)
+    ]
     return _csv(columns, [[row.get(column, "") for column in columns] for row in rows])
 
 
@@ -171,6 +175,8 @@ def sweep_description(
         facts: of its trials, in the order of time.
     """
     plan = folder.plan
+    goals = [f"`{goal.running or goal.column}` ({goal.words})" for goal in plan.goals]
+    optimised = "`objective`" if plan.goals[0].is_default else goals[0]
     lines = [", ".join(f"[{title}]({address})" for title, address in shown)]
     lines += [f"**{plan.name}**: {plan.description}", f"Search space `{plan.space}`. {plan.citation}"]
     lines.append(f"`study report {plan.name}` writes the report and attaches it [here, as `report`]({artifacts}).")
@@ -188,6 +194,6 @@ def sweep_description(
         )
     else:
         lines.append(
-            "Trials are the runs with the tag `role = trial`; compare them by `objective`, never by test accuracy."
+            f"Trials are the runs with the tag `role = trial`; compare them by {optimised}, never by test accuracy."
         )
     return "\n\n".join(lines)

@@ -131,6 +131,7 @@ class SweepView:
             "methods": ", ".join(dict.fromkeys(group.method for group in plan.groups)),
             "seeds": json.dumps(list(plan.seeds)),
             "sampler": plan.sampler,
+            "objective": "; ".join(goal.words for goal in plan.goals),
             "scheduler": plan.scheduler,
             "search_seed": plan.search_seed,
         }
@@ -154,7 +155,8 @@ class SweepView:
 
     def _trial_view(self, key: str) -> _TrialView:
         """The view of one trial; creates its run if missing."""
-        record = TrialRecord(self._folder.root / "trials" / key / "record.jsonl")
+        path = self._folder.root / "trials" / key / "record.jsonl"
+        record = TrialRecord(path, objectives=self._folder.plan.goals)
         run = self._run("trial", key, record.history.name, record.history.started)
         sweep = views.run_link("", self._experiment, self._run("sweep", "", self._folder.plan.name)).lstrip("/")
         origin = self._origin(record.history)
@@ -337,7 +339,7 @@ class _TrialView:
     def mark_as_best(self) -> None:
         """Tags the trial and attaches the file of `study export`."""
         history = self._record.history
-        source = export.provenance(self._folder, history, self._run, export.HIGHEST)
+        source = export.provenance(self._folder, history, self._run, export.why_best(self._folder))
         _log(self._client, self._run, tags={views.BEST: f"{history.method} on {history.scenario}"})
         for name, text in export.texts(f"{history.key}.yaml", history.config, source).items():
             self._client.log_text(self._run, text, f"best/{name}")

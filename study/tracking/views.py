@@ -72,7 +72,16 @@ def ranking(plan: Plan) -> str:
 
     The objective, or the test accuracy if no trial may be selected: without held-out images and in confirmations.
     """
-    return schema.OBJECTIVE if _is_validated(plan) and not plan.confirms else "summary/accuracy_test"
+    goal = plan.goals[0]
+    is_scored = _is_validated(plan) or not goal.declared.needs_validation
+    if not is_scored or plan.confirms:
+        return "summary/accuracy_test"
+    return goal.running or goal.column
+
+
+def _is_ascending(plan: Plan) -> bool:
+    """Whether the best trial has the lowest value."""
+    return ranking(plan) != "summary/accuracy_test" and not plan.goals[0].is_maximised
 
 
 def experiment_links(root: str, experiment: str, plan: Plan, sweep_run: str) -> list[Link]:
@@ -183,7 +192,7 @@ def _state(plan: Plan, only: str | None) -> dict[str, Any]:
     return {
         "searchFilter": _filter(only),
         "orderByKey": f"metrics.`{ranked_by}`",
-        "orderByAsc": False,
+        "orderByAsc": _is_ascending(plan),
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from study.contracts import Model, not_positive
 from study.lanes import Tensors
-from study.schema import tenth
+from study.schema import after_warmup, tenth
 
 
 def correct(logits: Tensor, labels: Tensor) -> Tensor:
@@ -53,6 +53,14 @@ def decline(values: Tensor) -> Tensor:
     Positive if they fall.
     """
     return first_tenth(values) - last_tenth(values)
+
+
+def decline_after_warmup(values: Tensor) -> Tensor:
+    """Early tenth minus last tenth of `values` [task, lane], [lane].
+
+    The early tenth is that of `study.schema.after_warmup`.
+    """
+    return values[after_warmup(len(values))].mean(dim=0) - last_tenth(values)
 
 
 def dead_units(hidden: Tensor, is_flat: Callable[[Tensor], Tensor] = not_positive) -> Tensor:

@@ -32,6 +32,8 @@ def measures(result: TaskResult) -> dict[str, float]:
     if len(state.validation):
         values[schema.OBJECTIVE] = float(state.validation.mean())
         values[schema.DECLINE] = float(metrics.decline(state.validation).mean())
+        values[schema.DECLINE_AFTER_WARMUP] = float(metrics.decline_after_warmup(state.validation).mean())
+        values[schema.LATE_ACCURACY] = float(metrics.last_tenth(state.validation).mean())
     return values
 
 
@@ -62,6 +64,7 @@ def summary(result: TaskResult) -> dict[str, float]:
         "summary/accuracy_test_first_tenth": metrics.first_tenth(state.test).mean(),
         "summary/accuracy_test_last_tenth": metrics.last_tenth(state.test).mean(),
         "summary/decline_test": metrics.decline(state.test).mean(),
+        schema.DECLINE_AFTER_WARMUP_TEST: metrics.decline_after_warmup(state.test).mean(),
         "summary/gradient_evaluations": state.gradient_evaluations,
         "summary/lanes_diverged": state.diverged.sum(),
     }
