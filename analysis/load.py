@@ -309,10 +309,11 @@ def with_later_summary(runs: pd.DataFrame, lanes: pd.DataFrame) -> pd.DataFrame:
     They are computed from the lanes of finished runs.
     """
     name = schema.DECLINE_AFTER_WARMUP_TEST
-    runs = runs if name in runs else runs.assign(**{name: float("nan")})
-    lacking = runs[(runs["outcome"] == "finished") & runs[name].isna()]["run_id"]
+    finished = runs[runs["outcome"] == "finished"]
+    lacking = finished["run_id"] if name not in runs else finished[finished[name].isna()]["run_id"]
     if not len(lacking):
         return runs
+    runs = runs if name in runs else runs.assign(**{name: float("nan")})
     computed = {
         run_id: float(statistics.decline_after_warmup(table.to_numpy(dtype=float)).mean())
         for run_id, rows in lanes[lanes["run_id"].isin(lacking)].groupby("run_id")

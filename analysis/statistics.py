@@ -70,9 +70,10 @@ def decline(values: npt.ArrayLike) -> Array:
 
 
 def decline_after_warmup(values: npt.ArrayLike) -> Array:
-    """Early tenth minus last tenth: does not reward slow first tasks.
+    """Early tenth minus last tenth, without the first tasks.
 
-    Values [task, lane] to float64 [lane]; of 100 tasks, the mean over 5 to 14 minus that over the last ten.
+    Slow first tasks are not rewarded. Values [task, lane] to float64 [lane]; of 100 tasks, the mean over 5 to 14 minus that over
+    the last ten.
     """
     table = _checked(values, "task", "lane")
     return mean_accuracy(table[after_warmup(len(table))]) - last_tenth(table)

@@ -93,7 +93,7 @@ def settings(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
                 **_with_bounds(
                     "decline_after_warmup",
                     statistics.decline_after_warmup(accuracy),
-                    run[schema.DECLINE_AFTER_WARMUP_TEST],
+                    run.get(schema.DECLINE_AFTER_WARMUP_TEST),
                 ),
                 **(_with_bounds("slope", statistics.slope(accuracy)) if len(accuracy) > 1 else {}),
                 "lanes_diverged": run["summary/lanes_diverged"],

@@ -18,6 +18,9 @@ POINTS = {
 }
 """The paper's own settings of each method; other spaces try them first."""
 
+OPEN = {"sam": "optimizer/rho", "gnp": "optimizer/r"}
+"""The setting of a method's points that the paper leaves open."""
+
 SPACE = SearchSpace(
     name="paper_grid",
     description="The settings of the paper: SGD, SAM and GNP at two learning rates on 100 permuted MNISTs and 45 digit pairs.",

@@ -155,8 +155,8 @@ class SearchSpace:
             without distributions: all points.
         search_seed: of the samplers.
         citation: source of the points or ranges.
-        objectives: what a search optimises, by the names of `study.objective`; one of them, or two with the sampler nsga2. None: the
-            mean validation accuracy, and with nsga2 also the decline.
+        objectives: what a search optimises, by the names of `study.objective`; one, or two with the sampler nsga2. Without any:
+            the mean validation accuracy, and with nsga2 also the decline.
     """
 
     name: str

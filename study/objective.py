@@ -97,7 +97,7 @@ class Objective:
 
     @property
     def running(self) -> str | None:
-        """The quantity if it is logged after each task as it is."""
+        """The quantity, if its logged values need no averaging."""
         return self.quantity if self.has_course and not self.declared.is_of_one_task else None
 
     def score(self, value: float) -> float:
@@ -127,14 +127,15 @@ class Objective:
         """Its value by number of tasks trained."""
         if not self.has_course:
             return {}
-        values, total = {}, 0.0
+        by_count: dict[int, float] = {}
+        total = 0.0
         for count, line in enumerate(lines, 1):
             value = line["metrics"].get(self.quantity)
             if value is None:
-                return values
+                break
             total += value
-            values[count] = total / count if self.declared.is_of_one_task else value
-        return values
+            by_count[count] = total / count if self.declared.is_of_one_task else value
+        return by_count
 
     def _diagnostic(self, diagnostics: Mapping[str, Sequence[float | None]]) -> float | None:
         """Mean over layers and lanes; None if any is unknown."""

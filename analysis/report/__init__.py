@@ -12,7 +12,9 @@ from pathlib import Path
 
 from analysis import load, tables
 from analysis.load import Sweep
-from analysis.paper.evidence import gather, is_about_the_paper
+from analysis.paper import assumptions
+from analysis.paper.evidence import gather, is_about_the_paper, under_assumptions
+from analysis.report.assumptions import section_assumptions
 from analysis.report.budget import section_budget, section_sources
 from analysis.report.diagnostics import section_diagnostics
 from analysis.report.page import Page
@@ -35,6 +37,7 @@ def make(tuned: Sweep, confirmations: list[Sweep]) -> Page:
     sweeps = [tuned, *confirmations]
     is_other = not any(map(is_about_the_paper, sweeps))
     judge, evidence = judged(sweeps)
+    others = [] if is_other else assumptions.judged(evidence, under_assumptions(judge))
     # the runs that are shown in detail, by a name for their figures
     compared = {
         f"winners-{sweep.name}": (sweep, sweep.finished[sweep.finished["selected_rank"] == 1])
@@ -49,12 +52,17 @@ def make(tuned: Sweep, confirmations: list[Sweep]) -> Page:
         compared["best"] = tuned, tables.best(tuned)
     comparison = section_winners(tuned, confirmations, leads=is_other)
     sections = (
-        section_summary(tuned, confirmations, None if is_other else (judge, evidence)),
+        section_summary(tuned, confirmations, None if is_other else (judge, evidence), assumptions.sentences(others)),
         section_question(tuned, is_other=is_other),
         *(
             (comparison,)
             if is_other
-            else (section_claims(judge, evidence), section_settings(judge, evidence), comparison)
+            else (
+                section_claims(judge, evidence),
+                *([section_assumptions(others)] if len(others) > 1 else []),
+                section_settings(judge, evidence),
+                comparison,
+            )
         ),
         section_search(tuned),
         section_diagnostics(compared, is_other=is_other),

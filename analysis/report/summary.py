@@ -86,15 +86,22 @@ def _own_question(sweep: Sweep, methods: Collection[str]) -> str:
     return f"The question is which of these methods keeps a network able to learn, {where}."
 
 
-def section_summary(tuned: Sweep, confirmations: Sequence[Sweep], judgement: tuple[Sweep, Evidence] | None) -> Section:
+def section_summary(
+    tuned: Sweep,
+    confirmations: Sequence[Sweep],
+    judgement: tuple[Sweep, Evidence] | None,
+    dependences: Sequence[str] = (),
+) -> Section:
     """The results in a few sentences.
 
     Args:
         tuned: the sweep.
         confirmations: of its winners.
         judgement: the sweep that judges the paper's claims, with its evidence; None if no claim is judged.
+        dependences: which of the claims depend on an assumption, as sentences.
     """
     items = [_verdicts(*judgement)] if judgement else []
+    items += dependences
     for sweep in confirmations:
         winners = sweep.finished[sweep.finished["selected_rank"] == 1]
         for scenario in dict.fromkeys(winners["scenario"]):

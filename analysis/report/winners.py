@@ -68,8 +68,9 @@ def section_winners(tuned: Sweep, confirmations: Sequence[Sweep], *, leads: bool
             else ("Nothing was selected.",),
         )
     words: list[str | tuple[str, ...]] = [
-        f"For each method in each scenario, the trial of `{tuned.name}` with {_selected_by(tuned)}. A winner was chosen by its result on these seeds and images, so that "
-        "number is biased upwards; its honest number comes from fresh seeds, which no tuning has used."
+        f"For each method in each scenario, the trial of `{tuned.name}` with {_selected_by(tuned)}. A winner was chosen by its "
+        "result on these seeds and images, so that number is biased upwards; its honest number comes from fresh seeds, which no "
+        "tuning has used."
     ]
     blocks: list[Table | Picture] = []
     if not confirmations:

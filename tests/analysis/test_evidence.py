@@ -69,16 +69,42 @@ def test_what_is_not_the_papers_is_no_evidence(changes):
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("method", "changes"),
     [
-        {"optimizer/rho": 0.1},
-        {"optimizer/lr": 0.0100001},
-        {"optimizer/base": "adamw"},
-        {"optimizer/schedule": "linear"},
+        ("sam", {"optimizer/lr": 0.0100001}),
+        ("gnp", {"optimizer/lambda": 0.08}),
+        ("sam", {"optimizer/rho": math.nan}),
+        ("sam", {"optimizer/rho": [0.05, 0.1]}),
+        ("gnp", {"optimizer/schedule": "linear"}),
+        ("sam", {"optimizer/schedule": "linear"}),
+        ("sam", {"optimizer/rho": -0.05}),
+        ("sam", {"optimizer/base": "adamw"}),
     ],
 )
-def test_sam_with_another_setting_is_not_the_papers_sam(changes):
-    assert gather(framed([one(Setting(PIXELS, "sam", 0.01), **changes)])).accuracy == {}
+def test_what_departs_from_a_stated_value_or_another_rule_is_not_the_papers(method, changes):
+    assert gather(framed([one(Setting(PIXELS, method, 0.01), **changes)])).accuracy == {}
+
+
+def test_further_settings_that_are_off_leave_the_papers_methods_as_they_are():
+    further = {"optimizer/base": "sgd", "optimizer/schedule": "constant", "optimizer/beta1": 0.9}
+    found = gather(framed([one(Setting(PIXELS, "sam", 0.01), **further)]))
+    assert list(found.accuracy) == [Setting(PIXELS, "sam", 0.01)]
+    assert found.assumed == ()
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "told"),
+    [
+        ("sam", {"optimizer/rho": 0.1}, "`optimizer/rho` is 0.1 instead of 0.05"),
+        ("gnp", {"optimizer/r": 0.125}, "`optimizer/r` is 0.125 instead of 0.05"),
+        ("gnp", {"optimizer/r": 0}, "`optimizer/r` is 0 instead of 0.05"),
+    ],
+)
+def test_rho_and_r_are_left_open_by_the_paper_so_other_values_are_named(method, changes, told):
+    setting = Setting(PIXELS, method, 0.01)
+    found = gather(framed([one(), one(setting, **changes)]))
+    assert set(found.accuracy) == {SGD, setting}
+    assert (found.stated, found.assumed) == ((), (told,))
 
 
 def test_a_sweep_without_any_trial_or_without_the_settings_columns_has_no_evidence():
