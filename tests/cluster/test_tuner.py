@@ -123,7 +123,7 @@ def test_plain_mlflow_finds_a_run_for_each_trial_with_one_value_for_each_task(qu
         assert values == [line["metrics"]["accuracy/test"] for line in tasks]
         diagnosed = "|".join(quantity.name for quantity in schema.DIAGNOSTICS)
         known = re.compile(
-            rf"(accuracy|loss|seconds|lanes|summary)/.+|objective|decline|gradient_evaluations|({diagnosed})(/layer_\w+)?"
+            rf"(accuracy|loss|seconds|lanes|summary)/.+|objective|decline(_after_warmup)?|late_accuracy|gradient_evaluations|({diagnosed})(/layer_\w+)?"
         )
         assert [name for name in run.data.metrics if not known.fullmatch(name)] == []
     frame = mlflow.search_runs(experiment_names=["quickstart"])

@@ -12,7 +12,7 @@ from sweep_fixtures import FACTS, plan_of
 
 from analysis import report
 from analysis.figures import style
-from study.schema import tenth
+from study.schema import after_warmup, tenth
 from study.sweep.conductor import Conductor
 from study.sweep.confirmation_plan import make_confirmation
 from study.sweep.execution import Execution
@@ -51,6 +51,10 @@ def task_line(history: TrialHistory, task: int, test: np.ndarray, diverged: int 
         **{name: float(values.mean()) for name, values in lanes.items()},
         "objective": float(validation[:, : task + 1].mean()),
         "decline": float(validation[:, :edge].mean() - validation[:, task + 1 - edge : task + 1].mean()),
+        "decline_after_warmup": float(
+            validation[:, after_warmup(task + 1)].mean() - validation[:, task + 1 - edge : task + 1].mean()
+        ),
+        "late_accuracy": float(validation[:, task + 1 - edge : task + 1].mean()),
         "gradient_evaluations": 100.0 * (task + 1) * (1 if history.method == "sgd" else 2),
         "seconds/training": 1.5,
         "seconds/evaluation": 0.5,
@@ -109,7 +113,8 @@ def without_validation(line: dict[str, Any]) -> dict[str, Any]:
         for part in ("metrics", "lanes", "summary")
         if part in line
     }
-    parts["metrics"].pop("decline")
+    for name in ("decline", "decline_after_warmup", "late_accuracy"):
+        parts["metrics"].pop(name)
     return {**line, **parts}
 
 
