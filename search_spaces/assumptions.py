@@ -5,13 +5,13 @@ each, and says which claims depend on one.
 
     pixels                  -1 to 1 instead of 0 to 1: published code has both, and it can turn whether SGD declines
     batch size              64 instead of 16
-    passes                  3 instead of 1
+    passes                  2 instead of 1
     widths                  200-200 instead of 100-100
     depth                   three hidden layers instead of two, the other reading of "three fully connected layers"
     rho of SAM              0.1 instead of 0.05
     r of GNP                0.1 instead of 0.05: with lambda = 0.1 that is SAM with rho = 0.1
-    blend of GNP            0.8, that of the recipes of Zhao et al. (2022, arXiv 2202.03599), instead of 2: r = 0.125, for lambda = 0.1
-                            is stated by the paper
+    blend of GNP            0.8, that of the recipes of Zhao et al. (2022, arXiv 2202.03599), instead of 2: r = 0.125, since
+                            the paper states lambda = 0.1
 
 Only SAM has a rho and only GNP an r, so their variants have no trials of other methods.
 
@@ -26,7 +26,7 @@ from search_spaces.space import Method, Point, SearchSpace
 SHARED: tuple[Point, ...] = (
     {"training/pixels": "symmetric"},
     {"training/batch_size": 64},
-    {"training/passes": 3},
+    {"training/passes": 2},
     {"model/widths": [200, 200]},
     {"model/widths": [100, 100, 100]},
 )

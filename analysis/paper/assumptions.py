@@ -58,9 +58,14 @@ def depends(main: Finding, other: Finding) -> bool:
 
 
 def sentences(rows: Sequence[Judged]) -> list[str]:
-    """Which claims depend on which assumption, a sentence each."""
+    """Which claims depend on which assumption, a sentence each.
+
+    Nothing without another assumption.
+    """
+    if len(rows) < 2:
+        return []
     words = []
-    for claim in [finding.claim for finding in rows[0].findings] if rows else []:
+    for claim in (finding.claim for finding in rows[0].findings):
         verdict_of = {row.label: finding.here for row in rows for finding in row.findings if finding.claim == claim}
         labels = [row.label for row in rows if claim in row.dependent]
         if labels:
@@ -68,7 +73,10 @@ def sentences(rows: Sequence[Judged]) -> list[str]:
                 f"{claim} depends on {len(labels)} of {len(rows) - 1} assumptions: {verdict_of[MAIN]} in the main experiment, "
                 f"{verdict_of[labels[0]]} under {', '.join(labels)}."
             )
-    return words
+    count = len(rows) - 1
+    return words or [
+        f"No claim depends on {'the other assumption' if count == 1 else f'any of {count} other assumptions'}."
+    ]
 
 
 def matrix(rows: Sequence[Judged]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ learning rates.
 - One margin, `MARGIN` = one percentage point of accuracy, defines "similar", "stable", "noticeable" and "significant".
 - An effect is one number per lane: the decline (first tenth of the tasks minus last tenth), the mean over the tasks, or a paired
   difference of these between two settings with the same seed. A criterion sets the bounds that the effect must lie between.
+- The decline after warm-up (`study.schema.after_warmup`) judges no claim: the criteria are older than it.
 - A decline is that of the curve. If later tasks are harder, as pairs of digits may be, that is part of it; a difference between
   methods is free of it.
 - A method that never learns has nothing to lose and does not decline. So a smaller decline counts as kept plasticity (C1, C7)
@@ -15,7 +16,8 @@ learning rates.
   otherwise. The intervals of one claim are simultaneous (Bonferroni: level 1 - 0.05 / number of its effects).
 - A claim is *reproduced* if all its effects hold, *contradicted* if one fails, and *undecided* otherwise. It is also undecided if
   a setting is missing, if there are fewer lanes than a two-sided sign-flip test needs to reach 0.05 (6), or if this sweep's
-  experiment is not the one the paper states (MNIST, 100 permutations or 45 pairs, three fully connected layers).
+  experiment is not the one the paper states (MNIST, 100 permutations or 45 pairs, three fully connected layers). What the paper
+  leaves open has no part in that: `analysis.paper.assumptions` judges the claims under each assumption of a sweep.
 """
 
 from __future__ import annotations

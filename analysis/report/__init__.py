@@ -12,7 +12,8 @@ from pathlib import Path
 
 from analysis import load, tables
 from analysis.load import Sweep
-from analysis.paper import assumptions
+from analysis.paper.assumptions import judged as judged_under
+from analysis.paper.assumptions import sentences
 from analysis.paper.evidence import gather, is_about_the_paper, under_assumptions
 from analysis.report.assumptions import section_assumptions
 from analysis.report.budget import section_budget, section_sources
@@ -37,7 +38,7 @@ def make(tuned: Sweep, confirmations: list[Sweep]) -> Page:
     sweeps = [tuned, *confirmations]
     is_other = not any(map(is_about_the_paper, sweeps))
     judge, evidence = judged(sweeps)
-    others = [] if is_other else assumptions.judged(evidence, under_assumptions(judge))
+    others = [] if is_other else judged_under(evidence, under_assumptions(judge))
     # the runs that are shown in detail, by a name for their figures
     compared = {
         f"winners-{sweep.name}": (sweep, sweep.finished[sweep.finished["selected_rank"] == 1])
@@ -52,7 +53,7 @@ def make(tuned: Sweep, confirmations: list[Sweep]) -> Page:
         compared["best"] = tuned, tables.best(tuned)
     comparison = section_winners(tuned, confirmations, leads=is_other)
     sections = (
-        section_summary(tuned, confirmations, None if is_other else (judge, evidence), assumptions.sentences(others)),
+        section_summary(tuned, confirmations, None if is_other else (judge, evidence), sentences(others)),
         section_question(tuned, is_other=is_other),
         *(
             (comparison,)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from analysis.figures import verdicts
 from analysis.paper import assumptions
 from analysis.paper.assumptions import MAIN, Judged
-from analysis.report.page import Column, Draw, Picture, Section, Table, count
+from analysis.report.page import Column, Draw, Picture, Section, Table
 
 
 def section_assumptions(rows: Sequence[Judged]) -> Section:
@@ -25,7 +25,7 @@ def section_assumptions(rows: Sequence[Judged]) -> Section:
         "A claim *depends* on an assumption if it is reproduced under it and contradicted in the main experiment, or the "
         "other way round. A verdict that becomes undecided shows no dependence. This criterion was written before the first "
         "of these sweeps. Rows are judged one by one: nothing corrects for their number.",
-        tuple(assumptions.sentences(rows)) or f"No claim depends on any of {count(len(rows) - 1, 'assumption')} here.",
+        tuple(assumptions.sentences(rows)),
     ]
     if main.assumed:
         words.insert(
@@ -70,7 +70,9 @@ def section_assumptions(rows: Sequence[Judged]) -> Section:
     picture = Picture(
         "assumptions",
         "The claims (columns) in the main experiment and under other assumptions (rows).",
-        _grid("The paper's claims under other assumptions", rows),
+        _grid(
+            "The paper's claims under other assumptions" + (", on this sweep's own data" if main.stated else ""), rows
+        ),
         runs,
     )
     return Section("assumptions", "The claims under other assumptions", tuple(words), (picture, table, why))

@@ -88,7 +88,8 @@ def section_claims(sweep: Sweep, evidence: Evidence) -> Section:
         f"`{sweep.name}` with a criterion that was written down before any result of the paper's grid was seen. "
         f"One margin separates small from noticeable: {claims.MARGIN:g}, one percentage point of test accuracy. A claim "
         "is *reproduced* if the intervals of all its effects lie within the bounds it sets, *contradicted* if one lies "
-        "beyond them, and *undecided* otherwise."
+        "beyond them, and *undecided* otherwise. A decline in them is that of the first tenth of the tasks; the decline after "
+        "warm-up judges no claim, since the criteria are older."
     ]
     if not evidence.accuracy:
         words.append(

@@ -152,15 +152,26 @@ def _heat_maps(sweep: Sweep, scenario: str, scored: bool) -> list[Picture]:
         points = group["points"][: group["trials"]]
         grid = {name: {point[name] for point in points if name in point} for name in axes}
         maps = []
-        for values in dict.fromkeys(runs[facets].itertuples(index=False, name=None)) if facets else [()]:
-            cells = runs
-            for name, value in zip(facets, values, strict=True):
-                cells = cells[cells[name] == value]
+        is_whole = all(name in point for point in points for name in facets)  # not one setting after the other
+        for values in _combinations(runs, facets):
+            cells = _having(runs, facets, values)
+            if not is_whole and min(cells[rate].nunique(), cells[sharpness].nunique()) < 2:
+                continue
+            shared = [
+                name
+                for name in facets
+                if settings.describe(name, sweep.plan).role != "sharpness"
+                and name in plain
+                and plain[name].notna().any()
+            ]
+            same = _having(plain, shared, [values[facets.index(name)] for name in shared])
             at = "".join(f", {_value(name, value, sweep.plan)}" for name, value in zip(facets, values, strict=True))
             maps += [
-                _map(f"mean {on} accuracy{at}", cells, plain, grid, accuracy, False, sweep.plan),
-                _map(f"decline of {on} accuracy{at}", cells, plain, grid, _decline(scored), True, sweep.plan),
+                _map(f"mean {on} accuracy{at}", cells, same, grid, accuracy, False, sweep.plan),
+                _map(f"decline of {on} accuracy{at}", cells, same, grid, _decline(scored), True, sweep.plan),
             ]
+        if not maps:
+            continue
         short, rate_short = (settings.describe(name, sweep.plan).short for name in axes)
         pictures.append(
             Picture(
@@ -173,6 +184,22 @@ def _heat_maps(sweep: Sweep, scenario: str, scored: bool) -> list[Picture]:
             )
         )
     return pictures
+
+
+def _combinations(runs: pd.DataFrame, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """The combinations of settings that runs have, each once.
+
+    Their values may be lists.
+    """
+    rows = runs[list(names)].itertuples(index=False, name=None) if names else [()]
+    return list({json.dumps(row): row for row in rows}.values())
+
+
+def _having(runs: pd.DataFrame, names: Sequence[str], values: Sequence[Any]) -> pd.DataFrame:
+    """The runs with these settings."""
+    for name, value in zip(names, values, strict=True):
+        runs = runs[[found == value for found in runs[name]]]
+    return runs
 
 
 def _value(name: str, value: Any, plan: Mapping[str, Any]) -> str:

@@ -58,8 +58,11 @@ def section_question(sweep: Sweep, *, is_other: bool = False) -> Section:
                 f", in `{name}` on some that were" for name, tasks in scenarios.items() if tasks == "permuted_labels"
             )
             + ". *Test accuracy* is the share it classifies correctly, from 0 to 1. *Decline* is the mean accuracy on the first "
-            "tenth of the tasks minus that on the last tenth: above 0, later tasks were learnt worse. *Slope* is the slope of "
-            "the straight line fitted to the accuracies of all tasks, per 100 tasks.",
+            "tenth of the tasks minus that on the last tenth: above 0, later tasks were learnt worse. Where the first tasks are "
+            "slow, that hides what is lost later; so the *decline after warm-up* starts from an early tenth without the first "
+            "tasks, 5 to 14 of 100. Tuned methods are judged by the last tenth and the decline after warm-up"
+            + ("" if is_other else ", the paper's claims by the decline alone")
+            + ". *Slope* is the slope of the straight line fitted to the accuracies of all tasks, per 100 tasks.",
             "A *seed* determines everything random in one training run. Tasks within a run depend on each other, so a "
             "run counts as one observation, and intervals (in brackets, 95 %, Student's t) are over seeds. Seed by seed, "
             "all methods share the initial weights, the tasks and the order of the images, so methods are compared by "
@@ -101,7 +104,7 @@ def section_summary(
         dependences: which of the claims depend on an assumption, as sentences.
     """
     items = [_verdicts(*judgement)] if judgement else []
-    items += dependences
+    items += _dependences(judgement[1], dependences) if judgement else []
     for sweep in confirmations:
         winners = sweep.finished[sweep.finished["selected_rank"] == 1]
         for scenario in dict.fromkeys(winners["scenario"]):
@@ -122,6 +125,12 @@ def section_summary(
             f"The best of each method has not been confirmed on fresh seeds yet: `study confirm {tuned.name}`."
         )
     return Section("summary", "In short", (tuple(items),))
+
+
+def _dependences(main: Evidence, dependences: Sequence[str]) -> list[str]:
+    """Which claims depend on an assumption, and whose experiment it is."""
+    own = "On this sweep's own data and tasks, which are not the paper's: " if main.stated else ""
+    return [f"{own}{sentence}" for sentence in dependences]
 
 
 def _verdicts(judge: Sweep, evidence: Evidence) -> str:
