@@ -6,6 +6,7 @@ They outlive the store they come from:
     lanes.csv.gz        one row per lane and task: test accuracy and everything else logged per task
     diagnostics.csv.gz  one row per measurement of a lane, if there are any
     verdicts.csv        the verdicts on the paper's claims
+    assumptions.csv     the same under other assumptions, if the sweep has any
 
 `read` turns the first three into the same `Sweep` that `analysis.load` makes from MLflow, to the last digit. So everything in
 this package can be recomputed from them: the report, the statistics, the verdicts.
@@ -27,13 +28,14 @@ import pandas as pd
 from analysis import archive_form, diagnostics, load, tables
 from analysis.archive_form import FORMAT
 from analysis.load import Sweep
-from analysis.paper import claims, evidence
+from analysis.paper import assumptions, claims, evidence
 from analysis.runs import LANE_COLUMNS
 from study import schema
 from study.errors import StudyError, first_line
 from study.files import draft_of
 
 SWEEP, LANES, DIAGNOSTICS, VERDICTS = "sweep.json", "lanes.csv.gz", "diagnostics.csv.gz", "verdicts.csv"
+ASSUMPTIONS = "assumptions.csv"
 
 NARROW: Final = tuple(name for name in LANE_COLUMNS if name not in ("run_id", "scenario", "method"))
 
@@ -58,6 +60,8 @@ def save(sweep: Sweep, folder: Path) -> None:
             if len(sweep.diagnostics):
                 _write_compressed(draft / DIAGNOSTICS, _narrow(sweep.diagnostics))
             verdicts(sweep).to_csv(draft / VERDICTS, index=False)
+            if len(under := verdicts_under_assumptions(sweep)):
+                under.to_csv(draft / ASSUMPTIONS, index=False)
             draft.rename(folder)
     except OSError as error:
         raise StudyError(f"The folder {str(folder)!r} cannot be written: {error.strerror}.") from None
@@ -101,6 +105,15 @@ def read(folder: Path) -> Sweep:
 def verdicts(sweep: Sweep) -> pd.DataFrame:
     """The verdicts on the paper's claims, one row each."""
     return tables.claims(claims.findings(evidence.gather(sweep)))
+
+
+def verdicts_under_assumptions(sweep: Sweep) -> pd.DataFrame:
+    """The verdicts under each assumption, one row for each claim.
+
+    Empty if the sweep has no other assumption than its main experiment.
+    """
+    others = evidence.under_assumptions(sweep)
+    return assumptions.reasons(assumptions.judged(evidence.gather(sweep), others) if others else [])
 
 
 def _plain(sweep: Sweep) -> dict[str, Any]:

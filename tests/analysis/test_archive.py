@@ -167,6 +167,14 @@ def test_the_verdicts_that_are_committed_follow_from_the_numbers_beside_them(fol
 
 
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
+def test_so_do_those_under_other_assumptions(folder):
+    found, file = archive.verdicts_under_assumptions(archive.read(folder)), folder / archive.ASSUMPTIONS
+    assert file.is_file() == bool(len(found))
+    if len(found):
+        pd.testing.assert_frame_equal(found, pd.read_csv(file), check_dtype=False)
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
 def test_what_is_committed_is_the_papers_experiment_in_full_and_small(folder):
     sweep = archive.read(folder)
     found = evidence.gather(sweep)

@@ -3,9 +3,12 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from analysis_fixtures import SETTINGS, curve, framed, paper_trial
+from report_fixtures import Tables, play, sent, tuned
 
+from analysis import archive, load, report
 from analysis.paper import assumptions
 from analysis.paper.assumptions import MAIN, judged, matrix, reasons, sentences
 from analysis.paper.evidence import PAIRS, PIXELS, Setting, gather, under_assumptions
@@ -161,3 +164,34 @@ def test_a_main_experiment_of_other_data_still_withholds_all_verdicts():
     assert rows[1].dependent == ("C6",)
     assert set(reasons(rows)["verdict"]) == {"undecided"}
     assert not math.isnan(rows[1].findings[5].effects[0].interval.mean)
+
+
+def test_the_report_has_a_row_for_each_and_no_picture_mixes_them(directory, uri, blank_figures):
+    """SGD's and SAM's first points on pairs: the preset, symmetric pixels, batch size 64."""
+    choices = {"scenarios": ["class_pairs"], "methods": ["sgd", "sam"], "trials": 6, "seeds": 2}
+    folder = tuned(directory, "open", space="assumptions", tasks=4, **choices)
+    play(folder)
+    sent(folder)
+    page = report.make(*report.load_all("open", uri))
+    place, _ = report.write(page, directory / "report")
+    shown = Tables((place / report.PAGE).read_text()).tables
+    rows = {row["assumption"]["text"]: row for row in shown["assumptions"]}
+    assert list(rows) == [MAIN, "symmetric pixels", "batch size 64"]
+    runs = {label: set(row["runs"]["runs"]) for label, row in rows.items()}
+    assert [len(some) for some in runs.values()] == [4, 4, 4]
+    assert len(set.union(*runs.values())) == 12
+    for picture in page.pictures:
+        if picture.name.startswith(("paper", "compute", "diagnostics")):
+            assert set(picture.run_ids) <= runs[MAIN], picture.name
+    assert {run for row in shown["paper_settings"] for run in row["run"]["runs"]} == runs[MAIN]
+    assert not [picture.name for picture in page.pictures if picture.name.startswith("heat_maps")]
+    words = "".join(str(paragraph) for section in page.sections for paragraph in section.paragraphs)
+    assert "On this sweep's own data and tasks, which are not the paper's: No claim depends" in words
+    assert "*These are no verdicts on the paper*" in words
+    kept = load.sweep("open", uri, archive.QUANTITIES)
+    archive.save(kept, directory / "kept")
+    under = pd.read_csv(directory / "kept" / archive.ASSUMPTIONS)
+    assert len(under) == 3 * 7
+    assert (
+        archive.verdicts_under_assumptions(archive.read(directory / "kept"))["here"].tolist() == under["here"].tolist()
+    )

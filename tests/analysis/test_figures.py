@@ -12,7 +12,7 @@ from matplotlib.container import BarContainer
 from matplotlib.image import AxesImage, imread
 from matplotlib.legend import Legend
 
-from analysis.figures import accuracy, comparisons, diagnostics, heat_maps, layout, parallel, search
+from analysis.figures import accuracy, comparisons, diagnostics, heat_maps, layout, parallel, search, verdicts
 from analysis.figures.accuracy import Band, Spent
 from analysis.figures.comparisons import Confirmed, Difference
 from analysis.figures.heat_maps import HeatMap
@@ -104,6 +104,18 @@ ASSOCIATIONS = [
     diagnostics.Association("SAM lr 0.01", "sam", {"hessian/trace": (0.0, -1.0, 1.0), "rank/srank": (0.1, 0.0, 0.2)}),
 ]
 
+VERDICTS = {
+    "C1": "undecided",
+    "C2": "reproduced",
+    "C3": "contradicted",
+    **dict.fromkeys(("C4", "C5", "C6", "C7"), "undecided"),
+}
+GRID = [
+    verdicts.Row("main experiment", VERDICTS),
+    verdicts.Row("batch size 64", VERDICTS | {"C3": "reproduced"}, ["C3"]),
+    verdicts.Row("hidden layers of 100-100-100", dict.fromkeys(VERDICTS, "undecided")),
+]
+
 USUAL = {
     "accuracy_by_task": (accuracy.accuracy_by_task, bands_of(["sgd", "sam", "gnp", "gnp"])),
     "difference_by_task": (accuracy.difference_by_task, gaps_of(bands_of(["sam", "gnp"])), "SGD"),
@@ -116,6 +128,7 @@ USUAL = {
     "differences": (comparisons.differences, DIFFERENCES, "share", 0.01),
     "trajectories": (diagnostics.trajectories, PANELS),
     "associations": (diagnostics.associations, ASSOCIATIONS),
+    "verdicts": (verdicts.verdicts, GRID),
 }
 
 by_task = accuracy._draw_accuracy_by_task
@@ -129,6 +142,7 @@ dumbbells = comparisons._draw_tuned_and_confirmed
 forest = comparisons._draw_differences
 inside = diagnostics._draw_trajectories
 goes_with = diagnostics._draw_associations
+grid = verdicts._draw
 
 BROAD = {LR: (1e-7, 100.0), RHO: (0, 1e3)}
 
@@ -212,6 +226,17 @@ NASTY = {
     ),
     "trials in a corner of what was searched": (partial(scatter, searched=BROAD), trials(12), VALUE),
     "lines in a corner of what was searched": (partial(lines, searched=BROAD), trials(8), VALUE),
+    "values below 0, the lower the better": (
+        scatter,
+        [Tried("sgd", {"lr": v}, -v, True, True) for v in (0.1, 0.5)],
+        VALUE,
+    ),
+    "lines of values above 1": (lines, [Tried("sgd", {"lr": v}, 40 * v, True, True) for v in (0.1, 0.5)], VALUE),
+    "verdicts under three assumptions": (grid, GRID),
+    "verdicts under a long assumption": (
+        grid,
+        [verdicts.Row(LONG, VERDICTS), verdicts.Row("", VERDICTS, list(VERDICTS))],
+    ),
     "few seeds": (partial(forest, note=LONG), DIFFERENCES, "share", 0.01),
     "counts": (forest, [Difference("a", 123456.0, 1e5, 150000.0, 0.5)], "gradient evaluations, count", 1000.0),
 }
@@ -325,6 +350,26 @@ def test_curves_and_bands_are_the_numbers_given():
         edges = [(task, y) for row in (band.low, band.high) for task, y in zip(range(1, 7), row, strict=True)]
         assert outline == {(float(task), float(y)) for task, y in edges}
         assert line.get_color() == METHOD_COLOURS[band.method]
+
+
+def test_of_what_is_minimised_the_lowest_is_ringed_and_darkest():
+    tried = [Tried("sgd", {"lr": lr}, value, True, True) for lr, value in ((0.1, 0.3), (0.2, -0.1), (0.3, 0.9))]
+    axes = scatter(TITLE, tried, VALUE, "wide").axes[0]
+    ring = [points for points in collections(axes, PathCollection) if points.get_sizes()[0] > 50]
+    assert [tuple(points.get_offsets()[0]) for points in ring] == [(0.2, -0.1)]
+    low, high = axes.get_ylim()
+    assert low < -0.1 < 0.9 < high
+    drawn = [line for line in lines(TITLE, tried, VALUE, "wide").axes[0].get_lines() if line.get_alpha()]
+    assert [line.get_alpha() for line in drawn] == sorted(line.get_alpha() for line in drawn)
+    assert drawn[-1].get_alpha() > 0.9 > drawn[0].get_alpha()
+
+
+def test_a_cell_of_a_grid_says_its_verdict_and_is_framed_where_the_claim_depends():
+    axes = grid(TITLE, GRID, "wide").axes[0]
+    words = [text.get_text() for text in axes.texts]
+    assert words[:7] == ["open", "yes", "no", "open", "open", "open", "open"]
+    assert words[7:14] == ["open", "yes", "yes", "open", "open", "open", "open"]
+    assert [patch.get_x() for patch in axes.patches if not patch.get_fill()] == [2.05]
 
 
 def test_the_work_stands_on_the_axis_as_it_was_counted_and_is_labelled_in_its_unit():

@@ -90,6 +90,13 @@ BAD_RUNS = {
     "MLflow's old file store": ((*QUICK, "--tracking-uri", "./mlruns"), "'./mlruns'"),
     "a database without its driver": ((*QUICK, "--tracking-uri", "oracle+nothing://x/y"), "oracle+nothing://x/y"),
     "nsga2 with asha": ((*QUICK, "--sampler", "nsga2", "--scheduler", "asha"), "two objectives"),
+    "an objective of test images": ((*QUICK, "--objective", "summary/accuracy_test:max"), "computed from test images"),
+    "an unknown objective": ((*QUICK, "--objective", "late_acuracy"), "did you mean 'late_accuracy'"),
+    "an area as objective": ((*QUICK, "--objective", "area_above_reset"), "no curve of a reset to compare with"),
+    "two objectives and one sampler": (
+        (*QUICK, "--objective", "accuracy", "--objective", "decline"),
+        "need --sampler nsga2",
+    ),
     "asha without validation images": (
         ("run", "paper_grid", "--scheduler", "asha"),
         "--scheduler asha judges trials on held-out images",

@@ -152,6 +152,7 @@ def number_of_an_option(draw: random.Random) -> Case:
             (RUN, "--seeds", bad_whole(draw, 1, MOST)),
             (RUN, "--workers", bad_whole(draw, 1, 10**6)),
             (RUN, "--search-seed", draw.choice(["1.5", "x", "", "nan", odd_word(draw)])),
+            (RUN, "--objective", draw.choice(["x", "", ":", "loss/online", "accuracy/test:max", odd_word(draw)])),
             (RUN, "--cpus-per-trial", bad_real(draw)),
             (RUN, "--gpus-per-trial", bad_real(draw)),
             (RUN, "--price-per-hour", bad_real(draw)),
