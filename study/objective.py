@@ -198,7 +198,7 @@ def parse(text: object) -> Objective:
     for known in NAMED.values():
         if (known.quantity, known.is_maximised) == (quantity, is_maximised):
             return known
-    label = next((known.label for known in NAMED.values() if known.quantity == quantity), f"`{quantity}`")
+    label = next((known.label for known in NAMED.values() if known.quantity == quantity), quantity)
     column = "summary/objective" if quantity == schema.OBJECTIVE else schema.CHOSEN_OBJECTIVE
     return Objective(f"{quantity}:{direction}", quantity, is_maximised, label, column)
 

@@ -264,8 +264,8 @@ def show_plan(plan: Plan) -> None:
     terminal.headline(f"{plan.space}: {plan.description}")
     if plan.citation:
         terminal.remark(plan.citation)
-    if plan.phase == "tune" and not all(goal.is_default for goal in plan.goals):
-        terminal.remark(f"The search optimises the {' and the '.join(goal.words for goal in plan.goals)}.")
+    if not all(goal.is_default for goal in plan.goals):
+        terminal.remark(f"Objective: {'; '.join(goal.words for goal in plan.goals)}.")
     rows = []
     own = {group.label: own_settings(plan, group) for group in plan.groups}
     for group in plan.groups:

@@ -208,7 +208,11 @@ class TrialHistory:
 
         None unless the trial has finished and has one.
         """
-        return self.summary.get(self.objectives[0].column)
+        if self.outcome != "finished" or not self.tasks:
+            return None
+        goal = self.objectives[0]
+        value: float | None = (self.tasks[-1].get("summary") or {}).get(goal.column)
+        return goal.value(self.tasks) if value is None and not goal.is_default else value
 
     @property
     def row(self) -> dict[str, Any]:

@@ -167,6 +167,16 @@ def test_the_verdicts_that_are_committed_follow_from_the_numbers_beside_them(fol
 
 
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
+def test_a_sweep_from_before_the_decline_after_warm_up_has_it_from_its_lanes(folder):
+    sweep = archive.read(folder)
+    for run in sweep.finished.to_dict("records")[:3]:
+        accuracy = sweep.accuracy(run["run_id"]).to_numpy()
+        edge = -(-len(accuracy) // 10)
+        early, last = accuracy[edge // 2 : edge // 2 + edge], accuracy[-edge:]
+        assert run["summary/decline_after_warmup_test"] == pytest.approx(early.mean() - last.mean(), abs=1e-12)
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
 def test_so_do_those_under_other_assumptions(folder):
     found, file = archive.verdicts_under_assumptions(archive.read(folder)), folder / archive.ASSUMPTIONS
     assert file.is_file() == bool(len(found))

@@ -19,6 +19,7 @@ BY_TASK = (
     statistics.first_tenth,
     statistics.last_tenth,
     statistics.decline,
+    statistics.decline_after_warmup,
     statistics.slope,
 )
 BY_LANE = (
@@ -53,6 +54,8 @@ def test_a_lanes_numbers_are_those_of_a_plain_loop(seed, tasks, lanes):
         assert statistics.first_tenth(values)[lane] == pytest.approx(first, rel=1e-12)
         assert statistics.last_tenth(values)[lane] == pytest.approx(last, rel=1e-12)
         assert statistics.decline(values)[lane] == pytest.approx(first - last, rel=1e-12, abs=1e-15)
+        early = sum(column[tenth // 2 : tenth // 2 + tenth]) / tenth
+        assert statistics.decline_after_warmup(values)[lane] == pytest.approx(early - last, rel=1e-12, abs=1e-15)
 
 
 @given(NUMBERS, st.integers(2, 120), st.integers(1, 4))
@@ -523,6 +526,7 @@ def coverage(intervals, truth):
     [
         (statistics.mean_accuracy, CURVE.mean()),
         (statistics.decline, CURVE[:5].mean() - CURVE[-5:].mean()),
+        (statistics.decline_after_warmup, CURVE[2:7].mean() - CURVE[-5:].mean()),
         (statistics.slope, -0.02 / 44 * 100),
     ],
 )

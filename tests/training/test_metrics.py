@@ -59,6 +59,25 @@ def test_decline_is_the_first_tenth_minus_the_last(seed, tasks, lanes):
     np.testing.assert_allclose(metrics.decline(tensor).numpy(), first - last, rtol=1e-12, atol=1e-15)
 
 
+def test_the_early_tasks_of_a_decline_after_warm_up():
+    assert [list(range(tasks))[schema.after_warmup(tasks)] for tasks in (1, 10, 11, 45)] == [
+        [0],
+        [0],
+        [1, 2],
+        [2, 3, 4, 5, 6],
+    ]
+    assert list(range(100))[schema.after_warmup(100)] == list(range(5, 15))
+    for tasks in range(1, 301):
+        assert len(range(tasks)[schema.after_warmup(tasks)]) == schema.tenth(tasks)
+
+
+def test_a_slow_first_task_hides_a_loss_from_the_decline_but_not_from_that_after_warm_up():
+    values = torch.cat([torch.full((5, 1), 0.5), torch.linspace(0.9, 0.7, 95).unsqueeze(1)])
+    assert metrics.decline(values).item() < 0
+    assert metrics.decline_after_warmup(values).item() > 0.15
+    assert float(metrics.decline_after_warmup(values)) == pytest.approx(values[5:15].mean() - values[90:].mean())
+
+
 def test_values_that_fall_have_a_decline_above_0():
     assert metrics.decline(torch.linspace(1, 0, 20).unsqueeze(1)).item() > 0
 
