@@ -131,7 +131,7 @@ class SweepView:
             "methods": ", ".join(dict.fromkeys(group.method for group in plan.groups)),
             "seeds": json.dumps(list(plan.seeds)),
             "sampler": plan.sampler,
-            "objective": "; ".join(goal.words for goal in plan.goals),
+            "objective": ", ".join(goal.name for goal in plan.goals),
             "scheduler": plan.scheduler,
             "search_seed": plan.search_seed,
         }
