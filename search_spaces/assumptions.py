@@ -1,7 +1,7 @@
-"""What the paper leaves open, each setting varied alone: its 12 settings under every assumption.
+"""What the paper leaves open, each setting varied alone.
 
-The preset is that of `paper_grid`, and every variant differs from it in one setting. The report judges the paper's claims under
-each, and says which claims depend on one.
+These are the paper's 12 settings under every assumption. The preset is that of `paper_grid`, and every variant differs from it in
+one setting. The report judges the paper's claims under each, and says which claims depend on one.
 
     pixels                  -1 to 1 instead of 0 to 1: published code has both, and it can turn whether SGD declines
     batch size              64 instead of 16
@@ -41,7 +41,7 @@ OWN: dict[str, tuple[Point, ...]] = {
 
 
 def varied(method: str) -> tuple[Point, ...]:
-    """The paper's points of a method, in the preset and varied."""
+    """A method's points in the preset, then varied."""
     changes: tuple[Point, ...] = ({}, *SHARED, *OWN[method])
     return tuple({**point, **change} for change in changes for point in POINTS[method])
 

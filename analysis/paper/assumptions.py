@@ -1,4 +1,4 @@
-"""The paper's claims under other assumptions, and which depend on one.
+"""The paper's claims under other assumptions.
 
 The criterion was written before any of these sweeps was started: a claim depends on an assumption if it is *reproduced* under it
 and *contradicted* in the main experiment, or the other way round. A verdict that becomes undecided shows no dependence.
