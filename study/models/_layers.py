@@ -141,7 +141,8 @@ class Layered(ABC):
         """
         if self.nonlinearity.outputs == 1:
             return signal
-        return signal.unflatten(-2, (self.nonlinearity.outputs, -1)).abs().sum(dim=-3)
+        sizes: Tensor = signal.unflatten(-2, (self.nonlinearity.outputs, -1)).abs().sum(dim=-3)
+        return sizes
 
 
 def fitted(widths: Sequence[int], made: Callable[[tuple[int, ...]], Layered], parameters: int) -> tuple[int, ...]:
