@@ -396,7 +396,7 @@ class Learner:
     Attributes:
         params: [lane, ...].
         memory: of the rule, [lane, ...]. Its tensors are named after parameters, `0/weight` or `prefix:0/weight`, or have one
-            number for each lane.
+            number for each lane. Whole numbers among them are the state of a random generator and are not reset.
         state: of the intervention, [lane, ...].
     """
 

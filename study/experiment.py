@@ -79,8 +79,16 @@ def constants_of(config: TrialConfig) -> dict[str, float]:
 
 
 def check_tasks(config: TrialConfig, count: int) -> None:
-    """Raises StudyError if a trial's rule cannot train on so many tasks."""
-    rule: Rule = next(_acting(config, "cpu"))
+    """Raises StudyError if a trial's rule cannot train on so many tasks.
+
+    A rule of one's own that cannot even be built fails its trial, not the sweep.
+    """
+    try:
+        rule: Rule = next(_acting(config, "cpu"))
+    except StudyError:
+        raise
+    except Exception:  # whatever somebody's own code raises
+        return
     if isinstance(rule, TaskAware):
         rule.check_tasks(count)
 
