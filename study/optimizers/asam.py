@@ -60,15 +60,16 @@ class AdaptiveRule(BlendedRule):
     def descent(self, gradient_at: GradientFunction, params: Tensors) -> tuple[Gradient, Evaluation]:
         """G, and the evaluation at `params`."""
         here = gradient_at(params)
-        scaled, uphill = {}, {}  # T g and T^2 g
+        uphill, steepness = {}, {}  # T^2 g [lane, ...] and |T g| [lane, 1]
         for name, gradient in here.gradient.tensors().items():
             if self.adapt_biases or "weight" in name:
                 size = params[name].abs().add_(per_lane(self.eta, gradient))  # T
-                scaled[name] = size * gradient
-                uphill[name] = size.mul_(scaled[name])
+                scaled = size * gradient
+                uphill[name] = size.mul_(scaled)
             else:
-                scaled[name] = uphill[name] = gradient
-        there = gradient_at(add(params, uphill, self.radius * reciprocal(norm(scaled))))
+                scaled = uphill[name] = gradient
+            steepness[name] = norm({name: scaled}).unsqueeze(1)
+        there = gradient_at(add(params, uphill, self.radius * reciprocal(norm(steepness))))
         return there.gradient, here
 
 

@@ -96,9 +96,8 @@ class RandomRule(BlendedRule):
         sigma = self.radius / sum(value[0].numel() for value in params.values()) ** 0.5  # [lane]
         noise = {}  # e
         for name, value in params.items():
-            positive = memory[NOISE + name].mul_(MULTIPLIER) >= 0
-            size = per_lane(sigma, value)
-            noise[name] = torch.where(positive, size, -size)
+            numbers = memory[NOISE + name].mul_(MULTIPLIER)
+            noise[name] = torch.copysign(per_lane(sigma, value), numbers.view(torch.float32))  # their highest bits
         one = torch.ones_like(sigma)
         there, back = (gradient_at(add(params, noise, way)) for way in (one, -one))
         return there.gradient.combined(one / 2, back.gradient, one / 2), here
