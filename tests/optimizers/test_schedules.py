@@ -1,15 +1,19 @@
 """Schedules of rho and lambda: factors by place, settings without effect, constant ones that change nothing."""
 
 import math
+from pathlib import Path
 
 import pytest
 import tiny
 import torch
 
+from search_spaces import Method, SearchSpace
 from study import parts
 from study.contracts import Beginning
 from study.errors import StudyError
 from study.lanes import stackable, stacked
+from study.sweep import datasets
+from study.sweep.search_plan import make_plan
 
 COUNT = 9
 PLACES = range(COUNT)
@@ -123,3 +127,19 @@ def test_a_list_of_another_length_than_the_sequence_is_refused():
     rule.check_tasks(2)
     with pytest.raises(StudyError, match=r"^optimizer/schedule_factors has 2 numbers and the sequence 3 tasks; .*[.]$"):
         rule.check_tasks(3)
+
+
+@pytest.mark.parametrize("first", ["sgd", "sam"])
+def test_a_plan_whose_list_does_not_fit_its_tasks_is_refused_before_any_trial(first):
+    """Also if trials of another method have been checked on the same tasks before."""
+    listed = {"optimizer/schedule": "list", "optimizer/schedule_factors": [1.0, 0.0]}
+    methods = {"sgd": Method(points=({"optimizer/lr": 0.1},)), "sam": Method(settings=listed)}
+    space = SearchSpace(
+        name="lists",
+        description="Is a list of factors as long as the sequence?",
+        scenarios={"class_pairs": {"tasks/name": "class_pairs", "tasks/count": 3}},
+        methods={first: methods.pop(first), **methods},
+        settings={"data/name": "mnist5k"},
+    )
+    with pytest.raises(StudyError, match=r"schedule_factors has 2 numbers and the sequence 3 tasks"):
+        datasets.load(make_plan(space, name="lists"), Path("nowhere"))
