@@ -133,7 +133,7 @@ def test_a_list_of_another_length_than_the_sequence_is_refused():
 def test_a_plan_whose_list_does_not_fit_its_tasks_is_refused_before_any_trial(first):
     """Also if trials of another method have been checked on the same tasks before."""
     listed = {"optimizer/schedule": "list", "optimizer/schedule_factors": [1.0, 0.0]}
-    methods = {"sgd": Method(points=({"optimizer/lr": 0.1},)), "sam": Method(settings=listed)}
+    methods = {"sgd": Method(points=({"optimizer/lr": 0.1},)), "sam": Method(points=(listed,))}
     space = SearchSpace(
         name="lists",
         description="Is a list of factors as long as the sequence?",
