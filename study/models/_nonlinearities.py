@@ -98,7 +98,7 @@ class Activation(ABC):
         """Where no gradient passes, bool; see `study.contracts.HiddenLayer`."""
 
 
-class Relu(Activation):
+class _Relu(Activation):
     """max(z, 0)."""
 
     is_signed = False
@@ -119,7 +119,7 @@ class Relu(Activation):
         return not_positive(activity)
 
 
-class LeakyRelu(Activation):
+class _LeakyRelu(Activation):
     """z where it is positive, and `SLOPE` z elsewhere."""
 
     gain = nn.init.calculate_gain("leaky_relu", SLOPE)
@@ -141,7 +141,7 @@ class LeakyRelu(Activation):
         return _nowhere(activity)
 
 
-class Gelu(Activation):
+class _Gelu(Activation):
     """z Phi(z), exact."""
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class Gelu(Activation):
         return activity == 0
 
 
-class Tanh(Activation):
+class _Tanh(Activation):
     """tanh(z)."""
 
     gain = nn.init.calculate_gain("tanh")
@@ -180,7 +180,7 @@ class Tanh(Activation):
         return activity.abs() >= 1
 
 
-class Crelu(Activation):
+class _Crelu(Activation):
     """[max(z, 0), max(-z, 0)]."""
 
     outputs = 2
@@ -200,7 +200,7 @@ class Crelu(Activation):
         return activity == 0
 
 
-class DeepFourier(Activation):
+class _DeepFourier(Activation):
     """[sin(z), cos(z)]."""
 
     outputs = 2
@@ -247,12 +247,12 @@ class Fourier(nn.Module):
 
 
 ACTIVATIONS: Final[dict[ActivationName, Activation]] = {
-    "relu": Relu(),
-    "leaky_relu": LeakyRelu(),
-    "gelu": Gelu(),
-    "tanh": Tanh(),
-    "crelu": Crelu(),
-    "deep_fourier": DeepFourier(),
+    "relu": _Relu(),
+    "leaky_relu": _LeakyRelu(),
+    "gelu": _Gelu(),
+    "tanh": _Tanh(),
+    "crelu": _Crelu(),
+    "deep_fourier": _DeepFourier(),
 }
 
 Learnt = tuple[Tensor, Tensor]
@@ -285,7 +285,7 @@ class Nonlinearity:
 
     @property
     def learns(self) -> bool:
-        """Whether it has parameters, a scale and a shift of each unit."""
+        """Whether each unit has a learnt scale and shift."""
         return self.layer_norm == "learnt"
 
     def __call__(self, values: Tensor, learnt: Learnt | None) -> Tensor:
