@@ -121,7 +121,7 @@ class Layered(ABC):
         return drawn
 
     def learnt(self, params: Tensors, i: int) -> Learnt | None:
-        """Scale and shift after layer i, [lane, unit, 1], or None."""
+        """Scale and shift after layer i, [lane, unit, 1]."""
         if not self.nonlinearity.learns:
             return None
         return params[f"{i}/scale"].unsqueeze(2), params[f"{i}/shift"].unsqueeze(2)
