@@ -11,15 +11,17 @@ With z the output of a layer's units on an image,
 
 A unit of the last two has two outputs, so the next layer has twice the inputs; `study.models._layers.fitted` cuts widths for it.
 
-Layer norm (Ba, Kiros and Hinton 2016, arXiv 1607.06450) stands before the activation function, as in Lyle et al. (2024, arXiv
-2402.18762 and 2407.01800) and in the code of L2 Init. With mean and variance over the layer, that is over all its units or all
-positions of all its maps,
+Layer norm (Ba, Kiros and Hinton 2016, arXiv 1607.06450) stands before the activation function, as in Normalize-and-Project (Lyle
+et al. 2024, arXiv 2407.01800) and in the code of L2 Init (Kumar, Marklund and Van Roy 2023, arXiv 2308.11958). With mean and
+variance over the layer, that is over all its units or all positions of all its maps,
 
     n = (z - mean) / sqrt(variance + 1e-5),      and if a scale and a shift of each unit are learnt, scale * n + shift.
 
-Their papers leave open whether these are learnt. Without them (`plain`) a network has the parameters that it has without layer
-norm, its layers do not change if their weights grow, which weight projection (arXiv 2407.01800) rests on, and only weights and
-biases can lose plasticity. With them (`learnt`) it is torch.nn.LayerNorm, as in the code of L2 Init.
+Both forms are in use. Without scale and shift (`plain`) a network has the parameters that it has without layer norm, and only
+weights and biases can lose plasticity; its layers do not change if their weights and biases grow together, which projecting
+weights back to their norm rests on. With them (`learnt`) it is torch.nn.LayerNorm, as in the code of L2 Init, but for maps, whose
+scale and shift here are those of a map and there of each of its positions. So a study of layer norm itself (Lyle et al. 2024,
+arXiv 2402.18762) may have either.
 
 The gradient, with d the derivative of the loss with respect to the variable named:
 
