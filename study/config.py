@@ -212,7 +212,7 @@ LATER_PART_SETTINGS: dict[tuple[str, str], Flat] = {
 
 
 def later_settings(chosen: Mapping[str, Any]) -> Flat:
-    """What a record of an earlier version lacks, by slash name.
+    """What records of earlier versions lack, by slash name.
 
     `chosen` has the names of the parts: `optimizer/name` and so on.
     """
@@ -238,9 +238,9 @@ def with_later_settings(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_later_settings(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as the version would write it that lacked them.
+    """A configuration as versions without these settings wrote it.
 
-    It keeps settings with another value than that version had.
+    It keeps settings with another value than these versions had.
     """
     cut: dict[str, Any] = dict(plain)
     for setting, value in later_settings(_part_names(plain)).items():

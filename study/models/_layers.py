@@ -121,13 +121,13 @@ class Layered(ABC):
         return drawn
 
     def learnt(self, params: Tensors, i: int) -> Learnt | None:
-        """Scale and shift after layer i, [lane, unit, 1], if learnt."""
+        """Scale and shift after layer i, [lane, unit, 1]."""
         if not self.nonlinearity.learns:
             return None
         return params[f"{i}/scale"].unsqueeze(2), params[f"{i}/shift"].unsqueeze(2)
 
     def between(self, params: Tensors, lane: int, i: int) -> list[nn.Module]:
-        """What follows layer i in one lane, as modules of torch."""
+        """Torch modules that follow layer i in one lane."""
         learnt = (params[f"{i}/scale"][lane], params[f"{i}/shift"][lane]) if self.nonlinearity.learns else None
         return self.nonlinearity.modules(params[f"{i}/bias"].shape[1], learnt)
 
@@ -146,7 +146,7 @@ class Layered(ABC):
 
 
 def fitted(widths: Sequence[int], made: Callable[[tuple[int, ...]], Layered], parameters: int) -> tuple[int, ...]:
-    """Widths, cut by one factor so that a network has so many parameters.
+    """Widths cut by one factor, for a number of parameters.
 
     As in the code of L2 Init (Kumar, Marklund and Van Roy 2023, arXiv 2308.11958) for CReLU, but to the nearest number. They are
     rounded, so the network has as many up to half a unit of each layer.

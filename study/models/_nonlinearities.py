@@ -11,15 +11,17 @@ With z the output of a layer's units on an image,
 
 A unit of the last two has two outputs, so the next layer has twice the inputs; `study.models._layers.fitted` cuts widths for it.
 
-Layer norm (Ba, Kiros and Hinton 2016, arXiv 1607.06450) stands before the activation function, as in Lyle et al. (2024, arXiv
-2402.18762 and 2407.01800) and in the code of L2 Init. With mean and variance over the layer, that is over all its units or all
-positions of all its maps,
+Layer norm (Ba, Kiros and Hinton 2016, arXiv 1607.06450) stands before the activation function, as in Normalize-and-Project (Lyle
+et al. 2024, arXiv 2407.01800) and in the code of L2 Init (Kumar, Marklund and Van Roy 2023, arXiv 2308.11958). With mean and
+variance over the layer, that is over all its units or all positions of all its maps,
 
     n = (z - mean) / sqrt(variance + 1e-5),      and if a scale and a shift of each unit are learnt, scale * n + shift.
 
-Their papers leave open whether these are learnt. Without them (`plain`) a network has the parameters that it has without layer
-norm, its layers do not change if their weights grow, which weight projection (arXiv 2407.01800) rests on, and only weights and
-biases can lose plasticity. With them (`learnt`) it is torch.nn.LayerNorm, as in the code of L2 Init.
+Both forms are in use. Without scale and shift (`plain`) a network has the parameters that it has without layer norm, and only
+weights and biases can lose plasticity; its layers do not change if their weights and biases grow together, which projecting
+weights back to their norm rests on. With them (`learnt`) it is torch.nn.LayerNorm, as in the code of L2 Init, but for maps, whose
+scale and shift here are those of a map and there of each of its positions. So a study of layer norm itself (Lyle et al. 2024,
+arXiv 2402.18762) may have either.
 
 The gradient, with d the derivative of the loss with respect to the variable named:
 
@@ -98,7 +100,7 @@ class Activation(ABC):
         """Where no gradient passes, bool; see `study.contracts.HiddenLayer`."""
 
 
-class Relu(Activation):
+class _Relu(Activation):
     """max(z, 0)."""
 
     is_signed = False
@@ -119,7 +121,7 @@ class Relu(Activation):
         return not_positive(activity)
 
 
-class LeakyRelu(Activation):
+class _LeakyRelu(Activation):
     """z where it is positive, and `SLOPE` z elsewhere."""
 
     gain = nn.init.calculate_gain("leaky_relu", SLOPE)
@@ -141,7 +143,7 @@ class LeakyRelu(Activation):
         return _nowhere(activity)
 
 
-class Gelu(Activation):
+class _Gelu(Activation):
     """z Phi(z), exact."""
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -158,7 +160,7 @@ class Gelu(Activation):
         return activity == 0
 
 
-class Tanh(Activation):
+class _Tanh(Activation):
     """tanh(z)."""
 
     gain = nn.init.calculate_gain("tanh")
@@ -180,7 +182,7 @@ class Tanh(Activation):
         return activity.abs() >= 1
 
 
-class Crelu(Activation):
+class _Crelu(Activation):
     """[max(z, 0), max(-z, 0)]."""
 
     outputs = 2
@@ -200,7 +202,7 @@ class Crelu(Activation):
         return activity == 0
 
 
-class DeepFourier(Activation):
+class _DeepFourier(Activation):
     """[sin(z), cos(z)]."""
 
     outputs = 2
@@ -247,12 +249,12 @@ class Fourier(nn.Module):
 
 
 ACTIVATIONS: Final[dict[ActivationName, Activation]] = {
-    "relu": Relu(),
-    "leaky_relu": LeakyRelu(),
-    "gelu": Gelu(),
-    "tanh": Tanh(),
-    "crelu": Crelu(),
-    "deep_fourier": DeepFourier(),
+    "relu": _Relu(),
+    "leaky_relu": _LeakyRelu(),
+    "gelu": _Gelu(),
+    "tanh": _Tanh(),
+    "crelu": _Crelu(),
+    "deep_fourier": _DeepFourier(),
 }
 
 Learnt = tuple[Tensor, Tensor]
@@ -285,7 +287,7 @@ class Nonlinearity:
 
     @property
     def learns(self) -> bool:
-        """Whether it has parameters, a scale and a shift of each unit."""
+        """Whether each unit has a learnt scale and shift."""
         return self.layer_norm == "learnt"
 
     def __call__(self, values: Tensor, learnt: Learnt | None) -> Tensor:

@@ -21,7 +21,7 @@ from study.experiment import load_dataset
 from study.models._nonlinearities import ActivationName
 from study.timing.speed import Lanes, entered, lanes_of
 
-LANES, BATCH, ROUNDS = 10, 16, 7
+LANES, BATCH, ROUNDS = 10, 16, 5
 METHODS = ("sgd", "sam")
 KINDS = [*((name, "none") for name in get_args(ActivationName)), ("relu", "plain"), ("relu", "learnt")]
 
@@ -37,7 +37,7 @@ def main(model: str, data: str) -> None:
     """Prints a table of Markdown."""
     torch.set_num_threads(1)
     dataset = load_dataset(TrialConfig.from_plain({"data": {"name": data}}), Path("nowhere"))
-    steps = {"mlp": 60, "cnn": 8}[model]
+    steps = {"mlp": 60, "cnn": 4}[model]
     timed: dict[tuple[str, str, str, bool], Lanes] = {}
     for name, norm in KINDS:
         for method in METHODS:
