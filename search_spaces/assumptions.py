@@ -4,6 +4,7 @@ These are the paper's 12 settings under every assumption. The preset is that of 
 one setting. The report judges the paper's claims under each, and says which claims depend on one.
 
     pixels                  -1 to 1 instead of 0 to 1: published code has both, and it can turn whether SGD declines
+    initialisation          Kaiming's weights and zero biases instead of those of torch.nn.Linear
     batch size              64 instead of 16
     passes                  2 instead of 1
     widths                  200-200 instead of 100-100
@@ -25,6 +26,7 @@ from search_spaces.space import Method, Point, SearchSpace
 
 SHARED: tuple[Point, ...] = (
     {"training/pixels": "symmetric"},
+    {"model/initialisation": "kaiming"},
     {"training/batch_size": 64},
     {"training/passes": 2},
     {"model/widths": [200, 200]},

@@ -280,7 +280,6 @@ WORDS: Final = {
     "training/pixels": "{} pixels",
     "training/batch_size": "batch size {}",
     "training/passes": "{} passes",
-    "model/initialisation": "initialisation {}",
     "tasks/images_per_task": "{} images a task",
     "optimizer/rho": "SAM with rho {}",
     "optimizer/r": "GNP with r {}",
@@ -296,6 +295,8 @@ def _label(differences: Mapping[str, Any]) -> str:
 def _worded(name: str, value: Any) -> str:
     if name == "model/widths" and isinstance(value, Sequence):
         return f"hidden layers of {'-'.join(map(str, value))}"
+    if (name, value) == ("model/initialisation", "kaiming"):
+        return "Kaiming's initialisation"
     if name == "optimizer/r" and value:
         lam = float(POINTS["gnp"][0]["optimizer/lambda"])
         return f"GNP with r {value:g}, a blend of {lam / value:g}"

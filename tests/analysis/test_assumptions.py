@@ -46,7 +46,7 @@ def labels(sweep):
         ({"training/passes": 3}, "3 passes"),
         ({"model/widths": [200, 200]}, "hidden layers of 200-200"),
         ({"model/widths": [100, 100, 100]}, "hidden layers of 100-100-100"),
-        ({"model/initialisation": "kaiming"}, "initialisation kaiming"),
+        ({"model/initialisation": "kaiming"}, "Kaiming's initialisation"),
         ({"tasks/images_per_task": 500}, "500 images a task"),
         ({"tasks/order_seed": 7}, "tasks/order_seed = 7"),
         ({"training/batch_size": 64, "training/passes": 3}, "batch size 64 and 3 passes"),
@@ -106,7 +106,7 @@ def test_several_assumptions_each_stand_for_themselves():
         {"model/widths": [100] * 4},
         {"tasks/change": 0.1},
         {"model/activation": "gelu"},
-        {"model/layer_norm": True},
+        {"model/layer_norm": "plain"},
     ],
 )
 def test_what_departs_from_the_papers_own_words_is_no_assumption(changes):
@@ -167,7 +167,7 @@ def test_a_main_experiment_of_other_data_still_withholds_all_verdicts():
 
 
 def test_the_report_has_a_row_for_each_and_no_picture_mixes_them(directory, uri, blank_figures):
-    """SGD's and SAM's first points on pairs: the preset, symmetric pixels, batch size 64."""
+    """SGD's and SAM's first points on pairs: the preset, symmetric pixels, initialisation."""
     choices = {"scenarios": ["class_pairs"], "methods": ["sgd", "sam"], "trials": 6, "seeds": 2}
     folder = tuned(directory, "open", space="assumptions", tasks=4, **choices)
     play(folder)
@@ -176,7 +176,7 @@ def test_the_report_has_a_row_for_each_and_no_picture_mixes_them(directory, uri,
     place, _ = report.write(page, directory / "report")
     shown = Tables((place / report.PAGE).read_text()).tables
     rows = {row["assumption"]["text"]: row for row in shown["assumptions"]}
-    assert list(rows) == [MAIN, "symmetric pixels", "batch size 64"]
+    assert list(rows) == [MAIN, "symmetric pixels", "Kaiming's initialisation"]
     runs = {label: set(row["runs"]["runs"]) for label, row in rows.items()}
     assert [len(some) for some in runs.values()] == [4, 4, 4]
     assert len(set.union(*runs.values())) == 12
