@@ -106,7 +106,7 @@ def build_tasks(config: TrialConfig, dataset: Dataset) -> TaskSequence:
 
 
 def check_units(config: TrialConfig, dataset: Dataset) -> None:
-    """Raises StudyError if an intervention needs units that the network has not.
+    """Raises StudyError if an intervention lacks units to reset.
 
     Args:
         config: complete or not.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def readable(tensor: Tensor) -> bool:
-    """Whether values may be read within a step, to save time.
+    """Whether a step may read values, to save time.
 
     On a GPU nobody may wait for them, and steps are recorded. What is read must change no result.
     """
@@ -19,5 +19,5 @@ def readable(tensor: Tensor) -> bool:
 
 
 def idle(mask: Tensor) -> bool:
-    """Whether there is nothing to do, where that may be read."""
+    """Whether nothing is to be done, as far as readable."""
     return readable(mask) and not mask.any()

@@ -16,10 +16,10 @@ def matrices(params: Tensors) -> list[str]:
 
 
 def stem(name: str) -> str:
-    """The layer of a parameter: `0/` of `0/weight`, `conv.` of `conv.bias`."""
+    """The layer of a parameter, as `0/` of `0/weight`."""
     return name[: max(name.rfind("/"), name.rfind(".")) + 1]
 
 
 def fan_in(params: Tensors, name: str) -> int:
-    """Inputs of each unit of a layer, given the name of its weights."""
+    """Inputs of each unit of a layer with these weights."""
     return math.prod(params[name].shape[2:])

@@ -41,9 +41,9 @@ class ResetsUnits(Intervention):
     """Of the random numbers."""
 
     def fresh(self, model: Model, task: int, device: torch.device) -> Tensors:
-        """The rows for the resets of one task, and how many are taken.
+        """The rows for the resets of one task.
 
-        Rows are named after their parameters, and `taken I` is int64 [lane] for each hidden layer I.
+        Rows are named after their parameters, and `taken I`, int64 [lane], is how many were taken in hidden layer I.
         """
         drawn = model.initial(self.seeds, self.purpose, task)
         rows = {FRESH + name: drawn[name].to(device) for layer in model.hidden_layers for name in layer.incoming}

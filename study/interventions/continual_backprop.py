@@ -1,4 +1,4 @@
-"""Continual backprop: replaces the least useful units, a few at a time.
+"""Continual backprop: replaces the least useful units.
 
 Dohare, Hernandez-Garcia, Lan, Rahman, Mahmood and Sutton 2024, Nature 632, 768-774, arXiv 2306.13812. After each step, with h the
 activation of a unit before it, w_in and w_out its incoming and outgoing weights, and the mean over the minibatch,
@@ -6,7 +6,8 @@ activation of a unit before it, w_in and w_out its incoming and outgoing weights
     age <- age + 1,      u <- decay u + (1 - decay) y
 
     contribution               y = mean|h| sum|w_out|
-    adaptable_contribution     y = mean|h - m| sum|w_out| / sum|w_in|,      m = f / (1 - decay^age),      f <- decay f + (1 - decay) mean h
+    adaptable_contribution     y = mean|h - m| sum|w_out| / sum|w_in|
+                               with m = f / (1 - decay^age) and f <- decay f + (1 - decay) mean h
 
 Of the units of a layer that are older than `maturity`, the share `rate` is replaced: n <- n + rate (number of mature units), and
 of these the floor(n) units with the smallest u / (1 - decay^age) are reset, see `study.interventions._units`; n keeps the rest.
@@ -70,9 +71,10 @@ class ContinualBackprop(ResetsUnits):
     purpose = "continual backprop"
 
     def initial_state(self, params: Tensors, model: Model) -> Tensors:
-        """Fresh rows, and for each hidden layer I its age, utility and so on.
+        """Fresh rows, and what is known of the units.
 
-        `age I` is int64 [lane, unit], `utility I` and `mean I` (f) are [lane, unit], `due I` (n) is float64 [lane].
+        For each hidden layer I, `age I` is int64 [lane, unit], `utility I` and `mean I` (f) are [lane, unit], and `due I` (n)
+        is float64 [lane].
         """
         state = self.fresh(model, 0, self.rate.device)
         for i, layer in enumerate(model.hidden_layers):

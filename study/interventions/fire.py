@@ -1,4 +1,4 @@
-"""FIRE: replaces the weights of each layer by the nearest isometry.
+"""FIRE: replaces each layer's weights by the nearest isometry.
 
 Han et al. 2026, "FIRE: Frobenius-Isometry Reinitialization for Balancing the Stability-Plasticity Tradeoff", arXiv 2602.08040.
 Before each task but the first, for the weights W [unit, input] of each layer,

@@ -51,7 +51,7 @@ class L2(Intervention):
         return {name: value * per_lane(factor, value) for name, value in params.items()}
 
     def loss_curvature(self, state: Tensors) -> Tensor:
-        """`2 strength`, [lane]: the Hessian of the term is as many times the identity."""
+        """`2 strength`, [lane]."""
         return 2 * self.strength
 
 

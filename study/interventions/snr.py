@@ -1,7 +1,7 @@
-"""Self-normalised resets: resets a unit that is silent for too long by its own measure.
+"""Self-normalised resets of units that are silent for too long.
 
-Farias and Jozefiak 2024, arXiv 2410.20098. A unit fires in a step if it is above 0 on any image of the minibatch. With its age
-the steps since it last fired, after each step
+Farias and Jozefiak 2024, arXiv 2410.20098. What is too long, each unit's own history tells. A unit fires in a step if it is above
+0 on any image of the minibatch. With its age the number of steps since it last fired, after each step
 
     units with age >= limit are reset, see `study.interventions._units`; their age becomes 0
 
@@ -74,10 +74,10 @@ class SelfNormalizedResets(ResetsUnits):
     purpose = "self-normalized resets"
 
     def initial_state(self, params: Tensors, model: Model) -> Tensors:
-        """Fresh rows, and for each hidden layer I what its units did.
+        """Fresh rows, and what is known of the units.
 
-        `age I` and `limit I` are int64 [lane, unit]. `spells I` int32 [lane, unit, window] has the last ages, `count I` int64
-        [lane, unit] how many there were in this task.
+        For each hidden layer I, `age I` and `limit I` are int64 [lane, unit]. `spells I`, int32 [lane, unit, window], has the
+        last ages, and `count I`, int64 [lane, unit], how many there were in this task.
         """
         state = self.fresh(model, 0, self.percentile.device)
         for i, layer in enumerate(model.hidden_layers):
@@ -110,7 +110,7 @@ class SelfNormalizedResets(ResetsUnits):
         count.add_(ended)
 
     def before_task(self, learner: Learner, boundary: Boundary) -> Learner:
-        """New limits for the units, and new rows for the resets."""
+        """New limits for units, new rows for resets."""
         state = dict(learner.state)
         for i in range(len(boundary.model.hidden_layers)):
             count, limit = state[f"count {i}"], state[f"limit {i}"]

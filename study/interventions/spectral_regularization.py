@@ -1,4 +1,4 @@
-"""Spectral regularisation: keeps the largest singular value of each layer near 1.
+"""Spectral regularisation: keeps largest singular values near 1.
 
 Lewandowski et al. 2024, "Learning Continually by Spectral Regularization", arXiv 2406.06811. With s(W) the largest singular value
 of a layer's weights, as a matrix with a row for each unit, the loss becomes
@@ -35,7 +35,7 @@ class Settings(StrictSettings):
 
 @dataclass(frozen=True)
 class SpectralRegularization(Intervention):
-    """The loss term; its state is u of each layer, [lane, unit].
+    """The loss term; its state is u of each layer.
 
     Attributes:
         strength: [lane].
@@ -65,7 +65,10 @@ class SpectralRegularization(Intervention):
         return self.strength * torch.stack(terms).sum(0)
 
     def loss_gradient(self, params: Tensors, state: Tensors) -> Tensors:
-        """`2 strength (s^exponent - 1) exponent s^(exponent - 1) u v^T` for weights, else 0."""
+        """The gradient of the term.
+
+        `2 strength (s^exponent - 1) exponent s^(exponent - 1) u v^T` for weights, and 0 for biases.
+        """
         gradient = {name: torch.zeros_like(value) for name, value in params.items() if value.dim() < 3}
         for name in matrices(params):
             value, u = params[name], state[f"u of {name}"]

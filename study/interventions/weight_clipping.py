@@ -1,4 +1,4 @@
-"""Weight clipping: keeps each weight near the range that it started in.
+"""Weight clipping: bounds weights near where they started.
 
 Elsayed, Lan, Lyle and Mahmood 2024, arXiv 2407.01704. After each step, with n the number of inputs of the layer,
 

@@ -1,4 +1,4 @@
-"""Weight projection of NaP: the weights of a layer keep their initial length.
+"""Weight projection of NaP: layers keep their initial length.
 
 Lyle et al. 2024, "Normalization and effective learning rates in reinforcement learning", arXiv 2407.01800. Every so many steps,
 with W_0 the initial weights of a layer and |.| the Frobenius norm,
@@ -47,7 +47,7 @@ class WeightProjection(Intervention):
         return {"steps": torch.zeros_like(self.every), **lengths}
 
     def after_step(self, learner: Learner, step: Step) -> Learner:
-        """The weights in their initial lengths, if it is time, in place."""
+        """The weights in their initial lengths, if due, in place."""
         due = learner.state["steps"].add_(1) % self.every == 0  # [lane]
         if idle(due):
             return learner

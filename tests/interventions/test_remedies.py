@@ -106,8 +106,7 @@ def test_resets_of_units_are_those_of_their_authors_codes(name, plain, numbers, 
 
 def test_resets_take_one_fresh_row_after_the_other_and_go_round_after_as_many_as_units():
     model = tiny.mlp(9, 4, [3])
-    module, settings = tiny.part("interventions", "redo", {"every": 1, "threshold": 0.0})
-    acting = module.build(settings, (7, 8), "cpu")
+    acting = tiny.intervention("redo", (7, 8), every=1, threshold=0.0)
     params = {name: torch.zeros_like(value) for name, value in model.initial((7, 8)).items()}  # all units are dormant
     state = acting.initial_state(params, model)
     fresh = model.initial((7, 8), "redo")["0/weight"]
@@ -125,8 +124,7 @@ def test_resets_take_one_fresh_row_after_the_other_and_go_round_after_as_many_as
 
 def test_the_memory_of_adam_is_cleared_where_units_are_reset_and_its_steps_are_kept():
     model = tiny.mlp(9, 4, [3, 2])
-    module, settings = tiny.part("interventions", "redo", {"every": 1, "threshold": 0.0})
-    acting = module.build(settings, (7,), "cpu")
+    acting = tiny.intervention("redo", (7,), every=1, threshold=0.0)
     params = model.initial((7,))
     for name in ("0/weight", "0/bias"):
         params[name][:, 1] = -1  # one unit of the first layer is silent
@@ -195,8 +193,10 @@ def test_shrink_and_perturb_acts_at_every_step_with_new_noise(network):
 
 
 def test_the_ring_of_noise_goes_round():
-    module, settings = tiny.part("interventions", "shrink_and_perturb_per_step", {"decay": 0.0, "noise": 1.0})
-    acting, model = module.build(settings, (3,), "cpu"), tiny.mlp(9, 4, [])
+    acting, model = (
+        tiny.intervention("shrink_and_perturb_per_step", (3,), decay=0.0, noise=1.0),
+        tiny.mlp(9, 4, []),
+    )
     params = {name: torch.zeros_like(value) for name, value in model.initial((3,)).items()}
     state = acting.initial_state(params, model)
     for place in (0, 4070, 4095):
@@ -283,8 +283,10 @@ def test_spectral_regularisation_is_a_power_iteration_and_a_term(network, expone
 @tiny.float64()
 def test_the_power_iteration_finds_the_largest_singular_value():
     model = tiny.mlp(9, 4, [7])
-    module, settings = tiny.part("interventions", "spectral_regularization", {"strength": 1.0, "exponent": 2})
-    acting, params = module.build(settings, (0, 1), "cpu"), model.initial((0, 1))
+    acting, params = (
+        tiny.intervention("spectral_regularization", (0, 1), strength=1.0, exponent=2),
+        model.initial((0, 1)),
+    )
     state = acting.initial_state(params, model)
     for _ in range(200):
         state = tiny.stepped(acting, model, params, {}, state).state
@@ -296,8 +298,7 @@ def test_the_power_iteration_finds_the_largest_singular_value():
 @tiny.float64()
 def test_a_gradient_in_closed_form_is_that_of_the_term(name):
     model = tiny.mlp(9, 4, [7])
-    module, settings = tiny.part("interventions", name, {"strength": 0.7})
-    acting = module.build(settings, (0, 1), "cpu")
+    acting = tiny.intervention(name, (0, 1), strength=0.7)
     leaves = {key: value.requires_grad_() for key, value in model.initial((0, 1)).items()}
     state = {key: value.detach() for key, value in acting.initial_state(leaves, model).items()}
     expected = torch.autograd.grad(acting.loss_term(leaves, state).sum(), list(leaves.values()), materialize_grads=True)
@@ -347,8 +348,7 @@ def test_fire_is_that_of_its_authors_code_and_near_the_polar_factor():
             "2/weight": torch.randn(1, 4, 6),
         }
         own = {"conv.weight": conv[None], "2.weight": ours["2/weight"]}
-        module, settings = tiny.part("interventions", "fire", {"iterations": 10})
-        acting, model = module.build(settings, (0,), "cpu"), tiny.mlp(9, 4, [])
+        acting, model = tiny.intervention("fire", (0,), iterations=10), tiny.mlp(9, 4, [])
         memory = {"0/weight": torch.ones(1, 2)}
         found = tiny.crossed(acting, model, ours, memory, {})
         torch.testing.assert_close(found.params["0/weight"][0], officially(conv, 10).permute(0, 2, 3, 1))

@@ -104,6 +104,12 @@ def part(kind: str, name: str, given: dict | None = None):
     return parts.find(kind, name), parts.settings(kind, name, given or eager, "")
 
 
+def intervention(name: str, seeds: tuple[int, ...], **given) -> Intervention:
+    """An intervention on the CPU."""
+    module, settings = part("interventions", name, given)
+    return module.build(settings, seeds, "cpu")
+
+
 def rule(name: str, lanes: int, device: str = "cpu", **given):
     """An optimizer by the first word of its name."""
     module, settings = part("optimizers", name.split(maxsplit=1)[0], given)
