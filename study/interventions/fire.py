@@ -48,7 +48,13 @@ class Fire(Intervention):
 
     def before_task(self, learner: Learner, boundary: Boundary) -> Learner:
         """Isometries, and an empty memory."""
-        isometries = {name: self._isometry(name, learner.params[name]) for name in matrices(learner.params)}
+        # units with several outputs, each [..., output, unit], are so many inputs
+        several = {layer.outgoing for layer in boundary.model.hidden_layers if getattr(layer, "outputs", 1) > 1}
+        isometries = {}
+        for name in matrices(learner.params):
+            weights = learner.params[name]
+            flat = weights.flatten(-2) if name in several else weights
+            isometries[name] = self._isometry(name, flat).view_as(weights)
         memory = {name: torch.zeros_like(value) for name, value in learner.memory.items()}
         return replace(learner, params=learner.params | isometries, memory=memory)
 

@@ -50,10 +50,6 @@ class L2(Intervention):
         factor = 2 * self.strength
         return {name: value * per_lane(factor, value) for name, value in params.items()}
 
-    def loss_curvature(self, state: Tensors) -> Tensor:
-        """`2 strength`, [lane]."""
-        return 2 * self.strength
-
 
 def build(settings: Settings, seeds: Sequence[int], device: str) -> L2:
     """The intervention; nothing in it is random."""

@@ -53,7 +53,7 @@ class ShrinkAndPerturbPerStep(Intervention):
     seeds: tuple[int, ...]
 
     def initial_state(self, params: Tensors, model: Model) -> Tensors:
-        """The ring [lane, number], and the next place, int64 [lane]."""
+        """The ring of noise [lane, number], and the next place, int64 [lane]."""
         return self._ring(params, 0)
 
     def _ring(self, params: Tensors, task: int) -> Tensors:
@@ -61,7 +61,8 @@ class ShrinkAndPerturbPerStep(Intervention):
         size = max(SHORTEST_RING, sum(value[0].numel() for value in params.values()))
         draws = [generator(seed, "shrink and perturb per step", task) for seed in self.seeds]
         ring = torch.stack([torch.randn(size, generator=draw) for draw in draws])
-        return {"ring": ring.to(like), "place": torch.zeros(len(like), dtype=torch.int64, device=like.device)}
+        scaled = ring.to(like) * self.noise.unsqueeze(1)  # once a task: a step then takes two thirds of the time
+        return {"ring": scaled, "place": torch.zeros(len(like), dtype=torch.int64, device=like.device)}
 
     def after_step(self, learner: Learner, step: Step) -> Learner:
         """The weights with less of themselves and with noise."""
@@ -69,8 +70,7 @@ class ShrinkAndPerturbPerStep(Intervention):
         size, first, params = ring.shape[1], 0, {}
         for name, value in learner.params.items():
             count = value[0].numel()
-            normal = _read(ring, (place + first) % size, count).view_as(value)
-            value.mul_(per_lane(1 - self.decay, value)).addcmul_(per_lane(self.noise, value), normal)
+            value.mul_(per_lane(1 - self.decay, value)).add_(_read(ring, (place + first) % size, count).view_as(value))
             params[name], first = value, first + count
         place.add_(1).remainder_(size)
         return replace(learner, params=params)

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from study.config import LARGEST, StrictSettings, setting
 from study.contracts import Boundary, Learner, Model, Step
+from study.interventions import idle
 from study.interventions._units import ResetsUnits, reset
 from study.lanes import Tensors
 
@@ -93,17 +94,18 @@ class SelfNormalizedResets(ResetsUnits):
         for i, hidden in enumerate(step.evaluation.hidden()):
             age = state[f"age {i}"]
             fired = (hidden > 0).any(dim=1)  # [lane, unit]
-            self._keep(state, i, fired & (age > 0))
-            age.add_(1).masked_fill_(fired, 0)
-            mask = age >= state[f"limit {i}"]
-            self._keep(state, i, mask)
-            age.masked_fill_(mask, 0)
+            silent = (age + 1).masked_fill_(fired, 0)
+            mask = silent >= state[f"limit {i}"]
+            self._keep(state, i, mask | (fired & (age > 0)), age + mask)
+            age.copy_(silent).masked_fill_(mask, 0)
             masks.append(mask)
         return reset(learner, step.model.hidden_layers, masks)
 
-    def _keep(self, state: Tensors, i: int, ended: Tensor) -> None:
+    def _keep(self, state: Tensors, i: int, ended: Tensor, age: Tensor) -> None:
         """Keeps the ages of units whose silence has ended, in place."""
-        spells, count, age = state[f"spells {i}"], state[f"count {i}"], state[f"age {i}"]
+        if idle(ended):
+            return
+        spells, count = state[f"spells {i}"], state[f"count {i}"]
         place = (count % self.window).unsqueeze(2)
         before = spells.gather(2, place)
         spells.scatter_(2, place, torch.where(ended.unsqueeze(2), age.unsqueeze(2).to(spells.dtype), before))

@@ -67,9 +67,9 @@ class SpectralRegularization(Intervention):
     def loss_gradient(self, params: Tensors, state: Tensors) -> Tensors:
         """The gradient of the term.
 
-        `2 strength (s^exponent - 1) exponent s^(exponent - 1) u v^T` for weights, and 0 for biases.
+        `2 strength (s^exponent - 1) exponent s^(exponent - 1) u v^T` for weights; biases have none.
         """
-        gradient = {name: torch.zeros_like(value) for name, value in params.items() if value.dim() < 3}
+        gradient = {}
         for name in matrices(params):
             value, u = params[name], state[f"u of {name}"]
             pulled = _back(value, u)  # s v
@@ -77,7 +77,7 @@ class SpectralRegularization(Intervention):
             slope = 2 * self.strength * (s**self.exponent - 1) * self.exponent * s ** (self.exponent - 1)
             scaled = u * (slope * reciprocal(s)).unsqueeze(1)
             gradient[name] = (scaled.unsqueeze(2) * pulled.unsqueeze(1)).view_as(value)
-        return {name: gradient[name] for name in params}
+        return gradient
 
     def _singular(self, params: Tensors, state: Tensors, name: str) -> Tensor:
         """Largest singular value of a layer, [lane]."""

@@ -5,7 +5,7 @@ with W_0 the initial weights of a layer and |.| the Frobenius norm,
 
     W <- W |W_0| / |W|      (0/0 counts as 0)
 
-Normalize-and-Project is this together with a layer norm before each nonlinearity, `model/layer_norm=true`: the network then does
+Normalize-and-Project is this together with a layer norm before each nonlinearity, `model/layer_norm=plain`: the network then does
 not depend on the length of W, which would only shrink the steps in effect. The weights of all layers are projected, the output
 layer's too; biases, scales and shifts are left alone. There is no official code.
 """

