@@ -49,7 +49,7 @@ class Fire(Intervention):
     def before_task(self, learner: Learner, boundary: Boundary) -> Learner:
         """Isometries, and an empty memory."""
         # units with several outputs, each [..., output, unit], are so many inputs
-        several = {layer.outgoing for layer in boundary.model.hidden_layers if getattr(layer, "outputs", 1) > 1}
+        several = {layer.outgoing for layer in boundary.model.hidden_layers if layer.outputs > 1}
         isometries = {}
         for name in matrices(learner.params):
             weights = learner.params[name]
