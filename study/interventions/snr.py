@@ -10,7 +10,7 @@ and before each new task, with q the `percentile` of the ages above 0 at which t
     limit <- q  if q < limit,  else  expansion limit,      then at least `shortest` and at most `longest`.
 
 The percentile is the smallest of these ages that is not below the share `percentile` of them. A unit that was never silent has
-q = 1 step.
+q = 1 step. Units with several outputs, as of CReLU, are never silent: their activation is a sum of absolute values.
 
 This is the authors' code, which differs from the paper's test by having limits, and changing them between tasks. It counts images
 where steps are counted here, and its `shortest` is 100 images, a little over 6 steps of 16. It keeps all ages of a task, as a
