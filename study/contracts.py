@@ -447,6 +447,9 @@ class Intervention:
 
     If so, its steps are faster, see `study.training.steps`. It need not be true at boundaries, where inputs are in order."""
 
+    acts_on_units: bool = False
+    """Whether it resets units, and so needs a network that declares `Model.hidden_layers`."""
+
     @property
     def acts_in_steps(self) -> bool:
         """Whether it acts on the loss or after steps.
@@ -460,8 +463,8 @@ class Intervention:
         """Whether it adds a term to the loss."""
         return type(self).loss_term is not Intervention.loss_term
 
-    def initial_state(self, params: Tensors) -> Tensors:
-        """The state before the first task."""
+    def initial_state(self, params: Tensors, model: Model) -> Tensors:
+        """The state before the first task, given the initial weights."""
         return {}
 
     def loss_term(self, params: Tensors, state: Tensors) -> Tensor | None:

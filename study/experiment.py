@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +13,7 @@ import torch
 
 from study import parts, provenance
 from study.config import TrialConfig
-from study.contracts import Counted, Dataset, Experiment, Model, Rule, TaskAware, TaskSequence
+from study.contracts import Counted, Dataset, Experiment, Intervention, Model, Rule, TaskAware, TaskSequence
 from study.errors import StudyError
 from study.lanes import stackable, stacked
 from study.parts import SECTIONS
@@ -113,6 +113,28 @@ def build_tasks(config: TrialConfig, dataset: Dataset) -> TaskSequence:
     return _built([config], dataset, "cpu", trained_here=False).tasks
 
 
+def check_units(config: TrialConfig, dataset: Dataset) -> None:
+    """Raises StudyError if an intervention lacks units to reset.
+
+    Args:
+        config: complete or not.
+        dataset: the one that it names.
+    """
+    _, *interventions = _acting(config, "cpu")
+    if any(intervention.acts_on_units for intervention in interventions):
+        module, settings = _chosen(config, "model")
+        _check_units(config, interventions, module.build(settings, dataset.shape, dataset.class_count))
+
+
+def _check_units(config: TrialConfig, interventions: Iterable[Intervention], model: Model) -> None:
+    for name, intervention in zip(config.interventions, interventions, strict=True):
+        if intervention.acts_on_units and not model.hidden_layers:
+            raise StudyError(
+                f"interventions/{name} resets hidden units, but this {config.model.name!r} declares no hidden layers; leave the "
+                f"intervention out, or choose a network with hidden layers."
+            )
+
+
 def _built(configs: Sequence[TrialConfig], dataset: Dataset, device: str, *, trained_here: bool) -> Experiment:
     seeds = tuple(seed for config in configs for seed in config.seeds)
     config = configs[0].model_copy(update={"seeds": seeds})
@@ -128,10 +150,12 @@ def _built(configs: Sequence[TrialConfig], dataset: Dataset, device: str, *, tra
     tasks = tasks_module.build(tasks_settings, dataset, config.seeds)
     if isinstance(rule, TaskAware):
         rule.check_tasks(tasks.count)
+    model = model_module.build(model_settings, dataset.shape, tasks.output_count)
+    _check_units(config, interventions, model)
     return Experiment(
         dataset=_scaled(_on_device(dataset, device), config.training.pixels),
         tasks=tasks,
-        model=model_module.build(model_settings, dataset.shape, tasks.output_count),
+        model=model,
         rule=rule,
         interventions=tuple(interventions),
         seeds=seeds,

@@ -26,7 +26,10 @@ def settings_table() -> str:
         for fields, owners in _distinct(kind):
             rows += _rows(f"{section}/", fields, owners)
     for name in parts.built_in("interventions"):
-        rows += _rows(f"interventions/{name}/", parts.find("interventions", name).Settings.model_fields)
+        fields = parts.find("interventions", name).Settings.model_fields
+        rows += _rows(f"interventions/{name}/", fields) or [
+            (f"`interventions/{name}`", "`{}`", "It has no settings; `{}` switches it on.")
+        ]
     rows += _rows("training/", Training.model_fields)
     rows += _rows("diagnostics/", Diagnostics.model_fields)
     return _markdown(("setting", "default, or choices", "meaning"), rows)

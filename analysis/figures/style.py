@@ -18,7 +18,8 @@ METHOD_COLOURS = {"sgd": "#000000", "sam": "#0072B2", "gnp": "#D55E00"}
 
 OTHER_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 METHOD_MARKERS = {"sgd": "o", "sam": "s", "gnp": "^"}
-OTHER_MARKERS = ("D", "v", "P", "X", "<", ">", "p", "h")
+OTHER_MARKERS = ("D", "v", "P", "X", "<", ">", "p", "h", "*")
+"""As 9 and 4 have no common factor, 36 methods differ in colour or marker."""
 
 LineStyle = str | tuple[int, tuple[float, ...]]
 LINE_STYLES: tuple[LineStyle, ...] = ("-", "--", ":", "-.", (0, (7, 1.5, 1, 1.5, 1, 1.5)), (0, (3, 3)))

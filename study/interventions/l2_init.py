@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from study.config import LARGEST, StrictSettings
-from study.contracts import Intervention
+from study.contracts import Intervention, Model
 from study.lanes import Tensors
 
 
@@ -39,7 +39,7 @@ class L2Init(Intervention):
 
     any_input_order = True
 
-    def initial_state(self, params: Tensors) -> Tensors:
+    def initial_state(self, params: Tensors, model: Model) -> Tensors:
         """A copy of the initial weights."""
         return {name: value.clone() for name, value in params.items()}
 

@@ -51,7 +51,8 @@ def load(
 
     Raises:
         StudyError: a data set cannot be loaded or downloaded, has too few tasks or images, a trial is too large for this
-            machine, or trials of one scenario have different numbers of tasks.
+            machine, an intervention needs units that the network has not, or trials of one scenario have different numbers of
+            tasks.
     """
     material = Material({}, {})
     task_counts: dict[str, int] = {}  # of each different task sequence
@@ -62,6 +63,7 @@ def load(
             material.datasets[data_key(config)] = dataset
             if trained_here:
                 experiment.check_memory(config, dataset)
+            experiment.check_units(config, dataset)
             sequence = json.dumps([config.data.model_dump(), config.tasks.model_dump()], sort_keys=True)
             if sequence not in task_counts:
                 task_counts[sequence] = experiment.build_tasks(config, dataset).count

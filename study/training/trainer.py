@@ -87,7 +87,7 @@ def initial_state(experiment: Experiment) -> State:
         next_task=0,
         params=params,
         memory=experiment.rule.initial_memory(params),
-        intervention_states=tuple(part.initial_state(params) for part in experiment.interventions),
+        intervention_states=tuple(part.initial_state(params, experiment.model) for part in experiment.interventions),
         diverged=torch.zeros(lanes, dtype=torch.bool),
         test=torch.empty(0, lanes, dtype=torch.float64),
         validation=torch.empty(0, lanes, dtype=torch.float64),

@@ -12,6 +12,7 @@ from matplotlib.container import BarContainer
 from matplotlib.image import AxesImage, imread
 from matplotlib.legend import Legend
 
+import search_spaces
 from analysis.figures import accuracy, comparisons, diagnostics, heat_maps, layout, parallel, search, verdicts
 from analysis.figures.accuracy import Band, Spent
 from analysis.figures.comparisons import Confirmed, Difference
@@ -690,3 +691,10 @@ def test_colours_are_given_with_their_marker_in_the_legend():
     assert isinstance(legend, Legend)
     looks = [(line.get_color(), line.get_marker()) for line in legend.get_lines()]
     assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks}) == 4
+
+
+def test_as_many_methods_as_a_space_has_differ_in_colour_or_marker():
+    methods = {name for space in search_spaces.names() for name in search_spaces.load(space).methods}
+    colour, marker = colours(methods), markers(methods)
+    assert len(methods) > 25
+    assert len({(colour[name], marker[name]) for name in methods}) == len(methods)

@@ -56,6 +56,18 @@ EVALUATIONS = {"sgd": 1, "adamw": 1, "random_sam": 3}
 """Gradients of a step of an optimizer by the first word of its name, if not 2."""
 
 
+EAGER = {
+    "redo": {"every": 2, "threshold": 0.5},
+    "continual_backprop": {"rate": 0.3, "maturity": 1},
+    "snr": {"first": 2, "shortest": 1, "longest": 3},
+    "weight_clipping": {"kappa": 0.9},
+    "weight_projection": {"every": 2},
+    "shrink_and_perturb_per_step": {"noise": 0.01},
+    "spectral_regularization": {"strength": 0.1},
+}
+"""Settings of interventions with which they act in the few steps of a tiny task."""
+
+
 def dataset(
     classes: int = 4,
     train_per_class: int = 12,
@@ -87,8 +99,15 @@ def image_files(folder: Path, classes: tuple[str, ...], count: int, size: tuple[
 
 
 def part(kind: str, name: str, given: dict | None = None):
-    """The module of a part and its settings."""
-    return parts.find(kind, name), parts.settings(kind, name, given or {}, "")
+    """The module of a part and its settings; where none are given, those of `EAGER`."""
+    eager = EAGER.get(name, {}) if kind == "interventions" else {}
+    return parts.find(kind, name), parts.settings(kind, name, given or eager, "")
+
+
+def intervention(name: str, seeds: tuple[int, ...], **given) -> Intervention:
+    """An intervention on the CPU."""
+    module, settings = part("interventions", name, given)
+    return module.build(settings, seeds, "cpu")
 
 
 def rule(name: str, lanes: int, device: str = "cpu", **given):

@@ -10,6 +10,7 @@ from sweep_fixtures import folder_of, plan_of, run_all
 
 import search_spaces
 from search_spaces import Method, SearchSpace
+from study import parts
 from study.errors import StudyError
 from study.sweep import datasets
 from study.sweep.folder import SweepFolder
@@ -218,3 +219,35 @@ def test_beyond_mnist_searches_the_ranges_of_the_quickstart_without_a_download(t
     assert {group.method: group.distributions for group in plan.groups} == ranges
     assert all(group.trials == quickstart.groups[0].trials for group in plan.groups)
     assert not any(datasets.missing(plan.trial_config(group, corners(group)[0]), tmp_path) for group in plan.groups)
+
+
+# --- tuned alike -----------------------------------------------------------------------------------------------------
+
+
+def test_the_remedies_are_all_interventions_beside_sam_and_gnp_with_two_references_and_one_budget():
+    space = search_spaces.load("remedies")
+    named = {name for method in space.methods.values() for each in (method.settings, *method.points) for name in each}
+    assert {name.split("/")[1] for name in named if name.startswith("interventions/")} == set(
+        parts.names("interventions")
+    )
+    assert {"sgd", "full_reset", "sam", "gnp"} <= space.methods.keys()
+    assert len({str(method.drawn["optimizer/lr"]) for method in space.methods.values()}) == 1
+    assert {group.trials for group in make_plan(space, name="x").groups} == {space.trials}
+
+
+def test_the_sharpness_family_has_every_rule_and_the_blend_of_gnps_recipes():
+    space = search_spaces.load("sharpness_family")
+    rules = {method.settings.get("optimizer/name", name) for name, method in space.methods.items()}
+    assert rules == set(parts.names("optimizers"))
+    assert {
+        "sam_over_tasks",
+        "sam_within_task",
+        "sam_first_tasks",
+        "sam_last_tasks",
+        "sam_adamw",
+    } <= space.methods.keys()
+    blends = [point["optimizer/lambda"] / point["optimizer/r"] for point in space.methods["gnp"].points]
+    assert blends == pytest.approx([2.0, 0.8])
+    shared = search_spaces.load("remedies")
+    assert (space.scenarios, space.settings, space.trials) == (shared.scenarios, shared.settings, shared.trials)
+    assert all(space.methods[name] == shared.methods[name] for name in ("sgd", "sam"))

@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 
+from study import parts
 from study.training.steps import Steps
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA GPU on this machine")
@@ -43,6 +44,15 @@ def assert_alike(some, others, tolerance: float) -> None:
 def test_the_gpu_agrees_with_the_cpu(optimizer, interventions):
     experiment = tiny.experiment(optimizer, interventions=interventions, passes=2)
     assert_alike(tiny.results(on_gpu(experiment, optimizer)), tiny.results(experiment), 1e-4)
+
+
+@pytest.mark.parametrize("name", parts.names("interventions"))
+@pytest.mark.parametrize("model", [{}, tiny.CNN])
+def test_the_gpu_agrees_with_the_cpu_on_every_intervention(name, model):
+    """Steps are recorded."""
+    optimizer = "sgd with momentum and weight decay"
+    experiment = tiny.experiment(optimizer, interventions={name: {}}, **model)
+    assert_alike(tiny.results(on_gpu(experiment, optimizer)), tiny.results(experiment), 1e-3)
 
 
 @pytest.mark.parametrize("layer_norm", ["none", "plain", "learnt"])

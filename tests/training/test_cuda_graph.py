@@ -10,6 +10,7 @@ import tiny
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from study import interventions, parts
 from study.models import cnn
 from study.pixels import scale_of
 from study.training.cuda_graph import Captured, Recording
@@ -93,6 +94,19 @@ def test_steps_that_were_recorded_once_train_as_steps_that_are_taken_anew(optimi
         others = tiny.state_tensors(theirs.state)
         for name, value in tiny.state_tensors(ours.state).items():
             torch.testing.assert_close(value, others[name], rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("name", parts.names("interventions"))
+def test_an_intervention_can_be_recorded_and_reads_no_value_on_a_gpu(name, monkeypatch):
+    experiment = tiny.experiment("sgd", {"lr": 0.1, "momentum": 0.9}, interventions={name: {}}, batch_size=9)
+    expected = tiny.results(experiment)
+    monkeypatch.setattr(interventions, "readable", lambda tensor: False)
+    results, recordings = recorded_results(experiment, monkeypatch)
+    assert recordings == 1
+    for ours, theirs in zip(results, expected, strict=True):
+        others = tiny.state_tensors(theirs.state)
+        for key, value in tiny.state_tensors(ours.state).items():
+            torch.testing.assert_close(value, others[key], rtol=0, atol=1e-5, msg=lambda m, n=key: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("optimizer", ["sam", "gnp exact"])

@@ -8,7 +8,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from study.contracts import Boundary, Experiment, Intervention, Learner, Rule
+from study.contracts import Boundary, Experiment, Intervention, Learner, Model, Rule
 from study.lanes import Tensors
 from study.training import metrics
 from study.training.metrics import evaluate
@@ -89,7 +89,7 @@ class PoisonedRule:
 class CountingBoundaries(Intervention):
     """Counts boundaries in its state, which shows whether a lane is frozen."""
 
-    def initial_state(self, params: Tensors) -> Tensors:
+    def initial_state(self, params: Tensors, model: Model) -> Tensors:
         return {"crossed": torch.zeros(len(params["0/bias"]))}
 
     def before_task(self, learner: Learner, boundary: Boundary) -> Learner:
