@@ -45,22 +45,20 @@ class Offset:
     centre: tuple[Tensor, Tensor] | None
     signal: Signal | None = None
     output: Tensor | None = None
+    _versions: tuple[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_versions", self._now)
 
     @property
     def _now(self) -> tuple[int, int]:
+        """Numbers that grow when the parameters are changed in place."""
         return self.weight._version, self.bias._version
 
     def check(self) -> None:
         """Raises RuntimeError if the parameters have changed."""
-        if self._now != self.__dict__["_versions"]:
+        if self._now != self._versions:
             raise RuntimeError("A gradient was used after the parameters that it was taken at had changed.")
-
-    def is_at(self, weight: Tensor) -> bool:
-        """Whether these are the parameters that it was taken at."""
-        return self.weight is weight
 
     def applied(self, output: Tensor, signal: Signal) -> Tensor:
         """What W - C makes of h', [lane, out, image].
@@ -92,13 +90,6 @@ class Offset:
             return self.output
         return _output(self.weight, self.bias, signal)
 
-    @cached_property
-    def squared_norm(self) -> Tensor:
-        """|W - C|^2, with the bias, [lane]."""
-        centre = self.centre or (None, None)
-        weight, bias = (_squared(own, c) for own, c in zip((self.weight, self.bias), centre, strict=True))
-        return weight + bias
-
     def parts(self) -> list[Tensor]:
         """W - C and the same of the bias, written out."""
         own = [self.weight, self.bias]
@@ -129,12 +120,11 @@ class PulledProduct(OuterProduct):
     offset: Offset = field(kw_only=True)
     rate: Tensor = field(kw_only=True)
 
-    def squared_norm(self) -> Tensor:
-        """Squared L2 norm over weight and bias, [lane]."""
+    def across(self) -> Tensor:
+        """`d h^T . (W - C)`, over weight and bias, [lane]."""
         self.offset.check()
         output = self.offset.applied(self.offset.output_of(self.signal), self.signal)
-        across = (self.errors * output).sum((1, 2))  # d h^T . (W - C)
-        return super().squared_norm() + 2 * self.rate * across + self.rate.square() * self.offset.squared_norm
+        return (self.errors * output).sum((1, 2))  # of [lane, out, batch]
 
     def moved_output(self, output: Tensor, signal: Signal, scale: Tensor) -> Tensor:
         """The layer's output when its weights have moved."""
@@ -183,17 +173,54 @@ def _output(weight: Tensor, bias: Tensor, signal: Signal) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(2), weight.flatten(2), signal.values)
 
 
-def _squared(values: Tensor, centre: Tensor | None) -> Tensor:
-    """|values - centre|^2 of each lane, [lane]."""
-    if centre is None or values.is_cuda:
-        offset = values if centre is None else values - centre
-        return torch.linalg.vector_norm(offset.flatten(1), dim=1).square()
-    # Lane by lane, so that the difference stays in the processor's cache.
-    lanes = zip(values.unbind(0), centre.unbind(0), strict=True)
-    return torch.stack([torch.linalg.vector_norm(value - c) for value, c in lanes]).square()
+LARGE = 2**14
+"""Weights of a lane's layer from which on lanes take turns: a difference then stays in the processor's cache."""
 
 
-def pulled(products: OuterProducts, pull: Pull, params: Tensors, outputs: Sequence[Tensor]) -> OuterProducts:
+def _squared(offsets: Sequence[Offset]) -> Tensor:
+    """|W - C|^2 of all layers together, [lane]."""
+    squares, small, small_centres = [], [], []
+    for offset in offsets:
+        own = (offset.weight, offset.bias)
+        for value, c in zip(own, offset.centre or (None, None), strict=True):
+            if value[0].numel() < LARGE or value.is_cuda:
+                small.append(value.flatten(1))
+                small_centres += [] if c is None else [c.flatten(1)]
+            elif c is None:
+                squares.append(torch.linalg.vector_norm(value.flatten(1), dim=1).square())
+            else:
+                lanes = zip(value.unbind(0), c.unbind(0), strict=True)
+                squares.append(
+                    torch.stack([torch.linalg.vector_norm(mine - theirs) for mine, theirs in lanes]).square()
+                )
+    rest = torch.cat(small, dim=1)
+    if small_centres:
+        rest = rest - torch.cat(small_centres, dim=1)
+    squares.append(torch.linalg.vector_norm(rest, dim=1).square())
+    return torch.stack(squares, dim=1).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class PulledProducts(OuterProducts):
+    """A `Gradient` with a pull, of the same rate in each layer."""
+
+    layers: tuple[PulledProduct, ...]
+
+    def is_at(self, params: Tensors) -> bool:
+        """Whether it was taken at these parameters."""
+        return all(layer.offset.weight is params[layer.weight] for layer in self.layers)
+
+    def norm(self) -> Tensor:
+        """L2 norm over all parameters together, [lane]."""
+        rate = self.layers[0].rate
+        products = torch.stack([layer.squared_norm() for layer in self.layers], dim=1).sum(dim=1)
+        across = torch.stack([layer.across() for layer in self.layers], dim=1).sum(dim=1)
+        offsets = _squared([layer.offset for layer in self.layers])
+        square = products + rate * (2 * across + rate * offsets)
+        return square.clamp_(min=0).sqrt_()  # rounding may leave a sum just below 0
+
+
+def pulled(products: OuterProducts, pull: Pull, params: Tensors, outputs: Sequence[Tensor]) -> PulledProducts:
     """The gradient of minibatch and pull.
 
     Args:
@@ -202,16 +229,16 @@ def pulled(products: OuterProducts, pull: Pull, params: Tensors, outputs: Sequen
         params: [lane, ...], where it was taken.
         outputs: z of each layer, [lane, out, batch].
     """
-    layers = []
+    layers, rate = [], pull.rate
     for product, output in zip(products.layers, outputs, strict=True):
         names = (product.weight, product.bias)
         weight, bias = (params[name] for name in names)
         centre = None if pull.centre is None else (pull.centre[names[0]], pull.centre[names[1]])
-        layers.append(_with(product, Offset(weight, bias, centre, product.signal, output), pull.rate))
-    return OuterProducts(tuple(layers))
+        layers.append(_with(product, Offset(weight, bias, centre, product.signal, output), rate))
+    return PulledProducts(tuple(layers))
 
 
-def displaced(products: OuterProducts, pull: Pull, direction: Sequence[OuterProduct], scale: Tensor) -> OuterProducts:
+def displaced(products: OuterProducts, pull: Pull, direction: Sequence[OuterProduct], scale: Tensor) -> PulledProducts:
     """The gradient of minibatch and pull at displaced weights.
 
     Args:
@@ -220,12 +247,18 @@ def displaced(products: OuterProducts, pull: Pull, direction: Sequence[OuterProd
         direction: along which the weights have moved, a gradient with the pull.
         scale: how far, [lane].
     """
-    layers = []
+    further = pull.rate * scale  # r s
+    layers: list[PulledProduct] = []
     for product, before in zip(products.layers, direction, strict=True):
         assert isinstance(before, PulledProduct), "every gradient has the pull"
-        there = _with(product, before.offset, pull.rate)
-        layers.append(there.combined(torch.ones_like(scale), before, pull.rate * scale))
-    return OuterProducts(tuple(layers))
+        share = per_lane(further, before.errors)
+        if product.signal is before.signal:
+            own = replace(product, errors=torch.addcmul(product.errors, share, before.errors))
+        else:
+            signal = Signal(torch.cat([product.signal.values, before.signal.values], dim=2))  # [lane, in, 2 batch]
+            own = replace(product, signal=signal, errors=torch.cat([product.errors, share * before.errors], dim=2))
+        layers.append(_with(own, before.offset, torch.addcmul(pull.rate, further, before.rate)))  # r (1 + r s)
+    return PulledProducts(tuple(layers))
 
 
 def _with(product: OuterProduct, offset: Offset, rate: Tensor) -> PulledProduct:

@@ -35,7 +35,7 @@ from study.lanes import Tensors
 from study.models._layers import ACTIVATION, INITIALISATION, LAYER_NORM, Initialisation, Layered, fitted
 from study.models._nonlinearities import RELU, ActivationName, Backward, LayerNorm, Nonlinearity
 from study.models._outer_products import OuterProduct, OuterProducts, Signal
-from study.models._pulled_products import PulledProduct, displaced, pulled
+from study.models._pulled_products import PulledProducts, displaced, pulled
 from study.pulls import Pull
 
 WIDEST_FACTORED_BATCH = 128
@@ -208,11 +208,10 @@ class BackpropagatedGradient(MinibatchGradient):
 
         With outer products, the displaced weights are never written out.
         """
-        if isinstance(evaluation, Backpropagated) and isinstance(evaluation.gradient, OuterProducts):
-            layers = evaluation.gradient.layers
-            # what a rule combined from gradients at other parameters is written out
-            if all(not isinstance(each, PulledProduct) or each.offset.is_at(params[each.weight]) for each in layers):
-                return self._evaluated(params, _Displacement(evaluation.first, layers, scale))
+        gradient = evaluation.gradient
+        elsewhere = isinstance(gradient, PulledProducts) and not gradient.is_at(params)  # combined by the rule
+        if isinstance(evaluation, Backpropagated) and isinstance(gradient, OuterProducts) and not elsewhere:
+            return self._evaluated(params, _Displacement(evaluation.first, gradient.layers, scale))
         return super().displaced(params, evaluation, scale)
 
     @cached_property

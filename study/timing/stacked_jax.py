@@ -116,7 +116,8 @@ def timed(
             weights, logits = step(weights, images[picked], y)
             return (weights, hits + (logits.argmax(2) == y).sum()), None
 
-        return jax.lax.scan(body, (weights, 0), chosen)[0]
+        result: tuple[Any, Any] = jax.lax.scan(body, (weights, 0), chosen)[0]
+        return result
 
     weights = [(jnp.asarray(weight.numpy()), jnp.asarray(bias.numpy())) for weight, bias in params]
     draw = torch.Generator().manual_seed(0)
