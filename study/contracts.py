@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from study.config import Diagnostics
 from study.lanes import Tensors
 from study.pixels import UNIT, Scale
+from study.pulls import Pull
 
 Shape = tuple[int, int, int]
 """Channels, height and width of a picture."""
@@ -191,7 +192,8 @@ class Featured(Model, Protocol):
 class Gradient(Protocol):
     """A vector over all parameters, for each lane.
 
-    Each model chooses the form that is cheapest to compute with.
+    Each model chooses the form that is cheapest to compute with. It may read the parameters that it was taken at, so it holds
+    until they change; `add_to` may change them.
     """
 
     def norm(self) -> Tensor:
@@ -245,6 +247,17 @@ class GradientFunction(Protocol):
 
         H is the Hessian and g the gradient; the product is computed by double backprop, and 0/0 counts as 0.
         """
+
+
+@runtime_checkable
+class Pullable(GradientFunction, Protocol):
+    """A model's own gradient that can take in a pull; optional.
+
+    Otherwise the pull's gradient is added to the model's, both written out.
+    """
+
+    def pulled(self, pull: Pull) -> GradientFunction:
+        """The gradient of the loss and the pull."""
 
 
 @runtime_checkable
@@ -456,12 +469,25 @@ class Intervention:
 
         Otherwise it acts only at the boundaries of tasks.
         """
-        return self.acts_on_loss or type(self).after_step is not Intervention.after_step
+        return self.acts_on_loss or self.acts_after_steps
+
+    @property
+    def acts_after_steps(self) -> bool:
+        """Whether it acts after steps, and so sees their gradients."""
+        return self._overrides("after_step")
 
     @property
     def acts_on_loss(self) -> bool:
         """Whether it adds a term to the loss."""
-        return type(self).loss_term is not Intervention.loss_term
+        return self._overrides("loss_term", "pull")
+
+    @property
+    def knows_gradient(self) -> bool:
+        """Whether the gradient of its term needs no autograd."""
+        return self._overrides("loss_gradient", "pull")
+
+    def _overrides(self, *names: str) -> bool:
+        return any(getattr(type(self), name) is not getattr(Intervention, name) for name in names)
 
     def initial_state(self, params: Tensors, model: Model) -> Tensors:
         """The state before the first task, given the initial weights."""
@@ -471,6 +497,22 @@ class Intervention:
         """A term [lane] added to the loss, or None.
 
         It is added inside the gradient function, so every gradient of a step includes it.
+        """
+        pull = self.pull(state)
+        return None if pull is None else pull.loss(params)
+
+    def loss_gradient(self, params: Tensors, state: Tensors) -> Tensors | None:
+        """The gradient of the term, by parameter name; optional.
+
+        With it a model's own gradient is used, see `DirectModel`; without, autograd.
+        """
+        pull = self.pull(state)
+        return None if pull is None else pull.gradient(params)
+
+    def pull(self, state: Tensors) -> Pull | None:
+        """The term, if it is `strength |w - c|^2`.
+
+        Neither `loss_term` nor `loss_gradient` is then needed, and training is fastest.
         """
         return None
 

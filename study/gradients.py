@@ -5,19 +5,21 @@ With L the mean cross-entropy of the minibatch plus the terms of the interventio
     g = dL/dw,      H g / |g| = d(g . v)/dw with v = g / |g| held fixed      (double backprop, Pearlmutter 1994)
 
 Rules take the gradient as a function and call it as often as they need. Any model can be differentiated here. A model that knows
-its own gradient provides its own function, see `study.contracts.DirectModel`; a test compares the two.
+its own gradient provides its own function, see `study.contracts.DirectModel`; a test compares the two. Terms of interventions
+whose gradient is known are added to it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from study.contracts import Evaluation, Intervention, Model
+from study import pulls
+from study.contracts import DirectModel, Evaluation, GradientFunction, Intervention, Model, Pullable
 from study.lanes import Tensors, add, norm, per_lane, reciprocal
 
 
@@ -118,3 +120,50 @@ def _evaluation(gradient: Tensors, logits: Tensor, hidden: list[Tensor]) -> Eval
     return Evaluation(
         DenseGradient(gradient), logits.detach(), lambda: [activations.detach() for activations in hidden]
     )
+
+
+@dataclass(frozen=True)
+class GradientWithTerms(MinibatchGradient):
+    """A model's own gradient plus that of terms, written out.
+
+    Every intervention knows the gradient of its term. Autograd is needed for Hessian products only.
+
+    Attributes:
+        own: the model's own gradient function for this minibatch.
+    """
+
+    own: GradientFunction = field(kw_only=True)
+
+    def __call__(self, params: Tensors) -> Evaluation:
+        """The evaluation at `params`."""
+        evaluation = self.own(params)
+        gradient = dict(evaluation.gradient.tensors())
+        for intervention, state in self.interventions:
+            term = intervention.loss_gradient(params, state) or {}
+            gradient |= {name: gradient[name] + value for name, value in term.items()}
+        return replace(evaluation, gradient=DenseGradient(gradient))
+
+
+def direct_gradient(
+    model: DirectModel,
+    inputs: Tensor,
+    labels: Tensor,
+    interventions: tuple[tuple[Intervention, Tensors], ...],
+    *,
+    lasting: bool = False,
+) -> GradientFunction:
+    """A model's own gradient, and that of the interventions' terms.
+
+    Args:
+        model, inputs, labels: see `MinibatchGradient`.
+        interventions: each with its state; those that act on the loss know their gradient.
+        lasting: whether gradients hold after the parameters have changed.
+    """
+    own = model.gradient_function(inputs, labels)
+    acting = tuple((intervention, state) for intervention, state in interventions if intervention.acts_on_loss)
+    if not acting:
+        return own
+    own_pulls = [pull for intervention, state in acting if (pull := intervention.pull(state)) is not None]
+    if isinstance(own, Pullable) and len(own_pulls) == len(acting) and not lasting:
+        return own.pulled(pulls.joined(own_pulls))
+    return GradientWithTerms(model, inputs, labels, acting, own=own)

@@ -437,6 +437,14 @@ def bench(
         bool,
         typer.Option("--packs", help="Measure only what it costs to train several trials of three seeds together."),
     ] = False,
+    interventions: Annotated[
+        bool,
+        typer.Option("--interventions", help="Measure only what a step of ten seeds costs with each intervention."),
+    ] = False,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Compare with torch.compile, too; it takes a minute for each number of lanes."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> int:
     """Measure the speed of training on this machine.
@@ -448,10 +456,14 @@ def bench(
     from study.cli import bench
 
     folder = data_folder(data_dir)
-    if packs:
+    if packs and interventions:
+        raise StudyError("--packs and --interventions are measured one at a time; leave one of them out.")
+    if packs or interventions or compiled:
+        word = "--packs" if packs else "--interventions" if interventions else "--compile"
         if model != "mlp":
-            raise StudyError(f"--packs measures the mlp only; leave out --model {model}.")
-        return bench.run_packs(
+            raise StudyError(f"{word} measures the mlp only; leave out --model {model}.")
+    if packs or interventions:
+        return (bench.run_packs if packs else bench.run_interventions)(
             data=data, data_dir=folder, seconds=seconds, threads=threads, device=device, as_json=as_json
         )
     return bench.run(
@@ -465,6 +477,7 @@ def bench(
         device=device,
         as_json=as_json,
         model=model,
+        compiled=compiled,
     )
 
 

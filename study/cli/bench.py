@@ -18,8 +18,10 @@ from study.contracts import Dataset
 from study.errors import StudyError
 from study.parts import outside
 from study.sweep.execution import LANES_PER_GPU
-from study.timing import diagnostics_cost, packs, side_by_side
+from study.timing import diagnostics_cost, interventions, packs, side_by_side, stacked_jax
 from study.timing.bench import (
+    COMPILED,
+    JAX,
     LANES,
     LOADER,
     MEMORY,
@@ -44,6 +46,9 @@ BRIEF_SECONDS = 0.1
 
 MIB = 2**20
 
+STACKED = {VMAP: "vmap", COMPILED: "vmap, torch.compile", JAX: "JAX vmap, jit, scan"}
+"""The usual ways with several seeds, in words."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -62,14 +67,18 @@ class Machine:
     data: str
 
 
-def show_machine(machine: Machine) -> None:
-    """The first lines: the machine and what the numbers mean."""
-    say = terminal.console.print
-    say(
+def show_first_line(machine: Machine) -> None:
+    """The machine."""
+    terminal.console.print(
         f"{machine.device_name}, torch {provenance.versions()['torch']}, {_threads(machine.threads)}, {machine.data}",
         markup=False,
     )
-    say(
+
+
+def show_machine(machine: Machine) -> None:
+    """The first lines: the machine and what the numbers mean."""
+    show_first_line(machine)
+    terminal.console.print(
         f"Matrix products: {machine.product_rate / 1e9:,.0f} GFLOP/s (float32, 1024 x 1024; best of several).\n"
         "Each cell: images a second over all seeds; ratio to the DataLoader; share of the matrix products' rate.\n"
         "Operations per image: 2 x inputs x outputs of each layer (at each position of a convolution), once forward, once for\n"
@@ -101,8 +110,8 @@ def show_speeds(heading: str, speeds: Sequence[Speed]) -> None:
 
 
 def _way(way: str, lanes: int) -> str:
-    if way == VMAP:
-        return "1 seed, vmap" if lanes == 1 else f"{lanes} seeds, vmap"
+    if way in STACKED:
+        return f"{'1 seed' if lanes == 1 else f'{lanes} seeds'}, {STACKED[way]}"
     if way == LANES:
         return "1 lane" if lanes == 1 else f"{lanes} lanes"
     return {LOADER: "one seed, DataLoader", MEMORY: "one seed, tensors in memory"}[way]
@@ -228,12 +237,41 @@ def run_packs(*, data: str, data_dir: Path, seconds: float, threads: int, device
         listed = [asdict(cost) | {"lanes": cost.lanes, "gain": cost.gain} for cost in costs]
         terminal.console.print_json(json.dumps({**_plain_machine(machine), "packs": listed, "advice": [sentence]}))
         return 0
-    terminal.console.print(
-        f"{machine.device_name}, torch {provenance.versions()['torch']}, {_threads(threads)}, {machine.data}",
-        markup=False,
-    )
+    show_first_line(machine)
     show_packs(costs)
     terminal.console.print(f"\n{sentence}", markup=False, soft_wrap=True)
+    return 0
+
+
+def run_interventions(*, data: str, data_dir: Path, seconds: float, threads: int, device: str, as_json: bool) -> int:
+    """Times steps with each intervention and shows it; returns the exit code.
+
+    Raises StudyError if there is no such data set or device.
+    """
+    device, dataset = _loaded(data, data_dir, device)
+    machine = _machine(dataset, device, threads, seconds)
+    costs = interventions.measured(dataset, device, seconds)
+    if as_json:
+        terminal.console.print_json(json.dumps({**_plain_machine(machine), "interventions": list(map(asdict, costs))}))
+        return 0
+    show_first_line(machine)
+    cells = {(cost.intervention, cost.method): cost for cost in costs}
+    rows = []
+    for name in dict.fromkeys(cost.intervention for cost in costs):
+        row = [cells[name, method] for method in interventions.METHODS]
+        told = [f"{1e6 * cost.seconds:,.0f} us  x{cost.ratio:.2f}" for cost in row]
+        rows.append([name or "none", "" if name is None else "steps" if row[0].in_steps else "boundaries", *told])
+    title = (
+        f"Steps with each intervention: {interventions.LANES} lanes, batch {interventions.BATCH_SIZE}, 784-100-100-10"
+    )
+    columns = ["intervention", "acts in", *(method.upper() for method in interventions.METHODS)]
+    terminal.show_table(title, columns, rows, numeric=2)
+    terminal.console.print(
+        "Each cell: microseconds of a step of all lanes; ratio to a step without intervention. What an intervention "
+        "does between tasks is left out. Default settings.",
+        markup=False,
+        soft_wrap=True,
+    )
     return 0
 
 
@@ -294,14 +332,15 @@ def run(
     device: str,
     as_json: bool,
     model: str = "mlp",
+    compiled: bool = False,
 ) -> int:
     """Times everything and shows it; returns the exit code.
 
     Tables are shown as soon as they are measured. Diagnostics and trials side by side are measured with the MLP only.
 
     Raises:
-        StudyError: there is no such model, data set or device, a network is too large for this machine, or the pictures are too
-            small for it.
+        StudyError: there is no such model, data set or device, a network is too large for this machine, the pictures are too
+            small for it, or torch.compile has no compiler.
     """
     if model not in MODELS:
         raise StudyError(f"--model {model} cannot be timed; choose {' or '.join(MODELS)}.")
@@ -313,9 +352,13 @@ def run(
     machine = _machine(dataset, device, threads, seconds)
     if not as_json:
         show_machine(machine)
+        if model == "mlp" and device == "cpu" and not stacked_jax.is_installed():
+            terminal.console.print("JAX is not installed, so it is not compared with (pip install jax).", markup=False)
     speeds: list[Speed] = []
     settings = [Setting(shape, size) for shape in widths for size in batch_sizes]
-    for of_setting in measured(dataset, settings, lane_counts, device, seconds, machine.product_rate, model):
+    for of_setting in measured(
+        dataset, settings, lane_counts, device, seconds, machine.product_rate, model, compiled=compiled
+    ):
         speeds += of_setting
         if not as_json:
             show_speeds(title(of_setting[0].setting, dataset, model), of_setting)

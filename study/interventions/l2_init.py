@@ -17,6 +17,7 @@ from torch import Tensor
 from study.config import LARGEST, StrictSettings
 from study.contracts import Intervention, Model
 from study.lanes import Tensors
+from study.pulls import Pull
 
 
 class Settings(StrictSettings):
@@ -43,10 +44,9 @@ class L2Init(Intervention):
         """A copy of the initial weights."""
         return {name: value.clone() for name, value in params.items()}
 
-    def loss_term(self, params: Tensors, state: Tensors) -> Tensor:
-        """`strength * |w - w_0|^2`, [lane]."""
-        squares = [(value - state[name]).square().flatten(1).sum(1) for name, value in params.items()]  # each [lane]
-        return self.strength * torch.stack(squares).sum(0)
+    def pull(self, state: Tensors) -> Pull:
+        """The pull towards the initial weights."""
+        return Pull(self.strength, state)
 
 
 def build(settings: Settings, seeds: Sequence[int], device: str) -> L2Init:

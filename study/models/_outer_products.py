@@ -96,6 +96,24 @@ class OuterProduct:
         scaled = self.errors * per_lane(scale, self.errors)  # s d, [lane, out, batch]
         return torch.bmm(self.signal.values, torch.bmm(scaled.mT, errors))  # [lane, in, batch] x [lane, batch, image]
 
+    def moved_output(self, output: Tensor, signal: Signal, scale: Tensor) -> Tensor:
+        """The layer's output when its weights have moved.
+
+        Args:
+            output: W h' + b [lane, out, image], before they moved.
+            signal, scale: see `output_change`.
+        """
+        return output + self.output_change(signal, scale)
+
+    def moved_errors(self, back: Tensor, errors: Tensor, scale: Tensor) -> Tensor:
+        """W^T d' when the layer's weights have moved.
+
+        Args:
+            back: W^T d' [lane, in, image], before they moved; it may be overwritten.
+            errors, scale: see `error_change`.
+        """
+        return back.add_(self.error_change(errors, scale))
+
     def combined(self, share: Tensor, other: OuterProduct, weight: Tensor) -> OuterProduct:
         """`share * self + weight * other`.
 
@@ -115,6 +133,12 @@ class OuterProduct:
             weight = weight.view(*weight.shape[:2], -1)  # never a copy, which would lose the sum
         weight.baddbmm_(errors, self.signal.values.mT)  # [lane, out, batch] x [lane, batch, in]
         tensors[self.bias].add_(errors.sum(dim=2))  # [lane, out]
+
+    def tensors(self) -> Tensors:
+        """The gradient written out."""
+        weight = torch.bmm(self.errors, self.signal.values.mT)  # d h^T, [lane, out, in]
+        written = weight if self.outputs == 1 else weight.unflatten(2, (self.outputs, -1))
+        return {self.weight: written, self.bias: self.errors.sum(dim=2)}  # d 1, [lane, out]
 
 
 @dataclass(frozen=True)
@@ -140,9 +164,4 @@ class OuterProducts:
 
     def tensors(self) -> Tensors:
         """The gradient written out."""
-        written = {}
-        for layer in self.layers:
-            weight = torch.bmm(layer.errors, layer.signal.values.mT)  # d h^T, [lane, out, in]
-            written[layer.weight] = weight if layer.outputs == 1 else weight.unflatten(2, (layer.outputs, -1))
-            written[layer.bias] = layer.errors.sum(dim=2)  # d 1, [lane, out]
-        return written
+        return {name: value for layer in self.layers for name, value in layer.tensors().items()}

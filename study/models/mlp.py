@@ -20,7 +20,7 @@ in] the matrix products are fastest in this order.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated
 
@@ -35,6 +35,8 @@ from study.lanes import Tensors
 from study.models._layers import ACTIVATION, INITIALISATION, LAYER_NORM, Initialisation, Layered, fitted
 from study.models._nonlinearities import RELU, ActivationName, Backward, LayerNorm, Nonlinearity
 from study.models._outer_products import OuterProduct, OuterProducts, Signal
+from study.models._pulled_products import PulledProducts, displaced, pulled
+from study.pulls import Pull
 
 WIDEST_FACTORED_BATCH = 128
 """Images up to which a gradient stays an outer product. For wider minibatches writing it out is cheaper."""
@@ -184,10 +186,18 @@ class Backpropagated(Evaluation):
 class BackpropagatedGradient(MinibatchGradient):
     """Gradient of a minibatch's mean cross-entropy, by backpropagation.
 
-    By the equations of this module, without terms of interventions.
+    By the equations of this module.
+
+    Attributes:
+        pull: a term of the loss, or None.
     """
 
     model: MLP
+    pull: Pull | None = None
+
+    def pulled(self, pull: Pull) -> BackpropagatedGradient:
+        """The gradient of the loss and the pull."""
+        return replace(self, pull=pull)
 
     def __call__(self, params: Tensors) -> Backpropagated:
         """The evaluation at `params`."""
@@ -198,8 +208,10 @@ class BackpropagatedGradient(MinibatchGradient):
 
         With outer products, the displaced weights are never written out.
         """
-        if isinstance(evaluation, Backpropagated) and isinstance(evaluation.gradient, OuterProducts):
-            return self._evaluated(params, _Displacement(evaluation.first, evaluation.gradient.layers, scale))
+        gradient = evaluation.gradient
+        elsewhere = isinstance(gradient, PulledProducts) and not gradient.is_at(params)  # combined by the rule
+        if isinstance(evaluation, Backpropagated) and isinstance(gradient, OuterProducts) and not elsewhere:
+            return self._evaluated(params, _Displacement(evaluation.first, gradient.layers, scale))
         return super().displaced(params, evaluation, scale)
 
     @cached_property
@@ -213,29 +225,37 @@ class BackpropagatedGradient(MinibatchGradient):
         backwards: list[Backward] = []  # from h_(i+1) to z_i
         for i in range(self.model.depth):
             if i:
-                # In place, except for z_0: `Backpropagated.first` keeps it for a displaced evaluation.
-                signal, backward = self.model.nonlinearity.traced(outputs[-1], overwrites=i > 1)
+                # In place, except for z_0, which `Backpropagated.first` keeps for a displaced evaluation, and with a pull.
+                signal, backward = self.model.nonlinearity.traced(outputs[-1], overwrites=i > 1 and self.pull is None)
                 signals.append(Signal(signal))
                 backwards.append(backward)
             if displacement is None:
                 outputs.append(layer(params, i, signals[i].values))
             else:
                 output = displacement.first if i == 0 else layer(params, i, signals[i].values)
-                outputs.append(output + displacement.layers[i].output_change(signals[i], displacement.scale))
+                outputs.append(displacement.layers[i].moved_output(output, signals[i], displacement.scale))
         errors = [last_errors(outputs[-1], self.labels)]  # d_i, each [lane, out, batch], from layer i on
         for i in reversed(range(1, self.model.depth)):
             back = torch.bmm(params[f"{i}/weight"].flatten(2).mT, errors[0])  # W_i^T d_i, [lane, in, batch]
             if displacement is not None:
-                back += displacement.layers[i].error_change(errors[0], displacement.scale)
+                back = displacement.layers[i].moved_errors(back, errors[0], displacement.scale)
             errors.insert(0, backwards[i - 1](back))  # d_(i-1)
         return Backpropagated(
-            self._gradient(signals, errors),
+            self._gradient(self._layers(params, signals, outputs, errors, displacement)),
             outputs[-1].mT,
             lambda: [self.model.activity(signal.values).mT for signal in signals[1:]],
             outputs[0],
         )
 
-    def _gradient(self, signals: list[Signal], errors: list[Tensor]) -> Gradient:
+    def _layers(
+        self,
+        params: Tensors,
+        signals: list[Signal],
+        outputs: list[Tensor],
+        errors: list[Tensor],
+        displacement: _Displacement | None,
+    ) -> OuterProducts:
+        """The gradient of each layer, with the pull if there is one."""
         layers = zip(signals, errors, strict=True)
         parts = self.model.nonlinearity.outputs
         products = OuterProducts(
@@ -244,7 +264,19 @@ class BackpropagatedGradient(MinibatchGradient):
                 for i, (signal, error) in enumerate(layers)
             )
         )
+        if self.pull is None:
+            return products
+        if displacement is not None:
+            return displaced(products, self.pull, displacement.layers, displacement.scale)
+        return pulled(products, self.pull, params, outputs)
+
+    def _gradient(self, products: OuterProducts) -> Gradient:
         return products if self.labels.shape[1] <= WIDEST_FACTORED_BATCH else DenseGradient(products.tensors())
+
+    def _loss(self, leaves: Tensors) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Loss [lane], logits [lane, batch, output], and activations."""
+        loss, logits, hidden = super()._loss(leaves)
+        return loss if self.pull is None else loss + self.pull.loss(leaves), logits, hidden
 
 
 def last_errors(logits: Tensor, labels: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ from study.config import StrictSettings, setting
 from study.contracts import Beginning, Evaluation, Gradient, GradientFunction
 from study.errors import StudyError
 from study.gradients import DenseGradient
-from study.lanes import Tensors, multiply, reciprocal
+from study.lanes import Tensors, multiply, per_lane, reciprocal
 from study.optimizers._adamw import AdamW, AdamWSettings
 from study.optimizers._schedule import Schedule, ScheduleSettings
 
@@ -210,8 +210,9 @@ class BlendedRule:
                 DenseGradient(params).add_to(buffers, self.weight_decay)
             DenseGradient(buffers).add_to(params, -self.lr)  # w <- w - lr m
         else:
-            if self.decaying:
-                multiply(params, 1 - self.lr * self.weight_decay)  # w <- w - lr weight_decay w - lr G
+            if self.decaying:  # w <- w - lr weight_decay w - lr G; in new tensors, as G may read the old ones
+                share = 1 - self.lr * self.weight_decay
+                params = {name: value * per_lane(share, value) for name, value in params.items()}
             update.add_to(params, -self.lr)
         return params, memory, evaluation
 

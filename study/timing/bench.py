@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from study.contracts import Dataset
 from study.models import StackedModule
-from study.timing import plain_torch, speed
+from study.timing import plain_torch, speed, stacked_jax, stacked_torch
 
 Way = TypeVar("Way")
 
@@ -32,7 +32,7 @@ METHODS = {
     "gnp": plain_torch.Method("gnp", 2.0, 0.05),
 }
 GRADIENTS = {"sgd": 1, "sam": 2, "gnp": 2}
-LOADER, MEMORY, VMAP, LANES = "DataLoader", "in memory", "vmap", "lanes"
+LOADER, MEMORY, VMAP, COMPILED, JAX, LANES = "DataLoader", "in memory", "vmap", "compiled", "jax", "lanes"
 MODELS = ("mlp", "cnn")
 """Networks that are timed; the second with the convolutions of its defaults."""
 
@@ -51,8 +51,8 @@ class Speed:
 
     Attributes:
         setting: network and batch size.
-        way: "DataLoader" and "in memory" are the usual ways with one seed, "lanes" is the study's, and "vmap" is an ordinary
-            module on lanes, see `study.models.StackedModule`.
+        way: "DataLoader" and "in memory" are the usual ways with one seed; "vmap", "compiled" and "jax" are those with several,
+            see `stacked_torch` and `stacked_jax`, and of the CNN "vmap" is `study.models.StackedModule`; "lanes" is the study's.
         lanes: seeds trained at once.
         method: "sgd", "sam" or "gnp".
         images_per_second: over all lanes.
@@ -77,6 +77,8 @@ def measured(
     seconds: float,
     rate: float,
     model: str = "mlp",
+    *,
+    compiled: bool = False,
 ) -> Iterator[list[Speed]]:
     """The speeds of one setting after the other.
 
@@ -88,6 +90,7 @@ def measured(
         seconds: for each way, method and round, about.
         rate: floating-point operations a second, see `product_rate`.
         model: one of `MODELS`.
+        compiled: whether to time torch.compile, too; of the MLP only.
     """
     on_device = dataset if device == "cpu" else dataset.to(device)
     order = torch.randperm(dataset.train_images.shape[1], generator=torch.Generator().manual_seed(0))
@@ -107,6 +110,9 @@ def measured(
                 if model == "cnn":
                     own = StackedModule(partial(_flattened, network), dataset.shape)
                     timed[VMAP, count, name] = speed.entered(replace(lanes.experiment, model=own)).seconds
+                else:
+                    stacked = _stacked(network, count, method, on_device, setting.batch_size, order, compiled=compiled)
+                    timed |= {(way, count, name): time_of for way, time_of in stacked.items()}
                 timed[LANES, count, name] = lanes.seconds
         best = best_rates(timed, seconds)
         images = {key: per_second * key[1] * setting.batch_size for key, per_second in best.items()}
@@ -122,6 +128,27 @@ def measured(
             )
             for (way, count, name), per_second in images.items()
         ]
+
+
+def _stacked(
+    make: Callable[[], nn.Sequential],
+    count: int,
+    method: plain_torch.Method,
+    dataset: Dataset,
+    batch_size: int,
+    order: Tensor,
+    *,
+    compiled: bool,
+) -> dict[str, Callable[[int], float]]:
+    """The usual ways with several seeds of a fully connected network."""
+    device = dataset.train_images.device
+    nets: list[nn.Module] = [make().to(device) for _ in range(count)]
+    ways = {VMAP: stacked_torch.timed(nets, method, dataset, batch_size, order)}
+    if compiled:
+        ways[COMPILED] = stacked_torch.timed(nets, method, dataset, batch_size, order, compiled=True)
+    if device.type == "cpu" and stacked_jax.is_installed():
+        ways[JAX] = stacked_jax.timed(nets, method, dataset, batch_size, order, torch.get_num_threads())
+    return ways
 
 
 def _flattened(make: Callable[[], nn.Module]) -> nn.Sequential:

@@ -3,7 +3,7 @@
 Parameters, memory and states are allocated once and changed in place. Three shortcuts make a step cheap if the parts allow them,
 see `study.contracts.DirectModel` and `Selective`:
 
-- the model's own gradient instead of autograd, if no intervention acts on the loss;
+- the model's own gradient instead of autograd, if interventions that act on the loss know the gradient of their terms;
 - with pixels permuted by p, weights that are reordered once a task instead of pixels that are moved in every image,
 
       W x[p] = W[:, argsort(p)] x,
@@ -38,7 +38,7 @@ from study.contracts import (
     Task,
     TaskAware,
 )
-from study.gradients import MinibatchGradient
+from study.gradients import MinibatchGradient, direct_gradient
 from study.lanes import Tensors, finite
 from study.training import metrics
 from study.training.cuda_graph import Captured
@@ -113,9 +113,9 @@ class Steps:
     def __init__(self, experiment: Experiment, start: Weights) -> None:
         self._experiment = experiment
         acting = [intervention for intervention in experiment.interventions if intervention.acts_in_steps]
-        on_loss = any(intervention.acts_on_loss for intervention in acting)
+        known = all(intervention.knows_gradient for intervention in acting if intervention.acts_on_loss)
         model = experiment.model
-        self._direct = model if isinstance(model, DirectModel) and not on_loss else None
+        self._direct = model if isinstance(model, DirectModel) and known else None
         self._selective = model if isinstance(model, Selective) else None
         self._reorders = (
             self._selective is not None
@@ -124,6 +124,7 @@ class Steps:
         )
         rests = experiment.rule.rests_where_flat and experiment.dataset.scale.keeps_zero and not acting
         self._leaves_out = self._reorders and rests and experiment.device == "cpu"
+        self._is_seen = any(intervention.acts_after_steps for intervention in acting)  # the gradient, after the step
         self._pictures: Pictures | None = None
         self._held: Weights | None = None
         self._step = Captured(self._take, self._tensors) if experiment.device == "cuda" else self._take
@@ -271,9 +272,9 @@ class Steps:
 
     def _gradient_at(self, inputs: Tensor, labels: Tensor) -> GradientFunction:
         """The gradient of a minibatch: the model's own, or autograd's."""
-        if self._direct is not None:
-            return self._direct.gradient_function(inputs, labels)
         interventions = tuple(zip(self._experiment.interventions, self._weights.states, strict=True))
+        if self._direct is not None:
+            return direct_gradient(self._direct, inputs, labels, interventions, lasting=self._is_seen)
         return MinibatchGradient(self._experiment.model, inputs, labels, interventions)
 
     @property

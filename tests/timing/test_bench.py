@@ -1,5 +1,6 @@
 """`study bench` compares ways of training that compute the same."""
 
+import itertools
 import json
 import math
 import re
@@ -20,7 +21,7 @@ from study import parts
 from study.cli.bench import advice, advice_on_packs
 from study.config import Diagnostics, TrialConfig
 from study.sweep.execution import LANES_PER_GPU
-from study.timing import bench, diagnostics_cost, packs, plain_torch, speed
+from study.timing import bench, diagnostics_cost, packs, plain_torch, speed, stacked_jax, stacked_torch
 from study.timing.bench import GRADIENTS, METHODS, Setting, Speed
 from study.timing.side_by_side import Division
 
@@ -43,6 +44,49 @@ def test_the_usual_way_and_the_lanes_compute_the_same(method):
         assert int(hits) == round(float(result.online_accuracy[lane]) * 36 * 2)
         for name, value in weights(net).items():
             torch.testing.assert_close(result.state.params[name][lane], value, rtol=1e-4, atol=1e-6)
+
+
+def stacked_start(method):
+    """A minibatch of three lanes, the weights before a step on it and after it, and the network written the usual way."""
+    experiment = tiny.experiment(method, {"lr": 0.1, **PAPER[method]}, task_settings={"count": 1}, batch_size=36)
+    (result,) = tiny.results(experiment)
+    ((inputs, labels),) = tiny.minibatches(experiment, 0)
+    nets = [network(experiment.model.initial(experiment.seeds), lane) for lane in range(3)]
+    return inputs, labels, nets, result.state.params
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_by_vmap_computes_the_same(method):
+    inputs, labels, nets, after = stacked_start(method)
+    params = {
+        name: torch.stack([dict(net.named_parameters())[name] for net in nets]).detach()
+        for name, _ in nets[0].named_parameters()
+    }
+    stepped, _ = stacked_torch.step_of(nets[0], METHODS[method], 0.1)(params, inputs, labels)
+    for (_, value), expected in zip(stepped.items(), after.values(), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_in_jax_computes_the_same(method):
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    inputs, labels, nets, after = stacked_start(method)
+    params = stacked_jax.layers(nets)
+    step = jax.vmap(stacked_jax.step_of(len(params), METHODS[method], 0.1))
+    stepped, _ = step([(w.numpy(), b.numpy()) for w, b in params], inputs.numpy(), labels.numpy())
+    for value, expected in zip(jax.tree.leaves(stepped), after.values(), strict=True):
+        torch.testing.assert_close(torch.tensor(value.tolist()), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_cost_of_every_intervention_is_measured_against_a_plain_step(tmp_path):
+    printed = json.loads(study("bench", "--interventions", "--seconds", "0.001", "--json", cwd=tmp_path).stdout)
+    costs = {(cost["intervention"], cost["method"]): cost for cost in printed["interventions"]}
+    assert set(costs) == set(itertools.product([None, *parts.names("interventions")], ["sgd", "sam"]))
+    for (_, method), cost in costs.items():
+        assert cost["ratio"] == pytest.approx(cost["seconds"] / costs[None, method]["seconds"], rel=1e-9)
+    assert costs["l2_init", "sgd"]["in_steps"]
+    assert not costs["shrink_and_perturb", "sgd"]["in_steps"]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -118,7 +162,8 @@ def test_the_json_has_every_way_and_its_ratios_follow_from_its_rates(tmp_path):
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
     rates = {(row["way"], row["lanes"], row["method"]): row for row in printed["speeds"]}
-    ways = [("DataLoader", 1), ("in memory", 1), ("lanes", 2)]
+    ways = [("DataLoader", 1), ("in memory", 1), ("vmap", 2), ("lanes", 2)]
+    ways += [("jax", 2)] if stacked_jax.is_installed() else []
     assert set(rates) == {(*way, method) for way in ways for method in METHODS}
     for (_, _, method), row in rates.items():
         assert row["setting"] == {"widths": [8], "batch_size": 16}
@@ -140,6 +185,8 @@ def test_the_tables_name_every_way_and_say_what_to_set(tmp_path):
     assert done.returncode == 0, done.stderr
     for words in ("784-8-10, batch 16", "one seed, DataLoader", "one seed, tensors in memory", "2 lanes", "3 lanes"):
         assert words in done.stdout
+    assert "3 seeds, vmap" in done.stdout
+    assert "3 seeds, JAX" in done.stdout if stacked_jax.is_installed() else "JAX is not installed" in done.stdout
     assert "GFLOP/s" in done.stdout
     assert "Diagnostics of 3 lanes" in done.stdout
     for row in (*diagnostics_cost.PAPER, "both sequences"):
@@ -206,6 +253,9 @@ def test_what_the_overhead_is_measured_against_is_the_papers_grid():
         ("--device", "tpu"),
         ("--batch-size", "0"),
         ("--model", "rnn"),
+        ("--interventions", "--packs"),
+        ("--interventions", "--model", "cnn"),
+        ("--compile", "--model", "cnn"),
     ],
 )
 def test_what_cannot_be_timed_is_refused(words, refused):
