@@ -5,9 +5,9 @@ Li, Zhou, He, Cheng and Huang 2024, arXiv 2403.12350. With m a running mean of t
     G = g(w + e),      e = rho d / |d|,      d = g - sigma m,      then m <- ema m + (1 - ema) g      (m = g at the first step)
 
 So the part of the uphill step that all minibatches share is taken out of it. The paper's d has the mean that includes g; its code
-(nblt/F-SAM) has the one before, and m = g after the first step, in which d = g. The code is followed here; with sigma = 1 both are
-one direction, for then the paper's d is ema times the code's. `ema` is the lambda of the paper and 0.9 in the code; its recipes
-have 0.6 and 0.95. The mean goes on from task to task.
+(nblt/F-SAM) has the one before, and m = g after the first step, in which d = g. The code is followed here. With sigma = 1 both
+are one direction, for then the paper's d is ema times the code's. `ema` is the lambda of the paper and 0.9 in the code; its
+recipes have 0.6 and 0.95. The mean goes on from task to task.
 """
 
 from __future__ import annotations
