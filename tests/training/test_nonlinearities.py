@@ -15,7 +15,7 @@ from study.config import LATER_PART_SETTINGS, TrialConfig, later_settings, witho
 from study.contracts import DirectModel, Portable
 from study.errors import StudyError
 from study.experiment import stacks
-from study.gradients import MinibatchGradient
+from study.gradients import MinibatchGradient, direct_gradient
 from study.lanes import per_lane
 from study.models import cnn
 from study.models._nonlinearities import ACTIVATIONS as FUNCTIONS
@@ -361,3 +361,36 @@ def test_the_activation_of_a_feature_map_is_the_mean_of_its_absolute_values(acti
         torch.testing.assert_close(hidden[0][lane], of_units)
         apart = connected.unflatten(1, (outputs, -1))
         torch.testing.assert_close(hidden[2][lane], apart[:, 0] if outputs == 1 else apart.abs().sum(1))
+
+
+@pytest.mark.parametrize(("name", "activation", "layer_norm"), COMBINATIONS)
+@tiny.float64()
+def test_the_gradient_with_a_pull_equals_autograd(name, activation, layer_norm):
+    """With L2 Init: at the weights, displaced along the gradient, and combined."""
+    model = built(name, activation, layer_norm)
+    params, inputs = moved(model), draw(LANES, BATCH, math.prod(SHAPES[name]))
+    labels = torch.randint(0, OUTPUTS, (LANES, BATCH), generator=torch.Generator().manual_seed(1))
+    module, settings = tiny.part("interventions", "l2_init", {"strength": 0.05})
+    acting = ((module.build(settings, tuple(range(LANES)), "cpu"), model.initial(tuple(range(LANES)))),)
+    ours, theirs = direct_gradient(model, inputs, labels, acting), MinibatchGradient(model, inputs, labels, acting)
+    scale, share = torch.tensor([0.3, 0.0, -2.0]), torch.tensor([1.5, 0.25, -1.0])
+    here, expected = ours(params), theirs(params)
+    uphill, expected_uphill = ours.displaced(params, here, scale), theirs.displaced(params, expected, scale)
+    pairs = [
+        (here.gradient, expected.gradient),
+        (uphill.gradient, expected_uphill.gradient),
+        (
+            here.gradient.combined(scale, uphill.gradient, share),
+            expected.gradient.combined(scale, expected_uphill.gradient, share),
+        ),
+    ]
+    for mine, other in pairs:
+        torch.testing.assert_close(mine.norm(), other.norm(), rtol=1e-9, atol=1e-11)
+        written = mine.tensors()
+        for key, value in other.tensors().items():
+            torch.testing.assert_close(written[key], value, rtol=1e-9, atol=1e-11)
+        changed = dict(params) | {key: value.clone() for key, value in params.items()}
+        mine.add_to(changed, scale)
+        for key, value in other.tensors().items():
+            torch.testing.assert_close(changed[key], params[key] + per_lane(scale, value) * value)
+    torch.testing.assert_close(uphill.logits, expected_uphill.logits, rtol=1e-10, atol=1e-12)
