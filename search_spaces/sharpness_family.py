@@ -13,7 +13,7 @@ of its source. So the third question of `study/docs/statistics.md`, whether the 
 - `adamw` and `sam_adamw` have AdamW as the base.
 
 Two scenarios: 100 permutations of 10,000 images, and the 45 pairs of digits. `study show sharpness_family` estimates the time,
-about two and a half hours on two idle cores.
+about three hours on two idle cores.
 """
 
 from typing import Any
