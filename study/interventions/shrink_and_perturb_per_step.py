@@ -43,6 +43,8 @@ class Settings(StrictSettings):
 class ShrinkAndPerturbPerStep(Intervention):
     """The intervention for some seeds; its state is the noise.
 
+    The noise of a weight goes by its place, so inputs stay in their order.
+
     Attributes:
         decay, noise: [lane].
         seeds: one for each lane.

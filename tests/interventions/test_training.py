@@ -63,3 +63,25 @@ def test_a_reset_of_units_that_are_not_there_is_refused_before_any_work(name, re
     assert message.startswith(
         f"study: interventions/{name} resets hidden units, but this 'mlp' declares no hidden layers;"
     )
+
+
+@pytest.mark.parametrize("name", [*ON_UNITS, "fire", "spectral_regularization"])
+def test_units_with_several_outputs_and_learnt_scales_are_acted_on(name):
+    sizes = tiny.CNN["model_settings"] | {"activation": "crelu", "layer_norm": "learnt"}
+    words = {"interventions": {name: {}}, "diagnostics": UNMEASURED, **tiny.CNN, "model_settings": sizes}
+    before, after = (result.state for result in tiny.results(tiny.experiment("sgd", MOMENTOUS, **words))[1:])
+    assert all(value.isfinite().all() for value in after.params.values())
+    assert any(not torch.equal(value, before.params[key]) for key, value in after.params.items())
+
+
+def test_a_reset_unit_with_several_outputs_has_no_outgoing_weight_and_the_first_scale():
+    module, settings = tiny.part("models", "mlp", {"widths": [8], "activation": "crelu", "layer_norm": "learnt"})
+    model = module.build(settings, (1, 3, 3), 4)
+    acting, params = tiny.intervention("redo", (0, 1), every=1, threshold=1.0), model.initial((0, 1))
+    params["0/scale"] += 1
+    after = tiny.stepped(acting, model, params, {}, acting.initial_state(params, model))
+    reset = after.params["0/scale"] == 1  # [lane, unit]
+    assert reset.any()
+    assert not reset.all()
+    assert torch.equal((after.params["1/weight"] == 0).all(dim=1).all(dim=1), reset)
+    assert torch.equal(after.state["taken 0"], reset.sum(1))

@@ -7,7 +7,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from study.contracts import Intervention
+from study.contracts import Intervention, Model
 from study.gradients import MinibatchGradient, direct_gradient
 from study.lanes import Tensors, add, per_lane
 from study.models._outer_products import OuterProducts
@@ -33,7 +33,7 @@ class ToZero(Intervention):
 class ToStart(ToZero):
     """A pull to the weights before the first task, drawn apart."""
 
-    def initial_state(self, params: Tensors) -> Tensors:
+    def initial_state(self, params: Tensors, model: Model) -> Tensors:
         return {name: value * 0.7 - 0.01 for name, value in params.items()}
 
     def pull(self, state: Tensors) -> Pull:
@@ -70,7 +70,7 @@ def functions(model, batch: int, terms: tuple[Intervention, ...]):
     inputs = torch.rand(LANES, batch, int(torch.tensor(shape).prod()), generator=draw, dtype=torch.float64)
     labels = torch.randint(0, 4, (LANES, batch), generator=draw)
     params = model.initial((0, 1, 2))
-    acting = tuple((term, term.initial_state(params)) for term in terms)
+    acting = tuple((term, term.initial_state(params, model)) for term in terms)
     return direct_gradient(model, inputs, labels, acting), MinibatchGradient(model, inputs, labels, acting), params
 
 
