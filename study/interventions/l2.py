@@ -17,7 +17,8 @@ from torch import Tensor
 
 from study.config import LARGEST, StrictSettings, setting
 from study.contracts import Intervention
-from study.lanes import Tensors, per_lane
+from study.lanes import Tensors
+from study.pulls import Pull
 
 
 class Settings(StrictSettings):
@@ -40,15 +41,9 @@ class L2(Intervention):
 
     any_input_order = True
 
-    def loss_term(self, params: Tensors, state: Tensors) -> Tensor:
-        """`strength * |w|^2`, [lane]."""
-        squares = [value.square().flatten(1).sum(1) for value in params.values()]  # each [lane]
-        return self.strength * torch.stack(squares).sum(0)
-
-    def loss_gradient(self, params: Tensors, state: Tensors) -> Tensors:
-        """`2 strength w`."""
-        factor = 2 * self.strength
-        return {name: value * per_lane(factor, value) for name, value in params.items()}
+    def pull(self, state: Tensors) -> Pull:
+        """The pull to 0."""
+        return Pull(self.strength)
 
 
 def build(settings: Settings, seeds: Sequence[int], device: str) -> L2:

@@ -7,7 +7,8 @@ import tiny
 import torch
 from torch import Tensor
 
-from study.contracts import Intervention
+from study import parts
+from study.contracts import Intervention, Model
 from study.gradients import MinibatchGradient, direct_gradient
 from study.lanes import Tensors, add, per_lane
 from study.models._outer_products import OuterProducts
@@ -33,7 +34,7 @@ class ToZero(Intervention):
 class ToStart(ToZero):
     """A pull to the weights before the first task, drawn apart."""
 
-    def initial_state(self, params: Tensors) -> Tensors:
+    def initial_state(self, params: Tensors, model: Model) -> Tensors:
         return {name: value * 0.7 - 0.01 for name, value in params.items()}
 
     def pull(self, state: Tensors) -> Pull:
@@ -70,7 +71,7 @@ def functions(model, batch: int, terms: tuple[Intervention, ...]):
     inputs = torch.rand(LANES, batch, int(torch.tensor(shape).prod()), generator=draw, dtype=torch.float64)
     labels = torch.randint(0, 4, (LANES, batch), generator=draw)
     params = model.initial((0, 1, 2))
-    acting = tuple((term, term.initial_state(params)) for term in terms)
+    acting = tuple((term, term.initial_state(params, model)) for term in terms)
     return direct_gradient(model, inputs, labels, acting), MinibatchGradient(model, inputs, labels, acting), params
 
 
@@ -173,3 +174,26 @@ def test_an_intervention_sees_the_gradient_of_a_step_whose_loss_has_a_pull():
     total = {name: sum(gradient[name] for gradient in seen) for name in start}
     for name, value in result.state.params.items():
         torch.testing.assert_close(value, start[name] - 0.1 * total[name], **CLOSE)
+
+
+@pytest.mark.parametrize("name", parts.names("interventions"))
+@tiny.float64()
+def test_the_gradient_that_an_intervention_knows_is_that_of_its_term(name):
+    module, settings = tiny.part("interventions", name)
+    intervention = module.build(settings, (0, 1, 2), "cpu")
+    if not intervention.acts_on_loss:
+        return
+    assert intervention.knows_gradient, "otherwise training goes through autograd: say why, and leave it out here"
+    model = networks()["cnn"]
+    start = model.initial((0, 1, 2))
+    state = intervention.initial_state(start, model)
+    leaves = {key: (value * 1.3 + 0.1).requires_grad_() for key, value in start.items()}
+    term = intervention.loss_term(leaves, state)
+    expected = torch.autograd.grad(term.sum(), list(leaves.values()), materialize_grads=True)
+    with torch.no_grad():
+        found = intervention.loss_gradient(leaves, state)
+    assert found.keys() <= leaves.keys()
+    close(
+        found | {key: torch.zeros_like(value) for key, value in start.items() if key not in found},
+        dict(zip(leaves, expected, strict=True)),
+    )
