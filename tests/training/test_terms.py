@@ -7,6 +7,7 @@ import tiny
 import torch
 from torch import Tensor
 
+from study import parts
 from study.contracts import Intervention, Model
 from study.gradients import MinibatchGradient, direct_gradient
 from study.lanes import Tensors, add, per_lane
@@ -173,3 +174,26 @@ def test_an_intervention_sees_the_gradient_of_a_step_whose_loss_has_a_pull():
     total = {name: sum(gradient[name] for gradient in seen) for name in start}
     for name, value in result.state.params.items():
         torch.testing.assert_close(value, start[name] - 0.1 * total[name], **CLOSE)
+
+
+@pytest.mark.parametrize("name", parts.names("interventions"))
+@tiny.float64()
+def test_the_gradient_that_an_intervention_knows_is_that_of_its_term(name):
+    module, settings = tiny.part("interventions", name)
+    intervention = module.build(settings, (0, 1, 2), "cpu")
+    if not intervention.acts_on_loss:
+        return
+    assert intervention.knows_gradient, "otherwise training goes through autograd: say why, and leave it out here"
+    model = networks()["cnn"]
+    start = model.initial((0, 1, 2))
+    state = intervention.initial_state(start, model)
+    leaves = {key: (value * 1.3 + 0.1).requires_grad_() for key, value in start.items()}
+    term = intervention.loss_term(leaves, state)
+    expected = torch.autograd.grad(term.sum(), list(leaves.values()), materialize_grads=True)
+    with torch.no_grad():
+        found = intervention.loss_gradient(leaves, state)
+    assert found.keys() <= leaves.keys()
+    close(
+        found | {key: torch.zeros_like(value) for key, value in start.items() if key not in found},
+        dict(zip(leaves, expected, strict=True)),
+    )
