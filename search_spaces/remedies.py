@@ -1,4 +1,4 @@
-"""Remedies against the loss of plasticity, beside SAM and GNP, tuned alike.
+"""Remedies against loss of plasticity, SAM and GNP, tuned alike.
 
 Every method has the same number of trials, the learning rate and its own settings drawn over decades, and its source's settings
 first. Two methods are references: SGD without any remedy, and the full reset, which trains a new network on each task. So the
@@ -45,7 +45,7 @@ def remedy(first: Point, ranges: Mapping[str, Any], **fixed: Any) -> Method:
 
 
 def of(name: str, first: Point, ranges: Mapping[str, Any], **fixed: Any) -> Method:
-    """A method with SGD and an intervention, whose settings are named without it."""
+    """A method with SGD and an intervention, given its settings."""
     prefix = f"interventions/{name}/"
     return remedy(
         {prefix + word: value for word, value in first.items()},

@@ -1,4 +1,4 @@
-"""The sharpness family: SAM, its relatives and schedules of it, tuned alike.
+"""SAM, its relatives and schedules of it, tuned alike.
 
 Every method has the same number of trials, and its learning rate and sharpness settings are drawn over decades. Points are those
 of its source. So the third question of `study/docs/statistics.md`, whether the family beats SAM, is answered by the winners:
@@ -32,7 +32,7 @@ RECIPE: Point = {"optimizer/lr": 0.01, "optimizer/lambda": 0.08, "optimizer/r": 
 
 
 def scheduled(schedule: str, first: Point, ranges: dict[str, Any], **fixed: Any) -> Method:
-    """SAM with a schedule of rho; settings are named without the optimizer."""
+    """SAM with a schedule of rho, given its settings."""
     return Method(
         settings={
             "optimizer/name": "sam",

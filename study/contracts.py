@@ -251,7 +251,7 @@ class GradientFunction(Protocol):
 
 @runtime_checkable
 class Pullable(GradientFunction, Protocol):
-    """A model's own gradient that can take in a pull; optional.
+    """A model's own gradient that takes in pulls; optional.
 
     Otherwise the pull's gradient is added to the model's, both written out.
     """

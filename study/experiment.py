@@ -79,7 +79,7 @@ def constants_of(config: TrialConfig) -> dict[str, float]:
 
 
 def check_tasks(config: TrialConfig, count: int) -> None:
-    """Raises StudyError if a trial's rule cannot train on so many tasks.
+    """Raises StudyError if a rule cannot train so many tasks.
 
     A rule of one's own that cannot even be built fails its trial, not the sweep.
     """

@@ -1,4 +1,4 @@
-"""Terms of the loss that pull the weights towards a point.
+"""Terms of the loss that pull weights to a point.
 
 With w the weights of a lane and c the point, the centre,
 

@@ -244,7 +244,7 @@ def run_packs(*, data: str, data_dir: Path, seconds: float, threads: int, device
 
 
 def run_interventions(*, data: str, data_dir: Path, seconds: float, threads: int, device: str, as_json: bool) -> int:
-    """Times steps with each intervention and shows it; returns the exit code.
+    """Times steps with each intervention; returns the exit code.
 
     Raises StudyError if there is no such data set or device.
     """

@@ -68,11 +68,13 @@ class Fire(Intervention):
         places = weights.permute(0, 3, 4, 1, 2) if torch_order else weights.permute(0, 2, 3, 1, 4)
         lanes, rows, columns = places.shape[:3]
         found = self._scaled(places.flatten(0, 2), rows * columns).unflatten(0, (lanes, rows, columns))
-        return (found.permute(0, 3, 4, 1, 2) if torch_order else found.permute(0, 3, 1, 2, 4)).contiguous()
+        order = (0, 3, 4, 1, 2) if torch_order else (0, 3, 1, 2, 4)
+        return torch.permute(found, order).contiguous()
 
     def _scaled(self, weights: Tensor, places: int) -> Tensor:
         units, inputs = weights.shape[1:]
-        return newton_schulz(weights, self.iterations) * ((units / inputs) ** 0.5 / places)
+        factor: float = (units / inputs) ** 0.5 / places
+        return newton_schulz(weights, self.iterations) * factor
 
 
 def newton_schulz(weights: Tensor, iterations: int) -> Tensor:

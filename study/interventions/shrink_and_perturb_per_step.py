@@ -55,7 +55,10 @@ class ShrinkAndPerturbPerStep(Intervention):
     seeds: tuple[int, ...]
 
     def initial_state(self, params: Tensors, model: Model) -> Tensors:
-        """The ring of noise [lane, number], and the next place, int64 [lane]."""
+        """The ring of noise, and the next place in it.
+
+        They are [lane, number] and int64 [lane].
+        """
         return self._ring(params, 0)
 
     def _ring(self, params: Tensors, task: int) -> Tensors:

@@ -59,7 +59,10 @@ class WeightClipping(Intervention):
 
 
 def clip(values: Tensor, bound: Tensor) -> None:
-    """Clips values [lane, ...] to plus and minus a bound [lane], in place."""
+    """Clips values to plus and minus a bound, in place.
+
+    Values are [lane, ...], the bound [lane].
+    """
     if readable(bound):  # numbers take half the time of tensors
         for own, limit in zip(values, bound.tolist(), strict=True):
             own.clamp_(-limit, limit)

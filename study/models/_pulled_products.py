@@ -1,4 +1,4 @@
-"""Gradients of fully connected layers with a pull, without writing them out.
+"""Gradients of fully connected layers with a pull, kept factored.
 
 With d h^T the gradient of the minibatch's loss, see `study.models._outer_products`, and a pull of rate r towards the centre C,
 see `study.pulls`, the gradient of a layer is
@@ -31,7 +31,7 @@ from study.pulls import Pull
 
 @dataclass(frozen=True, eq=False)
 class Offset:
-    """W - C of one layer, at the parameters of an evaluation.
+    """W - C of a layer, at the evaluation's parameters.
 
     Attributes:
         weight, bias: W [lane, out, in], or [lane, out, output, unit], and b [lane, out], the parameters themselves.
@@ -72,7 +72,7 @@ class Offset:
         return output - (self._centre_output if signal is self.signal else self._applied_centre(signal))
 
     def applied_back(self, back: Tensor, errors: Tensor) -> Tensor:
-        """`(W - C)^T d'` [lane, in, image], from `W^T d'` and d'."""
+        """`(W - C)^T d'`, [lane, in, image]."""
         return back if self.centre is None else torch.baddbmm(back, self.centre[0].flatten(2).mT, errors, alpha=-1)
 
     @cached_property
@@ -91,12 +91,12 @@ class Offset:
         return _output(self.weight, self.bias, signal)
 
     def parts(self) -> list[Tensor]:
-        """W - C and the same of the bias, written out."""
+        """W - C, and that of the bias, written out."""
         own = [self.weight, self.bias]
         return own if self.centre is None else [value - c for value, c in zip(own, self.centre, strict=True)]
 
     def add_to(self, tensors: tuple[Tensor, Tensor], scale: Tensor) -> None:
-        """Adds `scale * (W - C)` to weight and bias, in place."""
+        """Adds `scale * (W - C)`, in place."""
         centre = self.centre or (None, None)
         for own, value, c in zip((self.weight, self.bias), tensors, centre, strict=True):
             factor = per_lane(scale, value)
@@ -121,7 +121,10 @@ class PulledProduct(OuterProduct):
     rate: Tensor = field(kw_only=True)
 
     def across(self) -> Tensor:
-        """`d h^T . (W - C)`, over weight and bias, [lane]."""
+        """`d h^T . (W - C)`, [lane].
+
+        Over weight and bias.
+        """
         self.offset.check()
         output = self.offset.applied(self.offset.output_of(self.signal), self.signal)
         return (self.errors * output).sum((1, 2))  # of [lane, out, batch]
@@ -202,7 +205,7 @@ def _squared(offsets: Sequence[Offset]) -> Tensor:
 
 @dataclass(frozen=True)
 class PulledProducts(OuterProducts):
-    """A `Gradient` with a pull, of the same rate in each layer."""
+    """A `Gradient` with a pull, equal in each layer."""
 
     layers: tuple[PulledProduct, ...]
 

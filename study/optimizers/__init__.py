@@ -157,7 +157,7 @@ class BlendedRule:
         return {schema.BLEND: float(self.blend[0]), schema.RADIUS: float(self.radius[0])}
 
     def initial_memory(self, params: Tensors) -> Tensors:
-        """Zeros for momentum or moments, and the place in a schedule.
+        """Zeros for momentum or moments; the place in a schedule.
 
         Empty if no lane needs any.
         """
@@ -185,7 +185,7 @@ class BlendedRule:
     def descent_with_memory(
         self, gradient_at: GradientFunction, params: Tensors, memory: Tensors
     ) -> tuple[Gradient, Evaluation]:
-        """The same; the rule's own part of the memory changes in place.
+        """The same; the rule's own memory changes in place.
 
         A rule that remembers something overrides this method.
         """
@@ -194,7 +194,9 @@ class BlendedRule:
     def step(
         self, params: Tensors, memory: Tensors, gradient_at: GradientFunction
     ) -> tuple[Tensors, Tensors, Evaluation]:
-        """One step of the base along G, in place; see the package.
+        """One step of the base along G, in place.
+
+        See the package.
 
         Momentum buffers start at zero, so the first step has m = d, as in torch.
         """

@@ -1,4 +1,4 @@
-"""A factor on rho or lambda that follows the place in the sequence or in the task.
+"""A factor on rho or lambda, by the place in training.
 
 With n places (tasks of the sequence, or steps of a task), i the place from 0 on and p = min(i / (n - 1), 1), the factor is
 
@@ -58,7 +58,7 @@ class ScheduleSettings(StrictSettings):
     )
 
     def check_schedule(self) -> None:
-        """Raises StudyError if a setting has no effect or is missing."""
+        """Raises StudyError if a setting is missing or without effect."""
         given = [name for name in SHAPE if getattr(self, name) != ScheduleSettings.model_fields[name].default]
         listed = bool(self.schedule_factors)
         if self.schedule == "list":
@@ -100,7 +100,7 @@ class Schedule:
 
     @classmethod
     def of(cls, settings: ScheduleSettings, lanes: int, device: str) -> Schedule | None:
-        """The same schedule in every lane; None if it is constant."""
+        """The same schedule in every lane; None if constant."""
         if settings.schedule == "constant":
             return None
 
@@ -118,7 +118,7 @@ class Schedule:
         )
 
     def check_tasks(self, count: int) -> None:
-        """Raises StudyError if a list has not one factor for each task."""
+        """Raises StudyError unless a list has a factor a task."""
         if self.factors is not None and self.factors.shape[1] != count:
             raise StudyError(
                 f"optimizer/schedule_factors has {self.factors.shape[1]} numbers and the sequence {count} tasks; "
@@ -142,7 +142,10 @@ class Schedule:
         return {FACTOR: self.factor(place, places)}
 
     def next_factor(self, memory: Tensors) -> Tensor:
-        """The factor of the next step, [lane]; the step is counted in place."""
+        """The factor of the next step, [lane].
+
+        The step is counted in place.
+        """
         if self.over == "tasks":
             return memory[FACTOR]
         factor = self.factor(memory[PLACE], memory[PLACES])

@@ -1,4 +1,4 @@
-"""Adaptive SAM: an uphill step relative to the size of each weight.
+"""Adaptive SAM: uphill relative to the size of each weight.
 
 Kwon, Kim, Park and Choi 2021, arXiv 2102.11600. With T = |w| + eta, element by element,
 

@@ -1,4 +1,4 @@
-"""Friendly SAM: uphill along what the minibatch's gradient has beyond the mean.
+"""Friendly SAM: uphill along the gradient's part beyond its mean.
 
 Li, Zhou, He, Cheng and Huang 2024, arXiv 2403.12350. With m a running mean of the gradients,
 

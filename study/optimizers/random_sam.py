@@ -1,4 +1,4 @@
-"""Random SAM: the mean of two gradients, moved by noise either way.
+"""Random SAM: the mean of gradients at two noisy points.
 
 Zhang, Li and Ju 2023, arXiv 2306.08553, noise stability optimisation, with one pair of points:
 
@@ -62,7 +62,7 @@ class RandomRule(BlendedRule):
 
     @property
     def rests_where_flat(self) -> bool:
-        """False: the noise of a weight goes on where its gradient is 0."""
+        """False: noise goes on where the gradient is 0."""
         return False
 
     @property
@@ -71,7 +71,7 @@ class RandomRule(BlendedRule):
         return {schema.RADIUS: float(self.radius[0])}
 
     def initial_memory(self, params: Tensors) -> Tensors:
-        """Noise that has not been drawn yet, besides what the base remembers."""
+        """Noise not yet drawn, besides what the base remembers."""
         noise = {NOISE + name: torch.ones_like(value, dtype=torch.int32) for name, value in params.items()}
         return super().initial_memory(params) | noise
 

@@ -1,4 +1,4 @@
-"""What an intervention costs in each step, against training without it."""
+"""What an intervention costs in each step."""
 
 from __future__ import annotations
 

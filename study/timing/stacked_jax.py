@@ -1,4 +1,4 @@
-"""Training of many seeds in JAX, by vmap, jit and scan, to compare the lanes with.
+"""Training of many seeds in JAX: vmap, jit and scan.
 
 JAX is no dependency of the study. Where it is installed, `study bench` times it: the step of one seed is written the usual way
 and mapped over the seeds, and many steps are compiled into one loop.
@@ -32,7 +32,7 @@ def is_installed() -> bool:
 
 
 def layers(nets: Sequence[nn.Module]) -> list[tuple[Tensor, Tensor]]:
-    """Weight [lane, out, in] and bias [lane, out] of each linear layer.
+    """Weight and bias of each linear layer, [lane, out, ...].
 
     `nets` are the fully connected networks of the lanes.
     """
@@ -44,7 +44,7 @@ def layers(nets: Sequence[nn.Module]) -> list[tuple[Tensor, Tensor]]:
 
 
 def step_of(depth: int, method: Method, lr: float = LR) -> Callable[..., Any]:
-    """A step of one seed of a fully connected network with ReLU.
+    """A step of one seed of a fully connected network.
 
     It maps parameters, images [batch, pixel] and labels [batch] to new parameters and logits before the step. Parameters are a
     list of (weight [out, in], bias [out]).
@@ -85,7 +85,7 @@ def step_of(depth: int, method: Method, lr: float = LR) -> Callable[..., Any]:
 def timed(
     nets: Sequence[nn.Module], method: Method, dataset: Dataset, batch_size: int, order: Tensor, threads: int
 ) -> Callable[[int], float]:
-    """A function that takes about so many steps and returns the seconds of so many.
+    """A function that takes steps and returns their seconds.
 
     Steps are taken in loops of `STEPS`. Pixels are permuted and scaled beforehand, in the same way for all seeds.
 

@@ -1,4 +1,4 @@
-"""Training of many seeds by `torch.func.vmap`, to compare the lanes with.
+"""Training of many seeds by `torch.func.vmap`.
 
 The step of one seed is written the usual way, as a function of its parameters, and mapped over the seeds. `torch.compile` can
 fuse its kernels, if there is a compiler on this machine.
@@ -56,7 +56,7 @@ def step_of(net: nn.Module, method: Method, lr: float = LR) -> Step:
 def timed(
     nets: list[nn.Module], method: Method, dataset: Dataset, batch_size: int, order: Tensor, *, compiled: bool = False
 ) -> Callable[[int], float]:
-    """A function that takes so many steps and returns their seconds.
+    """A function that takes steps and returns their seconds.
 
     Pixels are permuted and scaled beforehand, in the same way for all seeds; each seed has its own order of the images.
 
