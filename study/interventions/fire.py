@@ -67,14 +67,14 @@ class Fire(Intervention):
         torch_order = "/" not in name
         places = weights.permute(0, 3, 4, 1, 2) if torch_order else weights.permute(0, 2, 3, 1, 4)
         lanes, rows, columns = places.shape[:3]
-        found = self._scaled(places.flatten(0, 2), rows * columns).unflatten(0, (lanes, rows, columns))
-        order = (0, 3, 4, 1, 2) if torch_order else (0, 3, 1, 2, 4)
-        return torch.permute(found, order).contiguous()
+        scaled = self._scaled(places.flatten(0, 2), rows * columns)
+        found: Tensor = scaled.unflatten(0, (lanes, rows, columns))
+        return (found.permute(0, 3, 4, 1, 2) if torch_order else found.permute(0, 3, 1, 2, 4)).contiguous()
 
     def _scaled(self, weights: Tensor, places: int) -> Tensor:
         units, inputs = weights.shape[1:]
-        factor: float = (units / inputs) ** 0.5 / places
-        return newton_schulz(weights, self.iterations) * factor
+        scale: float = (units / inputs) ** 0.5 / places
+        return newton_schulz(weights, self.iterations) * scale
 
 
 def newton_schulz(weights: Tensor, iterations: int) -> Tensor:

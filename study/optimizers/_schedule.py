@@ -1,4 +1,4 @@
-"""A factor on rho or lambda, by the place in training.
+"""A factor on rho or lambda, by place in training.
 
 With n places (tasks of the sequence, or steps of a task), i the place from 0 on and p = min(i / (n - 1), 1), the factor is
 
