@@ -504,7 +504,7 @@ class Intervention:
     def loss_gradient(self, params: Tensors, state: Tensors) -> Tensors | None:
         """The gradient of the term, by parameter name; optional.
 
-        With it a model's own gradient is used, see `DirectModel`; without, autograd.
+        With it a model's own gradient is used, see `DirectModel`; without, autograd. It is 0 for names that are left out.
         """
         pull = self.pull(state)
         return None if pull is None else pull.gradient(params)

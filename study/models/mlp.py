@@ -255,7 +255,7 @@ class BackpropagatedGradient(MinibatchGradient):
         errors: list[Tensor],
         displacement: _Displacement | None,
     ) -> OuterProducts:
-        """The gradient of each layer, with the pull if there is one."""
+        """The gradient of each layer, with the pull."""
         layers = zip(signals, errors, strict=True)
         parts = self.model.nonlinearity.outputs
         products = OuterProducts(

@@ -140,7 +140,7 @@ def _stacked(
     *,
     compiled: bool,
 ) -> dict[str, Callable[[int], float]]:
-    """The usual ways with several seeds of a fully connected network."""
+    """The usual ways with several seeds."""
     device = dataset.train_images.device
     nets: list[nn.Module] = [make().to(device) for _ in range(count)]
     ways = {VMAP: stacked_torch.timed(nets, method, dataset, batch_size, order)}
