@@ -82,8 +82,13 @@ def reset(learner: Learner, layers: Sequence[HiddenLayer], masks: Sequence[Tenso
 
 
 def _remembered(memory: Tensors, parameter: str) -> list[str]:
-    """Names of the tensors of the memory that belong to a parameter."""
-    return [name for name in memory if name.rpartition(":")[2] == parameter]
+    """Names of the tensors of the memory that belong to a parameter.
+
+    Whole numbers are the state of a random generator and stay: 0 would stop it.
+    """
+    return [
+        name for name, value in memory.items() if name.rpartition(":")[2] == parameter and value.is_floating_point()
+    ]
 
 
 def _over_rows(values: Tensor, like: Tensor) -> Tensor:

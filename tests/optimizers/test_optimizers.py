@@ -140,3 +140,11 @@ def test_a_rule_whose_lanes_differ_in_their_settings_equals_one_rule_for_each(na
 def test_a_setting_out_of_range_is_refused_by_its_name(name, given):
     with pytest.raises(StudyError, match=f"^{next(iter(given))}=.* is not possible: .*[.]$"):
         tiny.rule(name, 1, **given)
+
+
+def test_a_reset_of_units_does_not_stop_the_noise_of_their_weights():
+    frequent = {"redo": {"every": 1, "threshold": 1.0}}
+    for result in tiny.results(tiny.experiment("random_sam", interventions=frequent)):
+        noise = [value for name, value in result.state.memory.items() if name.startswith("noise:")]
+        assert noise
+        assert all((value % 2 == 1).all() for value in noise)
