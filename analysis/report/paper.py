@@ -34,12 +34,10 @@ SETTINGS_COLUMNS: Final = (
     Column("name", "setting"),
     Column("lanes", "seeds", "count"),
     Column("accuracy", "mean test accuracy", "share"),
-    Column("accuracy_iqm", "interquartile mean", "share"),
     Column("first_tenth", "first tenth", "share"),
     Column("last_tenth", "last tenth", "share"),
     Column("decline", "decline", "signed"),
     Column("decline_after_warmup", "decline after warm-up", "signed"),
-    Column("slope", "slope per 100 tasks", "signed"),
     Column("lanes_diverged", "diverged seeds", "count"),
     Column("run_id", "run", "run"),
 )

@@ -62,7 +62,7 @@ def section_question(sweep: Sweep, *, is_other: bool = False) -> Section:
             "slow, that hides what is lost later; so the *decline after warm-up* starts from an early tenth without the first "
             "tasks, 5 to 14 of 100. Tuned methods are judged by the last tenth and the decline after warm-up"
             + ("" if is_other else ", the paper's claims by the decline alone")
-            + ". *Slope* is the slope of the straight line fitted to the accuracies of all tasks, per 100 tasks.",
+            + ". The files of the tables also have the interquartile mean and the slope of a straight line, per 100 tasks.",
             "A *seed* determines everything random in one training run. Tasks within a run depend on each other, so a "
             "run counts as one observation, and intervals (in brackets, 95 %, Student's t) are over seeds. Seed by seed, "
             "all methods share the initial weights, the tasks and the order of the images, so methods are compared by "
