@@ -327,14 +327,36 @@ def own_settings(plan: Plan, group: Group) -> Flat:
     """The fixed settings that only this group has.
 
     They are equal in its trials, and other groups of its scenario have other values. Those that are tried are not among them,
-    nor is the optimizer where the method is named after it.
+    nor is the optimizer where the method is named after it, nor what other optimizers lack and this one has at its default.
     """
     shared = shared_settings(plan, group.scenario)
-    own = {name: value for name, value in _equal(plan, [group]).items() if name not in shared}
+    lacking = _defaults_that_others_lack(plan, group)
+    own = {
+        name: value
+        for name, value in _equal(plan, [group]).items()
+        if name not in shared and not (name in lacking and lacking[name] == value)
+    }
     if own.get("optimizer/name") == group.method:
         del own["optimizer/name"]
     tried = {*group.distributions, *(name for point in group.points for name in point)}
     return {name: value for name, value in own.items() if name not in tried}
+
+
+def _defaults_that_others_lack(plan: Plan, group: Group) -> Flat:
+    """Defaults of the group's optimizer that another one does not have."""
+    names = {
+        plan.trial_config(each, point).optimizer.name
+        for each in plan.groups
+        if each.scenario == group.scenario
+        for point in extremes(each)
+    }
+    own = plan.trial_config(group, next(iter(extremes(group)))).optimizer.name
+    known = {name: parts.find("optimizers", name).Settings.model_construct().plain() for name in names}
+    return {
+        f"optimizer/{word}": default
+        for word, default in known[own].items()
+        if any(word not in other for other in known.values())
+    }
 
 
 def _equal(plan: Plan, groups: Sequence[Group]) -> Flat:

@@ -207,7 +207,7 @@ BAD_TRIALS = {
     "with a seed twice": (b"seeds: [1, 1]\n", "seeds must all be different"),
     "without seeds": (b"seeds: []\n", "seeds"),
     "with an unknown setting": (b"optimizer: {name: sam, roh: 0.1}\n", "did you mean 'rho'"),
-    "with a value out of range": (b"optimizer: {name: sam, rho: -0.1}\n", "optimizer/rho=-0.1"),
+    "with a value out of range": (b"optimizer: {name: sam, rho: 0.0}\n", "optimizer/rho=0.0"),
     "with a provenance that is none": (b"provenance: 5\n", "provenance must be a mapping"),
 }
 
