@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy.typing as npt
+import pandas as pd
 
 from analysis import load, statistics
 from analysis.load import Sweep
@@ -109,7 +110,34 @@ def conclusion(found: Sequence[Contrast]) -> str:
     return f"{found[0].first} against {found[0].second}: {verdict}"
 
 
-def _winners(sweep: Sweep) -> Any:
+def frame(found: Sequence[Contrast]) -> pd.DataFrame:
+    """One row per contrast, with its answer."""
+    rows = [
+        {
+            "sweep": each.sweep,
+            "scenario": each.scenario,
+            "data": each.data,
+            "first": each.first,
+            "second": each.second,
+            "late_first": each.late[0],
+            "late_second": each.late[1],
+            **_bounded("difference", each.difference),
+            **_bounded("decline_first", each.declines[0]),
+            **_bounded("decline_second", each.declines[1]),
+            "answer": each.answer,
+            "lanes": each.difference.lanes,
+            "run_ids": " ".join(each.run_ids),
+        }
+        for each in found
+    ]
+    return pd.DataFrame(rows)
+
+
+def _bounded(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _winners(sweep: Sweep) -> pd.DataFrame:
     return sweep.finished[sweep.finished["selected_rank"] == 1]
 
 

@@ -7,7 +7,8 @@ from typing import Final
 
 import pandas as pd
 
-from analysis import load, sample, tables
+from analysis import load, sample, statistics, tables
+from analysis import tuned as tuned_methods
 from analysis.figures import accuracy, comparisons
 from analysis.load import Sweep
 from analysis.report.page import Column, Draw, Picture, Section, Table, is_missing, joined
@@ -29,6 +30,18 @@ CONFIRMED_COLUMNS: Final = (
     Column("accuracy_confirmed", "test accuracy confirmed", "share"),
     Column("accuracy_tuned_minus_confirmed", "test accuracy, tuned minus confirmed", "signed"),
     Column("run_ids", "runs: tuned, confirmed", "run"),
+)
+
+LATE_COLUMNS: Final = (
+    Column("scenario", "scenario"),
+    Column("data", "data"),
+    Column("first", "method"),
+    Column("late_first", "late accuracy", "share"),
+    Column("late_second", f"late accuracy of {tuned_methods.REFERENCE}", "share"),
+    Column("difference", "difference", "signed"),
+    Column("decline_first", "decline after warm-up", "signed"),
+    Column("answer", f"better by more than {tuned_methods.MARGIN:g}"),
+    Column("run_ids", "runs", "run"),
 )
 
 COMPUTE_COLUMNS: Final = (
@@ -93,7 +106,26 @@ def section_winners(tuned: Sweep, confirmations: Sequence[Sweep], *, leads: bool
             blocks += difference_blocks("best_differences", what, tables.best_differences(tuned))
     for confirmation in confirmations:
         blocks += _confirmation(tuned, confirmation)
+    blocks += _late_accuracy(confirmations)
     return Section("best", title, tuple(words), tuple(blocks))
+
+
+def _late_accuracy(confirmations: Sequence[Sweep]) -> list[Table | Picture]:
+    """What each confirmed winner can still learn in the end."""
+    found = tuned_methods.against_reference(confirmations)
+    if not found:
+        return []
+    by_method: dict[str, list[tuned_methods.Contrast]] = {}
+    for contrast in found:
+        by_method.setdefault(contrast.first, []).append(contrast)
+    answers = "; ".join(tuned_methods.conclusion(contrasts) for contrasts in by_method.values())
+    caption = (
+        f"Does any method keep plasticity better than {tuned_methods.REFERENCE}? Late accuracy is test accuracy over the last "
+        f"tenth of the tasks, on fresh seeds; a method is better if it is higher by more than {tuned_methods.MARGIN:g}, seed by "
+        f"seed. Intervals are simultaneous, and fewer than {statistics.least_lanes(tuned_methods.ALPHA)} seeds leave a question "
+        f"open. {answers[0].upper()}{answers[1:]}."
+    )
+    return [Table("late_accuracy", caption, tuned_methods.frame(found), LATE_COLUMNS)]
 
 
 def _lacks_objective(tuned: Sweep) -> bool:

@@ -330,6 +330,11 @@ def test_an_absent_method_is_told(directory, uri, blank_figures):
     assert "Nothing about gnp: not part of this sweep." in words
     assert "no finished trial of gnp lr=0.01 on class_pairs" in words
     assert len(list(tables.rows("winners_differences-two-methods-confirm"))) == 2
+    (late,) = tables.rows("late_accuracy")
+    difference = late["difference"]["values"][0]
+    assert difference == pytest.approx(late["late accuracy"]["values"][0] - late["late accuracy of sgd"]["values"][0])
+    assert late["better by more than 0.01"]["text"] == "no"
+    assert "Sam against sgd: no." in words
 
 
 def test_a_method_without_a_finished_trial_is_told(directory, uri):
