@@ -212,6 +212,22 @@ def test_penalties_have_the_strengths_of_the_authors_code(name):
     assert {flat["optimizer/name"] for flat in pulled} == {"sgd"}
 
 
+def test_l2_init_is_compared_with_the_authors_methods_on_both_optimizers():
+    names = ("l2", "l2_init", "layer_norm", "redo", "continual_backprop")
+    methods = search_spaces.load("l2_init").methods
+    assert {"sgd", "adam", *names, *(f"adam_{name}" for name in names)} <= methods.keys()
+    for name in names[1:]:
+        plain, adam = (flat_of("l2_init", "permuted_mnist", method) for method in (name, f"adam_{name}"))
+        settings = [
+            [{word: value for word, value in flat.items() if not word.startswith("optimizer/")} for flat in flats]
+            for flats in (plain, adam)
+        ]
+        assert settings[0] == settings[1], "only the optimizer differs"
+        assert {(flat["optimizer/name"], flat["optimizer/weight_decay"]) for flat in adam} == {("adamw", 0.0)}
+    decayed = {flat["interventions/l2/strength"] for flat in flat_of("l2_init", "permuted_mnist", "adam_l2")}
+    assert {2 * strength for strength in decayed} == {0.1, 1e-2, 1e-3, 1e-4, 1e-5}
+
+
 def test_beyond_mnist_searches_the_ranges_of_the_quickstart_without_a_download(tmp_path):
     plan = make_plan(search_spaces.load("beyond_mnist"), name="x", seeds=1)
     quickstart = make_plan(search_spaces.load("quickstart"), name="x", scenarios=["class_pairs"])
