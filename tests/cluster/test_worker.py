@@ -421,7 +421,7 @@ def test_a_trial_that_raises_fails_alone_and_the_others_of_its_pack_go_on(alone,
 
 
 def test_a_trial_whose_part_cannot_be_built_fails_alone(alone, played):
-    bad = trial("class_pairs-sam-009", with_rho(-1.0))
+    bad = trial("class_pairs-sam-009", with_rho(0.0))
     player = played()
     with pytest.raises(StudyError, match="rho"):
         run(trials=[bad, *pack()[:2]])
