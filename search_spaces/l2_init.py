@@ -1,4 +1,4 @@
-"""The setting of L2 Init on MNIST, with SGD and with Adam.
+"""The setting of L2 Init on MNIST, SGD and Adam.
 
 Kumar, Marklund and Van Roy 2023, "Maintaining Plasticity in Continual Learning via Regenerative Regularization", arXiv 2308.11958
 (Appendix A), and the code of the authors:
@@ -60,7 +60,7 @@ def crossed(points: tuple[Point, ...], name: str, **values: tuple[object, ...]) 
 
 
 def remedies(optimizer: Point, lr: tuple[float, ...]) -> dict[str, Method]:
-    """Layer norm and resets of units, as the authors compare them."""
+    """Layer norm and resets of units, as the authors compare."""
     points = grid(lr=lr)
     utility: Point = {"interventions/continual_backprop/utility": "adaptable_contribution"}
     return {
