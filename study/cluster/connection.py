@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study import provenance
-from study.errors import StudyError
+from study.errors import StudyError, first_line
 from study.files import write_fault
 from study.redaction import redacted
 from study.sweep.execution import Execution
@@ -123,7 +123,7 @@ def _resolved(cluster: list[Node], execution: Execution, plan: Plan, place: str)
 def joined(execution: Execution) -> Iterator[list[Node]]:
     """Starts Ray here or joins the cluster; yields the nodes.
 
-    Raises StudyError if there is no cluster at the address.
+    Raises StudyError if there is no cluster at the address, or if Ray does not start here.
     """
     os.environ.update({name: value for name, value in (QUIET | LEAN).items() if name not in os.environ})
     if execution.is_local:
@@ -147,7 +147,13 @@ def joined(execution: Execution) -> Iterator[list[Node]]:
     with short_folder() if execution.is_local else nullcontext() as folder:
         if execution.is_local:
             with _signals_held():
-                ray.init(address="local", include_dashboard=False, _temp_dir=folder, **options)
+                try:
+                    ray.init(address="local", include_dashboard=False, _temp_dir=folder, **options)
+                except Exception as error:  # Ray's own processes fail in many ways
+                    raise StudyError(
+                        f"Ray did not start here: {first_line(error)}; nothing was trained or lost. Run the command again when the "
+                        f"machine is less busy; `study doctor` checks it."
+                    ) from None
         else:
             ray.init(address=str(execution.address), **options)
         try:

@@ -74,10 +74,24 @@ def test_a_home_that_cannot_be_written_gets_no_token_of_ray(monkeypatch, tmp_pat
         monkeypatch.delenv(variable)
     monkeypatch.setattr("ray.init", reach)
     monkeypatch.setenv("HOME", "/proc" if home == "unwritable" else str(tmp_path))
-    with pytest.raises(ReachedError), joined(Execution(data_dir="data")):
+    with pytest.raises(StudyError, match="Ray did not start here: ReachedError"), joined(Execution(data_dir="data")):
         pass
     assert ("RAY_AUTH_TOKEN" in os.environ) == (home == "unwritable")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch):
+    def fail(**_):
+        raise RuntimeError(
+            "The current node timed out during startup. This could happen because some of the raylet failed."
+        )
+
+    monkeypatch.setattr("ray.init", fail)
+    with pytest.raises(StudyError) as refusal, joined(Execution(data_dir="data")):
+        pass
+    assert "timed out during startup" in str(refusal.value)
+    assert "Run the command again" in str(refusal.value)
+    assert len(str(refusal.value)) <= 300
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:²", "127.0.0.1:" + "9" * 5000, "a..b:1", "x" * 70 + ":1", "127.0.0.1:"])
