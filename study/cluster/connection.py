@@ -151,8 +151,8 @@ def joined(execution: Execution) -> Iterator[list[Node]]:
                     ray.init(address="local", include_dashboard=False, _temp_dir=folder, **options)
                 except Exception as error:  # Ray's own processes fail in many ways
                     raise StudyError(
-                        f"Ray did not start here: {first_line(error)}; nothing was trained or lost. Run the command again when the "
-                        f"machine is less busy; `study doctor` checks it."
+                        f"Ray did not start here: {first_line(error)}; nothing was trained or lost. Run the command again when "
+                        f"the machine is less busy; `study doctor` checks it."
                     ) from None
         else:
             ray.init(address=str(execution.address), **options)
