@@ -16,8 +16,8 @@ one setting. The report judges the paper's claims under each, and says which cla
 
 Only SAM has a rho and only GNP an r, so their variants have no trials of other methods.
 
-Permutations have 10,000 images a task instead of 60,000, and the digit pairs all of theirs, with 10 seeds: 96 trials. By
-`study run assumptions --dry-run` that takes some nine hours on two CPU cores that also do other work (2026-11-27).
+Permutations have 10,000 images a task instead of 60,000, and the digit pairs all of theirs, with 10 seeds: 96 trials.
+`study show assumptions` estimates the time.
 """
 
 from search_spaces.paper_grid import POINTS

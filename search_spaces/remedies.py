@@ -10,8 +10,7 @@ All of them train by SGD. `study/docs/remedies.md` has their equations and sourc
 al. 2024, arXiv 2402.18762, with L2), CReLU (Abbas et al. 2023, arXiv 2303.07507) and deep Fourier features (Lewandowski et al.
 2024, arXiv 2410.20634); `nap` is layer norm with weight projection.
 
-Two scenarios: 100 permutations of 10,000 images, and the 45 pairs of digits. `study show remedies` estimates the time, about
-three hours on two idle cores.
+Two scenarios: 100 permutations of 10,000 images, and the 45 pairs of digits. `study show remedies` estimates the time.
 """
 
 from collections.abc import Mapping

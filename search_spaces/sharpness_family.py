@@ -12,8 +12,7 @@ of its source. So the third question of `study/docs/statistics.md`, whether the 
   some tasks and SGD in the others. These ask whether an adaptive rho helps, which Koster and Kukla leave open.
 - `adamw` and `sam_adamw` have AdamW as the base.
 
-Two scenarios: 100 permutations of 10,000 images, and the 45 pairs of digits. `study show sharpness_family` estimates the time,
-about three hours on two idle cores.
+Two scenarios: 100 permutations of 10,000 images, and the 45 pairs of digits. `study show sharpness_family` estimates the time.
 """
 
 from typing import Any
