@@ -3,8 +3,9 @@
 The criteria are those of `study/docs/statistics.md`, "Tuned methods". They were written down before any tuned sweep was started.
 
 - The late accuracy of a lane is its mean test accuracy over the last tenth of the tasks.
-- A method keeps plasticity better than another if its late accuracy, seed by seed, is higher by more than `MARGIN`: *yes* if the
-  interval of the paired differences lies above the margin, *no* if it lies below, *open* otherwise.
+- A method keeps plasticity better than another if its late accuracy, seed by seed, is higher by more than one percentage point,
+  the margin of the paper's claims: *yes* if the interval of the paired differences lies above it, *no* if it lies below, *open*
+  otherwise.
 - The intervals of one question are simultaneous (Bonferroni over its scenarios, data sets and pairs of methods).
 - With fewer seeds than an exact test of one pair needs (6) the answer is open.
 
@@ -15,22 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy.typing as npt
 import pandas as pd
 
 from analysis import load, statistics
 from analysis.load import Sweep
+from analysis.paper.claims import ALPHA, MARGIN
+from analysis.settings import BASELINE
 from analysis.statistics import Interval
-
-MARGIN: Final = 0.01
-"""One percentage point of accuracy: what is less is not worth having."""
-
-ALPHA: Final = 0.05
-
-REFERENCE: Final = "sgd"
-"""The method that others are held against."""
 
 Answer = Literal["yes", "no", "open"]
 
@@ -87,10 +82,10 @@ def contrasts(confirmations: Sequence[Sweep], pairs: Sequence[tuple[str, str]]) 
     return [_contrast(*rivals, level) for rivals in found]
 
 
-def against_reference(confirmations: Sequence[Sweep]) -> list[Contrast]:
+def against_baseline(confirmations: Sequence[Sweep]) -> list[Contrast]:
     """Each method against plain SGD."""
     methods = dict.fromkeys(method for sweep in confirmations for method in _winners(sweep)["method"])
-    return contrasts(confirmations, [(method, REFERENCE) for method in methods if method != REFERENCE])
+    return contrasts(confirmations, [(method, BASELINE) for method in methods if method != BASELINE])
 
 
 def conclusion(found: Sequence[Contrast]) -> str:

@@ -78,21 +78,6 @@ def constants_of(config: TrialConfig) -> dict[str, float]:
     return rule.constants
 
 
-def check_tasks(config: TrialConfig, count: int) -> None:
-    """Raises StudyError if a rule cannot train so many tasks.
-
-    A rule of one's own that cannot even be built fails its trial, not the sweep.
-    """
-    try:
-        rule: Rule = next(_acting(config, "cpu"))
-    except StudyError:
-        raise
-    except Exception:  # whatever somebody's own code raises
-        return
-    if isinstance(rule, TaskAware):
-        rule.check_tasks(count)
-
-
 def _acting(config: TrialConfig, device: str) -> Iterator[Any]:
     """The rule of a trial, then its interventions."""
     module, settings = _chosen(config, "optimizer")
@@ -113,20 +98,34 @@ def build_tasks(config: TrialConfig, dataset: Dataset) -> TaskSequence:
     return _built([config], dataset, "cpu", trained_here=False).tasks
 
 
-def check_units(config: TrialConfig, dataset: Dataset) -> None:
-    """Raises StudyError if an intervention lacks units to reset.
+def check_acting(config: TrialConfig, dataset: Dataset, tasks: int) -> None:
+    """Raises StudyError if rule or interventions do not fit.
+
+    A rule cannot train so many tasks, or an intervention lacks units to reset. A part of one's own that cannot even be built
+    fails its trial, not the sweep.
 
     Args:
         config: complete or not.
         dataset: the one that it names.
+        tasks: their number.
     """
-    _, *interventions = _acting(config, "cpu")
-    if any(intervention.acts_on_units for intervention in interventions):
+    try:
+        rule, *interventions = _acting(config, "cpu")
         module, settings = _chosen(config, "model")
-        _check_units(config, interventions, module.build(settings, dataset.shape, dataset.class_count))
+        model = module.build(settings, dataset.shape, dataset.class_count)
+    except StudyError:
+        raise
+    except Exception:  # whatever somebody's own code raises
+        return
+    _check_acting(config, rule, interventions, model, tasks)
 
 
-def _check_units(config: TrialConfig, interventions: Iterable[Intervention], model: Model) -> None:
+def _check_acting(
+    config: TrialConfig, rule: Rule, interventions: Iterable[Intervention], model: Model, tasks: int
+) -> None:
+    """See `check_acting`."""
+    if isinstance(rule, TaskAware):
+        rule.check_tasks(tasks)
     for name, intervention in zip(config.interventions, interventions, strict=True):
         if intervention.acts_on_units and not model.hidden_layers:
             raise StudyError(
@@ -148,10 +147,8 @@ def _built(configs: Sequence[TrialConfig], dataset: Dataset, device: str, *, tra
     largest = model_module.build(model_settings, dataset.shape, dataset.class_count) if in_memory else None
     _check_memory(config, dataset, tasks_settings, largest)
     tasks = tasks_module.build(tasks_settings, dataset, config.seeds)
-    if isinstance(rule, TaskAware):
-        rule.check_tasks(tasks.count)
     model = model_module.build(model_settings, dataset.shape, tasks.output_count)
-    _check_units(config, interventions, model)
+    _check_acting(config, rule, interventions, model, tasks.count)
     return Experiment(
         dataset=_scaled(_on_device(dataset, device), config.training.pixels),
         tasks=tasks,

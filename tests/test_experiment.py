@@ -120,3 +120,26 @@ def test_the_weights_of_a_trial_must_fit_into_the_memory_of_the_machine_that_has
             experiment.check_memory(config, dataset)
     else:
         experiment.check_memory(config, dataset)
+
+
+@pytest.mark.parametrize("kind", ["optimizers", "interventions", "models"])
+def test_a_part_that_cannot_be_built_is_left_to_its_trial(kind, monkeypatch):
+    """The checks before a sweep pass over it; they refuse what can be built and does not fit."""
+
+    def fail(*_):
+        raise RuntimeError("This part is broken.")
+
+    name = {"optimizers": "sam", "interventions": "redo", "models": "mlp"}[kind]
+    config = TrialConfig.from_flat(
+        {
+            "optimizer/name": "sam",
+            "optimizer/schedule": "list",
+            "optimizer/schedule_factors": [1.0, 0.5],
+            "interventions/redo/every": 5,
+        }
+    )
+    experiment.check_acting(config, tiny.dataset(), 2)
+    with pytest.raises(StudyError, match="schedule"):
+        experiment.check_acting(config, tiny.dataset(), 3)
+    monkeypatch.setattr(parts.find(kind, name), "build", fail)
+    experiment.check_acting(config, tiny.dataset(), 3)

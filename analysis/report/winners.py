@@ -11,8 +11,10 @@ from analysis import load, sample, statistics, tables
 from analysis import tuned as tuned_methods
 from analysis.figures import accuracy, comparisons
 from analysis.load import Sweep
+from analysis.paper.claims import ALPHA, MARGIN
 from analysis.report.page import Column, Draw, Picture, Section, Table, is_missing, joined
 from analysis.report.paper import SETTINGS_COLUMNS, accuracy_pictures, difference_blocks
+from analysis.settings import BASELINE
 from study import schema
 from study.config import TrialConfig
 
@@ -37,10 +39,10 @@ LATE_COLUMNS: Final = (
     Column("data", "data"),
     Column("first", "method"),
     Column("late_first", "late accuracy", "share"),
-    Column("late_second", f"late accuracy of {tuned_methods.REFERENCE}", "share"),
+    Column("late_second", f"late accuracy of {BASELINE}", "share"),
     Column("difference", "difference", "signed"),
     Column("decline_first", "decline after warm-up", "signed"),
-    Column("answer", f"better by more than {tuned_methods.MARGIN:g}"),
+    Column("answer", f"better by more than {MARGIN:g}"),
     Column("run_ids", "runs", "run"),
 )
 
@@ -112,7 +114,7 @@ def section_winners(tuned: Sweep, confirmations: Sequence[Sweep], *, leads: bool
 
 def _late_accuracy(confirmations: Sequence[Sweep]) -> list[Table | Picture]:
     """What each confirmed winner can still learn in the end."""
-    found = tuned_methods.against_reference(confirmations)
+    found = tuned_methods.against_baseline(confirmations)
     if not found:
         return []
     by_method: dict[str, list[tuned_methods.Contrast]] = {}
@@ -120,9 +122,9 @@ def _late_accuracy(confirmations: Sequence[Sweep]) -> list[Table | Picture]:
         by_method.setdefault(contrast.first, []).append(contrast)
     answers = "; ".join(tuned_methods.conclusion(contrasts) for contrasts in by_method.values())
     caption = (
-        f"Does any method keep plasticity better than {tuned_methods.REFERENCE}? Late accuracy is test accuracy over the last "
-        f"tenth of the tasks, on fresh seeds; a method is better if it is higher by more than {tuned_methods.MARGIN:g}, seed by "
-        f"seed. Intervals are simultaneous, and fewer than {statistics.least_lanes(tuned_methods.ALPHA)} seeds leave a question "
+        f"Does any method keep plasticity better than {BASELINE}? Late accuracy is test accuracy over the last "
+        f"tenth of the tasks, on fresh seeds; a method is better if it is higher by more than {MARGIN:g}, seed by "
+        f"seed. Intervals are simultaneous, and fewer than {statistics.least_lanes(ALPHA)} seeds leave a question "
         f"open. {answers[0].upper()}{answers[1:]}."
     )
     return [Table("late_accuracy", caption, tuned_methods.frame(found), LATE_COLUMNS)]

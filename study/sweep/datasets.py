@@ -63,11 +63,10 @@ def load(
             material.datasets[data_key(config)] = dataset
             if trained_here:
                 experiment.check_memory(config, dataset)
-            experiment.check_units(config, dataset)
             sequence = json.dumps([config.data.model_dump(), config.tasks.model_dump()], sort_keys=True)
             if sequence not in task_counts:
                 task_counts[sequence] = experiment.build_tasks(config, dataset).count
-            experiment.check_tasks(config, task_counts[sequence])
+            experiment.check_acting(config, dataset, task_counts[sequence])
             count = material.task_counts.setdefault(group.scenario, task_counts[sequence])
             if count != task_counts[sequence]:
                 raise StudyError(

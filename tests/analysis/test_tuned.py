@@ -21,7 +21,7 @@ def confirmation(*trials):
 
 
 def answers(*trials):
-    return {each.first: each.answer for each in tuned.against_reference([confirmation(*trials)])}
+    return {each.first: each.answer for each in tuned.against_baseline([confirmation(*trials)])}
 
 
 def test_a_method_is_better_only_by_more_than_the_margin():
@@ -43,24 +43,24 @@ def test_fewer_than_six_seeds_answer_nothing(lanes, answer):
 
 def test_only_winners_count():
     other = winner("sam", 0.99, rank=2)
-    (found,) = tuned.against_reference([confirmation(winner("sgd", 0.9), winner("sam", 0.9), other)])
+    (found,) = tuned.against_baseline([confirmation(winner("sgd", 0.9), winner("sam", 0.9), other)])
     assert found.late[0] == pytest.approx(0.9, abs=0.002)
 
 
 def test_the_intervals_of_a_question_are_simultaneous():
     two = confirmation(winner("sgd", 0.9), winner("sam", 0.9), winner("gnp", 0.9))
     other = confirmation(winner("sgd", 0.9, scenario="pairs"), winner("sam", 0.9, scenario="pairs"))
-    found = tuned.against_reference([two, other])
+    found = tuned.against_baseline([two, other])
     assert [(each.scenario, each.first) for each in found] == [("pixels", "sam"), ("pixels", "gnp"), ("pairs", "sam")]
     assert {each.difference.level for each in found} == {1 - 0.05 / 3}
 
 
 def test_a_question_without_the_reference_has_no_contrast():
-    assert tuned.against_reference([confirmation(winner("sam", 0.9))]) == []
+    assert tuned.against_baseline([confirmation(winner("sam", 0.9))]) == []
 
 
 def test_the_decline_after_warm_up_stands_beside():
-    (found,) = tuned.against_reference([confirmation(winner("sgd", 0.7), winner("sam", 0.9))])
+    (found,) = tuned.against_baseline([confirmation(winner("sgd", 0.7), winner("sam", 0.9))])
     sam, sgd = found.declines
     assert tuned.beyond(sgd) == "yes"
     assert tuned.beyond(sam) == "no"
@@ -71,7 +71,7 @@ def test_the_conclusion_names_where_answers_differ():
         confirmation(winner("sgd", 0.9), winner("sam", 0.95)),
         confirmation(winner("sgd", 0.9), winner("sam", 0.9)),
     ]
-    better, alike = ([each] for sweep in places for each in tuned.against_reference([sweep]))
+    better, alike = ([each] for sweep in places for each in tuned.against_baseline([sweep]))
     assert tuned.conclusion(better) == "sam against sgd: yes"
     assert tuned.conclusion(alike) == "sam against sgd: no"
     assert tuned.conclusion([*better, *alike]) == "sam against sgd: yes on pixels of mnist; no on pixels of mnist"
