@@ -297,6 +297,27 @@ class Diagnostics(StrictSettings):
         return names
 
 
+class Probes(StrictSettings):
+    """Copies of the networks that operations change, and that are trained.
+
+    They do not change training.
+    """
+
+    boundaries: Annotated[tuple[Annotated[int, Field(ge=0, le=2**31)], ...], Listed] = Field(
+        (), description="Tasks before which each network is copied, changed by the operations and trained; none: no probes."
+    )
+    lr: Annotated[tuple[Annotated[float, Field(gt=0, le=LARGEST)], ...], Listed] = Field(
+        (0.01,), min_length=1, description="Learning rates of the copies, which are trained by plain SGD, once with each."
+    )
+
+    @field_validator("boundaries", "lr")
+    @classmethod
+    def _are_different(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError("values must all be different")
+        return values
+
+
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 
 
@@ -313,6 +334,8 @@ class TrialConfig(StrictSettings):
     interventions: dict[str, dict[str, Any]] = Field(default_factory=dict)
     training: Training = Training()
     diagnostics: Diagnostics = Diagnostics()
+    probes: Probes = Probes()
+    operations: dict[str, dict[str, Any]] = Field(default_factory=dict)
     seeds: Annotated[tuple[Seed, ...], Listed] = Field((0,), min_length=1, max_length=MOST_SEEDS)
 
     @classmethod
@@ -326,7 +349,11 @@ class TrialConfig(StrictSettings):
         try:
             config = cls.model_validate({name: _named(name, value) for name, value in plain.items()})
         except ValidationError as error:
-            groups: dict[str, type[StrictSettings]] = {"training": Training, "diagnostics": Diagnostics}
+            groups: dict[str, type[StrictSettings]] = {
+                "training": Training,
+                "diagnostics": Diagnostics,
+                "probes": Probes,
+            }
             inner = [f"{group}/{name}" for group, settings in groups.items() for name in settings.model_fields]
             known = [*cls.model_fields, *inner]
             raise StudyError(f"{source}: {sentence(error, known)}") from None
@@ -341,6 +368,18 @@ class TrialConfig(StrictSettings):
         Raises StudyError if their shape is wrong.
         """
         return cls.from_plain(nested(flat), source)
+
+    def plain(self) -> dict[str, Any]:
+        """The configuration as plain data.
+
+        A trial without probes has nothing of them, as in records of versions that had none.
+        """
+        plain = super().plain()
+        if self.probes == Probes():
+            del plain["probes"]
+        if not self.operations:
+            del plain["operations"]
+        return plain
 
     @property
     def stack_shape(self) -> str:

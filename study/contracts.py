@@ -1,4 +1,4 @@
-"""Interfaces of data sets, task sequences, models, rules and interventions.
+"""Interfaces of data sets, tasks, models, rules, interventions, operations.
 
 A part is one file in the folder of its kind. The file declares `Settings` and a function `build(settings, ...)` that returns what
 is described here; no other registration is needed. The trainer knows nothing of a part beyond these interfaces.
@@ -6,7 +6,7 @@ is described here; no other registration is needed. The trainer knows nothing of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, Self, runtime_checkable
 
@@ -144,12 +144,14 @@ class HiddenLayer:
         outputs: of each unit; with several, `outgoing` is [lane, ..., output, unit], and the activation of a unit is the sum of
             its outputs' absolute values.
         is_flat: where the activation function lets no gradient pass, as a function of activations, bool.
+        is_homogeneous: whether activations grow by a factor c > 0 if incoming weights and biases do.
     """
 
     incoming: tuple[str, ...]
     outgoing: str
     outputs: int = 1
     is_flat: Callable[[Tensor], Tensor] = not_positive
+    is_homogeneous: bool = False
 
 
 class Model(Protocol):
@@ -531,6 +533,82 @@ class Intervention:
         return learner
 
 
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Networks at a boundary, for an operation.
+
+    A subject is equal only to itself, so that it can be the key of a cache.
+
+    Attributes:
+        model: the network.
+        params: [lane, ...]; no operation changes them.
+        seeds: one for each lane.
+        task: index of the task that is about to begin.
+        inputs: a sample of that task's training images, [lane, image, feature]; the diagnostics' sample.
+        labels: int64 [lane, image].
+    """
+
+    model: Model
+    params: Tensors
+    seeds: tuple[int, ...]
+    task: int
+    inputs: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Operated:
+    """Networks after an operation.
+
+    Attributes:
+        params: in new tensors where changed, [lane, ...].
+        rates: multiples of the learning rate, [lane], by parameter, with which training undoes the operation; None if there are
+            none, or nobody asked for them.
+    """
+
+    params: Tensors
+    rates: Mapping[str, Tensor] | None = None
+
+
+RATE = "rate "
+"""Begins the name of a parameter's multiple of the learning rate."""
+
+
+class Operation(Protocol):
+    """Changes copies of networks, for a probe."""
+
+    @property
+    def level(self) -> float | None:
+        """What tells it from others of its part, or None."""
+
+    def check(self, layers: tuple[HiddenLayer, ...]) -> None:
+        """Raises StudyError if it cannot act on such networks."""
+
+    def operate(self, subject: Subject) -> Operated:
+        """The networks after it.
+
+        Every random draw is a function of (seed, purpose, task).
+        """
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Copies of the networks that are changed and trained.
+
+    Attributes:
+        boundaries: tasks before which networks are copied.
+        operations: each with the name of its part.
+        rules: plain SGD for the copies, by its learning rate.
+        layerwise: the same with multiples of the learning rate, [lane]; its memory has one for each parameter, `RATE` and its
+            name.
+    """
+
+    boundaries: tuple[int, ...]
+    operations: tuple[tuple[str, Operation], ...]
+    rules: Mapping[float, Rule]
+    layerwise: Mapping[float, Rule]
+
+
 @dataclass(frozen=True)
 class Experiment:
     """The parts of one trial, put together.
@@ -542,6 +620,7 @@ class Experiment:
         batch_size, passes: see `study.config.Training`.
         diagnostics: which diagnostics run after which tasks.
         device: "cpu" or "cuda".
+        probes: what is done to copies of the networks; None: nothing.
     """
 
     dataset: Dataset
@@ -554,3 +633,4 @@ class Experiment:
     passes: int
     diagnostics: Diagnostics
     device: str
+    probes: Probes | None = None

@@ -13,7 +13,7 @@ import torch
 
 from study import parts, provenance
 from study.config import TrialConfig
-from study.contracts import Counted, Dataset, Experiment, Intervention, Model, Rule, TaskAware, TaskSequence
+from study.contracts import Counted, Dataset, Experiment, Intervention, Model, Operation, Probes, Rule, TaskAware, TaskSequence
 from study.errors import StudyError
 from study.lanes import stackable, stacked
 from study.parts import SECTIONS
@@ -126,6 +126,16 @@ def _check_acting(
     """See `check_acting`."""
     if isinstance(rule, TaskAware):
         rule.check_tasks(tasks)
+    if beyond := [boundary for boundary in config.probes.boundaries if boundary >= tasks]:
+        raise StudyError(
+            f"probes/boundaries has {beyond[0]}, but the last of {tasks} tasks is task {tasks - 1}, counted from 0; choose "
+            f"boundaries below {tasks}, or more tasks."
+        )
+    for name, operation in _operations(config):
+        try:
+            operation.check(model.hidden_layers)
+        except StudyError as error:
+            raise StudyError(f"operations/{name}: {error}") from None
     for name, intervention in zip(config.interventions, interventions, strict=True):
         if intervention.acts_on_units and not model.hidden_layers:
             raise StudyError(
@@ -160,7 +170,28 @@ def _built(configs: Sequence[TrialConfig], dataset: Dataset, device: str, *, tra
         passes=config.training.passes,
         diagnostics=config.diagnostics,
         device=device,
+        probes=_probes(config, device),
     )
+
+
+def _probes(config: TrialConfig, device: str) -> Probes | None:
+    """What is done to copies of the networks; None: nothing."""
+    if not config.probes.boundaries:
+        return None
+    lanes, sgd = len(config.seeds), parts.find("optimizers", "sgd")
+    return Probes(
+        boundaries=config.probes.boundaries,
+        operations=tuple(_operations(config)),
+        rules={lr: sgd.build(sgd.Settings(lr=lr), lanes, device) for lr in config.probes.lr},
+        layerwise={lr: sgd.layerwise(lr, lanes, device) for lr in config.probes.lr},
+    )
+
+
+def _operations(config: TrialConfig) -> Iterator[tuple[str, Operation]]:
+    """The operations of a trial, each with the name of its part."""
+    for name, given in config.operations.items():
+        module, settings = _part("operations", name, given, f"operations/{name}/")
+        yield from ((name, operation) for operation in module.build(settings))
 
 
 def check_memory(config: TrialConfig, dataset: Dataset) -> None:

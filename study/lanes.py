@@ -40,6 +40,16 @@ def per_lane(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *[1] * (like.dim() - 1))
 
 
+def over_rows(values: Tensor, like: Tensor) -> Tensor:
+    """`values` [lane, unit], shaped to broadcast over [lane, unit, ...]."""
+    return values.reshape(*values.shape, *[1] * (like.dim() - 2))
+
+
+def over_columns(values: Tensor, like: Tensor) -> Tensor:
+    """`values` [lane, unit], shaped to broadcast over [lane, ..., unit]."""
+    return values.reshape(len(values), *[1] * (like.dim() - 2), -1)
+
+
 def norm(tensors: Mapping[str, Tensor]) -> Tensor:
     """L2 norm over all tensors together, [lane].
 

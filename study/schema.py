@@ -76,6 +76,16 @@ DECLINE_AFTER_WARMUP_TEST: Final = "summary/decline_after_warmup_test"
 CHOSEN_OBJECTIVE: Final = "summary/chosen_objective"
 SECOND_OBJECTIVE: Final = "summary/second_objective"
 
+PROBE_ONLINE_ACCURACY: Final = "probe/accuracy_online"
+PROBE_ONLINE_LOSS: Final = "probe/loss_online"
+PROBE_TEST_ACCURACY: Final = "probe/accuracy_test"
+PROBE_STEPS: Final = "probe/steps_to_90"
+FUNCTION_CHANGE: Final = "probe/function_change"
+DISPLACEMENT: Final = "probe/displacement"
+
+WELL_LEARNT: Final = 0.9
+"""Online accuracy that `probe/steps_to_90` waits for."""
+
 PER_TASK: Final = (
     Quantity(
         TEST_ACCURACY,
@@ -238,6 +248,30 @@ DIAGNOSTICS: Final = (
 Unless the definition says otherwise, they are computed on a fixed sample of the task's training images. The values of each lane
 are in `tables/diagnostics.csv`."""
 
+PROBES: Final = (
+    Quantity(
+        PROBE_ONLINE_ACCURACY,
+        "share",
+        "Share of the task's training images classified correctly before the update on them, by a copy of the network that an "
+        "operation has changed and that is trained on the task; of each operation and learning rate, as "
+        "`probe/accuracy_online/OPERATION/lr_0.01`, the mean over the lanes.",
+    ),
+    Quantity(PROBE_ONLINE_LOSS, "nats", "Cross-entropy of the same images before the update on them."),
+    Quantity(
+        PROBE_TEST_ACCURACY, "share", "Share of the task's test images that the trained copy classifies correctly.", on_test=True
+    ),
+    Quantity(
+        PROBE_STEPS,
+        "count",
+        "Steps of the copy until the online accuracy of a block of 32 steps is at least 0.9; all steps if it never is.",
+    ),
+    Quantity(
+        FUNCTION_CHANGE, "1", "Largest change of a logit by the operation, over the images of the diagnostics' sample."
+    ),
+    Quantity(DISPLACEMENT, "weight", "L2 norm of the change of all weights by the operation."),
+)
+"""Of probes, see `study.training.probes`; the values of each lane are in `tables/probes.csv`."""
+
 SUMMARY: Final = (
     Quantity(
         "summary/objective",
@@ -331,7 +365,7 @@ RULE: Final = (
 )
 """Logged as parameters of a trial, next to its settings."""
 
-QUANTITIES: Final = {quantity.name: quantity for quantity in PER_TASK + DIAGNOSTICS + SUMMARY + SWEEP + RULE}
+QUANTITIES: Final = {quantity.name: quantity for quantity in PER_TASK + DIAGNOSTICS + PROBES + SUMMARY + SWEEP + RULE}
 
 
 def lane_name(name: str, lane: int) -> str:
@@ -342,6 +376,14 @@ def lane_name(name: str, lane: int) -> str:
 def layer_name(name: str, layer: str) -> str:
     """Name of one layer's value, such as `units/dead/layer_0`."""
     return f"{name}/layer_{layer}"
+
+
+def arm_name(operation: str, level: float | None, undone: bool) -> str:
+    """Name of copies that were treated alike.
+
+    Such as `layer_rescaling 0.25 undone`.
+    """
+    return operation + ("" if level is None else f" {level:g}") + (" undone" if undone else "")
 
 
 def tenth(tasks: int) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from study.contracts import HiddenLayer, Intervention, Learner, Model
 from study.interventions import idle
-from study.lanes import Tensors
+from study.lanes import Tensors, over_columns, over_rows
 
 FRESH = "fresh:"
 """Prefix of the rows to come."""
@@ -70,14 +70,14 @@ def reset(learner: Learner, layers: Sequence[HiddenLayer], masks: Sequence[Tenso
         state[f"taken {i}"] = taken + mask.sum(1)
         for name in layer.incoming:
             fresh = state[FRESH + name]
-            rows = fresh.gather(1, _over_rows(order, fresh).expand_as(fresh))
-            params[name] = torch.where(_over_rows(mask, fresh), rows, params[name])
+            rows = fresh.gather(1, over_rows(order, fresh).expand_as(fresh))
+            params[name] = torch.where(over_rows(mask, fresh), rows, params[name])
             for key in _remembered(memory, name):
-                memory[key] = memory[key].masked_fill(_over_rows(mask, memory[key]), 0)
+                memory[key] = memory[key].masked_fill(over_rows(mask, memory[key]), 0)
     for _, layer, mask in chosen:
-        params[layer.outgoing] = params[layer.outgoing].masked_fill(_over_columns(mask, params[layer.outgoing]), 0)
+        params[layer.outgoing] = params[layer.outgoing].masked_fill(over_columns(mask, params[layer.outgoing]), 0)
         for key in _remembered(memory, layer.outgoing):
-            memory[key] = memory[key].masked_fill(_over_columns(mask, memory[key]), 0)
+            memory[key] = memory[key].masked_fill(over_columns(mask, memory[key]), 0)
     return Learner(params, memory, state)
 
 
@@ -89,13 +89,3 @@ def _remembered(memory: Tensors, parameter: str) -> list[str]:
     return [
         name for name, value in memory.items() if name.rpartition(":")[2] == parameter and value.is_floating_point()
     ]
-
-
-def _over_rows(values: Tensor, like: Tensor) -> Tensor:
-    """`values` [lane, unit] over `like` [lane, unit, ...]."""
-    return values.reshape(*values.shape, *[1] * (like.dim() - 2))
-
-
-def _over_columns(values: Tensor, like: Tensor) -> Tensor:
-    """`values` [lane, unit] over `like` [lane, ..., unit]."""
-    return values.reshape(len(values), *[1] * (like.dim() - 2), -1)

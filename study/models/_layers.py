@@ -86,6 +86,7 @@ class Layered(ABC):
                 outgoing=f"{i + 1}/weight",
                 outputs=self.nonlinearity.outputs,
                 is_flat=self.nonlinearity.activation.is_flat,
+                is_homogeneous=self.nonlinearity.is_homogeneous,
             )
             for i in range(self.depth - 1)
         )

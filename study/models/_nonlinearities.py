@@ -65,10 +65,12 @@ class Activation(ABC):
         outputs: of each unit.
         is_signed: whether outputs may be negative.
         gain: of Kaiming's initialisation, sqrt(1 / E f(z)^2) for z of mean 0 and variance 1, or as torch rounds it.
+        is_homogeneous: whether f(c z) = c f(z) for c > 0.
     """
 
     outputs: int = 1
     is_signed: bool = True
+    is_homogeneous: bool = False
     gain: float = nn.init.calculate_gain("relu")
 
     @abstractmethod
@@ -104,6 +106,7 @@ class _Relu(Activation):
     """max(z, 0)."""
 
     is_signed = False
+    is_homogeneous = True
 
     def __call__(self, values: Tensor) -> Tensor:
         return values.relu()
@@ -124,6 +127,7 @@ class _Relu(Activation):
 class _LeakyRelu(Activation):
     """z where it is positive, and `SLOPE` z elsewhere."""
 
+    is_homogeneous = True
     gain = nn.init.calculate_gain("leaky_relu", SLOPE)
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -187,6 +191,7 @@ class _Crelu(Activation):
 
     outputs = 2
     is_signed = False
+    is_homogeneous = True
 
     def __call__(self, values: Tensor) -> Tensor:
         return torch.cat([values.relu(), values.neg().relu()], dim=UNITS)
@@ -284,6 +289,11 @@ class Nonlinearity:
     def outputs(self) -> int:
         """Number of outputs of each unit."""
         return self.activation.outputs
+
+    @property
+    def is_homogeneous(self) -> bool:
+        """Whether the signal grows by a factor c > 0 if z does."""
+        return self.activation.is_homogeneous and self.layer_norm == "none"
 
     @property
     def learns(self) -> bool:

@@ -1,6 +1,9 @@
 """Stochastic gradient descent: the equation with a = 0."""
 
+import torch
+
 from study.optimizers import BlendedRule, RuleSettings, constant_rule
+from study.optimizers._layerwise import LayerwiseSGD
 
 
 class Settings(RuleSettings):
@@ -10,3 +13,8 @@ class Settings(RuleSettings):
 def build(settings: Settings, lanes: int, device: str) -> BlendedRule:
     """The rule for a number of lanes."""
     return constant_rule(settings, lanes, device)
+
+
+def layerwise(lr: float, lanes: int, device: str) -> LayerwiseSGD:
+    """Plain SGD with a multiple of the learning rate for each parameter."""
+    return LayerwiseSGD(torch.full((lanes,), lr, device=device))

@@ -22,7 +22,11 @@ KINDS = {
     "models": "model",
     "optimizers": "optimizer",
     "interventions": "intervention",
+    "operations": "operation",
 }
+
+NAMED = ("interventions", "operations")
+"""Sections of a configuration in which parts stand by their names, any number of them."""
 
 
 def built_in(kind: str) -> list[str]:
@@ -104,10 +108,16 @@ def complete(config: TrialConfig) -> TrialConfig:
         choice = getattr(config, section)
         filled = settings(kind, choice.name, choice.settings, f"{section}/")
         sections[section] = Choice.model_validate({"name": choice.name} | filled.plain())
-    sections["interventions"] = {
-        name: settings("interventions", name, given, f"interventions/{name}/").plain()
-        for name, given in config.interventions.items()
-    }
+    for kind in NAMED:
+        sections[kind] = {
+            name: settings(kind, name, given, f"{kind}/{name}/").plain()
+            for name, given in getattr(config, kind).items()
+        }
+    if config.operations and not config.probes.boundaries:
+        raise StudyError(
+            f"operations/{next(iter(config.operations))} has no effect without probes/boundaries; set the tasks before which "
+            f"networks are copied, such as probes/boundaries=[10,30], or leave the operation out."
+        )
     return config.model_copy(update=sections)  # the rest was validated when `config` was made
 
 
@@ -128,8 +138,9 @@ def _chosen(config: TrialConfig) -> Iterator[tuple[str, str, str]]:
     """Prefix of the settings, kind and name of each part of a trial."""
     for section, kind in SECTIONS.items():
         yield f"{section}/", kind, getattr(config, section).name
-    for name in config.interventions:
-        yield f"interventions/{name}/", "interventions", name
+    for kind in NAMED:
+        for name in getattr(config, kind):
+            yield f"{kind}/{name}/", kind, name
 
 
 def installed(config: TrialConfig) -> dict[str, str]:

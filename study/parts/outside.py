@@ -97,8 +97,8 @@ def _adopted(name: str, value: Any, folder: Path) -> tuple[str, Any]:
     section, _, leaf = name.partition("/")
     if section in DEFAULT_PARTS and leaf == "name" and is_path(value):
         return name, adopt(folder / value)
-    match = re.fullmatch(r"(.+?\.py)(/[^/]+)?", leaf) if section == "interventions" else None
-    return (f"interventions/{adopt(folder / match[1])}{match[2] or ''}", value) if match else (name, value)
+    match = re.fullmatch(r"(.+?\.py)(/[^/]+)?", leaf) if section in ("interventions", "operations") else None
+    return (f"{section}/{adopt(folder / match[1])}{match[2] or ''}", value) if match else (name, value)
 
 
 def stem(name: str) -> str:
@@ -156,7 +156,9 @@ def written_out(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, st
     shown = dict(config)
     for section in DEFAULT_PARTS:
         shown[section] = {**config[section], "name": path(config[section]["name"])}
-    shown["interventions"] = {path(name): given for name, given in config["interventions"].items()}
+    for kind in ("interventions", "operations"):
+        if kind in config:
+            shown[kind] = {path(name): given for name, given in config[kind].items()}
     return shown, files
 
 

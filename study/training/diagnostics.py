@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from study import schema
+from study import curvature, schema
 from study.contracts import Experiment, Featured, Task
+from study.curvature import Landscape
 from study.lanes import Tensors, generator, norm, per_lane
-from study.training import curvature, metrics
-from study.training.curvature import Landscape
+from study.training import metrics
 from study.training.metrics import evaluate
 from study.training.minibatches import EarlierTask, Feed
 from study.training.steps import Steps

@@ -19,6 +19,7 @@ from study.training import metrics
 from study.training.diagnostics import NetworkDiagnostics
 from study.training.metrics import evaluate
 from study.training.minibatches import Feed
+from study.training.probes import Probed, Probing
 from study.training.steps import Steps, Weights
 
 
@@ -62,8 +63,9 @@ class TaskResult:
         test_accuracy, validation_accuracy, online_accuracy: share, float64 [lane]; validation is None if no image is held out.
         online_loss: nats, float64 [lane].
         diagnostics: by name, float64 [lane]; NaN where a value is unknown, as in lanes that have diverged.
-        training_seconds, evaluation_seconds, diagnostics_seconds: wall time, all lanes together.
+        training_seconds, evaluation_seconds, diagnostics_seconds: wall time, all lanes together; probes count as diagnostics.
         state: after the task.
+        probes: of the networks that began it; none unless it follows a boundary with probes.
     """
 
     task: int
@@ -77,6 +79,7 @@ class TaskResult:
     evaluation_seconds: float
     diagnostics_seconds: float
     state: State
+    probes: tuple[Probed, ...] = ()
 
 
 def initial_state(experiment: Experiment) -> State:
@@ -107,14 +110,20 @@ def train(experiment: Experiment, start: State | None = None) -> Iterator[TaskRe
     state = start or initial_state(experiment)
     steps = Steps(experiment, state.weights)
     diagnosis = NetworkDiagnostics(experiment, steps)
+    probing = Probing(experiment, diagnosis)
     for index in range(state.next_task, experiment.tasks.count):
-        result = _train_on_task(experiment, steps, diagnosis, state, index)
+        result = _train_on_task(experiment, steps, diagnosis, probing, state, index)
         state = result.state
         yield result
 
 
 def _train_on_task(
-    experiment: Experiment, steps: Steps, diagnosis: NetworkDiagnostics, state: State, index: int
+    experiment: Experiment,
+    steps: Steps,
+    diagnosis: NetworkDiagnostics,
+    probing: Probing,
+    state: State,
+    index: int,
 ) -> TaskResult:
     """Boundary, training, evaluation and diagnostics of one task.
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tiny import mlp
 from torch.nn.functional import cross_entropy
 
-from study.training import curvature
-from study.training.curvature import Landscape
+from study import curvature
+from study.curvature import Landscape
 
 SEEDS = (0, 1, 2)
 
