@@ -61,7 +61,8 @@ class TaskResult:
         name: of the task.
         test_accuracy, validation_accuracy, online_accuracy: share, float64 [lane]; validation is None if no image is held out.
         online_loss: nats, float64 [lane].
-        diagnostics: by name, float64 [lane]; NaN where a value is unknown, as in lanes that have diverged.
+        diagnostics: by name, float64 [lane], those of `schema.ONSET` before the first step and all others after the last; NaN
+            where a value is unknown, as in lanes that had diverged by then.
         training_seconds, evaluation_seconds, diagnostics_seconds: wall time, all lanes together.
         state: after the task.
     """
@@ -116,7 +117,7 @@ def train(experiment: Experiment, start: State | None = None) -> Iterator[TaskRe
 def _train_on_task(
     experiment: Experiment, steps: Steps, diagnosis: NetworkDiagnostics, state: State, index: int
 ) -> TaskResult:
-    """Boundary, training, evaluation and diagnostics of one task.
+    """Boundary, diagnostics, training and evaluation of one task.
 
     Lanes that have diverged are computed with the others, and their results are discarded.
     """
@@ -124,6 +125,13 @@ def _train_on_task(
     task = experiment.tasks.task(index)
     feed = steps.feed(task)
     start = state.weights if index == 0 else _after_boundary(experiment, index, task, state.weights)
+    boundary_seconds = time.perf_counter() - began
+
+    began = time.perf_counter()
+    onset = _known(diagnosis.before(index, feed, start.params), state.diverged)
+    onset_seconds = time.perf_counter() - began
+
+    began = time.perf_counter()
     trained = steps.train(feed, index, start)
     diverged = state.diverged | ~trained.sound.cpu()
     healthy = ~diverged.to(experiment.device)  # [lane]
@@ -139,7 +147,7 @@ def _train_on_task(
         diverged=diverged,
         gradient_evaluations=state.gradient_evaluations + trained.steps * experiment.rule.evaluations_per_step,
     )
-    training_seconds = time.perf_counter() - began
+    training_seconds = boundary_seconds + time.perf_counter() - began
 
     began = time.perf_counter()
     outputs = experiment.tasks.output_count
@@ -158,10 +166,7 @@ def _train_on_task(
     evaluation_seconds = time.perf_counter() - began
 
     began = time.perf_counter()
-    diagnostics = {
-        name: values.where(~after.diverged & values.isfinite(), torch.nan)
-        for name, values in diagnosis.after(index, task, feed, after.params).items()
-    }
+    diagnostics = _known(diagnosis.after(index, task, feed, after.params), after.diverged) | onset
     return TaskResult(
         task=index,
         name=task.name,
@@ -172,9 +177,14 @@ def _train_on_task(
         diagnostics=diagnostics,
         training_seconds=training_seconds,
         evaluation_seconds=evaluation_seconds,
-        diagnostics_seconds=time.perf_counter() - began,
+        diagnostics_seconds=onset_seconds + time.perf_counter() - began,
         state=replace(after, test=_with_row(state.test, test), validation=_with_row(state.validation, validation)),
     )
+
+
+def _known(values: dict[str, Tensor], diverged: Tensor) -> dict[str, Tensor]:
+    """Values by name, each [lane], unknown in lanes that have diverged."""
+    return {name: lanes.where(~diverged, torch.nan) for name, lanes in values.items()}
 
 
 def _with_row(rows: Tensor, row: Tensor | None) -> Tensor:
