@@ -184,7 +184,7 @@ class Training(StrictSettings):
     )
 
 
-LATER_SETTINGS: Flat = {"training/pixels": "unit"}
+LATER_SETTINGS: Flat = {"training/pixels": "unit", "diagnostics/onset_every": 0, "diagnostics/rho_adaptive": 0.5}
 """Settings that records of earlier versions lack, with the value that these versions had."""
 
 _LATER_IN_NETWORKS: Flat = {"activation": "relu", "layer_norm": "none", "initialisation": "torch"}
@@ -256,7 +256,7 @@ def _part_names(plain: Mapping[str, Any]) -> Flat:
 
 
 class Diagnostics(StrictSettings):
-    """Which diagnostics of `study.schema.DIAGNOSTICS` run after which tasks.
+    """Which diagnostics of `study.schema` run before and after which tasks.
 
     They do not change training.
     """
@@ -276,8 +276,20 @@ class Diagnostics(StrictSettings):
     forgetting_every: int = Field(
         10, ge=0, le=2**31, description="Accuracy on earlier tasks is measured every so many tasks; 0: never."
     )
+    onset_every: int = Field(
+        0,
+        ge=0,
+        le=2**31,
+        description="The network is measured before the first step on every so many tasks, on the new task's images; 0: never.",
+    )
     rho: float = Field(
         0.05, gt=0, le=LARGEST, description="Length of the uphill step in `sharpness/sam`, for all methods."
+    )
+    rho_adaptive: float = Field(
+        0.5,
+        gt=0,
+        le=LARGEST,
+        description="Length of the uphill step in `onset/sharpness/adaptive`, relative to each weight, for all methods.",
     )
     probes: int = Field(10, ge=2, le=2**31, description="Random vectors that estimate the Hessian's trace.")
     dormant_below: float = Field(
@@ -290,7 +302,7 @@ class Diagnostics(StrictSettings):
     @field_validator("leave_out")
     @classmethod
     def _are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        known = [quantity.name for quantity in schema.DIAGNOSTICS]
+        known = [quantity.name for quantity in schema.ALL_DIAGNOSTICS]
         for name in names:
             if name not in known:
                 raise ValueError(f"{name!r} is not a diagnostic; {nearest(name, known)}")
@@ -304,10 +316,13 @@ class Probes(StrictSettings):
     """
 
     boundaries: Annotated[tuple[Annotated[int, Field(ge=0, le=2**31)], ...], Listed] = Field(
-        (), description="Tasks before which each network is copied, changed by the operations and trained; none: no probes."
+        (),
+        description="Tasks before which each network is copied, changed by the operations and trained; none: no probes.",
     )
     lr: Annotated[tuple[Annotated[float, Field(gt=0, le=LARGEST)], ...], Listed] = Field(
-        (0.01,), min_length=1, description="Learning rates of the copies, which are trained by plain SGD, once with each."
+        (0.01,),
+        min_length=1,
+        description="Learning rates of the copies, which are trained by plain SGD, once with each.",
     )
 
     @field_validator("boundaries", "lr")

@@ -7,6 +7,7 @@ Hessian:
     largest eigenvalue = max over v of v.H v / v.v          (power iteration that keeps its last step, Knyazev 2001)
     trace = E[z.H z] over random signs z                    (Hutchinson 1990)
     sharpness = L(w + rho g / |g|) - L(w)                   (SAM, Foret et al. 2021, arXiv 2010.01412)
+    adaptive sharpness = L(w + rho T^2 g / |T g|) - L(w), T = |w|    (ASAM, Kwon et al. 2021, arXiv 2102.11600)
 
 H itself has as many rows and columns as there are weights, so it is never formed: everything comes from products H v. SAM's
 sharpness is max L(w + e) - L(w) over |e| <= rho, to first order in e.
@@ -66,6 +67,11 @@ class Landscape:
         self.loss = loss.detach()
         self.gradient = self._slope.detach()
 
+    @property
+    def weights(self) -> Tensor:
+        """w, [lane, weight]."""
+        return self._weights.detach()
+
     def at(self, displacement: Tensor) -> Tensor:
         """The loss [lane] at the parameters plus `displacement` [lane, weight]."""
         with torch.no_grad():
@@ -97,6 +103,41 @@ def sam_sharpness(landscape: Landscape, rho: float) -> Tensor:
     """
     scale = rho * reciprocal(torch.linalg.vector_norm(landscape.gradient, dim=1))  # rho / |g|, [lane]
     return landscape.at(landscape.gradient * scale.unsqueeze(1)) - landscape.loss
+
+
+def adaptive_sharpness(landscape: Landscape, rho: float) -> Tensor:
+    """Sharpness that does not depend on the scale of layers, [lane].
+
+    In nats; 0 where T g is 0. With T = |w| for each weight, biases included, it is
+
+        L(w + rho T^2 g / |T g|) - L(w)
+
+    which is the step of ASAM (Kwon et al. 2021, arXiv 2102.11600) without its eta, a constant added to T. If a layer's weights
+    are multiplied by c and the network computes the same, its part of g is divided by c. So T g stays as it is, and the step
+    grows with the weights.
+    """
+    size = landscape.weights.abs()  # T, [lane, weight]
+    slope = size * landscape.gradient  # T g
+    scale = rho * reciprocal(torch.linalg.vector_norm(slope, dim=1))  # rho / |T g|, [lane]
+    return landscape.at(size * slope * scale.unsqueeze(1)) - landscape.loss
+
+
+def gradient_reliability(gradients: Iterable[Tensor]) -> Tensor:
+    """How far minibatches agree on the gradient, float64 [lane].
+
+    |mean g_b|^2 / mean |g_b|^2 over minibatches b: 1 if their gradients are equal, 1 / n if n of them are orthogonal, 0 if they
+    cancel. NaN where all are 0.
+
+    Args:
+        gradients: g_b of two or more minibatches, each [lane, weight].
+    """
+    total, squares, count = torch.zeros(()), torch.zeros(()), 0
+    for gradient in gradients:
+        total = gradient + total.to(gradient.device)  # [lane, weight]
+        squares = torch.linalg.vector_norm(gradient, dim=1).double().square() + squares.to(gradient.device)  # [lane]
+        count += 1
+    share: Tensor = torch.linalg.vector_norm(total, dim=1).double().square() / (count * squares)
+    return share.clamp(max=1)  # rounding may exceed it
 
 
 def largest_eigenvalue(product: Product, start: Tensor) -> Tensor:

@@ -13,7 +13,18 @@ import torch
 
 from study import parts, provenance
 from study.config import TrialConfig
-from study.contracts import Counted, Dataset, Experiment, Intervention, Model, Operation, Probes, Rule, TaskAware, TaskSequence
+from study.contracts import (
+    Counted,
+    Dataset,
+    Experiment,
+    Intervention,
+    Model,
+    Operation,
+    Probes,
+    Rule,
+    TaskAware,
+    TaskSequence,
+)
 from study.errors import StudyError
 from study.lanes import stackable, stacked
 from study.parts import SECTIONS

@@ -33,11 +33,12 @@ PERIODS: Final = {
     "hessian": "curvature_every",
     "sharpness": "curvature_every",
     "gradient": "curvature_every",
+    "onset": "onset_every",
 }
 """The setting of `diagnostics/` with the period of a diagnostic, by the first word of its name."""
 
 _OF_TASKS: Final = {quantity.name for quantity in schema.PER_TASK}
-_DIAGNOSTICS: Final = {quantity.name for quantity in schema.DIAGNOSTICS}
+_DIAGNOSTICS: Final = {quantity.name for quantity in schema.ALL_DIAGNOSTICS}
 _WRITTEN: Final = {schema.CHOSEN_OBJECTIVE, schema.SECOND_OBJECTIVE}
 _TOTAL_SECONDS: Final = "summary/seconds"
 
@@ -207,7 +208,7 @@ def _check(name: str) -> None:
     """Raises StudyError unless a search may read the quantity."""
     base = re.sub(r"/layer_\w+$|/lane_\d+$", "", name)
     quantity = schema.QUANTITIES.get(base)
-    known = [one.name for one in (*schema.PER_TASK, *schema.DIAGNOSTICS, *schema.SUMMARY) if not one.on_test]
+    known = [one.name for one in (*schema.PER_TASK, *schema.ALL_DIAGNOSTICS, *schema.SUMMARY) if not one.on_test]
     if quantity is None:
         raise StudyError(f"Unknown objective {brief(name)}; {_nearest(name, known)}.")
     if quantity.on_test:

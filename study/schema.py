@@ -5,7 +5,7 @@ A name that is not declared here is not logged. `study/docs/metrics.md` is made 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -55,7 +55,9 @@ HESSIAN_EIGENVALUE: Final = "hessian/largest_eigenvalue"
 HESSIAN_TRACE: Final = "hessian/trace"
 HESSIAN_TRACE_ERROR: Final = "hessian/trace_error"
 SAM_SHARPNESS: Final = "sharpness/sam"
+ADAPTIVE_SHARPNESS: Final = "sharpness/adaptive"
 GRADIENT_NORM: Final = "gradient/norm"
+GRADIENT_RELIABILITY: Final = "gradient/reliability"
 DEAD_UNITS: Final = "units/dead"
 DORMANT_UNITS: Final = "units/dormant"
 EFFECTIVE_RANK: Final = "rank/effective"
@@ -154,7 +156,7 @@ PER_TASK: Final = (
     Quantity(
         DIAGNOSTICS_SECONDS,
         "s",
-        "Wall time of the diagnostics after the task, all lanes together; 0 when none is due.",
+        "Wall time of the diagnostics before and after the task, all lanes together; 0 when none is due.",
         is_of_one_task=True,
     ),
     Quantity(
@@ -248,6 +250,53 @@ DIAGNOSTICS: Final = (
 Unless the definition says otherwise, they are computed on a fixed sample of the task's training images. The values of each lane
 are in `tables/diagnostics.csv`."""
 
+ONSET_PREFIX: Final = "onset/"
+
+
+def onset_name(name: str) -> str:
+    """Name of a diagnostic at a task's onset: `onset/gradient/norm`."""
+    return ONSET_PREFIX + name
+
+
+def _at_onset(*names: str) -> tuple[Quantity, ...]:
+    """The quantities of `DIAGNOSTICS` with these names, at the onset."""
+    known = {quantity.name: quantity for quantity in DIAGNOSTICS}
+    return tuple(
+        replace(
+            known[name],
+            name=onset_name(name),
+            definition=f"What `{name}` measures, before the first step on the task and on a sample of its training images.",
+        )
+        for name in names
+    )
+
+
+ONSET: Final = (
+    *_at_onset(HESSIAN_EIGENVALUE, HESSIAN_TRACE, HESSIAN_TRACE_ERROR, SAM_SHARPNESS),
+    Quantity(
+        onset_name(ADAPTIVE_SHARPNESS),
+        "nats",
+        "L(w + rho T^2 g / |T g|) - L(w) of the sample's loss before the first step on the task, with T = |w| for each weight "
+        "and bias and one rho (`diagnostics/rho_adaptive`) for all methods: the step of ASAM without its eta, so that rescaling "
+        "the layers of a ReLU network does not change it.",
+        source="Kwon et al. 2021, arXiv 2102.11600",
+    ),
+    *_at_onset(GRADIENT_NORM),
+    Quantity(
+        onset_name(GRADIENT_RELIABILITY),
+        "share",
+        "|mean of g_b|^2 / mean of |g_b|^2 before the first step on the task, with g_b the gradients of the sample's "
+        "minibatches, as large as in training: 1 if all are equal, 1 / n if n of them are orthogonal; unknown of fewer than two.",
+    ),
+    *_at_onset(DEAD_UNITS, DORMANT_UNITS, EFFECTIVE_RANK, STABLE_RANK, SRANK, WEIGHT_NORM),
+)
+"""Diagnostics of the network at a task's onset: after the interventions of the boundary, before the first step.
+
+They are computed on the same fixed sample of the new task's training images as those of `DIAGNOSTICS` after it, before the tasks
+that `diagnostics/onset_every` chooses. None affects training."""
+
+ALL_DIAGNOSTICS: Final = DIAGNOSTICS + ONSET
+
 PROBES: Final = (
     Quantity(
         PROBE_ONLINE_ACCURACY,
@@ -258,7 +307,10 @@ PROBES: Final = (
     ),
     Quantity(PROBE_ONLINE_LOSS, "nats", "Cross-entropy of the same images before the update on them."),
     Quantity(
-        PROBE_TEST_ACCURACY, "share", "Share of the task's test images that the trained copy classifies correctly.", on_test=True
+        PROBE_TEST_ACCURACY,
+        "share",
+        "Share of the task's test images that the trained copy classifies correctly.",
+        on_test=True,
     ),
     Quantity(
         PROBE_STEPS,
@@ -365,7 +417,9 @@ RULE: Final = (
 )
 """Logged as parameters of a trial, next to its settings."""
 
-QUANTITIES: Final = {quantity.name: quantity for quantity in PER_TASK + DIAGNOSTICS + PROBES + SUMMARY + SWEEP + RULE}
+QUANTITIES: Final = {
+    quantity.name: quantity for quantity in PER_TASK + ALL_DIAGNOSTICS + PROBES + SUMMARY + SWEEP + RULE
+}
 
 
 def lane_name(name: str, lane: int) -> str:

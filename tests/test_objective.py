@@ -127,7 +127,7 @@ def test_a_diagnostic_counts_after_the_last_task_over_lanes_and_layers():
     last["diagnostics"]["units/dead/layer_1"][1] = None  # such as of a diverged lane
     assert dead.value([first, last]) is None
     assert parse("weights/norm:min").value([first, last]) is None
-    assert {name.partition("/")[0] for name in OTHERS if name in {q.name for q in schema.DIAGNOSTICS}} == set(
+    assert {name.partition("/")[0] for name in OTHERS if name in {q.name for q in schema.ALL_DIAGNOSTICS}} == set(
         objective.PERIODS
     )
 

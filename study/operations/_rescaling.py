@@ -79,7 +79,9 @@ class Rescalings:
         self._rows = torch.stack([_row(*place, depth) for place in self._layers.values()])
         squares = [subject.params[name].flatten(1).double().square().sum(1).cpu() for name in self._layers]
         self._squares = torch.stack(squares, dim=1)
-        self._start = torch.stack([torch.randn(self._weights, generator=generator(s, "sharpness")) for s in subject.seeds])
+        self._start = torch.stack(
+            [torch.randn(self._weights, generator=generator(s, "sharpness")) for s in subject.seeds]
+        )
         self._start = self._start.to(subject.inputs.device)
         self.norms = self._squares.sum(1).sqrt()
         # Columns span the free factors: x = basis y with sum x = 0, [layer, free].
@@ -195,7 +197,8 @@ class Rescalings:
         inverse = self._factors(-logarithms)
         # D^-1 as one row for each lane, [lane, weight]
         scale = torch.cat(
-            [inverse[name].unsqueeze(1).expand(-1, value[0].numel()) for name, value in self._subject.params.items()], dim=1
+            [inverse[name].unsqueeze(1).expand(-1, value[0].numel()) for name, value in self._subject.params.items()],
+            dim=1,
         )
         product = self._landscape.hessian_product
         with torch.no_grad():

@@ -16,7 +16,7 @@ from study import schema
 
 PER_TASK = {quantity.name for quantity in schema.PER_TASK}
 BY_LANE = {quantity.name for quantity in schema.PER_TASK if quantity.by_lane}
-BY_LAYER = {quantity.name: quantity.by_layer for quantity in schema.DIAGNOSTICS}
+BY_LAYER = {quantity.name: quantity.by_layer for quantity in schema.ALL_DIAGNOSTICS}
 NEEDED = {schema.TEST_ACCURACY, schema.TRAINING_SECONDS, schema.EVALUATION_SECONDS}
 SUMMARY = {
     quantity.name: quantity

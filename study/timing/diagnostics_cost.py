@@ -48,7 +48,7 @@ class Overhead:
         sequence: "permuted_pixels" or "class_pairs".
         lanes: seeds that are diagnosed together.
         images: of each lane that were used: fewer than were asked for where a task has no more.
-        units_seconds, curvature_seconds: of diagnosing once.
+        units_seconds, curvature_seconds, onset_seconds: of diagnosing once.
         earlier_seconds: of evaluating one earlier task again.
         seconds: of all diagnostics of the sequence together.
         training: seconds of training on the sequence, by method, at the measured speeds.
@@ -60,6 +60,7 @@ class Overhead:
     units_seconds: float
     curvature_seconds: float
     earlier_seconds: float
+    onset_seconds: float
     seconds: float
     training: Mapping[str, float]
 
@@ -81,8 +82,8 @@ def overhead(
     plan = PAPER[sequence]
     total = sum(seconds[kind] * speed.diagnostics_count(plan.tasks, plan.diagnostics, kind) for kind in DIAGNOSTICS)
     training = {method: plan.tasks * plan.images * lanes / rate for method, rate in speeds.items()}
-    units, curvature, earlier = (seconds[kind] for kind in DIAGNOSTICS)
-    return Overhead(sequence, lanes, images, units, curvature, earlier, total, training)
+    units, curvature, earlier, onset = (seconds[kind] for kind in DIAGNOSTICS)
+    return Overhead(sequence, lanes, images, units, curvature, earlier, onset, total, training)
 
 
 def _measured(

@@ -48,8 +48,8 @@ WARMING_STEPS = 9
 ENDLESS = 2**31
 """Passes over a task that no measurement completes."""
 
-DIAGNOSTICS = ("units_every", "curvature_every", "forgetting_every")
-"""The settings that switch the three kinds of diagnostics on."""
+DIAGNOSTICS = ("units_every", "curvature_every", "forgetting_every", "onset_every")
+"""The settings that switch the four kinds of diagnostics on."""
 
 OFF = dict.fromkeys(DIAGNOSTICS, 0)
 
@@ -97,7 +97,7 @@ class Lanes:
         return weights.params
 
     def diagnostics_seconds(self, kind: str, params: Tensors | None = None, repeats: int = 1) -> float:
-        """Seconds that one kind of diagnostics takes after this task.
+        """Seconds that one kind of diagnostics takes on this task.
 
         Args:
             kind: one of `DIAGNOSTICS`. For "forgetting_every" the seconds are those of one task that is evaluated again.
@@ -105,11 +105,13 @@ class Lanes:
             repeats: how often; the last counts, the first also makes what later ones share.
         """
         experiment = self.experiment
+        params = self._initial.params if params is None else params
         only = experiment.diagnostics.model_copy(update={**OFF, kind: 1})
         diagnosis = NetworkDiagnostics(replace(experiment, diagnostics=only), self._steps)
         for _ in range(repeats):
             began = time.perf_counter()
-            diagnosis.after(self._index, self._task, self._feed, self._initial.params if params is None else params)
+            diagnosis.before(self._index, self._feed, params)
+            diagnosis.after(self._index, self._task, self._feed, params)
             seconds = time.perf_counter() - began
         return seconds / (self._index + 1) if kind == "forgetting_every" else seconds
 

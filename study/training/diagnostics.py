@@ -1,12 +1,13 @@
-"""Diagnostics of the networks after a task.
+"""Diagnostics of the networks before and after a task.
 
-These are the quantities of `study.schema.DIAGNOSTICS`, one value per lane. Nothing here affects training, and every random draw
-is a function of (seed, purpose, task). So a sweep gives the same results with and without diagnostics, to the last bit.
+These are the quantities of `study.schema.ONSET` and `DIAGNOSTICS`, one value per lane. Nothing here affects training, and every
+random draw is a function of (seed, purpose, task). So a sweep gives the same results with and without diagnostics, to the last
+bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from study import curvature, schema
 from study.contracts import Experiment, Featured, Task
 from study.curvature import Landscape
+from study.gradients import MinibatchGradient
 from study.lanes import Tensors, generator, norm, per_lane
 from study.training import metrics
 from study.training.metrics import evaluate
@@ -30,7 +32,7 @@ SRANK_SHARE = 0.99
 def due(tasks: int, every: int) -> list[int]:
     """Task indices at which a diagnostic of that period runs.
 
-    After the first task, then every `every` tasks, and after the last.
+    At the first task, then every `every` tasks, and at the last.
 
     Args:
         tasks: number of tasks.
@@ -50,6 +52,37 @@ class NetworkDiagnostics:
         self._shapes = {name: value.shape[1:] for name, value in initial.items()}
         self._initial = {name: value.to(experiment.device) for name, value in initial.items()}  # [lane, ...]
         self._earlier: dict[int, EarlierTask] = {}
+        self._wanted = self._not_left_out(quantity.name for quantity in schema.DIAGNOSTICS)
+        onset = self._not_left_out(quantity.name for quantity in schema.ONSET)
+        self._wanted_at_onset = {name.removeprefix(schema.ONSET_PREFIX) for name in onset}
+
+    def before(self, index: int, feed: Feed, params: Tensors) -> dict[str, Tensor]:
+        """The diagnostics that are due before the first step on a task.
+
+        Empty if none is. See `onset`.
+        """
+        return self.onset(index, feed, params) if self._is_due(index, self._settings.onset_every) else {}
+
+    def onset(self, task: int, feed: Feed, params: Tensors) -> dict[str, Tensor]:
+        """Diagnostics of any networks on a task's images, due or not.
+
+        Those of layers are named by `schema.layer_name`.
+
+        Args:
+            task: index of the task.
+            feed: its images.
+            params: of the networks, [lane, ...]; the lanes are those of the experiment.
+
+        Returns:
+            The quantities of `schema.ONSET`, float64 [lane] each, on the CPU; NaN where a value is unknown.
+        """
+        wanted = self._wanted_at_onset
+        with torch.no_grad():
+            values = self._weights(wanted, params)
+            inputs, labels, trained = self._sample(feed, params)
+            values |= self._units(wanted, trained, inputs)
+            values |= self._curvature(wanted, task, feed, trained, inputs, labels)
+        return {schema.onset_name(name): value for name, value in _logged(wanted, values).items()}
 
     def after(self, index: int, task: Task, feed: Feed, params: Tensors) -> dict[str, Tensor]:
         """The diagnostics that are due after a task, by name.
@@ -62,32 +95,37 @@ class NetworkDiagnostics:
             params: after the task, [lane, ...].
 
         Returns:
-            float64 [lane] each, on the CPU; NaN where a value is unknown.
+            The quantities of `schema.DIAGNOSTICS`, float64 [lane] each, on the CPU; NaN where a value is unknown.
         """
-        settings = self._settings
+        settings, wanted = self._settings, self._wanted
         units_due, curvature_due = (self._is_due(index, n) for n in (settings.units_every, settings.curvature_every))
         values: dict[str, Tensor] = {}
         with torch.no_grad():
             if units_due:
-                values |= self._weights(params)
+                values |= self._weights(wanted, params)
             if units_due or curvature_due:
-                # [lane, image, feature] and [lane, image]
-                inputs, labels = feed.sample(self._experiment.seeds, settings.images)
-                trained = self._steps.for_training(params, feed)  # in the order of the inputs' features
+                inputs, labels, trained = self._sample(feed, params)
                 if units_due:
-                    values |= self._units(trained, inputs)
+                    values |= self._units(wanted, trained, inputs)
                 if curvature_due:
-                    values |= self._curvature(index, feed, trained, inputs, labels)
+                    values |= self._curvature(wanted, index, feed, trained, inputs, labels)
             if settings.forgetting_every:
                 values |= self._forgetting(index, task, params)
-        return {name: value.to("cpu", torch.float64) for name, value in values.items() if self._wants(name)}
+        return _logged(wanted, values)
 
     def _is_due(self, index: int, every: int) -> bool:
         return index in due(self._experiment.tasks.count, every)
 
-    def _wants(self, *names: str) -> bool:
-        """Whether any of the quantities is to be computed."""
-        return any(name.split("/layer_")[0] not in self._settings.leave_out for name in names)
+    def _not_left_out(self, names: Iterable[str]) -> set[str]:
+        return set(names) - set(self._settings.leave_out)
+
+    def _sample(self, feed: Feed, params: Tensors) -> tuple[Tensor, Tensor, Tensors]:
+        """The sample of a task, and parameters for its images.
+
+        Inputs [lane, image, feature], labels [lane, image], and the parameters in the order of the inputs' features.
+        """
+        inputs, labels = feed.sample(self._experiment.seeds, self._settings.images)
+        return inputs, labels, self._steps.for_training(params, feed)
 
     def _layers(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Name and parameter names of each layer."""
@@ -96,25 +134,25 @@ class NetworkDiagnostics:
         inner = {name for names in hidden for name in names}
         yield "output", tuple(name for name in self._initial if name not in inner)
 
-    def _weights(self, params: Tensors) -> dict[str, Tensor]:
+    def _weights(self, wanted: Set[str], params: Tensors) -> dict[str, Tensor]:
         """Norms of each layer's weights and of their change."""
-        if not self._wants(schema.WEIGHT_NORM, schema.WEIGHT_DISTANCE):
-            return {}
         values = {}
         for layer, names in self._layers():
-            values[schema.layer_name(schema.WEIGHT_NORM, layer)] = norm({name: params[name] for name in names})
-            moved = {name: params[name] - self._initial[name] for name in names}
-            values[schema.layer_name(schema.WEIGHT_DISTANCE, layer)] = norm(moved)
+            if schema.WEIGHT_NORM in wanted:
+                values[schema.layer_name(schema.WEIGHT_NORM, layer)] = norm({name: params[name] for name in names})
+            if schema.WEIGHT_DISTANCE in wanted:
+                moved = {name: params[name] - self._initial[name] for name in names}
+                values[schema.layer_name(schema.WEIGHT_DISTANCE, layer)] = norm(moved)
         return values
 
-    def _units(self, params: Tensors, inputs: Tensor) -> dict[str, Tensor]:
+    def _units(self, wanted: Set[str], params: Tensors, inputs: Tensor) -> dict[str, Tensor]:
         """Dead units, dormant units and ranks.
 
         NaN in a lane with a non-finite activation.
         """
-        ranks = (schema.EFFECTIVE_RANK, schema.STABLE_RANK, schema.SRANK)
+        ranks = {schema.EFFECTIVE_RANK, schema.STABLE_RANK, schema.SRANK}
         model = self._experiment.model
-        if not model.hidden_layers or not self._wants(schema.DEAD_UNITS, schema.DORMANT_UNITS, *ranks):
+        if not model.hidden_layers or wanted.isdisjoint({schema.DEAD_UNITS, schema.DORMANT_UNITS, *ranks}):
             return {}
         _, hidden = model.forward(params, inputs)  # each [lane, image, unit]
         sound = torch.stack([layer.isfinite().flatten(1).all(dim=1) for layer in hidden]).all(dim=0)  # [lane]
@@ -124,7 +162,7 @@ class NetworkDiagnostics:
             values[schema.layer_name(schema.DEAD_UNITS, str(i))] = metrics.dead_units(layer, names.is_flat)
             dormant = metrics.dormant_units(layer, self._settings.dormant_below)
             values[schema.layer_name(schema.DORMANT_UNITS, str(i))] = dormant
-        if self._wants(*ranks):
+        if not wanted.isdisjoint(ranks):
             features = hidden[-1]
             if model.hidden_layers[-1].outputs > 1 and isinstance(model, Featured):
                 features = model.features(params, inputs)
@@ -135,10 +173,14 @@ class NetworkDiagnostics:
             values[schema.SRANK] = metrics.srank(singular, SRANK_SHARE)
         return {name: value.where(sound, torch.nan) for name, value in values.items()}
 
-    def _curvature(self, index: int, feed: Feed, params: Tensors, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _curvature(
+        self, wanted: Set[str], index: int, feed: Feed, params: Tensors, inputs: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
         """Hessian, sharpness and gradient of the sample's loss."""
-        hessian = (schema.HESSIAN_EIGENVALUE, schema.HESSIAN_TRACE, schema.HESSIAN_TRACE_ERROR)
-        if not self._wants(*hessian, schema.SAM_SHARPNESS, schema.GRADIENT_NORM):
+        trace = {schema.HESSIAN_TRACE, schema.HESSIAN_TRACE_ERROR}
+        gradient = {schema.GRADIENT_NORM, schema.GRADIENT_RELIABILITY}
+        sharpness = {schema.SAM_SHARPNESS, schema.ADAPTIVE_SHARPNESS}
+        if wanted.isdisjoint({schema.HESSIAN_EIGENVALUE, *trace, *gradient, *sharpness}):
             return {}
         pieces = []
         for start in range(0, len(labels), LANES_AT_ONCE):
@@ -150,15 +192,35 @@ class NetworkDiagnostics:
                 schema.GRADIENT_NORM: torch.linalg.vector_norm(landscape.gradient, dim=1),
             }
             dtype = landscape.gradient.dtype
-            if self._wants(schema.HESSIAN_EIGENVALUE):
+            if schema.ADAPTIVE_SHARPNESS in wanted:
+                adaptive = curvature.adaptive_sharpness(landscape, self._settings.rho_adaptive)
+                piece[schema.ADAPTIVE_SHARPNESS] = adaptive
+            if schema.GRADIENT_RELIABILITY in wanted:
+                piece[schema.GRADIENT_RELIABILITY] = self._reliability(some_params, inputs[some], labels[some])
+            if schema.HESSIAN_EIGENVALUE in wanted:
                 (vector,) = self._random_vectors("eigenvalue", index, 1, feed, some, dtype)
                 piece[schema.HESSIAN_EIGENVALUE] = curvature.largest_eigenvalue(landscape.hessian_product, vector)
-            if self._wants(schema.HESSIAN_TRACE, schema.HESSIAN_TRACE_ERROR):
+            if not wanted.isdisjoint(trace):
                 probes = self._random_vectors("trace", index, self._settings.probes, feed, some, dtype)
-                trace, error = curvature.hutchinson_trace(landscape.hessian_product, probes)
-                piece |= {schema.HESSIAN_TRACE: trace, schema.HESSIAN_TRACE_ERROR: error}
+                mean, error = curvature.hutchinson_trace(landscape.hessian_product, probes)
+                piece |= {schema.HESSIAN_TRACE: mean, schema.HESSIAN_TRACE_ERROR: error}
             pieces.append(piece)
         return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    def _reliability(self, params: Tensors, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Reliability of the gradient of the sample's minibatches, [lane].
+
+        The images that are left over are not used. NaN with fewer than two minibatches.
+        """
+        size = self._experiment.batch_size
+        count = labels.shape[1] // size
+        if count < 2:
+            return torch.full((len(labels),), torch.nan, dtype=torch.float64, device=labels.device)
+        batches = (slice(i * size, (i + 1) * size) for i in range(count))
+        at = (MinibatchGradient(self._experiment.model, inputs[:, some], labels[:, some]) for some in batches)
+        return curvature.gradient_reliability(
+            curvature.flattened(gradient_at(params).gradient.tensors()) for gradient_at in at
+        )
 
     def _random_vectors(
         self, purpose: str, index: int, count: int, feed: Feed, some: slice, dtype: torch.dtype
@@ -178,13 +240,13 @@ class NetworkDiagnostics:
 
     def _forgetting(self, index: int, task: Task, params: Tensors) -> dict[str, Tensor]:
         """Current accuracy on the first task and on earlier tasks."""
-        if not self._wants(schema.FIRST_TASK_ACCURACY, schema.EARLIER_TASKS_ACCURACY):
+        if self._wanted.isdisjoint({schema.FIRST_TASK_ACCURACY, schema.EARLIER_TASKS_ACCURACY}):
             return {}
         self._keep(index, task)
         if not self._is_due(index, self._settings.forgetting_every):
             return {}
         values = {schema.FIRST_TASK_ACCURACY: self._accuracy_now(0, params)}
-        if index > 0 and self._wants(schema.EARLIER_TASKS_ACCURACY):
+        if index > 0 and schema.EARLIER_TASKS_ACCURACY in self._wanted:
             earlier = torch.stack([self._accuracy_now(i, params) for i in range(index)])  # [task, lane]
             values[schema.EARLIER_TASKS_ACCURACY] = earlier.mean(dim=0)
         return values
@@ -202,3 +264,10 @@ class NetworkDiagnostics:
         task = self._earlier.get(index) or self._keep(index, self._experiment.tasks.task(index))
         batches = task.batches(self._experiment.dataset, len(self._experiment.seeds))
         return evaluate(self._experiment.model, self._steps.for_evaluation(params, task.features), batches)
+
+
+def _logged(wanted: Set[str], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The wanted values, float64 on the CPU; NaN if not finite."""
+    chosen = {name: value for name, value in values.items() if name.split("/layer_")[0] in wanted}
+    double = {name: value.to("cpu", torch.float64) for name, value in chosen.items()}
+    return {name: value.where(value.isfinite(), torch.nan) for name, value in double.items()}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from study import schema
-from study.contracts import RATE, Experiment, Operated, Probes, Rule, Subject, Task
+from study.contracts import RATE, Experiment, Operated, Rule, Subject, Task
 from study.lanes import Tensors, norm
 from study.training import metrics
 from study.training.diagnostics import NetworkDiagnostics
@@ -58,6 +58,27 @@ class Probed:
     trained: tuple[Training, ...]
 
 
+@dataclass(frozen=True)
+class _Boundary:
+    """What is probed, on which task.
+
+    Attributes:
+        subject: the networks.
+        task, feed: the task and its images, as the networks see them.
+        diverged: bool [lane], networks that nothing is learnt from.
+    """
+
+    subject: Subject
+    task: Task
+    feed: Feed
+    diverged: Tensor
+
+    def known(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Values [lane] on the CPU, NaN where they are unknown."""
+        on_cpu = {key: value.to("cpu", torch.float64) for key, value in values.items()}
+        return {key: value.where(~self.diverged & value.isfinite(), torch.nan) for key, value in on_cpu.items()}
+
+
 class Probing:
     """The probes of one experiment, boundary after boundary."""
 
@@ -66,67 +87,57 @@ class Probing:
         self._diagnosis = diagnosis
         self._steps: dict[tuple[float, bool], Steps] = {}
 
-    def before(self, index: int, task: Task, params: Tensors, diverged: Tensor) -> tuple[Probed, ...]:
+    def before(self, index: int, task: Task, feed: Feed, params: Tensors, diverged: Tensor) -> tuple[Probed, ...]:
         """The probes at the boundary before a task, if there are any.
 
         Args:
             index: of the task.
-            task: it.
+            task, feed: the task and its images, as the networks see them.
             params: of the networks that begin it, [lane, ...]; they do not change.
             diverged: bool [lane], the networks that nothing is learnt from.
         """
         probes = self._experiment.probes
         if probes is None or index not in probes.boundaries:
             return ()
-        feed = Feed(self._experiment.dataset, task, self._experiment.device)
-        sample = feed.sample(self._experiment.seeds, self._experiment.diagnostics.images)
+        sample = Feed(self._experiment.dataset, task, self._experiment.device).sample(
+            self._experiment.seeds, self._experiment.diagnostics.images
+        )
         subject = Subject(self._experiment.model, params, self._experiment.seeds, index, *sample)
-        found = [self._probed(NONE, None, Operated(params), subject, task, probes, diverged)]
+        boundary = _Boundary(subject, task, feed, diverged)
+        found = [self._probed(NONE, None, Operated(params), boundary)]
         for name, operation in probes.operations:
-            operated = operation.operate(subject)
-            found.append(self._probed(name, operation.level, operated, subject, task, probes, diverged))
+            found.append(self._probed(name, operation.level, operation.operate(subject), boundary))
         return tuple(found)
 
-    def _probed(
-        self,
-        name: str,
-        level: float | None,
-        operated: Operated,
-        subject: Subject,
-        task: Task,
-        probes: Probes,
-        diverged: Tensor,
-    ) -> Probed:
+    def _probed(self, name: str, level: float | None, operated: Operated, boundary: _Boundary) -> Probed:
         """The networks after an operation, and their training."""
-
-        def known(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            on_cpu = {key: value.to("cpu", torch.float64) for key, value in values.items()}
-            return {key: value.where(~diverged & value.isfinite(), torch.nan) for key, value in on_cpu.items()}
-
+        probes = self._experiment.probes
+        assert probes is not None
         trained = [
-            Training(lr, False, known(self._outcome(rule, {}, (lr, False), operated.params, subject, task)))
+            Training(lr, False, boundary.known(self._outcome(rule, {}, (lr, False), operated.params, boundary)))
             for lr, rule in probes.rules.items()
         ]
         if operated.rates is not None:
             memory = {RATE + key: value for key, value in operated.rates.items()}
             trained += [
-                Training(lr, True, known(self._outcome(rule, memory, (lr, True), operated.params, subject, task)))
+                Training(lr, True, boundary.known(self._outcome(rule, memory, (lr, True), operated.params, boundary)))
                 for lr, rule in probes.layerwise.items()
             ]
-        return Probed(name, level, known(self._network(operated.params, subject, task)), tuple(trained))
+        return Probed(name, level, boundary.known(self._network(operated.params, boundary)), tuple(trained))
 
-    def _network(self, params: Tensors, subject: Subject, task: Task) -> dict[str, Tensor]:
+    def _network(self, params: Tensors, boundary: _Boundary) -> dict[str, Tensor]:
         """Measures of copies before their first step, [lane]."""
+        subject = boundary.subject
         with torch.no_grad():
             before, _ = subject.model.forward(subject.params, subject.inputs)  # [lane, image, output]
             after, _ = subject.model.forward(params, subject.inputs)
             change = (after - before).abs().flatten(1).amax(dim=1)
             moved = norm({key: value - subject.params[key] for key, value in params.items()})
-        measured = self._diagnosis.onset(task, params)
+        measured = self._diagnosis.onset(subject.task, boundary.feed, params)
         return {schema.FUNCTION_CHANGE: change, schema.DISPLACEMENT: moved, **measured}
 
     def _outcome(
-        self, rule: Rule, memory: Tensors, key: tuple[float, bool], params: Tensors, subject: Subject, task: Task
+        self, rule: Rule, memory: Tensors, key: tuple[float, bool], params: Tensors, boundary: _Boundary
     ) -> dict[str, Tensor]:
         """What copies learn, [lane]."""
         experiment = replace(self._experiment, rule=rule)
@@ -134,8 +145,8 @@ class Probing:
         if key not in self._steps:
             self._steps[key] = Steps(experiment, start)
         steps = self._steps[key]
-        feed = steps.feed(task)
-        trained = steps.train(feed, subject.task, start)
+        feed = steps.feed(boundary.task)
+        trained = steps.train(feed, boundary.subject.task, start)
         accuracy = evaluate(experiment.model, steps.for_evaluation(trained.weights.params, feed.features), feed.test())
         outputs, sound = experiment.tasks.output_count, trained.sound.cpu()
         chance = metrics.chance_accuracy(outputs)

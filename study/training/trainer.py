@@ -62,7 +62,8 @@ class TaskResult:
         name: of the task.
         test_accuracy, validation_accuracy, online_accuracy: share, float64 [lane]; validation is None if no image is held out.
         online_loss: nats, float64 [lane].
-        diagnostics: by name, float64 [lane]; NaN where a value is unknown, as in lanes that have diverged.
+        diagnostics: by name, float64 [lane], those of `schema.ONSET` before the first step and all others after the last; NaN
+            where a value is unknown, as in lanes that had diverged by then.
         training_seconds, evaluation_seconds, diagnostics_seconds: wall time, all lanes together; probes count as diagnostics.
         state: after the task.
         probes: of the networks that began it; none unless it follows a boundary with probes.
@@ -125,7 +126,7 @@ def _train_on_task(
     state: State,
     index: int,
 ) -> TaskResult:
-    """Boundary, training, evaluation and diagnostics of one task.
+    """Boundary, diagnostics, training and evaluation of one task.
 
     Lanes that have diverged are computed with the others, and their results are discarded.
     """
@@ -133,6 +134,14 @@ def _train_on_task(
     task = experiment.tasks.task(index)
     feed = steps.feed(task)
     start = state.weights if index == 0 else _after_boundary(experiment, index, task, state.weights)
+    boundary_seconds = time.perf_counter() - began
+
+    began = time.perf_counter()
+    onset = _known(diagnosis.before(index, feed, start.params), state.diverged)
+    probes = probing.before(index, task, feed, start.params, state.diverged)
+    onset_seconds = time.perf_counter() - began
+
+    began = time.perf_counter()
     trained = steps.train(feed, index, start)
     diverged = state.diverged | ~trained.sound.cpu()
     healthy = ~diverged.to(experiment.device)  # [lane]
@@ -148,7 +157,7 @@ def _train_on_task(
         diverged=diverged,
         gradient_evaluations=state.gradient_evaluations + trained.steps * experiment.rule.evaluations_per_step,
     )
-    training_seconds = time.perf_counter() - began
+    training_seconds = boundary_seconds + time.perf_counter() - began
 
     began = time.perf_counter()
     outputs = experiment.tasks.output_count
@@ -167,10 +176,7 @@ def _train_on_task(
     evaluation_seconds = time.perf_counter() - began
 
     began = time.perf_counter()
-    diagnostics = {
-        name: values.where(~after.diverged & values.isfinite(), torch.nan)
-        for name, values in diagnosis.after(index, task, feed, after.params).items()
-    }
+    diagnostics = _known(diagnosis.after(index, task, feed, after.params), after.diverged) | onset
     return TaskResult(
         task=index,
         name=task.name,
@@ -181,9 +187,15 @@ def _train_on_task(
         diagnostics=diagnostics,
         training_seconds=training_seconds,
         evaluation_seconds=evaluation_seconds,
-        diagnostics_seconds=time.perf_counter() - began,
+        diagnostics_seconds=onset_seconds + time.perf_counter() - began,
         state=replace(after, test=_with_row(state.test, test), validation=_with_row(state.validation, validation)),
+        probes=probes,
     )
+
+
+def _known(values: dict[str, Tensor], diverged: Tensor) -> dict[str, Tensor]:
+    """Values by name, each [lane], unknown in lanes that have diverged."""
+    return {name: lanes.where(~diverged, torch.nan) for name, lanes in values.items()}
 
 
 def _with_row(rows: Tensor, row: Tensor | None) -> Tensor:
