@@ -5,10 +5,11 @@ They outlive the store they come from:
     sweep.json          its plan, versions and commit, and one entry per trial: settings, summary, machine, times
     lanes.csv.gz        one row per lane and task: test accuracy and everything else logged per task
     diagnostics.csv.gz  one row per measurement of a lane, if there are any
+    probes.csv.gz       one row per trained copy of a network, if there are any
     verdicts.csv        the verdicts on the paper's claims
     assumptions.csv     the same under other assumptions, if the sweep has any
 
-`read` turns the first three into the same `Sweep` that `analysis.load` makes from MLflow, to the last digit. So everything in
+`read` turns the first four into the same `Sweep` that `analysis.load` makes from MLflow, to the last digit. So everything in
 this package can be recomputed from them: the report, the statistics, the verdicts.
 """
 
@@ -25,7 +26,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis import archive_form, diagnostics, load, tables
+from analysis import archive_form, diagnostics, load, probes, tables
 from analysis.archive_form import FORMAT
 from analysis.load import Sweep
 from analysis.paper import assumptions, claims, evidence
@@ -35,7 +36,7 @@ from study.errors import StudyError, first_line
 from study.files import draft_of
 
 SWEEP, LANES, DIAGNOSTICS, VERDICTS = "sweep.json", "lanes.csv.gz", "diagnostics.csv.gz", "verdicts.csv"
-ASSUMPTIONS = "assumptions.csv"
+PROBES, ASSUMPTIONS = "probes.csv.gz", "assumptions.csv"
 
 NARROW: Final = tuple(name for name in LANE_COLUMNS if name not in ("run_id", "scenario", "method"))
 
@@ -59,6 +60,8 @@ def save(sweep: Sweep, folder: Path) -> None:
             _write_compressed(draft / LANES, _narrow(sweep.lanes))
             if len(sweep.diagnostics):
                 _write_compressed(draft / DIAGNOSTICS, _narrow(sweep.diagnostics))
+            if len(sweep.probes):
+                _write_compressed(draft / PROBES, _narrow(sweep.probes))
             verdicts(sweep).to_csv(draft / VERDICTS, index=False)
             if len(under := verdicts_under_assumptions(sweep)):
                 under.to_csv(draft / ASSUMPTIONS, index=False)
@@ -85,16 +88,20 @@ def read(folder: Path) -> Sweep:
             raise ValueError(f"{LANES} has trials that {SWEEP} lacks")
         archive_form.check_lanes(lanes, runs)
         runs = load.with_later_summary(runs, lanes)
-        measured = []
-        if (folder / DIAGNOSTICS).is_file():
-            measured.append(pd.read_csv(folder / DIAGNOSTICS, dtype=str).join(of_trial, on="trial"))
+
+        def own_table(name: str) -> list[pd.DataFrame]:
+            """The rows of a table that not every archive has."""
+            path = folder / name
+            return [pd.read_csv(path, dtype=str).join(of_trial, on="trial")] if path.is_file() else []
+
         return Sweep(
             **{name: plain[name] for name in ("name", "identity", "experiment_id", "run_id", "status", "plan", "tags")},
             uri="",
             runs=runs,
             lanes=lanes,
             notes=tuple(plain["notes"]),
-            diagnostics=diagnostics.in_order(measured),
+            diagnostics=diagnostics.in_order(own_table(DIAGNOSTICS)),
+            probes=probes.in_order(own_table(PROBES)),
         )
     except FileNotFoundError:
         raise StudyError(f"There is no archived sweep in {str(folder)!r}; `study archive` makes one.") from None

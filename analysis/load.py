@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import pandas as pd
@@ -25,7 +26,7 @@ from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from analysis import diagnostics, statistics
+from analysis import diagnostics, probes, statistics
 from analysis.runs import LANE_COLUMNS, joined, lane_table, row, task_count, trials_of
 from study import objective, redaction, schema
 from study.config import later_settings
@@ -86,6 +87,7 @@ class Sweep:
         lanes: one row per lane and task: `LANE_COLUMNS` of `analysis.runs`, then the quantities by slash name.
         notes: sentences about what is missing or odd.
         diagnostics: one row per measurement of a lane, see `analysis.diagnostics`; empty unless asked for.
+        probes: one row per trained copy of a network, see `analysis.probes`; of finished runs.
     """
 
     name: str
@@ -100,6 +102,7 @@ class Sweep:
     lanes: pd.DataFrame
     notes: tuple[str, ...]
     diagnostics: pd.DataFrame = field(default_factory=diagnostics.empty)
+    probes: pd.DataFrame = field(default_factory=probes.empty)
 
     @property
     def phase(self) -> str:
@@ -247,21 +250,37 @@ def _load(
         lanes=lanes,
         notes=(),
     )
-    wanted = diagnosed(loaded) if callable(diagnosed) else set(loaded.finished["run_id"]) if diagnosed else set()
+    finished = set(loaded.finished["run_id"])
+    wanted = diagnosed(loaded) if callable(diagnosed) else finished if diagnosed else set()
     measured = [
-        _diagnostics(artifacts, run, key, notes)
+        _own_table(artifacts, run, key, diagnostics, notes)
         for run, key in trials
         if run.info.run_id in wanted and diagnostics.has_any(run.data.metrics)
     ]
-    return replace(loaded, notes=tuple(dict.fromkeys(notes)), diagnostics=diagnostics.in_order(measured))
+    probed = [
+        _own_table(artifacts, run, key, probes, notes)
+        for run, key in trials
+        if run.info.run_id in finished and probes.has_any(run.data.metrics)
+    ]
+    return replace(
+        loaded,
+        notes=tuple(dict.fromkeys(notes)),
+        diagnostics=diagnostics.in_order(measured),
+        probes=probes.in_order(probed),
+    )
 
 
-def _diagnostics(artifacts: Artifacts, run: Run, key: Mapping[str, Any], notes: list[str]) -> pd.DataFrame:
+def _own_table(
+    artifacts: Artifacts, run: Run, key: Mapping[str, Any], kind: ModuleType, notes: list[str]
+) -> pd.DataFrame:
+    """The diagnostics or the probes of one run, by their module."""
     try:
-        return diagnostics.read(artifacts.text(run, diagnostics.FILE), key, run.info.run_id)
+        table: pd.DataFrame = kind.read(artifacts.text(run, kind.FILE), key, run.info.run_id)
     except (MlflowException, OSError, ValueError, KeyError) as error:
-        notes.append(f"{key['trial']}: its diagnostics ({diagnostics.FILE}) cannot be read: {first_line(error)}.")
-        return diagnostics.empty()
+        what = kind.FILE.removeprefix("tables/").removesuffix(".csv")
+        notes.append(f"{key['trial']}: its {what} ({kind.FILE}) cannot be read: {first_line(error)}.")
+        return pd.DataFrame()
+    return table
 
 
 def _plan(artifacts: Artifacts, run: Run) -> Mapping[str, Any]:

@@ -248,6 +248,8 @@ def _compare(run: Run, table: pd.DataFrame, notes: list[str]) -> None:
 
 def _is_declared(name: str) -> bool:
     """Whether the schema declares a metric, lanes and layers included."""
+    if name.startswith(f"{schema.PROBE_ONLINE_ACCURACY}/"):
+        return True
     base = _LANE.sub("", name)
     if (quantity := schema.QUANTITIES.get(base)) is not None:
         return quantity.by_lane or base == name

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pydantic.fields import FieldInfo
 
 from study import parts, schema
-from study.config import Diagnostics, Training
+from study.config import Diagnostics, Probes, Training
 
 Fields = Mapping[str, FieldInfo]
 
@@ -25,13 +25,11 @@ def settings_table() -> str:
         )
         for fields, owners in _distinct(kind):
             rows += _rows(f"{section}/", fields, owners)
-    for name in parts.built_in("interventions"):
-        fields = parts.find("interventions", name).Settings.model_fields
-        rows += _rows(f"interventions/{name}/", fields) or [
-            (f"`interventions/{name}`", "`{}`", "It has no settings; `{}` switches it on.")
-        ]
+    rows += _named("interventions")
     rows += _rows("training/", Training.model_fields)
     rows += _rows("diagnostics/", Diagnostics.model_fields)
+    rows += _rows("probes/", Probes.model_fields)
+    rows += _named("operations")
     return _markdown(("setting", "default, or choices", "meaning"), rows)
 
 
@@ -49,6 +47,16 @@ def metrics_table() -> str:
         definition = quantity.definition.replace("|", "\\|") + more + only + source
         rows.append((f"`{quantity.name}`", quantity.unit, definition))
     return _markdown(("name", "unit", "definition"), rows)
+
+
+def _named(kind: str) -> list[tuple[str, str, str]]:
+    """The settings of parts that stand by their names."""
+    rows = []
+    for name in parts.built_in(kind):
+        rows += _rows(f"{kind}/{name}/", parts.find(kind, name).Settings.model_fields) or [
+            (f"`{kind}/{name}`", "`{}`", "It has no settings; `{}` switches it on.")
+        ]
+    return rows
 
 
 def _distinct(kind: str) -> Iterable[tuple[Fields, str]]:

@@ -5,6 +5,7 @@ A name that is not declared here is not logged. `study/docs/metrics.md` is made 
 """
 
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -438,6 +439,14 @@ def arm_name(operation: str, level: float | None, undone: bool) -> str:
     Such as `layer_rescaling 0.25 undone`.
     """
     return operation + ("" if level is None else f" {level:g}") + (" undone" if undone else "")
+
+
+def probe_metric(arm: str, lr: float) -> str:
+    """Name of the mean online accuracy of copies.
+
+    Such as `probe/accuracy_online/layer_rescaling_0.25_undone/lr_0.01`.
+    """
+    return f"{PROBE_ONLINE_ACCURACY}/{re.sub(r'[^A-Za-z0-9.-]+', '_', arm)}/lr_{lr:g}"
 
 
 def tenth(tasks: int) -> int:

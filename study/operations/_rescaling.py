@@ -214,10 +214,11 @@ class Rescalings:
 
     def _squared(self, free: Tensor) -> Tensor:
         """Squared norms of groups [lane, group] at y [lane, free]."""
-        return self._squares * (2 * free @ self._basis.T @ self._rows.T).exp()
+        factors: Tensor = (2 * free @ self._basis.T @ self._rows.T).exp()
+        return self._squares * factors
 
     def _least_norm(self) -> Tensor:
-        """y [lane, free] of the least norm, by Newton's method."""
+        """The y [lane, free] of the least norm, by Newton's method."""
         rows = self._rows @ self._basis  # [group, free]
         free = torch.zeros(len(self._squares), rows.shape[1], dtype=torch.float64)
         for _ in range(100):
@@ -293,7 +294,8 @@ def _directions(free: int) -> list[Tensor]:
 def _turned(direction: Tensor, axis: int, angle: float) -> Tensor:
     """Directions [lane, free] turned by an angle, along an axis of their own."""
     frame = torch.linalg.svd(direction.unsqueeze(1)).Vh[:, 1:]  # orthogonal to the direction, [lane, free - 1, free]
-    return math.cos(angle) * direction + math.sin(angle) * frame[:, axis]
+    turned: Tensor = math.cos(angle) * direction + math.sin(angle) * frame[:, axis]
+    return turned
 
 
 def _on_arc(first: Tensor, second: Tensor, where: Tensor) -> Tensor:

@@ -72,6 +72,29 @@ class FactsLine(TypedDict):
     at: Moment
 
 
+LaneValues = dict[str, list[float | None]]
+"""Each lane's value by schema name; null where it is unknown."""
+
+
+@with_config(CLOSED)
+class CopyForm(TypedDict):
+    """Copies of the networks, trained with one learning rate."""
+
+    lr: float
+    undone: bool
+    lanes: LaneValues
+
+
+@with_config(CLOSED)
+class ProbedForm(TypedDict):
+    """An operation on the networks, see `study.training.probes`."""
+
+    operation: Words
+    level: float | None
+    network: LaneValues
+    trained: list[CopyForm]
+
+
 @with_config(CLOSED)
 class ResultLine(TypedDict):
     """The results of one task, see `study.sweep.task_line`."""
@@ -81,7 +104,8 @@ class ResultLine(TypedDict):
     name: Words
     metrics: dict[str, float]
     lanes: dict[str, list[float]]
-    diagnostics: NotRequired[dict[str, list[float | None]]]
+    diagnostics: NotRequired[LaneValues]
+    probes: NotRequired[list[ProbedForm]]
     summary: NotRequired[dict[str, float]]
     stops: NotRequired[Literal[True]]
     at: Moment

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from study import schema
 PER_TASK = {quantity.name for quantity in schema.PER_TASK}
 BY_LANE = {quantity.name for quantity in schema.PER_TASK if quantity.by_lane}
 BY_LAYER = {quantity.name: quantity.by_layer for quantity in schema.ALL_DIAGNOSTICS}
+PROBES = {quantity.name for quantity in schema.PROBES}
 NEEDED = {schema.TEST_ACCURACY, schema.TRAINING_SECONDS, schema.EVALUATION_SECONDS}
 SUMMARY = {
     quantity.name: quantity
@@ -64,10 +65,10 @@ class TaskLine(Mapping[str, Any]):
 
     Attributes:
         shape: the names of its numbers; equal shapes are one object.
-        task, name, at, summary, stops: as in the line; `summary` is None where the line has none.
+        task, name, at, summary, probes, stops: as in the line; `summary` and `probes` are None where the line has none.
     """
 
-    __slots__ = ("_numbers", "at", "name", "shape", "stops", "summary", "task")
+    __slots__ = ("_numbers", "at", "name", "probes", "shape", "stops", "summary", "task")
 
     def __init__(self, line: Mapping[str, Any]) -> None:
         """Raises ValueError, with a clause, if the numbers do not fit."""
@@ -89,6 +90,9 @@ class TaskLine(Mapping[str, Any]):
         self._numbers = array("d", numbers)
         self.task, self.name, self.at = line["task"], line["name"], line["at"]
         self.summary, self.stops = line.get("summary"), "stops" in line
+        self.probes = line.get("probes")
+        if self.probes is not None:
+            _check_probes(self.probes, self.shape.lane_count)
         if self.summary is not None:
             _check_summary(self.summary, schema.OBJECTIVE in self.shape.metrics)
 
@@ -113,6 +117,7 @@ class TaskLine(Mapping[str, Any]):
     def _keys(self) -> list[str]:
         optional = {
             "diagnostics": self.shape.diagnostics is not None,
+            "probes": self.probes is not None,
             "summary": self.summary is not None,
             "stops": self.stops,
         }
@@ -142,9 +147,25 @@ def _shape(
         if missing := sorted((NEEDED & known) - set(names)):
             raise ValueError(f"{missing[0]!r} is missing in {part!r}")
     for name in diagnostics or ():
-        if not BY_LAYER.get(_LAYER.sub("", name)) and (name not in BY_LAYER or BY_LAYER[name]):
+        if not _is_diagnostic(name):
             raise ValueError(f"{name[:60]!r} in 'diagnostics' is not a quantity of the study")
     return Shape(metrics, lanes, diagnostics, lane_count)
+
+
+def _is_diagnostic(name: str) -> bool:
+    """Whether this is a diagnostic's name, with its layer if due."""
+    return bool(BY_LAYER.get(_LAYER.sub("", name))) or BY_LAYER.get(name) is False
+
+
+def _check_probes(probes: Sequence[Mapping[str, Any]], lane_count: int) -> None:
+    """Raises ValueError, with a clause, if names or lanes do not fit."""
+    for probed in probes:
+        for values in (probed["network"], *(copy["lanes"] for copy in probed["trained"])):
+            for name, lanes in values.items():
+                if name not in PROBES and not _is_diagnostic(name):
+                    raise ValueError(f"{name[:60]!r} in 'probes' is not a quantity of the study")
+                if len(lanes) != lane_count:
+                    raise ValueError(f"{name!r} in 'probes' has {len(lanes)} lanes, not {lane_count}")
 
 
 def _check_summary(summary: Mapping[str, float], validated: bool) -> None:

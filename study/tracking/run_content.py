@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mlflow.entities import Metric
@@ -24,8 +24,8 @@ from study.tracking.client import SOFTWARE_CHANGES_TAG
 def task_metrics(line: Mapping[str, Any]) -> list[Metric]:
     """The metrics of one task, with its index as step.
 
-    Means over the lanes and the values of each lane; of diagnostics only the means. Test accuracy comes last: its presence in
-    MLflow means that the step is complete, even if it was sent in two parts.
+    Means over the lanes and the values of each lane; of diagnostics and probes only the means. Test accuracy comes last: its
+    presence in MLflow means that the step is complete, even if it was sent in two parts.
     """
     values = dict(line["metrics"])
     for name, lanes in line["lanes"].items():
@@ -33,6 +33,10 @@ def task_metrics(line: Mapping[str, Any]) -> list[Metric]:
     for name, lanes in line.get("diagnostics", {}).items():
         if numbers := [value for value in lanes if value is not None]:
             values[name] = sum(numbers) / len(numbers)
+    for probed, copy in _copies(line):
+        if numbers := [value for value in copy["lanes"][schema.PROBE_ONLINE_ACCURACY] if value is not None]:
+            arm = schema.arm_name(probed["operation"], probed["level"], copy["undone"])
+            values[schema.probe_metric(arm, copy["lr"])] = sum(numbers) / len(numbers)
     values[schema.TEST_ACCURACY] = values.pop(schema.TEST_ACCURACY)
     milliseconds = int(line["at"] * 1000)
     return [Metric(name, value, milliseconds, line["task"]) for name, value in values.items()]
@@ -82,6 +86,38 @@ def diagnostics_csv(history: TrialHistory) -> str:
         for lane, seed in enumerate(history.seeds)
     ]
     return _csv(["task", "name", "lane", "seed", *names], rows) if lines else ""
+
+
+def probes_csv(history: TrialHistory) -> str:
+    """The table of probes: a row per task, copies and lane.
+
+    Copies are those of one operation and learning rate. Numbers are not rounded; a cell is empty where there is no value. No
+    table, "", if there are no probes.
+    """
+    names: dict[str, None] = {}
+    for line in history.tasks:
+        for probed, copy in _copies(line):
+            names |= dict.fromkeys([*copy["lanes"], *probed["network"]])
+    header = ["task", "name", "lane", "seed", "arm", "operation", "level", "undone", "lr", *names]
+    rows = [
+        [
+            *(line["task"], line["name"], lane, seed),
+            schema.arm_name(probed["operation"], probed["level"], copy["undone"]),
+            *(probed["operation"], probed["level"], copy["undone"], copy["lr"]),
+            *(_cell({**copy["lanes"], **probed["network"]}, name, lane) for name in names),
+        ]
+        for line in history.tasks
+        for probed, copy in _copies(line)
+        for lane, seed in enumerate(history.seeds)
+    ]
+    return _csv(header, rows) if rows else ""
+
+
+def _copies(line: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Each operation of a task's probes, with each of its copies."""
+    for probed in line.get("probes", ()):
+        for copy in probed["trained"]:
+            yield probed, copy
 
 
 def _cell(diagnostics: Mapping[str, Sequence[float | None]], name: str, lane: int) -> float | str:
@@ -145,8 +181,8 @@ def trial_description(history: TrialHistory, sweep: str) -> str:
 
 ARTIFACTS = (
     "Artifacts: `configuration/trial.yaml` has everything that decides the result; `tables/lanes.csv` has each seed's accuracy "
-    "on each task and `tables/diagnostics.csv` the diagnostics of the network; `figures/` shows them; the best trial of its "
-    "method also has `best/`, a file for `study trial`."
+    "on each task, `tables/diagnostics.csv` the diagnostics of the network and `tables/probes.csv` its probes, if there are any; "
+    "`figures/` shows them; the best trial of its method also has `best/`, a file for `study trial`."
 )
 
 

@@ -28,6 +28,7 @@ from study.tracking.client import find_runs
 from study.tracking.run_content import (
     diagnostics_csv,
     lanes_csv,
+    probes_csv,
     software_tags,
     sweep_description,
     sweep_metrics,
@@ -326,6 +327,8 @@ class _TrialView:
             self._client.log_text(self._run, lanes_csv(history), "tables/lanes.csv")
             if diagnostics := diagnostics_csv(history):
                 self._client.log_text(self._run, diagnostics, "tables/diagnostics.csv")
+            if probes := probes_csv(history):
+                self._client.log_text(self._run, probes, "tables/probes.csv")
             with tempfile.TemporaryDirectory() as draft:
                 path = Path(draft) / "learning_curve.png"
                 self._drawings.learning_curve(path, history)

@@ -176,4 +176,5 @@ def of_lanes(result: TaskResult, lanes: slice) -> TaskResult:
             test=state.test[:, lanes].clone(),
             validation=state.validation[:, lanes].clone(),
         ),
+        probes=tuple(probed.of_lanes(lanes) for probed in result.probes),
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from study import schema
 from study.contracts import RATE, Experiment, Operated, Rule, Subject, Task
-from study.lanes import Tensors, norm
+from study.lanes import Tensors, norm, taken
 from study.training import metrics
 from study.training.diagnostics import NetworkDiagnostics
 from study.training.metrics import evaluate
@@ -56,6 +56,11 @@ class Probed:
     level: float | None
     network: Mapping[str, Tensor]
     trained: tuple[Training, ...]
+
+    def of_lanes(self, lanes: slice) -> Probed:
+        """The same of some lanes."""
+        trained = tuple(replace(each, values=taken(each.values, lanes)) for each in self.trained)
+        return replace(self, network=taken(self.network, lanes), trained=trained)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ They have the flat names of the schema, and for each lane its own values.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -47,10 +48,30 @@ def diagnostics(result: TaskResult) -> dict[str, list[float | None]]:
 
     None where a value is unknown.
     """
-    return {
-        name: [None if math.isnan(value) else value for value in lanes.tolist()]
-        for name, lanes in result.diagnostics.items()
-    }
+    return _known(result.diagnostics)
+
+
+def probes(result: TaskResult) -> list[dict[str, Any]]:
+    """The probes before a task, each lane's values in seed order.
+
+    None where a value is unknown.
+    """
+    return [
+        {
+            "operation": probed.operation,
+            "level": probed.level,
+            "network": _known(probed.network),
+            "trained": [
+                {"lr": copy.lr, "undone": copy.undone, "lanes": _known(copy.values)} for copy in probed.trained
+            ],
+        }
+        for probed in result.probes
+    ]
+
+
+def _known(values: Mapping[str, Tensor]) -> dict[str, list[float | None]]:
+    """Values [lane] by name; None in place of NaN."""
+    return {name: [None if math.isnan(value) else value for value in lanes.tolist()] for name, lanes in values.items()}
 
 
 def summary(result: TaskResult) -> dict[str, float]:
@@ -90,6 +111,8 @@ def task_line(result: TaskResult, task_count: int) -> dict[str, Any]:
     }
     if result.diagnostics:
         line["diagnostics"] = diagnostics(result)
+    if result.probes:
+        line["probes"] = probes(result)
     if result.task + 1 == task_count:
         line["summary"] = summary(result)
     return line
