@@ -35,14 +35,15 @@ class IdleUnits:
         """The networks with fresh units in place of dead ones."""
         _, hidden = subject.model.forward(subject.params, subject.inputs)  # each [lane, image, unit]
         drawn = subject.model.initial(subject.seeds, "idle units", subject.task)
-        params = dict(subject.params)
-        for layer, activations in zip(subject.model.hidden_layers, hidden, strict=True):
-            dead = layer.is_flat(activations).all(dim=1)  # [lane, unit]
+        params, layers = dict(subject.params), subject.model.hidden_layers
+        dead = [layer.is_flat(own).all(dim=1) for layer, own in zip(layers, hidden, strict=True)]  # each [lane, unit]
+        for layer, mask in zip(layers, dead, strict=True):
             for name in layer.incoming:
                 fresh = drawn[name].to(params[name].device)
-                params[name] = torch.where(over_rows(dead, fresh), fresh, params[name])
+                params[name] = torch.where(over_rows(mask, fresh), fresh, params[name])
+        for layer, mask in zip(layers, dead, strict=True):  # last, so that what reads a redrawn unit ignores it
             outgoing = params[layer.outgoing]
-            params[layer.outgoing] = outgoing.masked_fill(over_columns(dead, outgoing), 0)
+            params[layer.outgoing] = outgoing.masked_fill(over_columns(mask, outgoing), 0)
         return Operated(params)
 
 

@@ -12,7 +12,18 @@ from torch import Tensor
 
 from study import data, parts
 from study.config import Diagnostics, TrialConfig
-from study.contracts import Boundary, Dataset, DirectModel, Experiment, Intervention, Learner, Model, Selective, Step
+from study.contracts import (
+    Boundary,
+    Dataset,
+    DirectModel,
+    Experiment,
+    Intervention,
+    Learner,
+    Model,
+    Probes,
+    Selective,
+    Step,
+)
 from study.experiment import build, load_dataset
 from study.gradients import MinibatchGradient
 from study.lanes import Tensors
@@ -143,10 +154,11 @@ def experiment(
     batch_size: int = 5,
     passes: int = 1,
     diagnostics: Diagnostics | None = None,
+    probes: dict | None = None,
 ) -> Experiment:
     """A tiny experiment; by default 3 tasks with a quarter of the images held out.
 
-    `images` may be arguments of `dataset`; `widths` are those of an MLP.
+    `images` may be arguments of `dataset`; `widths` are those of an MLP; `probes` are arguments of `probes_of`.
     """
     images = images if isinstance(images, Dataset) else dataset(**images or {})
     if optimizer_settings is None:
@@ -168,6 +180,22 @@ def experiment(
         passes=passes,
         diagnostics=diagnostics or Diagnostics(),
         device="cpu",
+        probes=None if probes is None else probes_of(len(seeds), **probes),
+    )
+
+
+def probes_of(lanes: int, operations: dict[str, dict], boundaries=(1,), lr=(0.1,)) -> Probes:
+    """Probes with operations, by their names."""
+    sgd = parts.find("optimizers", "sgd")
+    found = []
+    for name, given in operations.items():
+        module, settings = part("operations", name, given)
+        found += [(name, operation) for operation in module.build(settings)]
+    return Probes(
+        boundaries=boundaries,
+        operations=tuple(found),
+        rules={rate: sgd.build(sgd.Settings(lr=rate), lanes, "cpu") for rate in lr},
+        layerwise={rate: sgd.layerwise(rate, lanes, "cpu") for rate in lr},
     )
 
 
