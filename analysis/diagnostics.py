@@ -1,4 +1,4 @@
-"""Diagnostics of the networks, and accuracy on the task that follows.
+"""Diagnostics of the networks, and accuracy that follows.
 
 The table has one row per measurement of a lane: `run_id`, `trial`, `scenario`, `method`, `lane`, `seed`, `task`, and a column per
 diagnostic of `study.schema`; those of a layer are named by `schema.layer_name`. Those of `schema.DIAGNOSTICS` were measured after
@@ -143,7 +143,7 @@ def with_accuracy(table: pd.DataFrame, lanes: pd.DataFrame, moment: Moment) -> p
 
 
 def associations(networks: pd.DataFrame, moment: Moment) -> dict[str, dict[str, Correlation]]:
-    """How each property correlates with accuracy on the task that follows.
+    """How each property correlates with the accuracy that follows.
 
     Args:
         networks: of one run, see `with_accuracy`.
