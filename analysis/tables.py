@@ -444,16 +444,17 @@ def _proviso(effect: Effect) -> dict[str, float]:
 # --- Inside the networks -------------------------------------------------------------------------------------------------
 
 
-def associations(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per run and diagnostic: correlation with next accuracy.
+def associations(sweep: Sweep, runs: pd.DataFrame, moment: diagnostics.Moment) -> pd.DataFrame:
+    """One row per run and diagnostic: correlation with accuracy.
 
-    Within lanes, with test accuracy on the next task.
+    Within lanes, with test accuracy on the task that follows the measurement.
     """
     looked_into, lanes = (table[table["run_id"].isin(runs["run_id"])] for table in (sweep.diagnostics, sweep.lanes))
-    networks = diagnostics.with_next(looked_into, lanes)
+    networks = diagnostics.with_accuracy(looked_into, lanes, moment)
     rows = []
     for run in load.rows(runs):
-        for name, correlations in diagnostics.associations(networks[networks["run_id"] == run["run_id"]]).items():
+        own = networks[networks["run_id"] == run["run_id"]]
+        for name, correlations in diagnostics.associations(own, moment).items():
             rows.append(
                 {
                     **{key: run[key] for key in ("scenario", "method", "name", "trial")},
@@ -475,13 +476,13 @@ def _bounded(kind: str, correlations: Mapping[str, Correlation]) -> dict[str, fl
     return dict(zip((kind, f"{kind}_low", f"{kind}_high"), values, strict=True))
 
 
-def networks(sweep: Sweep, run_id: str) -> pd.DataFrame:
+def networks(sweep: Sweep, run_id: str, moment: diagnostics.Moment) -> pd.DataFrame:
     """Diagnostics of one run per task, means over lanes.
 
     Columns task, then the diagnostics.
     """
     table = diagnostics.of_networks(sweep.diagnostics[sweep.diagnostics["run_id"] == run_id])
-    names = [name for name in diagnostics.PROPERTIES if name in table]
+    names = [name for name in moment.properties if name in table]
     return table.groupby("task", as_index=False)[names].mean()
 
 

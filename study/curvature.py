@@ -106,7 +106,7 @@ def sam_sharpness(landscape: Landscape, rho: float) -> Tensor:
 
 
 def adaptive_sharpness(landscape: Landscape, rho: float) -> Tensor:
-    """Sharpness that does not depend on the scale of layers, [lane].
+    """Sharpness independent of the scale of layers, [lane].
 
     In nats; 0 where T g is 0. With T = |w| for each weight, biases included, it is
 

@@ -8,8 +8,8 @@
     NAME:max, NAME:min      any quantity of `study.schema` that is not computed from test images
 
 Quantities of the tasks so far (`decline`, `gradient_evaluations`) count as they are after the last task, those of one task
-(`loss/online`) averaged over the tasks. A diagnostic counts as it is after the last task, averaged over the lanes, and over the
-layers if each has its own.
+(`loss/online`) averaged over the tasks. A diagnostic counts as it is after the last task, or at its onset, averaged over the
+lanes, and over the layers if each has its own.
 """
 
 from __future__ import annotations

@@ -266,7 +266,7 @@ def _at_onset(*names: str) -> tuple[Quantity, ...]:
         replace(
             known[name],
             name=onset_name(name),
-            definition=f"What `{name}` measures, before the first step on the task and on a sample of its training images.",
+            definition=f"The `{name}` of the network before its first step on the task, on a sample of that task's images.",
         )
         for name in names
     )

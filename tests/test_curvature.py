@@ -90,6 +90,34 @@ def test_sam_sharpness_is_the_rise_of_the_loss_along_the_gradient(small):
         assert result[lane] > 0
 
 
+@pytest.mark.parametrize(
+    ("scales", "near"), [((8.0, 0.5, 0.25), 0.0), ((0.125, 0.5, 16.0), 0.0), ((5.0, 0.3, 1 / 1.5), 1e-5)]
+)
+def test_adaptive_sharpness_does_not_change_when_layers_are_rescaled(scales, near):
+    """To the last bit with powers of two, which single precision multiplies by without rounding."""
+    model = mlp(6, 3, [5, 4])
+    params = model.initial(SEEDS)
+    rescaled, grown = dict(params), 1.0
+    for layer, scale in enumerate(scales):
+        grown *= scale
+        rescaled[f"{layer}/weight"] = params[f"{layer}/weight"] * scale
+        rescaled[f"{layer}/bias"] = params[f"{layer}/bias"] * grown
+    draw = torch.Generator().manual_seed(7)
+    sample = torch.rand(len(SEEDS), 11, 6, generator=draw), torch.randint(0, 3, (len(SEEDS), 11), generator=draw)
+    found = [curvature.adaptive_sharpness(Landscape(model, each, *sample), 0.5) for each in (params, rescaled)]
+    raw = [curvature.sam_sharpness(Landscape(model, each, *sample), 0.05) for each in (params, rescaled)]
+    torch.testing.assert_close(found[1], found[0], rtol=near, atol=0)
+    assert (found[0] > 0).all()
+    assert ((raw[1] / raw[0]).log().abs() > 0.01).all(), "what is not adaptive does change"
+
+
+def test_minibatches_agree_wholly_by_halves_not_at_all_or_have_nothing_to_agree_on():
+    """Lanes whose two gradients are equal, orthogonal, opposite and 0."""
+    gradients = torch.tensor([[[3.0, 4], [3, 0], [1, 0], [0, 0]], [[3, 4], [0, 3], [-1, 0], [0, 0]]])
+    found = curvature.gradient_reliability(list(gradients))
+    torch.testing.assert_close(found, torch.tensor([1.0, 0.5, 0.0, math.nan], dtype=torch.float64), equal_nan=True)
+
+
 def test_a_linear_classifier_of_one_image_has_the_eigenvalue_of_its_softmax():
     """With uniform outputs p = 1/k the Hessian is (diag p - p p^T) kron (x x^T), bias included: |x|^2 + 1 over k."""
     model = mlp(4, 2, [])

@@ -6,7 +6,7 @@ from study import objective, schema
 from study.errors import StudyError
 from study.objective import DEFAULT, NAMED, TWO, parse, parse_all
 
-QUANTITIES = {quantity.name: quantity for quantity in (*schema.PER_TASK, *schema.DIAGNOSTICS, *schema.SUMMARY)}
+QUANTITIES = {quantity.name: quantity for quantity in (*schema.PER_TASK, *schema.ALL_DIAGNOSTICS, *schema.SUMMARY)}
 ON_TEST = [name for name, quantity in QUANTITIES.items() if quantity.on_test]
 WRITTEN = ["summary/chosen_objective", "summary/second_objective"]
 OTHERS = [name for name in QUANTITIES if name not in (*ON_TEST, *WRITTEN)]

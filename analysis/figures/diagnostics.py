@@ -75,7 +75,9 @@ def trajectories(path: Path, title: str, panels: Mapping[str, Sequence[Trajector
     save(_draw_trajectories(title, panels, size), path)
 
 
-def associations(path: Path, title: str, settings: Sequence[Association], size: Size) -> None:
+def associations(
+    path: Path, title: str, settings: Sequence[Association], size: Size, follows: str = "the next task"
+) -> None:
     """A row per diagnostic with a mark per setting.
 
     Each mark is a correlation with its interval, on an axis from -1 to 1.
@@ -84,12 +86,13 @@ def associations(path: Path, title: str, settings: Sequence[Association], size: 
         path: of the PNG to write.
         title: of the figure.
         settings: those of one method share colour and marker; from the second on they are hollow.
+        follows: the task whose test accuracy it is.
         size: wide or narrow.
 
     Raises:
         ValueError: there is no setting, or none with a value.
     """
-    save(_draw_associations(title, settings, size), path)
+    save(_draw_associations(title, settings, size, follows), path)
 
 
 def _draw_trajectories(title: str, panels: Mapping[str, Sequence[Trajectory]], size: Size) -> Figure:
@@ -149,7 +152,9 @@ def _looks(settings: Sequence[OfMethod]) -> list[dict[str, Any]]:
     ]
 
 
-def _draw_associations(title: str, settings: Sequence[Association], size: Size) -> Figure:
+def _draw_associations(
+    title: str, settings: Sequence[Association], size: Size, follows: str = "the next task"
+) -> Figure:
     names = list(dict.fromkeys(name for one in settings for name in one.values))
     if not names:
         raise ValueError("There is no association to draw.")
@@ -174,7 +179,7 @@ def _draw_associations(title: str, settings: Sequence[Association], size: Size) 
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
     axes.set_xlim(-1.02, 1.02)
     axes.set_ylim(len(names) * height, 0)
-    layout.name_axes(figure, axes, "correlation with test accuracy on the next task", "", INCHES[size] - 0.6, size)
+    layout.name_axes(figure, axes, f"correlation with test accuracy on {follows}", "", INCHES[size] - 0.6, size)
     axes.xaxis.set_major_locator(MaxNLocator(8 if size == "wide" else 4, steps=[1, 2, 5, 10]))
     handles: list[Artist] = [Line2D([], [], **look | {"linestyle": "none", "markersize": 6}) for look in looks]
     note = "Marks: correlation within seeds, from task to task. Lines: 95 % intervals over seeds."

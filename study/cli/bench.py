@@ -147,19 +147,21 @@ def show_overheads(overheads: Sequence[Overhead]) -> None:
             f"{1000 * overhead.units_seconds:,.0f} ms",
             f"{1000 * overhead.curvature_seconds:,.0f} ms",
             f"{1000 * overhead.earlier_seconds:,.0f} ms",
+            f"{1000 * overhead.onset_seconds:,.0f} ms",
             *(f"{overhead.seconds / overhead.training[method]:.1%}" for method in METHODS),
         ]
         for overhead in overheads
     ]
     seconds = sum(overhead.seconds for overhead in overheads)
     shares = [seconds / sum(overhead.training[method] for overhead in overheads) for method in METHODS]
-    rows.append(["both sequences", "", "", "", "", *(f"{share:.1%}" for share in shares)])
+    rows.append(["both sequences", "", "", "", "", "", *(f"{share:.1%}" for share in shares)])
     columns = [
         "",
         "images",
         "units, ranks, weights",
         "curvature",
         "an earlier task",
+        "an onset",
         *(f"of {method.upper()}" for method in METHODS),
     ]
     title = f"Diagnostics of {overheads[0].lanes} lanes: time of each kind, and all of them as a share of the paper's training"

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from report_fixtures import TASKS, Tables, looks, play, sent, tuned
+from report_fixtures import TASKS, Tables, looks, play, sent, task_line, tuned
 from sweep_fixtures import records_of
 
 from analysis import diagnostics, load, report, tables
+from analysis.diagnostics import AFTER, ONSET
+from analysis.runs import LANE_COLUMNS
 from study import schema
 from study.tracking.store import default_uri
 
@@ -20,9 +22,29 @@ def directory(tmp_path_factory):
     """The paper's settings, all finished, on six seeds."""
     place = tmp_path_factory.mktemp("sweeps")
     folder = tuned(place, "looked", space="paper_grid", trials=None, seeds=6)
-    play(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("report_fixtures.task_line", line_with_onset)
+        play(folder)
     sent(folder)
     return place
+
+
+def line_with_onset(history, task, test, diverged=0):
+    """A task's line; on permuted pixels the onset was measured too."""
+    line = task_line(history, task, test, diverged)
+    onset = onset_looks(task, test) if history.scenario == "permuted_pixels" else {}
+    return {**line, "diagnostics": line["diagnostics"] | onset}
+
+
+def onset_looks(task, test):
+    """At the onset of every third task: sharpness that falls as that task's accuracy rises; norms are random."""
+    draw = np.random.default_rng([7, task])
+    found = {
+        "onset/sharpness/adaptive": (1 - test[:, task]).tolist(),
+        "onset/weights/norm/layer_0": (3 + draw.random(len(test))).tolist(),
+        "onset/rank/effective": (20 + draw.random(len(test))).tolist(),
+    }
+    return found if task % 3 == 0 else {}
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +132,7 @@ def drawn_looks(curved, counted):
         schema.EFFECTIVE_RANK: counted,
     }.items():
         table[name] = np.where(table["task"].isin(tasks), draw.normal(size=len(table)), math.nan)
-    return table.assign(**{diagnostics.NEXT: draw.normal(size=len(table))})
+    return table.assign(**{diagnostics.ACCURACY: draw.normal(size=len(table))})
 
 
 @pytest.mark.parametrize(
@@ -118,21 +140,22 @@ def drawn_looks(curved, counted):
     [(range(40), {14 * 5}), (range(0, 40, 7), {2 * 5}), (range(1, 40, 3), {14 * 5}), ((), {14 * 5})],
 )
 def test_a_correlation_and_what_is_left_of_it_are_of_the_same_pairs(counted, pairs):
-    found = diagnostics.associations(drawn_looks(range(0, 40, 3), counted))[schema.SAM_SHARPNESS]
+    found = diagnostics.associations(drawn_looks(range(0, 40, 3), counted), AFTER)[schema.SAM_SHARPNESS]
     assert {known.pairs for known in found.values()} == pairs
     assert ("given" in found) == bool(set(counted) & set(range(0, 40, 3)))
 
 
-def test_each_look_stands_beside_the_accuracy_of_the_same_seed_on_the_next_task(sweep):
-    beside = diagnostics.with_next(sweep.diagnostics, sweep.lanes)
-    assert len(beside) == len(sweep.finished) * (TASKS - 1) * 6
+@pytest.mark.parametrize(("moment", "ahead"), [(AFTER, 1), (ONSET, 0)])
+def test_each_look_stands_beside_the_accuracy_of_the_same_seed_on_the_task_that_follows(moment, ahead, sweep):
+    beside = diagnostics.with_accuracy(sweep.diagnostics, sweep.lanes, moment)
+    assert len(beside) == len(sweep.finished) * (TASKS - ahead) * 6
     accuracy = sweep.lanes.set_index(["run_id", "lane", "task"])[schema.TEST_ACCURACY]
     for row in beside.sample(40, random_state=0).itertuples():
-        assert row.next == accuracy[(row.run_id, row.lane, row.task + 1)]
+        assert row.learnt == accuracy[(row.run_id, row.lane, row.task + ahead)]
 
 
 def test_sharpness_that_falls_as_the_next_accuracy_rises_has_the_correlation_minus_1(sweep):
-    table = tables.associations(sweep, sweep.finished).set_index(["trial", "diagnostic"])
+    table = tables.associations(sweep, sweep.finished, AFTER).set_index(["trial", "diagnostic"])
     sharp = table.xs("sharpness/sam", level="diagnostic")
     assert len(sharp) == len(sweep.finished) == 12
     assert np.allclose(sharp["alone"], -1)
@@ -142,8 +165,27 @@ def test_sharpness_that_falls_as_the_next_accuracy_rises_has_the_correlation_min
     eigenvalue = table.xs("hessian/largest_eigenvalue", level="diagnostic")
     assert (eigenvalue["lanes"] == 5).all(), "not known in one lane"
     assert ((eigenvalue["alone_low"] < eigenvalue["alone"]) & (eigenvalue["alone"] < eigenvalue["alone_high"])).all()
-    for control in diagnostics.CONTROLS:
+    for control in AFTER.controls:
         assert table.xs(control, level="diagnostic")["given"].isna().all(), "given itself it is nothing"
+
+
+def test_sharpness_at_an_onset_is_set_beside_that_very_task(sweep):
+    table = tables.associations(sweep, sweep.finished, ONSET).set_index(["trial", "diagnostic"])
+    assert set(table.index.get_level_values("diagnostic")) == {"onset/sharpness/adaptive", *ONSET.controls}
+    sharp = table.xs("onset/sharpness/adaptive", level="diagnostic")
+    assert len(sharp) == 6
+    assert np.allclose(sharp["alone"], -1)
+    assert np.allclose(sharp["given"], -1)
+    assert (sharp["pairs"] == 4 * 6).all()
+    for control in ONSET.controls:
+        assert table.xs(control, level="diagnostic")["given"].isna().all()
+    assert not set(AFTER.properties) & set(ONSET.properties)
+
+
+def test_what_was_measured_before_and_after_tasks_has_one_column_each_in_the_order_of_the_schema(sweep):
+    names = [name.split("/layer_")[0] for name in sweep.diagnostics.columns.drop(list(LANE_COLUMNS))]
+    assert list(dict.fromkeys(names)) == [q.name for q in schema.ALL_DIAGNOSTICS if q.name in names]
+    assert {"rank/effective", "onset/rank/effective"} <= set(names)
 
 
 def test_the_report_tells_it_with_figures_a_table_and_what_it_cannot_show(sweep, tmp_path):
@@ -154,11 +196,16 @@ def test_the_report_tells_it_with_figures_a_table_and_what_it_cannot_show(sweep,
         kept = list(csv.DictReader(file))
     assert len(rows) == len(kept) == 12 * 5
     assert {row["run"]["runs"][0] for row in rows} == set(sweep.finished["run_id"])
-    assert "12 lie below 0" in page
+    assert len(list(Tables(page).rows("onset_associations"))) == 6 * 3
+    assert page.count("12 lie below 0") == page.count(" 6 lie below 0") == 3, (
+        "after tasks and at onsets, of one scenario"
+    )
     assert "not causation" in page
     for scenario in ("permuted_pixels", "class_pairs"):
         for name in ("diagnostics", "associations"):
             assert (place / "figures" / f"{name}-paper-{scenario}.png").stat().st_size > 10_000
+            onset = place / "figures" / f"onset_{name}-paper-{scenario}.png"
+            assert onset.exists() == (scenario == "permuted_pixels")
 
 
 def test_a_report_of_networks_that_were_not_looked_into_says_so(directory, tmp_path, blank_figures):
@@ -172,3 +219,5 @@ def test_a_report_of_networks_that_were_not_looked_into_says_so(directory, tmp_p
 def test_what_is_made_up_here_are_diagnostics_of_the_schema():
     for name in looks(0, np.full((3, 4), 0.5)):
         assert name.split("/layer_")[0] in {quantity.name for quantity in schema.DIAGNOSTICS}
+    for name in onset_looks(0, np.full((3, 4), 0.5)):
+        assert name.split("/layer_")[0] in {quantity.name for quantity in schema.ONSET}

@@ -90,6 +90,7 @@ def test_asha_keeps_the_lowest_of_what_is_minimised(tmp_path):
             {"objectives": ["hessian/trace:min"], "overrides": {"diagnostics/curvature_every": 0}},
             "diagnostics/curvature_every=0",
         ),
+        ({"objectives": ["onset/hessian/trace:min"]}, "diagnostics/onset_every=0"),
         (
             {"objectives": ["units/dead:min"], "overrides": {"diagnostics/leave_out": ["units/dead"]}},
             "diagnostics/leave_out leaves it out",

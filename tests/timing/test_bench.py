@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -199,18 +200,28 @@ def test_the_tables_name_every_way_and_say_what_to_set(tmp_path):
 
 
 def test_a_sequence_computes_the_diagnostics_that_its_settings_ask_for(monkeypatch):
-    seconds = {"units_every": 1.0, "curvature_every": 100.0, "forgetting_every": 10_000.0}
+    seconds = {"units_every": 1.0, "curvature_every": 100.0, "forgetting_every": 10_000.0, "onset_every": 1e6}
+    asked = diagnostics_cost.PAPER["class_pairs"]
+    asked = replace(asked, diagnostics=asked.diagnostics.model_copy(update={"onset_every": 20}))
+    monkeypatch.setitem(diagnostics_cost.PAPER, "class_pairs", asked)
     monkeypatch.setattr(diagnostics_cost, "_measured", lambda *_: (seconds, 1000))
     overhead = diagnostics_cost.overhead(None, "class_pairs", 10, "cpu", {"sgd": 60_000.0, "sam": 30_000.0})
     forgetting = sum(task + 1 for task in (0, 10, 20, 30, 40, 44))
-    assert overhead.seconds == 45 * 1 + 10 * 100 + forgetting * 10_000
-    assert (overhead.units_seconds, overhead.curvature_seconds, overhead.earlier_seconds) == tuple(seconds.values())
+    assert overhead.seconds == 45 * 1 + 10 * 100 + forgetting * 10_000 + 4 * 1e6
+    kinds = overhead.units_seconds, overhead.curvature_seconds, overhead.earlier_seconds, overhead.onset_seconds
+    assert kinds == tuple(seconds.values())
     assert overhead.training == {"sgd": 45 * 12_000 * 10 / 60_000, "sam": 45 * 12_000 * 10 / 30_000}
 
 
 @pytest.mark.parametrize(
     ("kind", "index", "seconds"),
-    [("units_every", 1, 1.0), ("curvature_every", 1, 1.0), ("forgetting_every", 1, 0.5), ("forgetting_every", 0, 1.0)],
+    [
+        ("units_every", 1, 1.0),
+        ("curvature_every", 1, 1.0),
+        ("onset_every", 1, 1.0),
+        ("forgetting_every", 1, 0.5),
+        ("forgetting_every", 0, 1.0),
+    ],
 )
 def test_one_kind_of_diagnostics_is_timed_at_a_time_and_forgetting_by_the_task(monkeypatch, kind, index, seconds):
     """After task i, i + 1 tasks are evaluated.
@@ -223,6 +234,9 @@ def test_one_kind_of_diagnostics_is_timed_at_a_time_and_forgetting_by_the_task(m
         def __init__(self, experiment, _):
             self.asked = experiment.diagnostics
 
+        def before(self, task, *_):
+            computed.append(task)
+
         def after(self, task, *_):
             computed.append((task, [name for name in speed.DIAGNOSTICS if getattr(self.asked, name)]))
 
@@ -231,7 +245,7 @@ def test_one_kind_of_diagnostics_is_timed_at_a_time_and_forgetting_by_the_task(m
     monkeypatch.setattr(speed, "NetworkDiagnostics", NetworkDiagnostics)
     monkeypatch.setattr(speed.time, "perf_counter", lambda: float(next(clock)))
     assert lanes.diagnostics_seconds(kind, repeats=2) == seconds
-    assert computed == [(index, [kind])] * 2
+    assert computed == [index, (index, [kind])] * 2
 
 
 def test_what_the_overhead_is_measured_against_is_the_papers_grid():

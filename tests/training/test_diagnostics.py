@@ -15,16 +15,20 @@ from study.contracts import Experiment
 from study.errors import StudyError
 from study.lanes import generator
 from study.training import checkpoint, task_log
+from study.training.diagnostics import NetworkDiagnostics
 from study.training.metrics import evaluate
 from study.training.minibatches import Feed
-from study.training.trainer import TaskResult
+from study.training.steps import Steps
+from study.training.trainer import TaskResult, initial_state
 
-ALWAYS = Diagnostics(curvature_every=1, forgetting_every=1)
-NOTHING = Diagnostics(units_every=0, curvature_every=0, forgetting_every=0)
+ALWAYS = Diagnostics(curvature_every=1, forgetting_every=1, onset_every=1)
+NOTHING = Diagnostics(units_every=0, curvature_every=0, forgetting_every=0, onset_every=0)
 SEQUENCES = ("permuted_pixels", "class_pairs")
 HESSIAN = {schema.HESSIAN_EIGENVALUE, schema.HESSIAN_TRACE, schema.HESSIAN_TRACE_ERROR}
 CURVATURE = {*HESSIAN, schema.SAM_SHARPNESS, schema.GRADIENT_NORM}
 RANKS = {schema.EFFECTIVE_RANK, schema.STABLE_RANK, schema.SRANK}
+RELIABILITY = schema.onset_name(schema.GRADIENT_RELIABILITY)
+ONLY_ONSET = {schema.ADAPTIVE_SHARPNESS, schema.GRADIENT_RELIABILITY}
 FORGETTING = {schema.FIRST_TASK_ACCURACY, schema.EARLIER_TASKS_ACCURACY}
 
 
@@ -94,6 +98,83 @@ def test_units_and_ranks_are_those_of_the_activations_on_the_sample(tasks):
             assert result.diagnostics[schema.STABLE_RANK][lane].item() == pytest.approx(stable, rel=1e-5)
 
 
+@pytest.mark.parametrize("tasks", SEQUENCES)
+def test_onset_curvature_is_that_of_the_plain_network_before_its_first_step_on_the_new_sample(tasks):
+    """Against dense float64 Hessians; the reliability against a plain loop over the sample's minibatches."""
+    settings = Diagnostics(units_every=0, curvature_every=0, forgetting_every=0, onset_every=1, images=18, probes=300)
+    experiment = tiny.experiment(tasks=tasks, widths=(6, 5), diagnostics=settings)
+    before = experiment.model.initial(experiment.seeds)
+    for result in tiny.results(experiment):
+        for lane, (inputs, labels) in enumerate(sample(experiment, result.task, 18)):
+            params = [value[lane].double() for value in before.values()]
+            shapes = [value.shape for value in params]
+            weights = torch.cat([value.flatten() for value in params])
+            given = shapes, inputs.double(), labels
+            loss = loss_of(weights, *given)
+            gradient, hessian = torch.func.grad(loss_of)(weights, *given), torch.func.hessian(loss_of)(weights, *given)
+            step = weights.square() * gradient / (weights.abs() * gradient).norm()
+            batches = [
+                (shapes, inputs[i : i + 5].double(), labels[i : i + 5]) for i in (0, 5, 10)
+            ]  # three are left over
+            gradients = [torch.func.grad(loss_of)(weights, *batch) for batch in batches]
+            squares = sum(float(each.square().sum()) for each in gradients) / 3
+            expected = {
+                schema.GRADIENT_NORM: gradient.norm().item(),
+                schema.SAM_SHARPNESS: (loss_of(weights + 0.05 * gradient / gradient.norm(), *given) - loss).item(),
+                schema.ADAPTIVE_SHARPNESS: (loss_of(weights + 0.5 * step, *given) - loss).item(),
+                schema.GRADIENT_RELIABILITY: float((sum(gradients) / 3).square().sum()) / squares,
+                schema.HESSIAN_EIGENVALUE: torch.linalg.eigvalsh(hessian)[-1].item(),
+            }
+            found = {name: result.diagnostics[schema.onset_name(name)][lane].item() for name in CURVATURE | ONLY_ONSET}
+            for name, value in expected.items():
+                near = 0.02 if name == schema.HESSIAN_EIGENVALUE else 1e-3
+                assert found[name] == pytest.approx(value, rel=near, abs=1e-6), name
+            assert abs(found[schema.HESSIAN_TRACE] - hessian.trace()) < 5 * found[schema.HESSIAN_TRACE_ERROR]
+        before = result.state.params
+
+
+@pytest.mark.parametrize("tasks", SEQUENCES)
+def test_the_same_network_has_the_same_values_at_an_onset_as_after_a_task_due_or_not(tasks):
+    experiment = tiny.experiment("sam", tasks=tasks, diagnostics=Diagnostics(curvature_every=1, forgetting_every=0))
+    for result in tiny.results(experiment):
+        steps = Steps(experiment, result.state.weights)
+        feed = steps.feed(experiment.tasks.task(result.task))
+        found = NetworkDiagnostics(experiment, steps).onset(result.task, feed, result.state.params)
+        assert {name.split("/layer_")[0] for name in found} == {quantity.name for quantity in schema.ONSET}
+        shared = {name.removeprefix("onset/") for name in found} & result.diagnostics.keys()
+        assert len(found) - len(shared) == len(ONLY_ONSET)
+        assert all(torch.equal(found[f"onset/{name}"], result.diagnostics[name]) for name in shared)
+
+
+def test_an_onset_comes_after_the_interventions_of_the_boundary():
+    halved = {"shrink_and_perturb": {"shrink": 0.5, "noise": 0.0}}
+    first, second, *_ = tiny.results(tiny.experiment(interventions=halved, diagnostics=ALWAYS))
+    name = "weights/norm/layer_0"
+    torch.testing.assert_close(second.diagnostics[f"onset/{name}"], 0.5 * first.diagnostics[name])
+
+
+def test_an_onset_counts_as_diagnostics_and_not_as_training(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("study.training.trainer.time.perf_counter", lambda: now[0])
+
+    class Slow(NetworkDiagnostics):
+        def before(self, *given):
+            now[0] += 1.0
+            return super().before(*given)
+
+    monkeypatch.setattr("study.training.trainer.NetworkDiagnostics", Slow)
+    for result in tiny.results(tiny.experiment(diagnostics=ALWAYS)):
+        assert (result.training_seconds, result.evaluation_seconds, result.diagnostics_seconds) == (0, 0, 1)
+
+
+def test_a_sample_of_fewer_than_two_minibatches_says_nothing_of_their_agreement():
+    for images, is_known in ((10, True), (9, False)):
+        experiment = tiny.experiment(diagnostics=ALWAYS.model_copy(update={"images": images}))
+        for result in tiny.results(experiment):
+            assert result.diagnostics[RELIABILITY].isfinite().all() == is_known
+            assert result.diagnostics["onset/gradient/norm"].isfinite().all()
+
+
 def test_weights_are_measured_layer_by_layer_against_those_that_training_began_with():
     experiment = tiny.experiment()
     result = tiny.results(experiment)[-1]
@@ -140,24 +221,26 @@ def test_a_large_test_set_is_asked_in_images_that_are_evenly_spaced():
 
 
 def test_each_look_is_due_after_the_first_task_every_so_many_and_after_the_last():
-    settings = Diagnostics(units_every=2, curvature_every=3, forgetting_every=4)
+    settings = Diagnostics(units_every=2, curvature_every=3, forgetting_every=4, onset_every=5)
     experiment = tiny.experiment(task_settings={"count": 6}, diagnostics=settings)
     measured = [quantities(result) for result in tiny.results(experiment)]
     assert [schema.STABLE_RANK in names for names in measured] == [True, False, True, False, True, True]
     assert [schema.SAM_SHARPNESS in names for names in measured] == [True, False, False, True, False, True]
     assert [schema.FIRST_TASK_ACCURACY in names for names in measured] == [True, False, False, False, True, True]
+    assert [RELIABILITY in names for names in measured] == [True, False, False, False, False, True]
 
 
 def test_together_they_are_all_diagnostics_of_the_schema():
     assert quantities(tiny.results(tiny.experiment(diagnostics=ALWAYS))[-1]) == {
-        quantity.name for quantity in schema.DIAGNOSTICS
+        quantity.name for quantity in schema.ALL_DIAGNOSTICS
     }
 
 
-@pytest.mark.parametrize("name", [quantity.name for quantity in schema.DIAGNOSTICS])
+@pytest.mark.parametrize("name", [quantity.name for quantity in schema.ALL_DIAGNOSTICS])
 def test_each_can_be_left_out(name):
-    experiment = tiny.experiment(diagnostics=ALWAYS.model_copy(update={"leave_out": (name,)}))
-    everything = {quantity.name for quantity in schema.DIAGNOSTICS}
+    settings = ALWAYS.model_copy(update={"leave_out": (name,)})
+    experiment = tiny.experiment(task_settings={"count": 2}, diagnostics=settings)
+    everything = {quantity.name for quantity in schema.ALL_DIAGNOSTICS}
     assert quantities(tiny.results(experiment)[-1]) == everything - {name}
 
 
@@ -206,7 +289,8 @@ def test_a_lane_alone_is_diagnosed_as_in_company(at_once, monkeypatch):
 def test_a_lane_that_has_diverged_has_no_diagnostics_and_its_record_is_json():
     experiment = tiny.experiment(diagnostics=ALWAYS)
     experiment = replace(experiment, rule=replace(experiment.rule, lr=torch.tensor([0.1, 1e30, 0.1])))
-    result = tiny.results(experiment)[-1]
+    first, *_, result = tiny.results(experiment)
+    assert first.diagnostics[RELIABILITY].isfinite().all(), "it diverged after the first step"
     assert result.state.diverged.tolist() == [False, True, False]
     line = task_log.task_line(result, experiment.tasks.count)
     assert json.loads(json.dumps(line, allow_nan=False)) == line
@@ -225,13 +309,28 @@ def test_weights_so_large_that_activations_overflow_have_no_diagnostics():
             return logits, [layer * torch.tensor([1.0, torch.inf, 1.0]).view(-1, 1, 1) for layer in hidden]
 
     (result,) = tiny.results(replace(experiment, model=Overflowing(experiment.model)))
-    ranks = result.diagnostics[schema.STABLE_RANK]
-    assert ranks[[0, 2]].isfinite().all()
-    assert ranks[1].isnan()
+    for name in (schema.STABLE_RANK, schema.onset_name(schema.STABLE_RANK)):
+        ranks = result.diagnostics[name]
+        assert ranks[[0, 2]].isfinite().all()
+        assert ranks[1].isnan()
+
+
+def test_a_network_that_overflows_at_an_onset_has_no_values_and_takes_none_from_the_others():
+    experiment = tiny.experiment(diagnostics=ALWAYS)
+    steps = Steps(experiment, initial_state(experiment).weights)
+    feed, params = steps.feed(experiment.tasks.task(0)), experiment.model.initial(experiment.seeds)
+    diagnosis = NetworkDiagnostics(experiment, steps)
+    alone = diagnosis.onset(0, feed, params)
+    for value in params.values():
+        value[1] *= 1e30
+    for name, values in diagnosis.onset(0, feed, params).items():
+        torch.testing.assert_close(values[[0, 2]], alone[name][[0, 2]], rtol=1e-5, atol=1e-7)
+        assert values[1].isnan() or "weights/norm" in name, name
 
 
 def test_a_network_without_hidden_layers_has_no_units_to_look_at():
     result = tiny.results(tiny.experiment(widths=(), diagnostics=ALWAYS))[-1]
     hidden = {schema.DEAD_UNITS, schema.DORMANT_UNITS, *RANKS}
-    assert quantities(result) == {quantity.name for quantity in schema.DIAGNOSTICS} - hidden
+    hidden |= {schema.onset_name(name) for name in hidden}
+    assert quantities(result) == {quantity.name for quantity in schema.ALL_DIAGNOSTICS} - hidden
     assert result.diagnostics[schema.HESSIAN_EIGENVALUE].isfinite().all()

@@ -74,7 +74,7 @@ def config(optimizer="sgd", given=None, interventions=None, seeds=(0, 1), device
         "optimizer": {"name": optimizer.split()[0], "lr": 0.1, **(given or {})},
         "interventions": interventions or {},
         "training": {"batch_size": 5, "passes": 2, "device": device},
-        "diagnostics": {"images": 20, "curvature_every": 2, "forgetting_every": 1},
+        "diagnostics": {"images": 20, "curvature_every": 2, "forgetting_every": 1, "onset_every": 2},
         "seeds": list(seeds),
         **sections,
     }
