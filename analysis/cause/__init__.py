@@ -1,0 +1,12 @@
+"""Is sharpness the cause? Statistics on probes and on doses of rho.
+
+The hypotheses and their criteria are those of `study/docs/cause.md`. They were written down before either experiment was run.
+"""
+
+from typing import Final
+
+MARGIN: Final = 0.005
+"""Accuracy below which a difference does not matter, a share: half a percentage point."""
+
+SHARPNESS: Final = "onset/hessian/largest_eigenvalue"
+"""Sharpness: on the new task's images, before the first step on it."""
