@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -55,8 +55,8 @@ class Run:
 
     Attributes:
         run_id: of the trial.
-        name: short, as the report shows it.
-        optimizer: its name.
+        kind: of the way, such as "sam" or "batch size".
+        value: what that kind is set to; "" for plain SGD.
         held: one of `CONDITIONS`.
         rho: of SAM, 0 of SGD; None of others.
         lr: learning rate.
@@ -65,13 +65,18 @@ class Run:
     """
 
     run_id: str
-    name: str
-    optimizer: str
+    kind: str
+    value: str
     held: str
     rho: float | None
     lr: float
     batch: int
     stratum: tuple[tuple[str, str], ...]
+
+    @property
+    def name(self) -> str:
+        """Kind and value: `sam 0.05`, `batch size 64`."""
+        return f"{self.kind} {self.value}".strip()
 
     @property
     def network(self) -> str:
@@ -177,8 +182,8 @@ def _run(row: Mapping[str, Any]) -> Run | None:
     ]
     return Run(
         run_id=str(row["run_id"]),
-        name=_name(row, optimizer),
-        optimizer=optimizer,
+        kind=optimizer,
+        value="" if optimizer == BASELINE or _is_missing(row.get(RHO)) else f"{float(row[RHO]):g}",
         held=held,
         rho=rho,
         lr=float(row[LR]),
@@ -202,12 +207,6 @@ def _held(row: Mapping[str, Any]) -> str | None:
     return " and ".join(held for name, held in HELD_BY.items() if name in active) or NOTHING
 
 
-def _name(row: Mapping[str, Any], optimizer: str) -> str:
-    """The optimizer with its rho, if it has one."""
-    rho = row.get(RHO)
-    return optimizer if optimizer == BASELINE or _is_missing(rho) else f"{optimizer} rho={float(rho):g}"  # type: ignore[arg-type]
-
-
 def _experiment(runs: Sequence[Run]) -> Experiment | None:
     (lr, batch), _ = Counter((run.lr, run.batch) for run in runs).most_common(1)[0]
     usual = [run for run in runs if (run.lr, run.batch) == (lr, batch)]
@@ -223,9 +222,9 @@ def _experiment(runs: Sequence[Run]) -> Experiment | None:
         return None
     ways = [run for run in usual if run.held == NOTHING and run.rho != 0]
     for run in runs:
-        differs = [f"lr {run.lr:g}"] * (run.lr != lr) + [f"batch size {run.batch}"] * (run.batch != batch)
-        if run.held == NOTHING and run.rho == 0 and len(differs) == 1:
-            ways.append(Run(**{**vars(run), "name": f"{BASELINE}, {differs[0]}"}))
+        if run.held == NOTHING and run.rho == 0 and (run.lr != lr) != (run.batch != batch):
+            kind, value = ("learning rate", f"{run.lr:g}") if run.lr != lr else ("batch size", str(run.batch))
+            ways.append(replace(run, kind=kind, value=value))
     return Experiment(baseline, doses, tuple(ways))
 
 

@@ -35,7 +35,7 @@ class Test:
         p: unadjusted.
         estimate: what it is about, with a 95 % interval over seeds.
         line: of H3.
-        p_curve: of H3: of one parabola through 0; 1 if one line fits.
+        p_curve: of H3: of one curve through 0; 1 if one line fits.
     """
 
     __test__ = False  # for pytest, which collects classes of this name
@@ -79,7 +79,7 @@ def line_test(x: Array, y: Array) -> Test | None:
     if x.ndim != 2 or x.shape[0] < 2 or x.shape[1] < 3:
         return None
     line = line_through_zero(x, y)
-    bent = curve_p(x, y) if line.p <= ALPHA and len(x) > 2 else 1.0
+    bent = curve_p(x, y) if line.p <= ALPHA else 1.0
     return Test(line.p, Interval(line.slope, line.low, line.high, x.shape[1], 0.95), line, bent)
 
 

@@ -3,15 +3,16 @@
 A way gives each seed a change of sharpness x and a change of the outcome y against the baseline. If sharpness is the only cause,
 and acts in proportion, then the means of all ways lie on one line through 0: y = b x.
 
-The line is the one with the least Cochran's Q (1954), weighted by the inverse variance of each way's distance from it, with
-errors in both coordinates (York 1966; "exact weights" of Bowden et al. 2019):
+The slope is weighted by the inverse variance of each way's distance from the line, with errors in both coordinates; the weights
+depend on the slope, and both are found in turn (York 1966; "iterated weights" of Bowden et al. 2019):
 
-    r = y - b x,      Q(b) = sum over ways of (mean r)^2 / var(mean r),      I^2 = max(0, 1 - (ways - 1) / Q)
+    r = y - b x,      b = sum w mean x mean y / sum w (mean x)^2,      w = 1 / mean r^2
 
-with I^2 of Higgins and Thompson (2002). The ways share a baseline and seeds, and variances come from few seeds, so Q has no
-chi-squared distribution. Its p-value is exact instead: if b is the true slope, then r has mean 0 in every way, and turning the
-signs of all ways of a seed together is as likely as not (the test of Anderson and Rubin, 1949, by sign flips). No line fits if all
-are rejected: p is the largest over the slopes b. The interval of the slope comes from the same flips.
+Heterogeneity is Cochran's Q (1954), sum over ways of (mean r)^2 / var(mean r), and I^2 = max(0, 1 - (ways - 1) / Q) of Higgins
+and Thompson (2002). The ways share a baseline and seeds, and variances come from few seeds, so Q has no chi-squared distribution.
+Its p-value is exact instead: if b is the true slope, then r has mean 0 in every way, and turning the signs of all ways of a seed
+together is as likely as not (the test of Anderson and Rubin, 1949, by sign flips). No line fits if all are rejected: p is the
+largest over the slopes. The interval of the slope comes from the same flips.
 """
 
 from __future__ import annotations
@@ -41,8 +42,11 @@ MOST_FLIPPED: Final = 12
 
 DRAWN: Final = 2048
 
-CURVE_STEPS: Final = 10
-"""Steps of iteratively reweighted least squares; the weights hardly depend on the coefficients."""
+MOST_WEIGHTINGS: Final = 20
+"""Weights are found in turn with the slope, or the curve, at most so often."""
+
+CURVE_DEGREE: Final = 3
+"""Degree of the curve that may stand in for a line."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,12 @@ def line_through_zero(x: Array, y: Array) -> Line:
         ValueError: there are fewer than two ways or three seeds, shapes differ, or a value is not finite.
     """
     _check(x, y)
-    slope, error = _least_q(x, y)
-    near = np.clip(slope + error * np.linspace(-4, 4, 9), -LARGEST_SLOPE, LARGEST_SLOPE)
+    slope = _slope(x, y)
+    variance = np.maximum((y - slope * x).var(axis=1, ddof=1), np.finfo(float).tiny) / x.shape[1]
+    error = float(1 / np.sqrt(max((x.mean(axis=1) ** 2 / variance).sum(), np.finfo(float).tiny)))
+    near = np.array(
+        [middle + error * step for middle in (slope, _least_q(x, y)) for step in (-2, -1, -0.5, 0, 0.5, 1, 2)]
+    )
     low, high = _interval(x, y, slope, error)
     return Line(
         slope=slope,
@@ -92,29 +100,27 @@ def line_through_zero(x: Array, y: Array) -> Line:
         high=high,
         q=float(_q((y - slope * x)[None])[0]),
         freedom=len(x) - 1,
-        p=_p(x, y, near),
+        p=_p(x, y, np.clip(near, -LARGEST_SLOPE, LARGEST_SLOPE)),
         distances=tuple(statistics.t_interval(way) for way in y - slope * x),
     )
 
 
 def curve_p(x: Array, y: Array) -> float:
-    """P-value of one parabola through 0, y = b x + c x^2.
+    """P-value of one curve through 0, y = b x + c x^2 + d x^3.
 
-    That of the parabola with the least Q, by sign flips as for the line. Arguments and errors are those of `line_through_zero`; NaN
-    with two ways, which every parabola through 0 can meet.
+    That of the best curve, by sign flips as for the line. Arguments and errors are those of `line_through_zero`; NaN with as few
+    ways as the curve has coefficients.
     """
     _check(x, y)
-    if len(x) < 3:
+    terms = np.array([x**power for power in range(1, CURVE_DEGREE + 1)])  # [term, way, seed]
+    if len(x) <= len(terms):
         return math.nan
-    terms = np.array([x, x**2])  # [term, way, seed]
     means, mean_y = terms.mean(axis=2), y.mean(axis=1)
-    coefficients = np.zeros(2)
-    for _ in range(CURVE_STEPS):  # weights at the coefficients, then coefficients at the weights
-        r = y - np.tensordot(coefficients, terms, 1)
-        weights = 1 / np.maximum(r.std(axis=1), np.finfo(float).tiny)
+    weights = np.ones(len(x))
+    for _ in range(MOST_WEIGHTINGS):
         coefficients = np.linalg.lstsq((means * weights).T, mean_y * weights, rcond=None)[0]
-    bent = y - coefficients[1] * terms[1]
-    return _p(x, bent, coefficients[:1])
+        weights = 1 / np.maximum((y - np.tensordot(coefficients, terms, 1)).std(axis=1), np.finfo(float).tiny)
+    return _p(x, y - np.tensordot(coefficients[1:], terms[1:], 1), coefficients[:1])
 
 
 def _check(x: Array, y: Array) -> None:
@@ -135,8 +141,21 @@ def _ratio(square: Array, variance: Array) -> Array:
     return np.asarray(square / np.maximum(variance, TIE * square + np.finfo(float).tiny))
 
 
-def _least_q(x: Array, y: Array) -> tuple[float, float]:
-    """The slope with the least Q, and its standard error about."""
+def _slope(x: Array, y: Array) -> float:
+    """The slope by iterated inverse variance weighting."""
+    mean_x, mean_y = x.mean(axis=1), y.mean(axis=1)
+    weights, slope = np.ones(len(x)), math.inf
+    for _ in range(MOST_WEIGHTINGS):
+        before, slope = slope, float(weights @ (mean_x * mean_y) / max(weights @ mean_x**2, np.finfo(float).tiny))
+        if abs(slope - before) <= TIE * abs(slope):
+            break
+        weights = 1 / np.maximum(((y - slope * x) ** 2).mean(axis=1), np.finfo(float).tiny)
+        weights /= weights.max()
+    return float(np.clip(slope, -LARGEST_SLOPE, LARGEST_SLOPE))
+
+
+def _least_q(x: Array, y: Array) -> float:
+    """The slope with the least Q."""
     seeds = x.shape[1]
     mean_x, mean_y = x.mean(axis=1), y.mean(axis=1)
     xx, yy = x.var(axis=1, ddof=1) / seeds, y.var(axis=1, ddof=1) / seeds
@@ -152,16 +171,14 @@ def _least_q(x: Array, y: Array) -> tuple[float, float]:
     place = int(np.argmin(q(grid)))
     ends = grid[max(place - 1, 0)], grid[min(place + 1, len(grid) - 1)]
     found = optimize.minimize_scalar(lambda b: float(q(b)), bounds=ends, method="bounded", options={"xatol": 1e-9})
-    slope = float(found.x) if found.fun < q(grid[place]) else float(grid[place])
-    variance = np.maximum(yy - 2 * slope * xy + slope**2 * xx, np.finfo(float).tiny)
-    return slope, float(1 / np.sqrt(max((mean_x**2 / variance).sum(), np.finfo(float).tiny)))
+    return float(found.x) if found.fun < q(grid[place]) else float(grid[place])
 
 
 def _interval(x: Array, y: Array, slope: float, error: float) -> tuple[float, float]:
     """The slopes b that sign flips do not reject at 5 %.
 
-    Of the weighted mean of y - b x over the ways, with the weights of the line: mean x over the mean square of y - b x, which sign
-    flips leave as they are. So shared baselines are accounted for, and weights that come from few seeds. NaN if unbounded.
+    Of the mean of y - b x over the ways, with the weights of the line, mean x / mean (y - b x)^2, which sign flips leave as they
+    are. So shared baselines are accounted for, and weights that come from few seeds. NaN if unbounded.
     """
     flips, mean_x = _flips(x.shape[1]), x.mean(axis=1)
 
