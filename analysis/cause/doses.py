@@ -79,6 +79,11 @@ class Run:
         return f"{self.kind} {self.value}".strip()
 
     @property
+    def label(self) -> str:
+        """Kind, and what its value is: `sam, by rho`."""
+        return self.kind if " " in self.kind else f"{self.kind}, by rho"
+
+    @property
     def network(self) -> str:
         """Scenario and activation function, for people."""
         named = dict(self.stratum)

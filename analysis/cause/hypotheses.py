@@ -26,6 +26,17 @@ QUESTIONS: Final[dict[Name, str]] = {
     "H4": "rho has a direct effect when norms and idle units are held",
 }
 
+NUMBERS: Final[dict[Name, str]] = {
+    "H1": "Online accuracy for a doubling of sharpness",
+    "H2": "Change of the slope of H1 for a tenfold learning rate of the probe",
+    "H3": "Late accuracy for a doubling of sharpness on the best line",
+    "H4": "Late accuracy for 0.1 of rho with both held",
+}
+"""What is estimated."""
+
+SPACES: Final[dict[Name, str]] = {"H1": "surgery", "H2": "surgery", "H3": "dose_response", "H4": "dose_response"}
+"""The search space that tests each."""
+
 
 @dataclass(frozen=True)
 class Test:
@@ -121,3 +132,24 @@ def _answer(name: Name, test: Test, p: float, changes: bool) -> Answer:
         case "H4":
             is_large = estimate.above(MARGIN) or estimate.below(-MARGIN)
             return "no" if is_small else "yes" if p <= ALPHA and is_large else "open"
+
+
+def written(interval: Interval) -> str:
+    """An estimate with its interval, for sentences."""
+    if not interval.low <= interval.high:
+        return f"{interval.mean:+.4f} (interval unknown)"
+    return f"{interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+
+
+def sentence(verdict: Verdict) -> str:
+    """The verdict on one hypothesis in one sentence."""
+    name, test = verdict.hypothesis, verdict.test
+    beginning = f"{name}, {QUESTIONS[name]}: *{verdict.answer}*"
+    if test is None:
+        return f"{beginning} by this sweep; `study run {SPACES[name]}` does."
+    words = f"{beginning}. {NUMBERS[name]}: {written(test.estimate)}, adjusted p = {verdict.p_adjusted:.3g}"
+    if test.line is not None:
+        line = test.line
+        words += f"; Cochran's Q is {line.q:.3g} on {line.freedom} degrees of freedom, I² is {line.i_squared:.0%}"
+        words += f", and of one bent curve p = {test.p_curve:.3g}" if test.p <= ALPHA else ""
+    return f"{words}."
