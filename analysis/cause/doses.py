@@ -115,15 +115,18 @@ class Experiment:
 def experiments(sweep: Sweep) -> list[Experiment]:
     """The dose-response experiments in a sweep, the paper's network first.
 
-    Those where rho has at least three doses with nothing held and under another condition, with sharpness measured at the onset.
+    Those where rho has at least three doses with nothing held and under another condition.
     """
+    return experiments_of([run for row in load.rows(sweep.finished) if (run := arm(row)) is not None])
+
+
+def experiments_of(runs: Sequence[Run]) -> list[Experiment]:
+    """The experiments among arms, see `experiments`."""
     by_stratum: dict[tuple[tuple[str, str], ...], list[Run]] = {}
-    for row in load.rows(sweep.finished):
-        run = _run(row)
-        if run is not None:
-            by_stratum.setdefault(run.stratum, []).append(run)
-    found = [made for runs in by_stratum.values() if (made := _experiment(runs)) is not None]
-    return sorted(found, key=lambda each: ("relu" not in dict(each.baseline.stratum).values(), -len(each.ways)))
+    for run in runs:
+        by_stratum.setdefault(run.stratum, []).append(run)
+    found = [made for alike in by_stratum.values() if (made := _experiment(alike)) is not None]
+    return sorted(found, key=lambda each: "relu" not in dict(each.baseline.stratum).values())
 
 
 def late_accuracy(sweep: Sweep, run: Run) -> pd.Series[float]:
@@ -172,8 +175,11 @@ def changes(sweep: Sweep, baseline: Run, ways: Sequence[Run]) -> tuple[list[Run]
     return [way for way, _ in kept], x.loc[seeds].to_numpy(dtype=float).T, y.loc[seeds].to_numpy(dtype=float).T
 
 
-def _run(row: Mapping[str, Any]) -> Run | None:
-    """A trial as an arm; None if it is none of this experiment."""
+def arm(row: Mapping[str, Any]) -> Run | None:
+    """A trial as an arm, by its settings.
+
+    `row` has `run_id`, `scenario` and the settings by slash name. None if it is no arm of this experiment.
+    """
     if any(not _is_missing(row.get(name)) and row[name] != value for name, value in _PLAIN.items()):
         return None
     held = _held(row)
