@@ -65,6 +65,7 @@ SPACE = SearchSpace(
         "tasks/validation_fraction": 0.0,
         "diagnostics/units_every": 10,
         "diagnostics/curvature_every": 20,
+        "diagnostics/onset_every": 10,
         "diagnostics/forgetting_every": 0,
     },
     seeds=tuple(range(10)),

@@ -5,8 +5,10 @@ The hypotheses and their criteria are those of `study/docs/cause.md`. They were 
 
 from typing import Final
 
+from study import schema
+
 MARGIN: Final = 0.005
 """Accuracy below which a difference does not matter, a share: half a percentage point."""
 
-SHARPNESS: Final = "onset/hessian/largest_eigenvalue"
+SHARPNESS: Final = schema.onset_name(schema.HESSIAN_EIGENVALUE)
 """Sharpness: on the new task's images, before the first step on it."""

@@ -37,7 +37,10 @@ RHO_UNIT: Final = 0.1
 LEAST_DOSES: Final = 3
 """Doses from which a condition has a slope."""
 
-LR, BATCH, RHO, NORM = "optimizer/lr", "training/batch_size", "optimizer/rho", "model/layer_norm"
+LR, BATCH, NORM = "optimizer/lr", "training/batch_size", "model/layer_norm"
+DOSES: Final = ("optimizer/rho", "optimizer/lambda")
+"""Settings of sharpness rules; an optimizer without any is no way to change sharpness alone."""
+
 _STRATUM = ("data/", "tasks/", "model/", "training/")
 _FREE = (BATCH, NORM, "training/device")
 _PLAIN: Final = {
@@ -56,7 +59,7 @@ class Run:
     Attributes:
         run_id: of the trial.
         kind: of the way, such as "sam" or "batch size".
-        value: what that kind is set to; "" for plain SGD.
+        value, unit: what that kind is set to, and the setting's name if the kind does not say; "" for plain SGD.
         held: one of `CONDITIONS`.
         rho: of SAM, 0 of SGD; None of others.
         lr: learning rate.
@@ -67,6 +70,7 @@ class Run:
     run_id: str
     kind: str
     value: str
+    unit: str
     held: str
     rho: float | None
     lr: float
@@ -81,7 +85,7 @@ class Run:
     @property
     def label(self) -> str:
         """Kind, and what its value is: `sam, by rho`."""
-        return self.kind if " " in self.kind else f"{self.kind}, by rho"
+        return f"{self.kind}, by {self.unit}" if self.unit else self.kind
 
     @property
     def network(self) -> str:
@@ -185,18 +189,22 @@ def arm(row: Mapping[str, Any]) -> Run | None:
     held = _held(row)
     if held is None:
         return None
-    optimizer = str(row["optimizer/name"])
-    rho = 0.0 if optimizer == BASELINE else float(row[RHO]) if optimizer == "sam" else None
+    optimizer = row.get("optimizer/name")
+    doses = [name for name in DOSES if not _is_missing(row.get(name))]
+    if _is_missing(row.get(LR)) or _is_missing(row.get(BATCH)) or not (doses or optimizer == BASELINE):
+        return None
+    dose = float(row[doses[0]]) if doses and optimizer != BASELINE else 0.0
     stratum = [("scenario", str(row["scenario"]))]
     stratum += [
         (name, str(value)) for name, value in sorted(row.items()) if name.startswith(_STRATUM) and name not in _FREE
     ]
     return Run(
         run_id=str(row["run_id"]),
-        kind=optimizer,
-        value="" if optimizer == BASELINE or _is_missing(row.get(RHO)) else f"{float(row[RHO]):g}",
+        kind=str(optimizer),
+        value="" if optimizer == BASELINE else f"{dose:g}",
+        unit="" if optimizer == BASELINE else doses[0].rpartition("/")[2],
         held=held,
-        rho=rho,
+        rho=dose if optimizer in (BASELINE, "sam") else None,
         lr=float(row[LR]),
         batch=int(row[BATCH]),
         stratum=tuple(stratum),

@@ -255,11 +255,9 @@ def effects(blocks: Blocks) -> list[Effect]:
 def norm_slope(blocks: Blocks) -> Array:
     """Accuracy per doubling of the total norm, [seed].
 
-    Over the factors of `norm_rescaling`, the untouched copy being 1; empty without them.
+    Over `norm_rescaling` and the untouched copy, by the norms that were reached; empty without them.
     """
     places = [0, *blocks.places(lambda arm: arm.operation == "norm_rescaling")]
     if len(places) < 2:
         return np.empty(0)
-    factors = np.log2([blocks.arms[place].level if place else 1.0 for place in places])
-    accuracy: Array = blocks.accuracy[places].mean(axis=1)
-    return of_seeds(slopes(factors[:, None, None], accuracy))
+    return of_seeds(slopes(blocks.norm[places], blocks.accuracy[places].mean(axis=1)))

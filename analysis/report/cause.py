@@ -73,18 +73,18 @@ def needed(sweep: Sweep) -> set[str]:
     return {run_id for experiment in doses.experiments(sweep) for run_id in experiment.run_ids}
 
 
-def section_cause(sweep: Sweep, probes: pd.DataFrame) -> Section | None:
+def section_cause(sweep: Sweep) -> Section | None:
     """The verdicts on the four hypotheses, with what they rest on.
 
     None if the sweep has neither probes nor doses of rho under two conditions with sharpness measured at the onset.
     """
     words: list[str | tuple[str, ...]] = []
     parts: list[Table | Picture] = []
-    trunks = blocks.blocks(probes) if len(probes) else []
+    trunks = blocks.blocks(sweep)
     measured = set(sweep.diagnostics["run_id"]) if doses.SHARPNESS in sweep.diagnostics else set()
     experiments = [each for each in doses.experiments(sweep) if each.baseline.run_id in measured]
-    for trunk in trunks:
-        _add(words, parts, *_of_probes(trunk, _suffix(trunk.run_id, [each.run_id for each in trunks])))
+    for number, trunk in enumerate(trunks, 1):
+        _add(words, parts, *_of_probes(trunk, f"-{number}" if len(trunks) > 1 else ""))
     if experiments:
         _add(words, parts, *_of_doses(sweep, experiments))
     if not words:
@@ -105,11 +105,6 @@ def _add(
 ) -> None:
     words += more_words
     parts += more_parts
-
-
-def _suffix(run_id: str, run_ids: Sequence[str]) -> str:
-    """What tells the blocks of several trunks apart."""
-    return "" if len(run_ids) == 1 else f"-{run_ids.index(run_id) + 1}"
 
 
 # --- Surgery ------------------------------------------------------------------------------------------------------------
@@ -152,9 +147,9 @@ def _of_probes(trunk: Blocks, suffix: str) -> tuple[list[str | tuple[str, ...]],
             f"cause-probes{suffix}",
             f"{where}: change of online accuracy against change of sharpness, one point for each arm, minus the untouched copy.",
             _probe_ways(f"{where}: what sharpness does to the next task", effects),
-            (trunk.run_id,),
+            trunk.run_ids,
         ),
-        _verdict_table(f"cause_probes{suffix}", f"{where}: verdicts.", verdicts, trunk.run_id),
+        _verdict_table(f"cause_probes{suffix}", f"{where}: verdicts.", verdicts, " ".join(trunk.run_ids)),
         Table(f"cause_slopes{suffix}", f"{where}: slopes.", _probe_slopes(trunk, response), SLOPES, folded=True),
         Table(
             f"cause_operations{suffix}",
@@ -225,7 +220,7 @@ def _controls(trunk: Blocks, gate: surgery.Gate) -> pd.DataFrame:
             **_bounded("outcome", control.difference),
             "function_change": gate.function_changes[control.arm],
             "holds": "yes" if control.holds else "no",
-            "run_id": trunk.run_id,
+            "run_id": " ".join(trunk.run_ids),
         }
         for control in gate.controls
     ]
@@ -240,7 +235,7 @@ def _effects(trunk: Blocks, effects: Sequence[surgery.Effect]) -> pd.DataFrame:
             **_bounded("sharpening", effect.sharpening),
             **_bounded("outcome", effect.outcome.interval),
             "p": effect.outcome.p,
-            "run_id": trunk.run_id,
+            "run_id": " ".join(trunk.run_ids),
         }
         for effect in effects
     ]
@@ -255,7 +250,7 @@ def _probe_slopes(trunk: Blocks, response: surgery.Response | None) -> pd.DataFr
         slopes["its change for a tenfold learning rate (H2)"] = response.trend
         slopes["curvature: its change for two doublings of sharpness"] = response.curvature * 4
     slopes["doubling of the total norm"] = surgery.norm_slope(trunk)
-    return _slope_rows(slopes, dict.fromkeys(slopes, trunk.run_id))
+    return _slope_rows(slopes, dict.fromkeys(slopes, " ".join(trunk.run_ids)))
 
 
 # --- Doses --------------------------------------------------------------------------------------------------------------

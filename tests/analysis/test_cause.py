@@ -1,9 +1,23 @@
 """Is sharpness the cause: what the analysis computes, when its gate shuts, and what the page says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
-from cause_fixtures import BOUNDARIES, LEVELS, RATES, RHO, WAYS, dose_sweep, doses, probes, rescaled, ways
+from cause_fixtures import (
+    BOUNDARIES,
+    LEVELS,
+    RATES,
+    RHO,
+    WAYS,
+    dose_sweep,
+    doses,
+    probes,
+    rescaled,
+    surgery_sweep,
+    ways,
+)
 from scipy import stats
 
 import search_spaces
@@ -36,8 +50,8 @@ def tables(section):
 
 def test_probes_become_blocks_in_any_order_of_rows():
     table = probes("cause", seeds=3)
-    (made,) = blocks(table)
-    (again,) = blocks(table.sample(frac=1, random_state=0))
+    (made,) = blocks(surgery_sweep(table))
+    (again,) = blocks(surgery_sweep(table.sample(frac=1, random_state=0)))
     assert (made.rates, made.boundaries, made.seeds, made.left_out) == (RATES, BOUNDARIES, (0, 1, 2), ())
     assert made.arms[0].name == "none"
     place = [arm.name for arm in again.arms].index("layer_rescaling 0.75")
@@ -60,24 +74,24 @@ def test_a_seed_that_lacks_a_number_is_left_out_and_named(column, value):
         if value is None
         else table.assign(**{column: table[column].mask(table.index == row, value)})
     )
-    (made,) = blocks(table)
+    (made,) = blocks(surgery_sweep(table))
     assert (made.seeds, made.left_out) == ((0, 1, 2, 3, 5, 6), (4,))
     assert np.isfinite(made.accuracy).all()
-    assert "Left out, because they lack a number: seeds 4." in words(section_cause(dose_sweep_without_onset(), table))
+    assert "Left out, because they lack a number: seeds 4." in words(section_cause(surgery_sweep(table)))
 
 
 def dose_sweep_without_onset():
-    sweep = dose_sweep("neither", seeds=2)
-    return type(sweep)(**{**vars(sweep), "diagnostics": pd.DataFrame({"run_id": []})})
+    return replace(dose_sweep("neither", seeds=2), diagnostics=pd.DataFrame({"run_id": []}))
 
 
 def test_trunks_are_judged_one_by_one():
-    two = pd.concat([probes("cause"), probes("confounder").assign(run_id="other", scenario="patches")])
-    section = section_cause(dose_sweep_without_onset(), two)
+    other = probes("confounder")
+    two = probes("cause"), other.assign(run_id="other " + other["run_id"], scenario="patches")
+    section = section_cause(surgery_sweep(*two))
     found = tables(section)
     assert found["cause_probes-1"]["answer"].tolist()[:2] == ["yes", "yes"]
     assert found["cause_probes-2"]["answer"].tolist()[:2] == ["no", "open"]
-    assert set(found["cause_probes-2"]["run_id"]) == {"other", ""}
+    assert set(found["cause_probes-2"]["run_id"]) == {" ".join(f"other run-{rate}" for rate in RATES), ""}
 
 
 # --- Surgery ------------------------------------------------------------------------------------------------------------
@@ -128,7 +142,7 @@ def test_an_inverted_u_rises_at_the_flat_end_and_falls_at_the_sharp_end(bend, is
 
 
 def test_effects_stand_against_the_untouched_copy_and_a_displacement_of_the_same_length():
-    (made,) = blocks(probes("cause"))
+    (made,) = blocks(surgery_sweep(probes("cause")))
     found = {(effect.arm.name, effect.baseline.name): effect for effect in surgery.effects(made)}
     assert len(found) == len(made.arms) - 1 + len(LEVELS)
     own = found["layer_rescaling 1", "none"]
@@ -156,7 +170,7 @@ def test_effects_stand_against_the_untouched_copy_and_a_displacement_of_the_same
     ],
 )
 def test_where_negative_controls_fail_nothing_else_is_shown(spoil, reason):
-    section = section_cause(dose_sweep_without_onset(), spoil(probes("cause")))
+    section = section_cause(surgery_sweep(spoil(probes("cause"))))
     assert reason in words(section)
     assert "nothing is shown" in words(section)
     assert "H1" not in words(section)
@@ -167,7 +181,7 @@ def test_one_control_at_one_learning_rate_shuts_the_gate():
     table = probes("cause")
     off = (table["arm"] == "unit_permutation") & (table["lr"] == 0.03)
     table["probe/accuracy_online"] += 0.0011 * off
-    gate = surgery.gate(blocks(table)[0])
+    gate = surgery.gate(blocks(surgery_sweep(table))[0])
     assert [(control.arm, control.rate) for control in gate.controls if not control.holds] == [
         ("unit_permutation", 0.03)
     ]
@@ -269,6 +283,7 @@ def test_other_settings_are_no_arms():
         {"interventions/l2/strength": 0.1},
         {"interventions/redo/every": 10, "interventions/fire/every": 1},
         {"model/layer_norm": "plain"},
+        {"optimizer/name": "adamw", "optimizer/rho": np.nan},
     ):
         assert dosing.arm({**base, **other}) is None
 
@@ -348,11 +363,11 @@ def test_fewer_than_two_ways_or_three_seeds_test_no_line():
 
 
 def test_a_sweep_without_probes_and_doses_has_no_section():
-    assert section_cause(dose_sweep_without_onset(), pd.DataFrame()) is None
+    assert section_cause(dose_sweep_without_onset()) is None
 
 
 def test_every_hypothesis_has_its_sentence_and_every_number_its_runs():
-    section = section_cause(dose_sweep("confounder"), pd.DataFrame())
+    section = section_cause(dose_sweep("confounder"))
     for sentence_of in (
         "H1, sharpness at the onset, set by experiment, changes the next task's online accuracy: *not tested* by this sweep",
         "H2, it does so only through step sizes: *not tested* by this sweep; `study run surgery` does.",
@@ -376,7 +391,7 @@ def test_ways_without_sharpness_are_no_points_and_the_slopes_remain():
     sweep = dose_sweep("cause", seeds=3)
     first, _ = dosing.experiments(sweep)
     kept = sweep.diagnostics[sweep.diagnostics["run_id"] == first.baseline.run_id]
-    section = section_cause(type(sweep)(**{**vars(sweep), "diagnostics": kept}), pd.DataFrame())
+    section = section_cause(replace(sweep, diagnostics=kept))
     assert "H3, all ways to change sharpness lie on one line: *not tested*" in words(section)
     assert list(tables(section)) == ["cause_doses", "cause_dose_slopes"]
 
@@ -385,7 +400,7 @@ def test_doses_under_one_condition_alone_are_no_experiment():
     sweep = dose_sweep("cause", seeds=2)
     held = [name for name in sweep.runs if name.startswith("interventions/")]
     plain = sweep.runs[sweep.runs[held].isna().all(axis=1)]
-    assert dosing.experiments(type(sweep)(**{**vars(sweep), "runs": plain})) == []
+    assert dosing.experiments(replace(sweep, runs=plain)) == []
 
 
 def test_fixtures_hold_what_is_held():

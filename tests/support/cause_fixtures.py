@@ -55,7 +55,7 @@ def rescaled(draw, world, *, seeds=10, slope=None, trend=0.004, bend=0.0):
     arms = [Arm("none", "none", np.nan, False)]
     arms += [Arm(f"layer_rescaling {level:g}", "layer_rescaling", level, False) for level in LEVELS]
     return Blocks(
-        run_id="trunk",
+        run_ids=("trunk",),
         scenario="permuted_pixels",
         method="sgd",
         arms=tuple(arms),
@@ -65,6 +65,7 @@ def rescaled(draw, world, *, seeds=10, slope=None, trend=0.004, bend=0.0):
         left_out=(),
         accuracy=np.concatenate((untouched[1], accuracy)),
         sharpness=np.concatenate((untouched[0], sharpness)),
+        norm=np.full((len(arms), len(BOUNDARIES), seeds), 3.0),
         function_change=np.full((len(arms), len(BOUNDARIES), seeds), 1e-5),
     )
 
@@ -91,7 +92,7 @@ def ways(draw, world, *, seeds=10, bend=0.0):
 
 
 def probes(world, *, seeds=10, seed=0, controls=0.0, **changes):
-    """`Sweep.probes` of one trunk with all arms; `controls` is what the negative controls wrongly change."""
+    """`Sweep.probes` of one trunk with all arms, one run for each rate; `controls`: what negative controls wrongly change."""
     draw = np.random.default_rng(seed)
     made = rescaled(draw, world, seeds=seeds, **changes)
     arms, accuracy, sharpness = list(made.arms), list(made.accuracy), list(made.sharpness)
@@ -123,7 +124,7 @@ def probes(world, *, seeds=10, seed=0, controls=0.0, **changes):
     add(Arm("fresh_weights", "fresh_weights", np.nan, False), noisy(0.03), -2)
     rows = [
         {
-            "run_id": "trunk",
+            "run_id": f"run-{rate}",
             "trial": "permuted_pixels-sgd-000",
             "scenario": "permuted_pixels",
             "method": "sgd",
@@ -138,6 +139,8 @@ def probes(world, *, seeds=10, seed=0, controls=0.0, **changes):
             "probe/accuracy_online": accuracy[place][r, b, lane],
             "probe/function_change": 3.0 if arm.operation in ("fresh_weights", "random_displacement") else 4e-6,
             "onset/hessian/largest_eigenvalue": 2 ** sharpness[place][b, lane],
+            "onset/weights/norm/layer_0": 3 * (arm.level if arm.operation == "norm_rescaling" else 1),
+            "onset/weights/norm/layer_output": 4 * (arm.level if arm.operation == "norm_rescaling" else 1),
         }
         for place, arm in enumerate(arms)
         for r, rate in enumerate(RATES)
@@ -145,6 +148,26 @@ def probes(world, *, seeds=10, seed=0, controls=0.0, **changes):
         for lane in range(seeds)
     ]
     return pd.DataFrame(rows)
+
+
+def surgery_sweep(*tables):
+    """A sweep of trunks, each with its probes."""
+    rows = [
+        {
+            "run_id": run_id,
+            "scenario": own["scenario"].iloc[0],
+            "method": "sgd",
+            "outcome": "finished",
+            "probes/lr": own["lr"].unique().tolist(),
+            "optimizer/name": "sgd",
+            "optimizer/lr": 0.01,
+            "training/batch_size": 16,
+            "accuracy/test": 0.9 + own["lr"].iloc[0],
+        }
+        for table in tables
+        for run_id, own in table.groupby("run_id")
+    ]
+    return replace(framed([]), runs=pd.DataFrame(rows), probes=pd.concat(tables))
 
 
 HELD = {
