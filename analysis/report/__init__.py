@@ -17,6 +17,7 @@ from analysis.paper.assumptions import sentences
 from analysis.paper.evidence import gather, is_about_the_paper, under_assumptions
 from analysis.report.assumptions import section_assumptions
 from analysis.report.budget import section_budget, section_sources
+from analysis.report.cause import needed, section_cause
 from analysis.report.diagnostics import section_diagnostics
 from analysis.report.page import Page
 from analysis.report.paper import judged, section_claims, section_settings
@@ -51,10 +52,12 @@ def make(tuned: Sweep, confirmations: list[Sweep]) -> Page:
         compared["paper"] = judge, judge.finished[judge.finished["run_id"].isin(list(evidence.run_ids.values()))]
     elif not confirmations:
         compared["best"] = tuned, tables.best(tuned)
+    cause = section_cause(tuned)
     comparison = section_winners(tuned, confirmations, leads=is_other)
     sections = (
         section_summary(tuned, confirmations, None if is_other else (judge, evidence), sentences(others)),
         section_question(tuned, is_other=is_other),
+        *([cause] if cause else []),
         *(
             (comparison,)
             if is_other
@@ -124,7 +127,7 @@ def _shown_in_detail(sweep: Sweep) -> set[str]:
     They are few, and the diagnostics of thousands of others need not be loaded.
     """
     winners = sweep.finished[sweep.finished["selected_rank"] == 1]
-    return {*tables.shown(sweep)["run_id"], *winners["run_id"], *gather(sweep).run_ids.values()}
+    return needed(sweep) | {*tables.shown(sweep)["run_id"], *winners["run_id"], *gather(sweep).run_ids.values()}
 
 
 def load_all(name: str, uri: str, directory: Path | None = None) -> tuple[Sweep, list[Sweep]]:

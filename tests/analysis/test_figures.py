@@ -13,8 +13,9 @@ from matplotlib.image import AxesImage, imread
 from matplotlib.legend import Legend
 
 import search_spaces
-from analysis.figures import accuracy, comparisons, diagnostics, heat_maps, layout, parallel, search, verdicts
+from analysis.figures import accuracy, cause, comparisons, diagnostics, heat_maps, layout, parallel, search, verdicts
 from analysis.figures.accuracy import Band, Spent
+from analysis.figures.cause import Way
 from analysis.figures.comparisons import Confirmed, Difference
 from analysis.figures.heat_maps import HeatMap
 from analysis.figures.scales import ZERO_AT, Scale, short
@@ -117,6 +118,21 @@ GRID = [
     verdicts.Row("hidden layers of 100-100-100", dict.fromkeys(VERDICTS, "undecided")),
 ]
 
+WAYS = [
+    *(
+        Way(
+            "sam",
+            "sam, by rho",
+            f"{rho:g}",
+            (-8 * rho, -8 * rho - 0.1, -8 * rho + 0.1),
+            (0.16 * rho, 0.1 * rho, 0.2 * rho),
+        )
+        for rho in (0.01, 0.02, 0.05, 0.1, 0.2)
+    ),
+    Way("batch size", "batch size", "64", (0.8, 0.7, 0.9), (-0.015, -0.017, -0.013)),
+    Way("unit_permutation", "unit_permutation", "", (0.0, NAN, NAN), (0.0, 0.0, 0.0), is_hollow=True),
+]
+
 USUAL = {
     "accuracy_by_task": (accuracy.accuracy_by_task, bands_of(["sgd", "sam", "gnp", "gnp"])),
     "difference_by_task": (accuracy.difference_by_task, gaps_of(bands_of(["sam", "gnp"])), "SGD"),
@@ -130,6 +146,7 @@ USUAL = {
     "trajectories": (diagnostics.trajectories, PANELS),
     "associations": (diagnostics.associations, ASSOCIATIONS),
     "verdicts": (verdicts.verdicts, GRID),
+    "ways": (cause.ways, WAYS, (-0.02, -0.024, -0.016), "plain SGD", "late accuracy (share)", 0.005),
 }
 
 by_task = accuracy._draw_accuracy_by_task
@@ -144,6 +161,7 @@ forest = comparisons._draw_differences
 inside = diagnostics._draw_trajectories
 goes_with = diagnostics._draw_associations
 grid = verdicts._draw
+points = cause._draw
 
 BROAD = {LR: (1e-7, 100.0), RHO: (0, 1e3)}
 
@@ -239,6 +257,24 @@ NASTY = {
         [verdicts.Row(LONG, VERDICTS), verdicts.Row("", VERDICTS, list(VERDICTS))],
     ),
     "few seeds": (partial(forest, note=LONG), DIFFERENCES, "share", 0.01),
+    "ways and their line": (points, WAYS, (-0.02, -0.024, -0.016), "plain SGD", "late accuracy (share)", 0.005),
+    "thirty ways in one place": (
+        points,
+        [Way(f"kind {n % 6}", LONG, f"{n / 10}", (n / 100, 0, 1), (n / 1000, 0, 1)) for n in range(30)],
+        (0.0, NAN, NAN),
+        LONG,
+        LONG,
+        0.005,
+    ),
+    "one way that changes nothing": (
+        points,
+        [Way("a", "a", "1", (0, 0, 0), (0, 0, 0))],
+        None,
+        "none",
+        "x (share)",
+        1.0,
+    ),
+    "a way of many doublings": (points, [Way("a", "a", "1", (-60.0, NAN, NAN), (1, 1, 1))], None, "none", "x", 0.1),
     "counts": (forest, [Difference("a", 123456.0, 1e5, 150000.0, 0.5)], "gradient evaluations, count", 1000.0),
 }
 
@@ -698,3 +734,16 @@ def test_as_many_methods_as_a_space_has_differ_in_colour_or_marker():
     colour, marker = colours(methods), markers(methods)
     assert len(methods) > 25
     assert len({(colour[name], marker[name]) for name in methods}) == len(methods)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_way_stands_at_its_changes_and_is_told_by_marker_and_value(size):
+    (axes,) = points(TITLE, WAYS, None, "plain SGD", "late accuracy (share)", 0.005, size).axes
+    assert offsets(axes).tolist() == [[way.sharpening[0], way.outcome[0]] for way in WAYS]
+    assert {"0.2", "0.1", "64"} <= {text.get_text() for text in axes.texts}
+    faces = [to_rgb(drawn.get_facecolors()[0]) for drawn in collections(axes, PathCollection)]
+    assert [face == (1, 1, 1) for face in faces] == [way.is_hollow for way in WAYS]
+    ends = [line.get_xydata().tolist() for line in axes.get_lines()]
+    for way in WAYS[:-1]:
+        assert [[way.sharpening[1], way.outcome[0]], [way.sharpening[2], way.outcome[0]]] in ends
+        assert [[way.sharpening[0], way.outcome[1]], [way.sharpening[0], way.outcome[2]]] in ends
