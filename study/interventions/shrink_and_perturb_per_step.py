@@ -89,12 +89,13 @@ def _read(ring: Tensor, place: Tensor, counts: list[int]) -> list[Tensor]:
 
     Slices are faster than an index for each number.
     """
-    size, firsts = ring.shape[1], [0, *accumulate(counts)]
+    size = ring.shape[1]
     if not interventions.readable(ring):
         index = (place.unsqueeze(1) + torch.arange(sum(counts), device=ring.device)) % size
         return list(ring.gather(1, index).split(counts, dim=1))
     start = int(place[0])  # all lanes have taken the same steps
-    return [_slice(ring, (start + first) % size, count) for first, count in zip(firsts, counts, strict=False)]
+    firsts = accumulate(counts, initial=start)
+    return [_slice(ring, first % size, count) for first, count in zip(firsts, counts, strict=False)]
 
 
 def _slice(ring: Tensor, first: int, count: int) -> Tensor:
