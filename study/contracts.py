@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from study.config import Diagnostics
 from study.lanes import Tensors
 from study.pixels import UNIT, Scale
-from study.pulls import Pull
+from study.pulls import AnyPull
 
 Shape = tuple[int, int, int]
 """Channels, height and width of a picture."""
@@ -258,7 +258,7 @@ class Pullable(GradientFunction, Protocol):
     Otherwise the pull's gradient is added to the model's, both written out.
     """
 
-    def pulled(self, pull: Pull) -> GradientFunction:
+    def pulled(self, pull: AnyPull) -> GradientFunction:
         """The gradient of the loss and the pull."""
 
 
@@ -511,8 +511,8 @@ class Intervention:
         pull = self.pull(state)
         return None if pull is None else pull.gradient(params)
 
-    def pull(self, state: Tensors) -> Pull | None:
-        """The term, if it is `strength |w - c|^2`.
+    def pull(self, state: Tensors) -> AnyPull | None:
+        """The term, if it has a form of `study.pulls`.
 
         Neither `loss_term` nor `loss_gradient` is then needed, and training is fastest.
         """

@@ -164,6 +164,8 @@ def direct_gradient(
     if not acting:
         return own
     own_pulls = [pull for intervention, state in acting if (pull := intervention.pull(state)) is not None]
-    if isinstance(own, Pullable) and len(own_pulls) == len(acting) and not lasting:
-        return own.pulled(pulls.joined(own_pulls))
+    joint = pulls.joined(own_pulls) if len(own_pulls) == len(acting) else None
+    reads_parameters = isinstance(joint, pulls.Pull)
+    if isinstance(own, Pullable) and joint is not None and not (lasting and reads_parameters):
+        return own.pulled(joint)
     return GradientWithTerms(model, inputs, labels, acting, own=own)

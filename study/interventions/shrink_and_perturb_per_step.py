@@ -17,6 +17,7 @@ numbers; then it gets the same ones again.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from pydantic import Field
@@ -71,30 +72,34 @@ class ShrinkAndPerturbPerStep(Intervention):
 
     def after_step(self, learner: Learner, step: Step) -> Learner:
         """The weights with less of themselves and with noise."""
-        ring, place = learner.state["ring"], learner.state["place"]
-        size, first, params = ring.shape[1], 0, {}
-        for name, value in learner.params.items():
-            count = value[0].numel()
-            value.mul_(per_lane(1 - self.decay, value)).add_(_read(ring, (place + first) % size, count).view_as(value))
-            params[name], first = value, first + count
-        place.add_(1).remainder_(size)
-        return replace(learner, params=params)
+        ring, place, values = learner.state["ring"], learner.state["place"], list(learner.params.values())
+        share = 1 - self.decay
+        for value, noise in zip(values, _read(ring, place, [value[0].numel() for value in values]), strict=True):
+            torch.addcmul(noise.view_as(value), per_lane(share, value), value, out=value)
+        place.add_(1).remainder_(ring.shape[1])
+        return learner
 
     def before_task(self, learner: Learner, boundary: Boundary) -> Learner:
         """New noise for the task."""
         return replace(learner, state=self._ring(learner.params, boundary.task))
 
 
-def _read(ring: Tensor, place: Tensor, count: int) -> Tensor:
-    """So many numbers of each ring, from its place on, [lane, count].
+def _read(ring: Tensor, place: Tensor, counts: list[int]) -> list[Tensor]:
+    """Numbers of each ring from its place on, each [lane, count].
 
     Slices are faster than an index for each number.
     """
     size = ring.shape[1]
     if not interventions.readable(ring):
-        index = (place.unsqueeze(1) + torch.arange(count, device=ring.device)) % size
-        return ring.gather(1, index)
-    first = int(place[0])  # all lanes have taken the same steps
+        index = (place.unsqueeze(1) + torch.arange(sum(counts), device=ring.device)) % size
+        return list(ring.gather(1, index).split(counts, dim=1))
+    start = int(place[0])  # all lanes have taken the same steps
+    firsts = accumulate(counts, initial=start)
+    return [_slice(ring, first % size, count) for first, count in zip(firsts, counts, strict=False)]
+
+
+def _slice(ring: Tensor, first: int, count: int) -> Tensor:
+    """Numbers of a ring from `first` on, [lane, count]."""
     whole = ring[:, first : first + count]
     return whole if whole.shape[1] == count else torch.cat([whole, ring[:, : count - whole.shape[1]]], dim=1)
 

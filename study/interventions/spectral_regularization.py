@@ -24,6 +24,10 @@ from study.config import LARGEST, StrictSettings, setting
 from study.contracts import Intervention, Learner, Model, Step
 from study.interventions._matrices import matrices
 from study.lanes import Tensors, generator, per_lane, reciprocal
+from study.pulls import SpectralPull, lengths
+
+PREFIX = "u of "
+"""Of the names of the vectors in the state."""
 
 
 class Settings(StrictSettings):
@@ -56,47 +60,24 @@ class SpectralRegularization(Intervention):
         for name in matrices(params):
             value = params[name]
             normal = torch.stack([torch.randn(value.shape[1], generator=draw) for draw in draws]).to(value)
-            state[f"u of {name}"] = _unit(normal)
+            state[PREFIX + name] = _unit(normal)
         return state
 
-    def loss_term(self, params: Tensors, state: Tensors) -> Tensor:
-        """`strength * sum (s^exponent - 1)^2`, [lane]."""
-        terms = [(self._singular(params, state, name) ** self.exponent - 1) ** 2 for name in matrices(params)]
-        return self.strength * torch.stack(terms).sum(0)
-
-    def loss_gradient(self, params: Tensors, state: Tensors) -> Tensors:
-        """The gradient of the term.
-
-        `2 strength (s^exponent - 1) exponent s^(exponent - 1) u v^T` for weights; biases have none.
-        """
-        gradient = {}
-        for name in matrices(params):
-            value, u = params[name], state[f"u of {name}"]
-            pulled = _back(value, u)  # s v
-            s = torch.linalg.vector_norm(pulled, dim=1)
-            slope = 2 * self.strength * (s**self.exponent - 1) * self.exponent * s ** (self.exponent - 1)
-            scaled = u * (slope * reciprocal(s)).unsqueeze(1)
-            gradient[name] = (scaled.unsqueeze(2) * pulled.unsqueeze(1)).view_as(value)
-        return gradient
-
-    def _singular(self, params: Tensors, state: Tensors, name: str) -> Tensor:
-        """Largest singular value of a layer, [lane]."""
-        values: Tensor = torch.linalg.vector_norm(_back(params[name], state[f"u of {name}"]), dim=1)
-        return values
+    def pull(self, state: Tensors) -> SpectralPull:
+        """The pull of each largest singular value to 1."""
+        directions = {key.removeprefix(PREFIX): u for key, u in state.items()}
+        return SpectralPull(self.strength, self.exponent, directions)
 
     def after_step(self, learner: Learner, step: Step) -> Learner:
         """A power iteration of each u, at the new weights."""
-        state = dict(learner.state)
-        for name in matrices(learner.params):
-            value, key = learner.params[name], f"u of {name}"
-            v = _unit(_back(value, state[key]))
-            state[key] = _unit(torch.bmm(value.flatten(2), v.unsqueeze(2)).squeeze(2))
-        return replace(learner, state=state)
-
-
-def _back(weights: Tensor, u: Tensor) -> Tensor:
-    """W^T u, [lane, input], of weights [lane, unit, ...]."""
-    return torch.bmm(u.unsqueeze(1), weights.flatten(2)).squeeze(1)
+        params = learner.params
+        ahead = {  # (W W^T u)^T, [lane, 1, unit]
+            name: torch.bmm(back, params[name].flatten(2).mT)
+            for name, back in self.pull(learner.state).backs(params).items()
+        }
+        factors = reciprocal(lengths(ahead)).split(1, dim=1)
+        rows = zip(ahead.items(), factors, strict=True)
+        return replace(learner, state={PREFIX + name: row.squeeze(1) * factor for (name, row), factor in rows})
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -34,21 +34,38 @@ class Signal:
     """The input h of a layer: `values` [lane, unit, batch].
 
     The image is the last axis.
+
+    Attributes:
+        biased: 1 for each column that the bias has a share in, [batch]; None: all of them.
+        images: the images alone, if they are the first columns of this signal.
     """
 
     values: Tensor
+    biased: Tensor | None = None
+    images: Signal | None = None
 
     @cached_property
     def gram(self) -> Tensor:
         """h^T h + 1, [lane, batch, batch]."""
-        return self.against(self.values)
+        products = torch.bmm(self.values.mT, self.values)
+        return products.add_(1 if self.biased is None else torch.outer(self.biased, self.biased))
 
-    def against(self, others: Tensor) -> Tensor:
-        """h^T h' + 1 for other inputs h'.
+    def against(self, others: Signal) -> Tensor:
+        """h^T h' + 1 for inputs h', [lane, batch, image]."""
+        if others is self:
+            return self.gram
+        if others is self.images:
+            return self.gram[:, :, : others.values.shape[2]]
+        products = torch.bmm(self.values.mT, others.values)
+        return products.add_(1 if self.biased is None else self.biased.unsqueeze(1))
 
-        The result is [lane, batch, image]; `others` is h' [lane, unit, image].
-        """
-        return torch.bmm(self.values.mT, others).add_(1)
+    def joined(self, other: Signal) -> Signal:
+        """The columns of both, [lane, unit, 2 batch]."""
+        values = torch.cat([self.values, other.values], dim=2)
+        if self.biased is None and other.biased is None:
+            return Signal(values)
+        ones = [values.new_ones(each.values.shape[2]) if each.biased is None else each.biased for each in (self, other)]
+        return Signal(values, torch.cat(ones))
 
 
 @dataclass(frozen=True)
@@ -81,8 +98,7 @@ class OuterProduct:
             signal: h' [lane, in, image], the input of the layer.
             scale: s [lane].
         """
-        gram = self.signal.gram if signal is self.signal else self.signal.against(signal.values)  # [lane, batch, image]
-        return torch.bmm(self.errors * per_lane(scale, self.errors), gram)
+        return torch.bmm(self.errors * per_lane(scale, self.errors), self.signal.against(signal))
 
     def error_change(self, errors: Tensor, scale: Tensor) -> Tensor:
         """Change of W^T d' when the layer's weights move.
@@ -122,8 +138,8 @@ class OuterProduct:
         mine, theirs = self.errors * per_lane(share, self.errors), other.errors * per_lane(weight, other.errors)
         if self.signal is other.signal:
             return replace(self, errors=mine + theirs)
-        signal = Signal(torch.cat([self.signal.values, other.signal.values], dim=2))  # [lane, in, 2 batch]
-        return replace(self, signal=signal, errors=torch.cat([mine, theirs], dim=2))  # [lane, out, 2 batch]
+        errors = torch.cat([mine, theirs], dim=2)  # [lane, out, 2 batch]
+        return replace(self, signal=self.signal.joined(other.signal), errors=errors)
 
     def add_to(self, tensors: Tensors, scale: Tensor) -> None:
         """Adds `scale * self` to weight and bias, in place."""
@@ -132,13 +148,18 @@ class OuterProduct:
         if self.outputs > 1:
             weight = weight.view(*weight.shape[:2], -1)  # never a copy, which would lose the sum
         weight.baddbmm_(errors, self.signal.values.mT)  # [lane, out, batch] x [lane, batch, in]
-        tensors[self.bias].add_(errors.sum(dim=2))  # [lane, out]
+        tensors[self.bias].add_(self._for_bias(errors))
 
     def tensors(self) -> Tensors:
         """The gradient written out."""
         weight = torch.bmm(self.errors, self.signal.values.mT)  # d h^T, [lane, out, in]
         written = weight if self.outputs == 1 else weight.unflatten(2, (self.outputs, -1))
-        return {self.weight: written, self.bias: self.errors.sum(dim=2)}  # d 1, [lane, out]
+        return {self.weight: written, self.bias: self._for_bias(self.errors)}
+
+    def _for_bias(self, errors: Tensor) -> Tensor:
+        """The bias's part of `d 1`, [lane, out]."""
+        biased = self.signal.biased
+        return errors.sum(dim=2) if biased is None else errors.matmul(biased)
 
 
 @dataclass(frozen=True)

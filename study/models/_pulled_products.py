@@ -258,7 +258,7 @@ def displaced(products: OuterProducts, pull: Pull, direction: Sequence[OuterProd
         if product.signal is before.signal:
             own = replace(product, errors=torch.addcmul(product.errors, share, before.errors))
         else:
-            signal = Signal(torch.cat([product.signal.values, before.signal.values], dim=2))  # [lane, in, 2 batch]
+            signal = product.signal.joined(before.signal)
             own = replace(product, signal=signal, errors=torch.cat([product.errors, share * before.errors], dim=2))
         layers.append(_with(own, before.offset, torch.addcmul(pull.rate, further, before.rate)))  # r (1 + r s)
     return PulledProducts(tuple(layers))

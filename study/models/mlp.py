@@ -32,11 +32,12 @@ from study.config import Listed, StrictSettings
 from study.contracts import Evaluation, Gradient, GradientFunction, Shape
 from study.gradients import DenseGradient, MinibatchGradient
 from study.lanes import Tensors
+from study.models import _pulled_products, _spectral_products
 from study.models._layers import ACTIVATION, INITIALISATION, LAYER_NORM, Initialisation, Layered, fitted
 from study.models._nonlinearities import RELU, ActivationName, Backward, LayerNorm, Nonlinearity
 from study.models._outer_products import OuterProduct, OuterProducts, Signal
-from study.models._pulled_products import PulledProducts, displaced, pulled
-from study.pulls import Pull
+from study.models._pulled_products import PulledProducts
+from study.pulls import AnyPull, Pull, SpectralPull
 
 WIDEST_FACTORED_BATCH = 128
 """Images up to which a gradient stays an outer product. For wider minibatches writing it out is cheaper."""
@@ -173,13 +174,15 @@ def layer(params: Tensors, i: int, signal: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Backpropagated(Evaluation):
-    """An evaluation with the output of the first layer.
+    """An evaluation with what one at displaced weights needs.
 
     Attributes:
         first: z_0 [lane, out, batch].
+        backs: W^T u of a spectral pull, see `study.models._spectral_products`.
     """
 
     first: Tensor
+    backs: Tensors
 
 
 @dataclass(frozen=True)
@@ -193,9 +196,9 @@ class BackpropagatedGradient(MinibatchGradient):
     """
 
     model: MLP
-    pull: Pull | None = None
+    pull: AnyPull | None = None
 
-    def pulled(self, pull: Pull) -> BackpropagatedGradient:
+    def pulled(self, pull: AnyPull) -> BackpropagatedGradient:
         """The gradient of the loss and the pull."""
         return replace(self, pull=pull)
 
@@ -211,7 +214,7 @@ class BackpropagatedGradient(MinibatchGradient):
         gradient = evaluation.gradient
         elsewhere = isinstance(gradient, PulledProducts) and not gradient.is_at(params)  # combined by the rule
         if isinstance(evaluation, Backpropagated) and isinstance(gradient, OuterProducts) and not elsewhere:
-            return self._evaluated(params, _Displacement(evaluation.first, gradient.layers, scale))
+            return self._evaluated(params, _Displacement(evaluation.first, evaluation.backs, gradient.layers, scale))
         return super().displaced(params, evaluation, scale)
 
     @cached_property
@@ -220,13 +223,14 @@ class BackpropagatedGradient(MinibatchGradient):
 
     def _evaluated(self, params: Tensors, displacement: _Displacement | None = None) -> Backpropagated:
         """The evaluation at `params`, displaced if a displacement is given."""
+        keeps_outputs = isinstance(self.pull, Pull)
         signals = [self._pictures]  # h_i, each [lane, in, batch]
         outputs: list[Tensor] = []  # z_i, each [lane, out, batch]
         backwards: list[Backward] = []  # from h_(i+1) to z_i
         for i in range(self.model.depth):
             if i:
-                # In place, except for z_0, which `Backpropagated.first` keeps for a displaced evaluation, and with a pull.
-                signal, backward = self.model.nonlinearity.traced(outputs[-1], overwrites=i > 1 and self.pull is None)
+                # In place, except for z_0, which `Backpropagated.first` keeps for a displaced evaluation.
+                signal, backward = self.model.nonlinearity.traced(outputs[-1], overwrites=i > 1 and not keeps_outputs)
                 signals.append(Signal(signal))
                 backwards.append(backward)
             if displacement is None:
@@ -240,12 +244,22 @@ class BackpropagatedGradient(MinibatchGradient):
             if displacement is not None:
                 back = displacement.layers[i].moved_errors(back, errors[0], displacement.scale)
             errors.insert(0, backwards[i - 1](back))  # d_(i-1)
+        backs = self._backs(params, displacement)
         return Backpropagated(
-            self._gradient(self._layers(params, signals, outputs, errors, displacement)),
+            self._gradient(self._layers(params, signals, outputs, errors, backs, displacement)),
             outputs[-1].mT,
             lambda: [self.model.activity(signal.values).mT for signal in signals[1:]],
             outputs[0],
+            backs,
         )
+
+    def _backs(self, params: Tensors, displacement: _Displacement | None) -> Tensors:
+        """W^T u of each layer that a spectral pull acts on."""
+        if not isinstance(self.pull, SpectralPull):
+            return {}
+        if displacement is None:
+            return self.pull.backs(params)
+        return _spectral_products.moved_backs(self.pull, displacement.backs, displacement.layers, displacement.scale)
 
     def _layers(
         self,
@@ -253,6 +267,7 @@ class BackpropagatedGradient(MinibatchGradient):
         signals: list[Signal],
         outputs: list[Tensor],
         errors: list[Tensor],
+        backs: Tensors,
         displacement: _Displacement | None,
     ) -> OuterProducts:
         """The gradient of each layer, with the pull."""
@@ -266,9 +281,11 @@ class BackpropagatedGradient(MinibatchGradient):
         )
         if self.pull is None:
             return products
+        if isinstance(self.pull, SpectralPull):
+            return _spectral_products.pulled(products, self.pull, backs)
         if displacement is not None:
-            return displaced(products, self.pull, displacement.layers, displacement.scale)
-        return pulled(products, self.pull, params, outputs)
+            return _pulled_products.displaced(products, self.pull, displacement.layers, displacement.scale)
+        return _pulled_products.pulled(products, self.pull, params, outputs)
 
     def _gradient(self, products: OuterProducts) -> Gradient:
         return products if self.labels.shape[1] <= WIDEST_FACTORED_BATCH else DenseGradient(products.tensors())
@@ -298,11 +315,13 @@ class _Displacement:
 
     Attributes:
         first: output of the first layer at the weights before they moved, [lane, out, batch].
+        backs: W^T u of a spectral pull, there.
         layers: the gradient.
         scale: [lane].
     """
 
     first: Tensor
+    backs: Tensors
     layers: tuple[OuterProduct, ...]
     scale: Tensor
 

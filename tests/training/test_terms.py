@@ -12,7 +12,7 @@ from study.contracts import Intervention, Model
 from study.gradients import MinibatchGradient, direct_gradient
 from study.lanes import Tensors, add, per_lane
 from study.models._outer_products import OuterProducts
-from study.pulls import Pull
+from study.pulls import Pull, SpectralPull
 
 STRENGTH = torch.tensor([0.02, 0.0, 0.5])
 LANES = len(STRENGTH)
@@ -42,6 +42,31 @@ class ToStart(ToZero):
 
 
 @dataclass(frozen=True)
+class Spectral(ToZero):
+    """A pull of a singular value of each layer."""
+
+    def initial_state(self, params: Tensors, model: Model) -> Tensors:
+        draw = torch.Generator().manual_seed(2)
+        return {
+            f"u of {name}": torch.randn(value.shape[:2], generator=draw, dtype=torch.float64)
+            for name, value in params.items()
+            if value.dim() > 2
+        }
+
+    def pull(self, state: Tensors) -> SpectralPull:
+        directions = {name.removeprefix("u of "): u for name, u in state.items()}
+        return SpectralPull(self.strength, torch.tensor([2, 1, 3]), directions)
+
+
+@dataclass(frozen=True)
+class SpectralInOne(Spectral):
+    """The same in one layer."""
+
+    def initial_state(self, params: Tensors, model: Model) -> Tensors:
+        return dict([list(super().initial_state(params, model).items())[1]])
+
+
+@dataclass(frozen=True)
 class Quartic(Intervention):
     """A term that is no pull: its Hessian changes with the weights."""
 
@@ -59,6 +84,9 @@ TERMS = {
     "to 0": (ToZero(STRENGTH),),
     "to a point": (ToStart(STRENGTH),),
     "to two points": (ToStart(STRENGTH + 0.01), ToZero(STRENGTH)),
+    "spectral": (Spectral(STRENGTH),),
+    "spectral in one layer": (SpectralInOne(STRENGTH),),
+    "spectral and to a point": (ToStart(STRENGTH), Spectral(STRENGTH)),
     "no pull": (Quartic(STRENGTH),),
     "both": (ToStart(STRENGTH), Quartic(STRENGTH)),
 }
@@ -121,9 +149,10 @@ def test_terms_in_the_own_gradient_agree_with_autograd(name, terms, batch):
     close(params, wanted)
 
 
+@pytest.mark.parametrize("pull", [ToStart, Spectral])
 @tiny.float64()
-def test_a_pull_keeps_the_gradient_of_a_fully_connected_network_in_outer_products():
-    ours, _, params = functions(networks()["mlp"], 6, (ToStart(STRENGTH.double()),))
+def test_a_pull_keeps_the_gradient_of_a_fully_connected_network_in_outer_products(pull):
+    ours, _, params = functions(networks()["mlp"], 6, (pull(STRENGTH.double()),))
     here = ours(params)
     assert isinstance(here.gradient, OuterProducts)
     assert isinstance(ours.displaced(params, here, STRENGTH.double()).gradient, OuterProducts)
@@ -139,8 +168,13 @@ def test_a_gradient_that_reads_changed_parameters_is_refused():
             use()
 
 
-@pytest.mark.parametrize("optimizer", tiny.OPTIMIZERS)
-@pytest.mark.parametrize(("network", "terms"), [("mlp", "to two points"), ("cnn", "both")])
+STEPS = [
+    *((optimizer, *case) for case in (("mlp", "to two points"), ("cnn", "both")) for optimizer in tiny.OPTIMIZERS),
+    *((optimizer, "mlp", "spectral") for optimizer in ("sam with momentum and weight decay", "gnp", "gnp exact")),
+]
+
+
+@pytest.mark.parametrize(("optimizer", "network", "terms"), STEPS)
 @tiny.float64()
 def test_steps_with_terms_take_the_own_gradient_and_equal_those_by_autograd(network, optimizer, terms, monkeypatch):
     shape = tiny.CNN if network == "cnn" else {}
