@@ -1,4 +1,4 @@
-"""SAM's rho from below 0 up, crossed with what is held fixed.
+"""SAM's rho, also negative, crossed with what is held.
 
 Does sharpness change what a network can still learn, or do norms and idle units? `study/docs/cause.md` has the question, the
 hypotheses and their criteria, and the report judges them. 49 arms are a dose of rho under a condition; rho = 0 is plain SGD:

@@ -310,7 +310,7 @@ class Diagnostics(StrictSettings):
 
 
 class Probes(StrictSettings):
-    """Copies of the networks that operations change, and that are trained.
+    """Copies of the networks, changed by operations and trained.
 
     They do not change training.
     """

@@ -102,12 +102,12 @@ AnyPull = Pull | SpectralPull
 
 
 def lengths(rows: Tensors) -> Tensor:
-    """L2 norms of rows [lane, 1, ...] by name, as [lane, name]."""
+    """L2 norms of rows [lane, 1, ...], as [lane, name]."""
     return torch.cat([torch.linalg.vector_norm(row, dim=2) for row in rows.values()], dim=1)
 
 
 def joined(terms: Sequence[AnyPull]) -> AnyPull | None:
-    """The pull with the same gradient as all of them together.
+    """The pull with the gradient of all of them together.
 
     None if there is no such pull.
     """

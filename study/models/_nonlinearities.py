@@ -292,7 +292,7 @@ class Nonlinearity:
 
     @property
     def is_homogeneous(self) -> bool:
-        """Whether the signal grows by a factor c > 0 if z does."""
+        """Whether a factor c > 0 multiplies the signal too."""
         return self.activation.is_homogeneous and self.layer_norm == "none"
 
     @property

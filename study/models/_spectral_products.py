@@ -1,4 +1,4 @@
-"""Gradients of fully connected layers with a spectral pull, kept factored.
+"""Gradients of connected layers with a spectral pull, kept factored.
 
 With d h^T the gradient of the minibatch's loss and e p^T, p = W^T u, that of the pull, see `study.models._outer_products` and
 `study.pulls`, the gradient of a layer is again one outer product, with one more column:

@@ -140,7 +140,7 @@ class Rescalings:
         return _Way(self, self.norms)
 
     def found(self, direction: Tensor, norms: Tensor) -> Tensor:
-        """The point y in a direction where a norm is reached.
+        """The y in a direction that has a norm.
 
         It is the centre where the least norm is greater.
 
@@ -158,7 +158,7 @@ class Rescalings:
         return point
 
     def onto(self, free: Tensor, norms: Tensor) -> Tensor:
-        """The point in the direction of y [lane, free] with a norm."""
+        """The y [lane, free] moved outwards until it has a norm."""
         offset = free - self._centre
         length = torch.linalg.vector_norm(offset, dim=1, keepdim=True)
         return self.found(offset * reciprocal(length), norms)

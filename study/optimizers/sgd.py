@@ -16,5 +16,5 @@ def build(settings: Settings, lanes: int, device: str) -> BlendedRule:
 
 
 def layerwise(lr: float, lanes: int, device: str) -> LayerwiseSGD:
-    """Plain SGD with a multiple of the learning rate for each parameter."""
+    """Plain SGD with a learning rate for each parameter."""
     return LayerwiseSGD(torch.full((lanes,), lr, device=device))

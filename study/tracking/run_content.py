@@ -89,7 +89,7 @@ def diagnostics_csv(history: TrialHistory) -> str:
 
 
 def probes_csv(history: TrialHistory) -> str:
-    """The table of probes: a row per task, copies and lane.
+    """The table of probes: tasks, copies and lanes as rows.
 
     Copies are those of one operation and learning rate. Numbers are not rounded; a cell is empty where there is no value. No
     table, "", if there are no probes.

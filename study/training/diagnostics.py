@@ -57,14 +57,14 @@ class NetworkDiagnostics:
         self._wanted_at_onset = {name.removeprefix(schema.ONSET_PREFIX) for name in onset}
 
     def before(self, index: int, feed: Feed, params: Tensors) -> dict[str, Tensor]:
-        """The diagnostics that are due before the first step on a task.
+        """The diagnostics due before the first step on a task.
 
         Empty if none is. See `onset`.
         """
         return self.onset(index, feed, params) if self._is_due(index, self._settings.onset_every) else {}
 
     def onset(self, task: int, feed: Feed, params: Tensors) -> dict[str, Tensor]:
-        """Diagnostics of any networks on a task's images, due or not.
+        """Diagnostics of any networks on a task's images.
 
         Those of layers are named by `schema.layer_name`.
 

@@ -1,4 +1,4 @@
-"""Probes: copies of the networks, changed at a boundary and trained.
+"""Probes: copies of networks, changed between tasks and trained.
 
 Before a task at a boundary, each lane's network is copied, an operation changes the copy, and the copy is trained on that task
 by plain SGD, on the same minibatches as every other copy. The networks themselves go on as if nothing had happened. A copy that
@@ -93,7 +93,7 @@ class Probing:
         self._steps: dict[tuple[float, bool], Steps] = {}
 
     def before(self, index: int, task: Task, feed: Feed, params: Tensors, diverged: Tensor) -> tuple[Probed, ...]:
-        """The probes at the boundary before a task, if there are any.
+        """The probes at the boundary before a task, if any.
 
         Args:
             index: of the task.

@@ -333,7 +333,7 @@ class Tally:
 
     @property
     def blocks(self) -> Tensor:
-        """Online accuracy of what was counted at once, float64 [block, lane]."""
+        """Online accuracy of each block counted, float64 [block, lane]."""
         return torch.stack(self._blocks)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:

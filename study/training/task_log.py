@@ -52,7 +52,7 @@ def diagnostics(result: TaskResult) -> dict[str, list[float | None]]:
 
 
 def probes(result: TaskResult) -> list[dict[str, Any]]:
-    """The probes before a task, each lane's values in seed order.
+    """The probes before a task, lanes in seed order.
 
     None where a value is unknown.
     """
