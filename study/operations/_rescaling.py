@@ -158,7 +158,7 @@ class Rescalings:
         return point
 
     def onto(self, free: Tensor, norms: Tensor) -> Tensor:
-        """The y [lane, free] moved outwards until it has a norm."""
+        """The y [lane, free], moved outwards to a norm."""
         offset = free - self._centre
         length = torch.linalg.vector_norm(offset, dim=1, keepdim=True)
         return self.found(offset * reciprocal(length), norms)

@@ -24,12 +24,13 @@ from typing import Any
 import torch
 
 from study.config import Diagnostics, TrialConfig
-from study.contracts import Dataset, Experiment, Task, TaskSequence
+from study.contracts import Dataset, Experiment, Probes, Rule, Subject, Task, TaskSequence
 from study.errors import StudyError
 from study.experiment import build
 from study.lanes import Tensors
 from study.parts import outside
 from study.training.diagnostics import NetworkDiagnostics, due
+from study.training.minibatches import Feed
 from study.training.steps import Steps
 from study.training.trainer import initial_state, train
 
@@ -44,6 +45,9 @@ SAMPLED_TASKS = 9
 
 WARMING_STEPS = 9
 """Steps before the clock starts: the first ones make their tensors, and on a GPU a graph is recorded."""
+
+TIMED_STEPS = 30
+"""Steps of the copies of a probe that are timed."""
 
 ENDLESS = 2**31
 """Passes over a task that no measurement completes."""
@@ -95,6 +99,13 @@ class Lanes:
             self.enter(index)
             weights = self._steps.train(self._feed, index, weights).weights
         return weights.params
+
+    def subject(self) -> Subject:
+        """The initial networks on this task, for an operation."""
+        experiment = self.experiment
+        feed = Feed(experiment.dataset, self._task, experiment.device)
+        sample = feed.sample(experiment.seeds, experiment.diagnostics.images)
+        return Subject(experiment.model, self._initial.params, experiment.seeds, self._index, *sample)
 
     def diagnostics_seconds(self, kind: str, params: Tensors | None = None, repeats: int = 1) -> float:
         """Seconds that one kind of diagnostics takes on this task.
@@ -242,19 +253,52 @@ def timed(config: TrialConfig, dataset: Dataset, seconds: float) -> Timing:
         if times := diagnostics_count(count, experiment.diagnostics, kind):
             diagnostics += times * lanes.diagnostics_seconds(kind)
     without = experiment.diagnostics.model_copy(update=OFF)
-    results = train(replace(experiment, tasks=FirstMinibatches(experiment.tasks, batch_size), diagnostics=without))
+    first = FirstMinibatches(experiment.tasks, batch_size)
+    results = train(replace(experiment, tasks=first, diagnostics=without, probes=None))
     for _ in range(min(2, count)):
         began = time.perf_counter()
         result = next(results)
         evaluation = time.perf_counter() - began - result.training_seconds
+    steps = experiment.passes * sum(-(-size // batch_size) for size in sizes) / len(sizes)
+    probes = 0.0 if experiment.probes is None else probes_seconds(lanes, experiment.probes, steps, setup + evaluation)
     return Timing(
         tasks=count,
         images=sum(sizes) / len(sizes),
-        steps=experiment.passes * sum(-(-size // batch_size) for size in sizes) / len(sizes),
+        steps=steps,
         setup=setup,
         step=taken / done,
-        evaluation=evaluation + diagnostics / count,
+        evaluation=evaluation + (diagnostics + probes) / count,
     )
+
+
+def probes_seconds(lanes: Lanes, probes: Probes, steps: float, around: float) -> float:
+    """Seconds of all probes of a trial.
+
+    Each operation acts once, on the initial networks, and the copies of each kind take some steps.
+
+    Args:
+        lanes: of the trial, on a task.
+        probes: of the trial.
+        steps: of a task.
+        around: seconds before the first step on a task and after the last.
+    """
+    subject, operating, layerwise = lanes.subject(), 0.0, 0
+    for _, operation in probes.operations:
+        began = time.perf_counter()
+        layerwise += operation.operate(subject).rates is not None
+        operating += time.perf_counter() - began
+
+    def copy(rules: Mapping[float, Rule]) -> float:
+        """Seconds of training copies with each of the rules."""
+        rule = next(iter(rules.values()))
+        copies = entered(replace(lanes.experiment, rule=rule, interventions=(), probes=None))
+        copies.seconds(WARMING_STEPS)
+        return len(rules) * (around + steps * copies.seconds(TIMED_STEPS) / TIMED_STEPS)
+
+    networks = 1 + len(probes.operations)
+    measuring = networks * lanes.diagnostics_seconds("onset_every")
+    training = networks * copy(probes.rules) + (layerwise * copy(probes.layerwise) if layerwise else 0.0)
+    return len(probes.boundaries) * (operating + measuring + training)
 
 
 def measured(

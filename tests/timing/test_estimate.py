@@ -1,15 +1,19 @@
 """Estimates: arithmetic on invented timings, and real measurements."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from sweep_fixtures import plan_of
 
 from search_spaces import Method, SearchSpace
 from study import experiment, parts
 from study.config import TrialConfig
+from study.contracts import Operated
 from study.errors import StudyError
 from study.sweep.execution import Execution
 from study.sweep.search_plan import make_plan
@@ -179,3 +183,24 @@ def test_what_cannot_be_trained_here_is_refused_by_the_processes_too():
     dataset = experiment.load_dataset(config, Path("nowhere"))
     with pytest.raises(StudyError, match="images_per_task=3001 is too many"):
         speed.measured([config], ["it"], {"it": dataset}, trials_at_once=1, threads=1, seconds=0.1)
+
+
+class Slow:
+    """An operation that takes its time, and that training can undo."""
+
+    level = None
+
+    def operate(self, subject):
+        time.sleep(0.05)  # seconds that the estimate must count
+        return Operated(subject.params, {name: torch.ones(3) for name in subject.params})
+
+
+def test_probes_are_timed_as_often_as_they_come():
+    probes = tiny.probes_of(3, {}, boundaries=(0, 1), lr=(0.1, 0.2))
+    probes = replace(probes, operations=(("slow", Slow()),))
+    lanes = speed.entered(tiny.experiment())
+    seconds = speed.probes_seconds(lanes, probes, 0.0, 1.0)
+    trained = 2 * (
+        2 + 2 + 2
+    )  # boundaries; with each learning rate the untouched copy, the other one, and the other one undone
+    assert trained + 2 * 0.05 <= seconds < trained + 3
