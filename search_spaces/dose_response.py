@@ -38,7 +38,7 @@ CONDITIONS: tuple[Point, ...] = (
 
 SPACE = SearchSpace(
     name="dose_response",
-    description="SAM's rho from -0.05 to 0.2 with norms, idle units, both or nothing held, beside other ways to change sharpness.",
+    description="SAM's rho from -0.05 to 0.2 with norms, idle units, both or nothing held; other ways to sharpness beside.",
     citation="The open question 2 of Koster and Kukla, arXiv 2409.17300",
     scenarios={
         "permuted_pixels": {"tasks/name": "permuted_pixels", "tasks/count": 100, "tasks/images_per_task": 10_000},

@@ -1,4 +1,4 @@
-"""Is sharpness the cause? Statistics on probes and on doses of rho.
+"""Is sharpness the cause? Probes, and doses of rho.
 
 The hypotheses and their criteria are those of `study/docs/cause.md`. They were written down before either experiment was run.
 """

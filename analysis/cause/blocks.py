@@ -1,4 +1,4 @@
-"""Probes as arrays: the same network, operated on in different ways.
+"""Probes as arrays: one network, operated on differently.
 
 A probe is a copy of a network, changed by an operation and trained on the next task. Probes of one seed before one task form a
 block: images, their order and everything else are the same, but for the operation and the learning rate. `analysis.probes` has
@@ -22,6 +22,9 @@ from study import schema
 
 RATES: Final = "probes/lr"
 """The setting in which trials of one trunk may differ."""
+
+OTHERS: Final = tuple(map(schema.onset_name, (schema.HESSIAN_TRACE, schema.SAM_SHARPNESS)))
+"""Other measures of sharpness, at which the primary result is looked at again."""
 
 WEIGHT_NORM: Final = schema.onset_name(schema.WEIGHT_NORM)
 
@@ -65,6 +68,7 @@ class Blocks:
         left_out: seeds that lack a number of some probe.
         accuracy: online accuracy, share [arm, rate, boundary, seed].
         sharpness: log2 of the largest eigenvalue before the first step, [arm, boundary, seed]; NaN where it is not above 0.
+        others: the same of other measures of sharpness, by schema name; those that were measured.
         norm: log2 of the norm of all weights before the first step, [arm, boundary, seed]; NaN where unknown.
         function_change: largest change of a logit, [arm, boundary, seed]; NaN where unknown.
     """
@@ -79,6 +83,7 @@ class Blocks:
     left_out: tuple[int, ...]
     accuracy: Array
     sharpness: Array
+    others: Mapping[str, Array]
     norm: Array
     function_change: Array
 
@@ -101,9 +106,9 @@ class Blocks:
 
 
 def blocks(sweep: Sweep) -> list[Blocks]:
-    """The blocks of each trunk with probes, in the order of the table.
+    """The blocks of each trunk with probes.
 
-    Trunks without an untouched copy are left out.
+    In the order of the table. Trunks without an untouched copy are left out.
     """
     settings = {str(run["run_id"]): _trunk(run) for run in load.rows(sweep.runs)}
     trunks: dict[Any, list[pd.DataFrame]] = {}
@@ -135,7 +140,7 @@ def _blocks(rows: pd.DataFrame) -> Blocks:
     rates, boundaries, seeds = (sorted(set(rows[name])) for name in ("lr", "task", "seed"))
     axes = {"arm": [arm.name for arm in arms], "lr": rates, "task": boundaries, "seed": seeds}
     shape = [len(values) for values in axes.values()]
-    table = rows.set_index(list(axes)).reindex(pd.MultiIndex.from_product(axes.values(), names=list(axes)))
+    table = rows.set_index(list(axes)).reindex(pd.MultiIndex.from_product(list(axes.values()), names=list(axes)))
 
     def values(name: str) -> Array:
         return table[name].to_numpy(dtype=float).reshape(shape)
@@ -146,7 +151,7 @@ def _blocks(rows: pd.DataFrame) -> Blocks:
     squares = (
         np.array([values(str(name))[:, 0] ** 2 for name in norms]) if norms else np.full((1, *sharpness.shape), np.nan)
     )
-    whole = np.isfinite(accuracy).all(axis=(0, 1, 2)) & np.isfinite(sharpness).all(axis=(0, 1))
+    whole = np.asarray(np.isfinite(accuracy).all(axis=(0, 1, 2)) & np.isfinite(sharpness).all(axis=(0, 1)))
     key = rows.iloc[0]
     return Blocks(
         run_ids=tuple(map(str, dict.fromkeys(rows["run_id"]))),
@@ -159,6 +164,7 @@ def _blocks(rows: pd.DataFrame) -> Blocks:
         left_out=tuple(int(seed) for seed, is_whole in zip(seeds, whole, strict=True) if not is_whole),
         accuracy=accuracy[..., whole],
         sharpness=sharpness[..., whole],
+        others={name: _log2(values(name)[:, 0])[..., whole] for name in OTHERS if name in rows},
         norm=_log2(squares.sum(axis=0))[..., whole] / 2,
         function_change=values(schema.FUNCTION_CHANGE)[..., whole].max(axis=1),
     )

@@ -134,22 +134,23 @@ def experiments_of(runs: Sequence[Run]) -> list[Experiment]:
 
 
 def late_accuracy(sweep: Sweep, run: Run) -> pd.Series[float]:
-    """Mean test accuracy over the last tenth of the tasks, by seed."""
+    """Mean test accuracy over the last tenth, by seed."""
     table = sweep.accuracy(run.run_id)
     return pd.Series(statistics.last_tenth(table.to_numpy(dtype=float)), index=table.columns)
 
 
 def late_sharpness(sweep: Sweep, run: Run) -> pd.Series[float]:
-    """Mean log2 of sharpness over the last half of the tasks, by seed.
+    """Mean log2 of sharpness, by seed.
 
-    At their onsets, where measured; measurements that are not above 0 and seeds without any are left out.
+    Over the last half of the tasks, at their onsets, where measured. What is not above 0 is left out, and seeds without any.
     """
     rows = sweep.diagnostics[sweep.diagnostics["run_id"] == run.run_id]
     if SHARPNESS not in rows:
         return pd.Series(dtype=float)
     tasks = len(sweep.accuracy(run.run_id))
     rows = rows[(rows["task"] >= tasks / 2) & (rows[SHARPNESS] > 0)]
-    return np.log2(rows[SHARPNESS]).groupby(rows["seed"]).mean()
+    logarithms: pd.Series[float] = np.log2(rows[SHARPNESS])
+    return logarithms.groupby(rows["seed"]).mean()
 
 
 def dose_slopes(sweep: Sweep, doses: Sequence[Run]) -> Array:

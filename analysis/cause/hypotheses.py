@@ -75,9 +75,9 @@ class Verdict:
 
 
 def slope_test(slopes: Array) -> Test | None:
-    """H1, H2 and H4: is the mean of slopes [seed] 0?
+    """Whether the mean of slopes [seed] is 0.
 
-    None without a seed.
+    For H1, H2 and H4; None without a seed.
     """
     return Test(statistics.sign_flip_p(slopes), statistics.t_interval(slopes)) if len(slopes) else None
 

@@ -1,4 +1,4 @@
-"""One line or many: do all ways to change sharpness agree?
+"""One line or many: do all ways agree?
 
 A way gives each seed a change of sharpness x and a change of the outcome y against the baseline. If sharpness is the only cause,
 and acts in proportion, then the means of all ways lie on one line through 0: y = b x.
@@ -51,7 +51,7 @@ CURVE_DEGREE: Final = 3
 
 @dataclass(frozen=True)
 class Line:
-    """A line through 0, and whether the ways lie on it.
+    """A line through 0, and how well it fits.
 
     Attributes:
         slope: outcome per unit of x.
@@ -106,10 +106,10 @@ def line_through_zero(x: Array, y: Array) -> Line:
 
 
 def curve_p(x: Array, y: Array) -> float:
-    """P-value of one curve through 0, y = b x + c x^2 + d x^3.
+    """P-value of one bent curve through 0.
 
-    That of the best curve, by sign flips as for the line. Arguments and errors are those of `line_through_zero`; NaN with as few
-    ways as the curve has coefficients.
+    That of the best y = b x + c x^2 + d x^3, by sign flips as for the line. NaN with as few ways as it has coefficients.
+    Arguments and errors are those of `line_through_zero`.
     """
     _check(x, y)
     terms = np.array([x**power for power in range(1, CURVE_DEGREE + 1)])  # [term, way, seed]
@@ -133,7 +133,7 @@ def _check(x: Array, y: Array) -> None:
 def _q(r: Array) -> Array:
     """Q of distances [..., way, seed], [...]."""
     mean, variance = r.mean(axis=-1), r.var(axis=-1, ddof=1) / r.shape[-1]
-    return _ratio(mean**2, variance).sum(axis=-1)
+    return np.asarray(_ratio(mean**2, variance).sum(axis=-1))
 
 
 def _ratio(square: Array, variance: Array) -> Array:
@@ -163,7 +163,8 @@ def _least_q(x: Array, y: Array) -> float:
 
     def q(b: Array) -> Array:
         b = np.asarray(b)[..., None]
-        return _ratio((mean_y - b * mean_x) ** 2, np.maximum(yy - 2 * b * xy + b**2 * xx, 0)).sum(axis=-1)
+        variance = np.maximum(yy - 2 * b * xy + b**2 * xx, 0)
+        return np.asarray(_ratio((mean_y - b * mean_x) ** 2, variance).sum(axis=-1))
 
     scale = float(np.abs(mean_y).mean()) / max(float(np.abs(mean_x).mean()), np.finfo(float).tiny)
     grid = min(scale, LARGEST_SLOPE) * np.tan(np.linspace(-1.55, 1.55, 311))

@@ -1,4 +1,4 @@
-"""Experiment 1: sharpness set by rescaling, and what must not change.
+"""Surgery: sharpness set by rescaling, and negative controls.
 
 Each seed is reduced to one number: within a block over the arms, then over the boundaries, then, unless it is about one of them,
 over the learning rates of the probes. Intervals and tests are over seeds.
@@ -178,9 +178,9 @@ class Response:
 
     @property
     def is_inverted_u(self) -> bool:
-        """Whether it rises at the flat and falls at the sharp end.
+        """Whether it rises, then falls.
 
-        Each by the whole interval (Lind and Mehlum 2010).
+        At the flat and at the sharp end, each by the whole interval (Lind and Mehlum 2010).
         """
         if not len(self.flat_end):
             return False
@@ -216,7 +216,7 @@ def response(blocks: Blocks) -> Response | None:
 
 @dataclass(frozen=True)
 class Effect:
-    """What one arm does against another, averaged over rates and blocks.
+    """One arm against another, averaged over rates and blocks.
 
     Attributes:
         arm, baseline: their names.
@@ -250,6 +250,17 @@ def effects(blocks: Blocks) -> list[Effect]:
         )
         for arm, baseline in pairs
     ]
+
+
+def slope_in(blocks: Blocks, measure: str) -> Array:
+    """Accuracy per doubling of another measure of sharpness, [seed].
+
+    Over the levels of layer rescaling; empty if they do not move it.
+    """
+    levels = blocks.rescaled
+    if len(levels) < 2:
+        return np.empty(0)
+    return of_seeds(slopes(blocks.others[measure][levels], blocks.accuracy[levels].mean(axis=1)))
 
 
 def norm_slope(blocks: Blocks) -> Array:

@@ -1,4 +1,4 @@
-"""Change of the outcome against change of sharpness: one point for each way."""
+"""Change of the outcome against change of sharpness."""
 
 from __future__ import annotations
 
@@ -123,7 +123,15 @@ def _draw(
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3g}".replace("-", "−") if value else "0"))
     handles: list[Artist] = [
-        Line2D([], [], color=colour[kind], marker=marker[kind], linestyle="none", markersize=6, **_face(kind, points))
+        Line2D(
+            [],
+            [],
+            color=colour[kind],
+            marker=marker[kind],
+            linestyle="none",
+            markersize=6,
+            markerfacecolor=_face(kind, points, colour[kind]),
+        )
         for kind in kinds
     ]
     labels = list({point.kind: point.label for point in points}.values())
@@ -150,9 +158,9 @@ def _y(point: Way) -> tuple[float, float, float]:
     return point.outcome
 
 
-def _face(kind: str, points: Sequence[Way]) -> dict[str, str]:
-    """White in the legend, if all points of the kind are hollow."""
-    return {"markerfacecolor": "white"} if all(point.is_hollow for point in points if point.kind == kind) else {}
+def _face(kind: str, points: Sequence[Way], colour: str) -> str:
+    """The colour in the legend: white if all points of the kind are hollow."""
+    return "white" if all(point.is_hollow for point in points if point.kind == kind) else colour
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from analysis import statistics
-from analysis.cause import MARGIN, blocks, doses, hypotheses, surgery
+from analysis.cause import MARGIN, SHARPNESS, blocks, doses, hypotheses, surgery
 from analysis.cause.blocks import Arm, Blocks
 from analysis.cause.doses import Experiment
 from analysis.cause.hypotheses import Verdict
@@ -74,14 +74,14 @@ def needed(sweep: Sweep) -> set[str]:
 
 
 def section_cause(sweep: Sweep) -> Section | None:
-    """The verdicts on the four hypotheses, with what they rest on.
+    """Verdicts on the four hypotheses, and their reasons.
 
     None if the sweep has neither probes nor doses of rho under two conditions with sharpness measured at the onset.
     """
     words: list[str | tuple[str, ...]] = []
     parts: list[Table | Picture] = []
     trunks = blocks.blocks(sweep)
-    measured = set(sweep.diagnostics["run_id"]) if doses.SHARPNESS in sweep.diagnostics else set()
+    measured = set(sweep.diagnostics["run_id"]) if SHARPNESS in sweep.diagnostics else set()
     experiments = [each for each in doses.experiments(sweep) if each.baseline.run_id in measured]
     for number, trunk in enumerate(trunks, 1):
         _add(words, parts, *_of_probes(trunk, f"-{number}" if len(trunks) > 1 else ""))
@@ -249,6 +249,7 @@ def _probe_slopes(trunk: Blocks, response: surgery.Response | None) -> pd.DataFr
         slopes["doubling of sharpness, all learning rates (H1)"] = response.slope
         slopes["its change for a tenfold learning rate (H2)"] = response.trend
         slopes["curvature: its change for two doublings of sharpness"] = response.curvature * 4
+    slopes |= {f"doubling of `{name}`, all learning rates": surgery.slope_in(trunk, name) for name in trunk.others}
     slopes["doubling of the total norm"] = surgery.norm_slope(trunk)
     return _slope_rows(slopes, dict.fromkeys(slopes, " ".join(trunk.run_ids)))
 

@@ -141,6 +141,13 @@ def test_an_inverted_u_rises_at_the_flat_end_and_falls_at_the_sharp_end(bend, is
     assert statistics.t_interval(found.curvature).mean == pytest.approx(bend, abs=0.002)
 
 
+def test_other_measures_of_sharpness_have_their_own_slope():
+    (made,) = blocks(surgery_sweep(probes("cause")))
+    assert list(made.others) == ["onset/hessian/trace"]
+    # half as many doublings, so twice the slope for each
+    assert surgery.slope_in(made, "onset/hessian/trace") == pytest.approx(2 * surgery.response(made).slope)
+
+
 def test_effects_stand_against_the_untouched_copy_and_a_displacement_of_the_same_length():
     (made,) = blocks(surgery_sweep(probes("cause")))
     found = {(effect.arm.name, effect.baseline.name): effect for effect in surgery.effects(made)}

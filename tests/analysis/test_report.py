@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from cause_fixtures import probes
 from mlflow import MlflowClient
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, distribution_to_json
 from real_study import real_study
@@ -168,6 +169,19 @@ def test_a_page_about_many_trials_shows_some_of_them_and_says_so(whole_uri, tmp_
     best = whole[whole["sweep"] == "whole"].groupby(["scenario", "method"])["objective"].idxmax()
     assert set(whole.loc[best, "name"]) <= {row["setting"]["text"] for row in shown}
     assert "And 2 more failed trials, which" in text
+
+
+def test_the_page_asks_for_the_cause_where_networks_were_probed_and_nowhere_else(whole_uri):
+    whole, confirmations = report.load_all("whole", whole_uri)
+    anchors = [section.anchor for section in report.make(whole, confirmations).sections]
+    assert "cause" not in anchors
+    probed = dataclasses.replace(whole, probes=probes("cause"))
+    place = anchors.index("question") + 1
+    assert [section.anchor for section in report.make(probed, confirmations).sections] == [
+        *anchors[:place],
+        "cause",
+        *anchors[place:],
+    ]
 
 
 def test_the_page_needs_nothing_but_itself(tables):

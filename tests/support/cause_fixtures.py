@@ -65,6 +65,7 @@ def rescaled(draw, world, *, seeds=10, slope=None, trend=0.004, bend=0.0):
         left_out=(),
         accuracy=np.concatenate((untouched[1], accuracy)),
         sharpness=np.concatenate((untouched[0], sharpness)),
+        others={},
         norm=np.full((len(arms), len(BOUNDARIES), seeds), 3.0),
         function_change=np.full((len(arms), len(BOUNDARIES), seeds), 1e-5),
     )
@@ -139,6 +140,7 @@ def probes(world, *, seeds=10, seed=0, controls=0.0, **changes):
             "probe/accuracy_online": accuracy[place][r, b, lane],
             "probe/function_change": 3.0 if arm.operation in ("fresh_weights", "random_displacement") else 4e-6,
             "onset/hessian/largest_eigenvalue": 2 ** sharpness[place][b, lane],
+            "onset/hessian/trace": 2 ** (0.5 * sharpness[place][b, lane]),
             "onset/weights/norm/layer_0": 3 * (arm.level if arm.operation == "norm_rescaling" else 1),
             "onset/weights/norm/layer_output": 4 * (arm.level if arm.operation == "norm_rescaling" else 1),
         }
