@@ -109,6 +109,25 @@ def read(folder: Path) -> Sweep:
         raise StudyError(f"The archived sweep in {str(folder)!r} cannot be read: {first_line(error)}.") from None
 
 
+def confirmations(folder: Path, tuned: Sweep) -> list[Sweep]:
+    """The archives beside a folder that confirm its sweep, oldest first.
+
+    Others there are not looked into further than their plan. Raises StudyError if one of these cannot be read.
+    """
+    found = [place.parent for place in sorted(folder.resolve().parent.glob(f"*/{SWEEP}"))]
+    confirming = [read(place) for place in found if _confirms(place) == tuned.identity]
+    return sorted(confirming, key=lambda sweep: sweep.runs["started"].min())
+
+
+def _confirms(folder: Path) -> str:
+    """The identity of the sweep that an archive confirms, or ""."""
+    try:
+        plain = archive_form.parse((folder / SWEEP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""  # no archive, whose business it is not
+    return str((plain["plan"].get("confirms") or {}).get("identity", ""))
+
+
 def verdicts(sweep: Sweep) -> pd.DataFrame:
     """The verdicts on the paper's claims, one row each."""
     return tables.claims(claims.findings(evidence.gather(sweep)))

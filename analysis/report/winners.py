@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import pandas as pd
@@ -10,6 +12,7 @@ import pandas as pd
 from analysis import load, sample, statistics, tables
 from analysis import tuned as tuned_methods
 from analysis.figures import accuracy, comparisons
+from analysis.figures.style import Size
 from analysis.load import Sweep
 from analysis.paper.claims import ALPHA, MARGIN
 from analysis.report.page import Column, Draw, Picture, Section, Table, is_missing, joined
@@ -127,7 +130,31 @@ def _late_accuracy(confirmations: Sequence[Sweep]) -> list[Table | Picture]:
         f"seed. Intervals are simultaneous, and fewer than {statistics.least_lanes(ALPHA)} seeds leave a question "
         f"open. {answers[0].upper()}{answers[1:]}."
     )
-    return [Table("late_accuracy", caption, tuned_methods.frame(found), LATE_COLUMNS)]
+    drawn = [
+        comparisons.Difference(
+            f"{each.first} minus {each.second}, {each.scenario} of {each.data}",
+            each.difference.mean,
+            each.difference.low,
+            each.difference.high,
+            math.nan,
+        )
+        for each in found
+    ]
+
+    def draw(path: Path, size: Size) -> None:
+        title = "Tuned methods on fresh seeds: accuracy over the last tenth of the tasks"
+        note = "The intervals are simultaneous: all of them together hold at 95 %."
+        comparisons.differences(path, title, drawn, "share of test images", MARGIN, size, note)
+
+    figure = (
+        f"Late accuracy of each confirmed winner minus that of {BASELINE}, seed by seed, with simultaneous intervals. The band "
+        f"marks differences below the margin of {MARGIN:g}: a method is better if its interval lies to the right of it."
+    )
+    runs = tuple(dict.fromkeys(run for each in found for run in each.run_ids))
+    return [
+        Picture("late_accuracy", figure, draw, runs),
+        Table("late_accuracy", caption, tuned_methods.frame(found), LATE_COLUMNS),
+    ]
 
 
 def _lacks_objective(tuned: Sweep) -> bool:

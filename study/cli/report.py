@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def write(directory: Path, name: str, target: Path | None, tracking_uri: str | None) -> tuple[Path, bool]:
     """Writes the report of a sweep.
 
-    It is made from MLflow's runs, and attached to the sweep's own run. That of an archived sweep is attached to nothing.
+    It is made from MLflow's runs, and attached to the sweep's own run. That of an archived sweep is attached to nothing, and has
+    the confirmations that are archived beside it.
 
     Args:
         directory: folder of all sweeps.
@@ -35,7 +36,9 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
         if target is None:
             raise StudyError(f"Name a folder for the report of the archived sweep {name!r} with --to.")
         check_parent(target)
-        return _write(report.make(archive.read(Path(name)), []), target) / report.PAGE, True
+        tuned = archive.read(Path(name))
+        confirmations = archive.confirmations(Path(name), tuned)
+        return _write(report.make(tuned, confirmations), target) / report.PAGE, True
     sweep_folder = _folder(directory, name, target, "report")
     if target is not None:
         check_parent(target)
