@@ -134,7 +134,7 @@ def _of_probes(trunk: Blocks, suffix: str) -> tuple[list[str | tuple[str, ...]],
         tests = {"H1": hypotheses.slope_test(response.slope), "H2": hypotheses.slope_test(response.trend)}
     verdicts = hypotheses.answered(tests)
     words: list[str | tuple[str, ...]] = [
-        f"{where}: each network was copied before the tasks {joined([str(task) for task in trunk.boundaries])}, operated on, and "
+        f"{where}: each network was copied before {_tasks(trunk)}, operated on, and "
         f"trained on the same next task, with {count(len(trunk.seeds), 'seed')}. The negative controls changed nothing beyond "
         "rounding." + _left_out(trunk, response),
         tuple(hypotheses.sentence(verdict) for verdict in verdicts),
@@ -161,6 +161,11 @@ def _of_probes(trunk: Blocks, suffix: str) -> tuple[list[str | tuple[str, ...]],
         controls,
     ]
     return words, parts
+
+
+def _tasks(trunk: Blocks) -> str:
+    """`task 10`, `tasks 10 and 30`."""
+    return ("task " if len(trunk.boundaries) == 1 else "tasks ") + joined([str(task) for task in trunk.boundaries])
 
 
 def _left_out(trunk: Blocks, response: surgery.Response | None) -> str:
@@ -250,7 +255,7 @@ def _probe_slopes(trunk: Blocks, response: surgery.Response | None) -> pd.DataFr
         slopes["its change for a tenfold learning rate (H2)"] = response.trend
         slopes["curvature: its change for two doublings of sharpness"] = response.curvature * 4
     slopes |= {f"doubling of `{name}`, all learning rates": surgery.slope_in(trunk, name) for name in trunk.others}
-    slopes["doubling of the total norm"] = surgery.norm_slope(trunk)
+    slopes["doubling of the total norm, sharpness held where it can be"] = surgery.norm_slope(trunk)
     return _slope_rows(slopes, dict.fromkeys(slopes, " ".join(trunk.run_ids)))
 
 
