@@ -164,7 +164,7 @@ def _check_numbers(run: Trial, labels: Mapping[str, Label]) -> None:
         if name in schema.QUANTITIES:
             if not is_number:
                 raise ValueError(f"{name}={value!r} of {run.trial!r} is not a number")
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and value:  # {} stands for a part without settings
             raise ValueError(f"{name}={value!r} of {run.trial!r} is not a setting")
         elif label_of(name, labels).role != "other" and not (is_number or value is None):
             raise ValueError(f"{name}={value!r} of {run.trial!r} is not a number")

@@ -32,6 +32,7 @@ SIGNATURES = {
     "models": ["settings", "shape", "outputs"],
     "optimizers": ["settings", "lanes", "device"],
     "interventions": ["settings", "seeds", "device"],
+    "operations": ["settings"],
 }
 SEEDS = (4, 0, 9)
 FEATURES, OUTPUTS, BATCH = 256, 4, 6

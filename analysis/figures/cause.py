@@ -72,6 +72,27 @@ def ways(
     save(_draw(title, points, slope, baseline, outcome, margin, size), path)
 
 
+FAR = 3.0
+"""Other changes more than so many times as far out as all that is judged are named instead of drawn."""
+
+
+def _near(points: Sequence[Way]) -> tuple[list[Way], list[Way]]:
+    """What is drawn, and what is too far out to be drawn with the rest."""
+    judged = [point for point in points if not point.is_hollow]
+    reach = [FAR * max((abs(end) for p in judged for end in (of(p)[0],)), default=math.inf) for of in (_x, _y)]
+    far = [
+        point
+        for point in points
+        if point.is_hollow and any(abs(of(point)[0]) > most > 0 for of, most in zip((_x, _y), reach, strict=True))
+    ]
+    return [point for point in points if point not in far], far
+
+
+def _signed(value: float) -> str:
+    """A change with its sign."""
+    return f"{value:+.3g}".replace("-", "−") if value else "0"
+
+
 def _draw(
     title: str,
     points: Sequence[Way],
@@ -83,6 +104,7 @@ def _draw(
 ) -> Figure:
     if not points:
         raise ValueError("There is no way to draw.")
+    points, far = _near(points)
     figure = new_figure(size)
     layout.title(figure, title, size)
     axes = figure.add_subplot()
@@ -121,7 +143,7 @@ def _draw(
     axes.xaxis.set_major_locator(MaxNLocator(count, integer=is_broad, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(_factor))
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3g}".replace("-", "−") if value else "0"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _signed(value)))
     handles: list[Artist] = [
         Line2D(
             [],
@@ -144,6 +166,9 @@ def _draw(
     note = "Bars: 95 % intervals over seeds, in both directions." + (
         " Hollow: controls and other changes." if hollow else ""
     )
+    if far:
+        where = "; ".join(f"{p.label} at {_factor(p.sharpening[0], 0)}, {_signed(p.outcome[0])}" for p in far)
+        note += f" Outside the picture: {where}."
     layout.legend(figure, handles, labels, size, note)
     layout.fit_height(figure, [axes], PANEL_INCHES[size])
     _values(figure, axes, points, colour, size)

@@ -31,5 +31,5 @@ class FreshWeights:
 
 
 def build(settings: Settings) -> Sequence[FreshWeights]:
-    """The operation."""
+    """The operation, which has no levels."""
     return [FreshWeights()]

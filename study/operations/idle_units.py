@@ -48,5 +48,5 @@ class IdleUnits:
 
 
 def build(settings: Settings) -> Sequence[IdleUnits]:
-    """The operation."""
+    """The operation, which has no levels."""
     return [IdleUnits()]

@@ -46,5 +46,5 @@ class UnitPermutation:
 
 
 def build(settings: Settings) -> Sequence[UnitPermutation]:
-    """The operation."""
+    """The operation, which has no levels."""
     return [UnitPermutation()]

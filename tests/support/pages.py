@@ -23,7 +23,7 @@ COMMENT = r"file: \S+|exit code \d|test command|not run by the test: .{10,}"
 """What may be said of a block, in a comment above it."""
 
 FOLDERS = ("study", "tests", "analysis", "search_spaces")
-PARTS = ("data", "tasks", "models", "optimizers", "interventions")
+PARTS = ("data", "tasks", "models", "optimizers", "interventions", "operations")
 
 
 @dataclass(frozen=True)
