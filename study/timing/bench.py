@@ -171,16 +171,17 @@ def _usual(
     return lambda steps: plain_torch.seconds(net, method, minibatches, steps, device)
 
 
-def best_rates(timed: Mapping[Way, Callable[[int], float]], seconds: float) -> dict[Way, float]:
+def best_rates(timed: Mapping[Way, Callable[[int], float]], seconds: float, rounds: int = ROUNDS) -> dict[Way, float]:
     """Steps a second of each way, best of several rounds.
 
     Args:
         timed: by way, a function that takes so many steps and returns their seconds.
         seconds: for each way and round, about.
+        rounds: number of rounds.
     """
     steps = {key: _steps_in(seconds, time_of) for key, time_of in timed.items()}
     rates = dict.fromkeys(timed, 0.0)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for key, time_of in timed.items():
             rates[key] = max(rates[key], steps[key] / time_of(steps[key]))
     return rates
