@@ -110,7 +110,7 @@ def read(folder: Path) -> Sweep:
 
 
 def confirmations(folder: Path, tuned: Sweep) -> list[Sweep]:
-    """The archives beside a folder that confirm its sweep, oldest first.
+    """The archives beside an archive that confirm it, oldest first.
 
     Others there are not looked into further than their plan. Raises StudyError if one of these cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Probes: copies of networks that an operation changed before a task.
+"""Probes: copies of networks, changed before a task.
 
 The table has one row per run, task, copies and lane: `run_id`, `trial`, `scenario`, `method`, `lane`, `seed`, `task`, then
 
