@@ -10,8 +10,10 @@ from report_fixtures import play, sent, tuned
 from sweep_fixtures import REPOSITORY, study
 
 from analysis import archive, diagnostics, load, report
+from analysis import tuned as tuned_methods
 from analysis.paper import evidence
 from analysis.paper.evidence import PAIRS, PIXELS
+from analysis.report.cause import section_cause
 from study.config import later_settings
 from study.errors import StudyError
 from study.tracking.store import default_uri
@@ -216,3 +218,38 @@ def test_the_findings_name_the_loss_since_the_best_ten_tasks():
             sweep.accuracy(run["run_id"]).mean(axis=1).rolling(10).mean()
         )  # of ten tasks in a row, by the last of them
         assert f"{means.max() - means.iloc[-1]:.4f}" in page
+
+
+def archived(name):
+    return archive.read(REPOSITORY / "analysis" / "results" / name)
+
+
+def page_of(name):
+    return " ".join((REPOSITORY / "study" / "docs" / name).read_text(encoding="utf-8").split())
+
+
+def test_confirmations_beside_an_archive_are_found():
+    place = REPOSITORY / "analysis" / "results" / "beyond_pairs"
+    found = archive.confirmations(place, archived("beyond_pairs"))
+    assert [sweep.name for sweep in found] == ["beyond_pairs-confirm", "beyond_pairs-fashion"]
+    assert archive.confirmations(place, archived("paper_grid")) == []
+
+
+def test_the_findings_have_the_late_accuracies_of_the_tuned_pairs():
+    page = page_of("findings.md")
+    found = tuned_methods.against_baseline([archived("beyond_pairs-confirm"), archived("beyond_pairs-fashion")])
+    assert [contrast.first for contrast in found] == ["sam", "gnp"] * 2
+    assert {contrast.answer for contrast in found} == {"no"}
+    for contrast in found:
+        bounds = contrast.difference
+        assert f"{contrast.late[0]:.4f} | {bounds.mean:.4f} [{bounds.low:.4f}, {bounds.high:.4f}]" in page
+        assert f"{contrast.late[1]:.4f}" in page
+
+
+def test_the_page_on_cause_has_the_answers_of_surgery():
+    page, section = page_of("cause.md"), section_cause(archived("surgery"))
+    answers = next(block.frame for block in section.blocks if block.name == "cause_probes")
+    assert list(answers["answer"]) == ["yes", "yes", "not tested", "not tested"]
+    first, second = answers["estimate"].iloc[:2]
+    assert f"by {first:.3f} [{answers['estimate_low'].iloc[0]:.3f}, {answers['estimate_high'].iloc[0]:.3f}]" in page
+    assert f"takes away {-second:.3f}" in page
