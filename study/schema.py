@@ -157,7 +157,7 @@ PER_TASK: Final = (
     Quantity(
         DIAGNOSTICS_SECONDS,
         "s",
-        "Wall time of the diagnostics before and after the task, all lanes together; 0 when none is due.",
+        "Wall time of the diagnostics before and after the task and of its probes, all lanes together; 0 when none is due.",
         is_of_one_task=True,
     ),
     Quantity(

@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.container import BarContainer
 from matplotlib.image import AxesImage, imread
 from matplotlib.legend import Legend
+from matplotlib.text import Text
 
 import search_spaces
 from analysis.figures import accuracy, cause, comparisons, diagnostics, heat_maps, layout, parallel, search, verdicts
@@ -747,3 +748,14 @@ def test_every_way_stands_at_its_changes_and_is_told_by_marker_and_value(size):
     for way in WAYS[:-1]:
         assert [[way.sharpening[1], way.outcome[0]], [way.sharpening[2], way.outcome[0]]] in ends
         assert [[way.sharpening[0], way.outcome[1]], [way.sharpening[0], way.outcome[2]]] in ends
+
+
+def test_what_lies_far_outside_is_named_and_leaves_the_picture_to_the_rest():
+    judged = [Way("a", "a", "1", (1.0, 0.9, 1.1), (0.01, 0.0, 0.02)), Way("a", "a", "2", (-1.0, -1.1, -0.9), (0, 0, 0))]
+    near, far = (Way(f"b{x}", f"b{x}", "", (x, x, x), (0.0, 0.0, 0.0), is_hollow=True) for x in (2.9, -4.0))
+    figure = cause._draw("title", [*judged, near, far], None, "plain SGD", "accuracy (share)", 0.005, "wide")
+    words = " ".join(text.get_text() for text in figure.findobj(Text))
+    assert "Outside the picture: b-4.0 at ×1/16, 0." in " ".join(words.split())
+    low, high = figure.axes[0].get_xlim()
+    assert -2 < low < high < 4
+    assert cause._near([near, far]) == ([near, far], [])  # nothing is judged, so nothing is far

@@ -655,7 +655,8 @@ def test_a_server_gives_the_same_frames_as_the_file(uri, served, finished):
     pd.testing.assert_frame_equal(there.runs, here.runs, check_exact=True)
     pd.testing.assert_frame_equal(there.lanes, here.lanes, check_exact=True)
     pd.testing.assert_frame_equal(there.diagnostics, here.diagnostics, check_exact=True)
-    there, here = (replace(sweep, runs=0, lanes=0, diagnostics=0, uri="") for sweep in (there, here))
+    pd.testing.assert_frame_equal(there.probes, here.probes, check_exact=True)
+    there, here = (replace(sweep, runs=0, lanes=0, diagnostics=0, probes=0, uri="") for sweep in (there, here))
     assert there == here
     with pytest.raises(StudyError, match="did you mean 'finished'"):
         load.sweep("finishe", served)
