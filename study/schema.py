@@ -286,7 +286,7 @@ ONSET: Final = (
     Quantity(
         onset_name(GRADIENT_RELIABILITY),
         "share",
-        "|mean of g_b|^2 / mean of |g_b|^2 before the first step on the task, with g_b the gradients of the sample's "
+        "Ratio |mean of g_b|^2 / mean of |g_b|^2 before the first step on the task, with g_b the gradients of the sample's "
         "minibatches, as large as in training: 1 if all are equal, 1 / n if n of them are orthogonal; unknown of fewer than two.",
     ),
     *_at_onset(DEAD_UNITS, DORMANT_UNITS, EFFECTIVE_RANK, STABLE_RANK, SRANK, WEIGHT_NORM),
