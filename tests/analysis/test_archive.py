@@ -1,5 +1,6 @@
 """An archived sweep is the sweep: the same frames to the last digit, the same report, the same verdicts."""
 
+import functools
 import gzip
 import json
 from dataclasses import replace
@@ -160,17 +161,23 @@ def test_the_commands_write_an_archive_and_make_a_report_of_it(directory, sweep,
 # --- what is committed -----------------------------------------------------------------------------------------------
 
 
+@functools.cache
+def archived(name):
+    """A committed archive, which no test may change."""
+    return archive.read(REPOSITORY / "analysis" / "results" / name)
+
+
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
 def test_the_verdicts_that_are_committed_follow_from_the_numbers_beside_them(folder):
     told = pd.read_csv(folder / archive.VERDICTS)
-    found = archive.verdicts(archive.read(folder))
+    found = archive.verdicts(archived(folder.name))
     pd.testing.assert_frame_equal(found, told, check_dtype=False)
     assert told["claim"].tolist() == [f"C{number}" for number in range(1, 8)]
 
 
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
 def test_a_sweep_from_before_the_decline_after_warm_up_has_it_from_its_lanes(folder):
-    sweep = archive.read(folder)
+    sweep = archived(folder.name)
     for run in sweep.finished.to_dict("records")[:3]:
         accuracy = sweep.accuracy(run["run_id"]).to_numpy()
         edge = -(-len(accuracy) // 10)
@@ -180,14 +187,14 @@ def test_a_sweep_from_before_the_decline_after_warm_up_has_it_from_its_lanes(fol
 
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
 def test_so_do_those_under_other_assumptions(folder):
-    found, file = archive.verdicts_under_assumptions(archive.read(folder)), folder / archive.ASSUMPTIONS
+    found, file = archive.verdicts_under_assumptions(archived(folder.name)), folder / archive.ASSUMPTIONS
     assert file.is_file() == bool(len(found))
     if len(found):
         pd.testing.assert_frame_equal(found, pd.read_csv(file), check_dtype=False)
 
 
 def test_the_papers_experiment_is_committed_in_full():
-    sweep = archive.read(REPOSITORY / "analysis" / "results" / "paper_grid")
+    sweep = archived("paper_grid")
     found = evidence.gather(sweep)
     assert found.stated == found.assumed == ()
     assert len(found.accuracy) == 12
@@ -198,7 +205,7 @@ def test_the_papers_experiment_is_committed_in_full():
 
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
 def test_what_is_committed_is_finished_and_small(folder):
-    sweep = archive.read(folder)
+    sweep = archived(folder.name)
     assert set(sweep.runs["outcome"]) == {"finished"}
     assert len(sweep.runs) == sum(group["trials"] for group in sweep.plan["groups"])
     assert sum(path.stat().st_size for path in folder.iterdir()) < 3_000_000
@@ -210,7 +217,7 @@ def test_there_are_results():
 
 def test_the_findings_name_the_loss_since_the_best_ten_tasks():
     page = (REPOSITORY / "study" / "docs" / "findings.md").read_text(encoding="utf-8")
-    sweep = archive.read(REPOSITORY / "analysis" / "results" / "paper_grid")
+    sweep = archived("paper_grid")
     runs = sweep.finished[(sweep.finished["scenario"] == PIXELS) & (sweep.finished["optimizer/lr"] == 0.01)]
     assert list(runs["method"]) == ["sgd", "sam", "gnp"]
     for run in load.rows(runs):
@@ -218,10 +225,6 @@ def test_the_findings_name_the_loss_since_the_best_ten_tasks():
             sweep.accuracy(run["run_id"]).mean(axis=1).rolling(10).mean()
         )  # of ten tasks in a row, by the last of them
         assert f"{means.max() - means.iloc[-1]:.4f}" in page
-
-
-def archived(name):
-    return archive.read(REPOSITORY / "analysis" / "results" / name)
 
 
 def page_of(name):
