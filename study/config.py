@@ -319,10 +319,12 @@ class Probes(StrictSettings):
         (),
         description="Tasks before which each network is copied, changed by the operations and trained; none: no probes.",
     )
-    lr: Annotated[tuple[Annotated[float, Field(gt=0, le=LARGEST)], ...], Listed] = Field(
+    lr: Annotated[tuple[Annotated[float, Field(gt=0, le=LARGEST)], ...], Listed] = setting(
         (0.01,),
+        "Learning rates of the copies, which are trained by plain SGD, once with each.",
+        short="probe_lr",
+        unit="1",
         min_length=1,
-        description="Learning rates of the copies, which are trained by plain SGD, once with each.",
     )
 
     @field_validator("boundaries", "lr")

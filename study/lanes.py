@@ -18,6 +18,9 @@ Tensors = dict[str, Tensor]
 
 Part = TypeVar("Part")
 
+MATRIX = 3
+"""Axes of a layer's weights [lane, unit, input]; those of a convolution have more, biases fewer."""
+
 SEEDS = "seeds"
 """A field of this name has a seed for each lane."""
 

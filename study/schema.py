@@ -86,6 +86,9 @@ PROBE_STEPS: Final = "probe/steps_to_90"
 FUNCTION_CHANGE: Final = "probe/function_change"
 DISPLACEMENT: Final = "probe/displacement"
 
+UNTOUCHED: Final = "none"
+"""The operation of a probe that changes nothing."""
+
 WELL_LEARNT: Final = 0.9
 """Online accuracy that `probe/steps_to_90` waits for."""
 

@@ -28,8 +28,8 @@ OTHERS: Final = tuple(map(schema.onset_name, (schema.HESSIAN_TRACE, schema.SAM_S
 
 WEIGHT_NORM: Final = schema.onset_name(schema.WEIGHT_NORM)
 
-UNTOUCHED: Final = "none"
-"""The arm, and the operation, that changes nothing."""
+UNTOUCHED: Final = schema.UNTOUCHED
+"""The arm that changes nothing, named after its operation."""
 
 
 @dataclass(frozen=True)

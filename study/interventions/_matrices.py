@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 
-from study.lanes import Tensors
-
-MATRIX = 3
-"""Axes of a layer's weights [lane, unit, input]; those of a convolution have more, biases fewer."""
+from study.lanes import MATRIX, Tensors
 
 
 def matrices(params: Tensors) -> list[str]:

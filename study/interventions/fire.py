@@ -23,8 +23,8 @@ from torch import Tensor
 
 from study.config import StrictSettings
 from study.contracts import Boundary, Intervention, Learner
-from study.interventions._matrices import MATRIX, matrices
-from study.lanes import per_lane, reciprocal
+from study.interventions._matrices import matrices
+from study.lanes import MATRIX, per_lane, reciprocal
 
 KERNEL = 5
 """Axes of the weights of a convolution."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,10 +30,7 @@ from torch import Tensor
 from study.contracts import HiddenLayer, Subject
 from study.curvature import Landscape, Product, largest_eigenvalue
 from study.errors import StudyError
-from study.lanes import Tensors, generator, per_lane, reciprocal
-
-MATRIX = 3
-"""Axes of a layer's weights [lane, unit, input]; those of a convolution have more, biases fewer."""
+from study.lanes import MATRIX, Tensors, generator, per_lane, reciprocal
 
 DIRECTIONS = 180
 """Directions whose sharpness is estimated, for each free factor but one."""
@@ -286,10 +284,15 @@ def check(layers: tuple[HiddenLayer, ...]) -> None:
         )
 
 
-@functools.lru_cache(maxsize=1)
 def rescalings(subject: Subject) -> Rescalings:
     """The rescalings of a subject, computed once for all operations."""
-    return Rescalings(subject)
+    if subject not in _KEPT:
+        _KEPT[subject] = Rescalings(subject)
+    return _KEPT[subject]
+
+
+_KEPT: weakref.WeakKeyDictionary[Subject, Rescalings] = weakref.WeakKeyDictionary()
+"""They are large, and end with their subject."""
 
 
 def leading_eigenvectors(product: Product, start: Tensor, steps: int, count: int) -> tuple[Tensor, Tensor]:
@@ -308,15 +311,15 @@ def leading_eigenvectors(product: Product, start: Tensor, steps: int, count: int
     """
     steps = min(steps, start.shape[1])
     basis = start.new_zeros(len(start), steps, start.shape[1])
-    images = torch.zeros_like(basis)
+    small = torch.zeros(len(start), steps, steps, dtype=torch.float64)  # b_i.H b_j for i <= j, [lane, i, j]
     vector = start
     for step in range(steps):
         for _ in range(2):  # once is not enough in float32
             vector = vector - torch.bmm(torch.bmm(vector.unsqueeze(1), basis.mT), basis).squeeze(1)
         basis[:, step] = vector * reciprocal(torch.linalg.vector_norm(vector, dim=1)).unsqueeze(1)
-        images[:, step] = vector = product(basis[:, step])
-    small = torch.bmm(basis, images.mT).cpu().double()  # b_i.H b_j, [lane, step, step]
-    values, mixing = torch.linalg.eigh((small + small.mT) / 2)
+        vector = product(basis[:, step])
+        small[:, :, step] = torch.bmm(basis, vector.unsqueeze(2)).squeeze(2)  # later vectors are still 0
+    values, mixing = torch.linalg.eigh(small, UPLO="U")
     return values[:, -count:], torch.bmm(mixing[:, :, -count:].mT.to(basis.device, basis.dtype), basis)
 
 

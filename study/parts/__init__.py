@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from study.config import Choice, Label, StrictSettings, TrialConfig, sentence
+from study.config import Choice, Label, Probes, StrictSettings, TrialConfig, sentence
 from study.errors import StudyError, nearest
 from study.parts import outside
 
@@ -113,23 +113,29 @@ def complete(config: TrialConfig) -> TrialConfig:
             name: settings(kind, name, given, f"{kind}/{name}/").plain()
             for name, given in getattr(config, kind).items()
         }
-    if config.operations and not config.probes.boundaries:
+    idle = [f"operations/{name}" for name in config.operations] + ["probes/lr"] * (config.probes.lr != Probes().lr)
+    if idle and not config.probes.boundaries:
         raise StudyError(
-            f"operations/{next(iter(config.operations))} has no effect without probes/boundaries; set the tasks before which "
-            f"networks are copied, such as probes/boundaries=[10,30], or leave the operation out."
+            f"{idle[0]} has no effect without probes/boundaries; set the tasks before which networks are copied, such as "
+            f"probes/boundaries=[10,30], or leave it out."
         )
     return config.model_copy(update=sections)  # the rest was validated when `config` was made
 
 
 def labels(config: TrialConfig) -> dict[str, Label]:
-    """Labels of the chosen parts' settings, by slash name.
+    """Labels of settings of parts and probes, by slash name.
 
     Raises StudyError if a part is unknown.
     """
+    declared: dict[str, type[StrictSettings]] = {
+        prefix: find(kind, part).Settings for prefix, kind, part in _chosen(config)
+    }
+    if config.probes.boundaries:
+        declared["probes/"] = Probes
     return {
         prefix + (field.alias or name): Label.model_validate(field.json_schema_extra["label"])
-        for prefix, kind, part in _chosen(config)
-        for name, field in find(kind, part).Settings.model_fields.items()
+        for prefix, own in declared.items()
+        for name, field in own.model_fields.items()
         if isinstance(field.json_schema_extra, dict) and "label" in field.json_schema_extra
     }
 

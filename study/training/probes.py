@@ -2,7 +2,7 @@
 
 Before a task at a boundary, each lane's network is copied, an operation changes the copy, and the copy is trained on that task
 by plain SGD, on the same minibatches as every other copy. The networks themselves go on as if nothing had happened. A copy that
-nothing has changed is the reference, under the name `NONE`. So the difference of two copies is the operation's doing.
+nothing has changed is the reference, under the name `schema.UNTOUCHED`. So the difference of two copies is the operation's doing.
 """
 
 from __future__ import annotations
@@ -22,18 +22,15 @@ from study.training.metrics import evaluate
 from study.training.minibatches import Feed
 from study.training.steps import COUNTED_AT_ONCE, Steps, Trained, Weights
 
-NONE = "none"
-"""The operation that changes nothing."""
-
 
 @dataclass(frozen=True)
-class Training:
-    """A copy after training.
+class Copies:
+    """Copies after training.
 
     Attributes:
-        lr: its learning rate.
+        lr: their learning rate.
         undone: whether multiples of it, one for each parameter, undid the operation.
-        values: by schema name, float64 [lane]; NaN in lanes that had diverged before the copy was made.
+        values: by schema name, float64 [lane]; NaN in lanes that had diverged before they were made.
     """
 
     lr: float
@@ -46,7 +43,7 @@ class Probed:
     """An operation on the networks at a boundary.
 
     Attributes:
-        operation: name of its part, or `NONE`.
+        operation: name of its part, or `schema.UNTOUCHED`.
         level: see `study.contracts.Operation`.
         network: the networks after it, before the first step: by schema name, float64 [lane]; NaN where a value is unknown.
         trained: the copies.
@@ -55,7 +52,7 @@ class Probed:
     operation: str
     level: float | None
     network: Mapping[str, Tensor]
-    trained: tuple[Training, ...]
+    trained: tuple[Copies, ...]
 
     def of_lanes(self, lanes: slice) -> Probed:
         """The same of some lanes."""
@@ -109,7 +106,7 @@ class Probing:
         )
         subject = Subject(self._experiment.model, params, self._experiment.seeds, index, *sample)
         boundary = _Boundary(subject, task, feed, diverged)
-        found = [self._probed(NONE, None, Operated(params), boundary)]
+        found = [self._probed(schema.UNTOUCHED, None, Operated(params), boundary)]
         for name, operation in probes.operations:
             found.append(self._probed(name, operation.level, operation.operate(subject), boundary))
         return tuple(found)
@@ -119,13 +116,13 @@ class Probing:
         probes = self._experiment.probes
         assert probes is not None
         trained = [
-            Training(lr, False, boundary.known(self._outcome(rule, {}, (lr, False), operated.params, boundary)))
+            Copies(lr, False, boundary.known(self._outcome(rule, {}, (lr, False), operated.params, boundary)))
             for lr, rule in probes.rules.items()
         ]
         if operated.rates is not None:
             memory = {RATE + key: value for key, value in operated.rates.items()}
             trained += [
-                Training(lr, True, boundary.known(self._outcome(rule, memory, (lr, True), operated.params, boundary)))
+                Copies(lr, True, boundary.known(self._outcome(rule, memory, (lr, True), operated.params, boundary)))
                 for lr, rule in probes.layerwise.items()
             ]
         return Probed(name, level, boundary.known(self._network(operated.params, boundary)), tuple(trained))

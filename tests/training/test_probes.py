@@ -1,5 +1,6 @@
 """Probes: copies are trained as networks are, and leave the networks alone."""
 
+import gc
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ from study import schema
 from study.config import Diagnostics, TrialConfig
 from study.errors import StudyError
 from study.experiment import build
+from study.operations import _rescaling
+from study.parts import complete, labels
 from study.sweep.task_line import TaskLine
 from study.tracking.run_content import probes_csv, task_metrics
 from study.training import task_log
@@ -195,7 +198,8 @@ def test_a_record_with_other_probes_is_refused(results, change, words):
         ({"probes/boundaries": [2, 9]}, "probes/boundaries has 9, but the last of 3 tasks is task 2"),
         ({"probes/boundaries": [1, 1]}, "values must all be different"),
         ({"probes/lr": [0.0], "probes/boundaries": [1]}, "greater than 0"),
-        ({"operations/fresh_weights": {}}, "has no effect without probes/boundaries"),
+        ({"operations/fresh_weights": {}}, "operations/fresh_weights has no effect without probes/boundaries"),
+        ({"probes/lr": [0.5]}, "probes/lr has no effect without probes/boundaries"),
         ({"operations/rescaling": {}, "probes/boundaries": [1]}, "unknown operation 'rescaling'"),
         (
             {"operations/layer_rescaling": {}, "probes/boundaries": [1], "model/activation": "gelu"},
@@ -217,11 +221,29 @@ def test_a_record_with_other_probes_is_refused(results, change, words):
     ],
 )
 def test_probes_that_make_no_sense_are_refused(settings, words):
-    from study.parts import complete
-
     flat = {"tasks/count": 3, "training/device": "cpu", **settings}
     with pytest.raises(StudyError, match=words):
         build(complete(TrialConfig.from_flat(flat)), tiny.dataset(shape=(1, 28, 28)))
+
+
+def test_the_learning_rates_of_copies_are_not_taken_for_that_of_the_networks():
+    found = labels(TrialConfig.from_flat({"probes/boundaries": [1]}))
+    assert (found["probes/lr"].short, found["optimizer/lr"].short) == ("probe_lr", "lr")
+    assert "probes/lr" not in labels(TrialConfig())
+
+
+def test_what_is_computed_of_networks_is_computed_once_and_ends_with_them(monkeypatch):
+    gc.collect()
+    before = len(_rescaling._KEPT)  # of other tests, which keep theirs
+    begun = _rescaling.Rescalings.__init__
+    made = []
+    monkeypatch.setattr(
+        _rescaling.Rescalings, "__init__", lambda own, subject: (made.append(1), begun(own, subject))[1]
+    )
+    tiny.results(probed())
+    gc.collect()
+    assert made == [1]  # once for all operations
+    assert len(_rescaling._KEPT) == before
 
 
 def test_a_configuration_without_probes_says_nothing_of_them():
