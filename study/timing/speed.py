@@ -31,7 +31,7 @@ from study.lanes import Tensors
 from study.parts import outside
 from study.training.diagnostics import NetworkDiagnostics, due
 from study.training.minibatches import Feed
-from study.training.steps import Steps
+from study.training.steps import RECORDED_AT_ONCE, Steps
 from study.training.trainer import initial_state, train
 
 MOST_PROCESSES = 8
@@ -43,8 +43,11 @@ START_SECONDS = 120.0
 SAMPLED_TASKS = 9
 """Tasks whose sizes are read: those of class pairs differ."""
 
-WARMING_STEPS = 9
-"""Steps before the clock starts: the first ones make their tensors, and on a GPU a graph is recorded."""
+WARMING_STEPS = {"cpu": 9, "cuda": 2 * RECORDED_AT_ONCE - 1}
+"""Steps before the clock starts, by device.
+
+The first ones make their tensors. On a GPU a graph is recorded for each length of `study.training.steps.in_runs`.
+"""
 
 TIMED_STEPS = 30
 """Steps of the copies of a probe that are timed."""
@@ -238,11 +241,11 @@ def timed(config: TrialConfig, dataset: Dataset, seconds: float) -> Timing:
     sampled = sorted({k * count // SAMPLED_TASKS for k in range(SAMPLED_TASKS)})
     sizes = [experiment.tasks.task(index).train.shape[1] for index in sampled]
 
-    lanes = Lanes(experiment)
+    lanes, warming = Lanes(experiment), WARMING_STEPS[experiment.device]
     for index in (0, min(1, count - 1)):  # the second task finds what the first has made, as later ones do
         setup = lanes.enter(index)
-        lanes.seconds(WARMING_STEPS)
-    done, taken, ahead = 0, 0.0, WARMING_STEPS
+        lanes.seconds(warming)
+    done, taken, ahead = 0, 0.0, warming
     while taken < seconds:
         taken += lanes.seconds(ahead)
         done += ahead
@@ -292,7 +295,7 @@ def probes_seconds(lanes: Lanes, probes: Probes, steps: float, around: float) ->
         """Seconds of training copies with each of the rules."""
         rule = next(iter(rules.values()))
         copies = entered(replace(lanes.experiment, rule=rule, interventions=(), probes=None))
-        copies.seconds(WARMING_STEPS)
+        copies.seconds(WARMING_STEPS[copies.experiment.device])
         return len(rules) * (around + steps * copies.seconds(TIMED_STEPS) / TIMED_STEPS)
 
     networks = 1 + len(probes.operations)

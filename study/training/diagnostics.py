@@ -8,6 +8,7 @@ bit.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -22,8 +23,11 @@ from study.training.metrics import evaluate
 from study.training.minibatches import EarlierTask, Feed
 from study.training.steps import Steps
 
-LANES_AT_ONCE = 20
-"""Lanes whose loss landscapes are measured together. It bounds the memory and changes no result."""
+LANES_AT_ONCE = {"cpu": 20, "cuda": 120}
+"""Lanes whose loss landscapes are measured together, by device.
+
+It bounds the memory and changes no result. A GPU takes hardly longer for more lanes.
+"""
 
 SRANK_SHARE = 0.99
 """Share of the sum of singular values that `srank` counts up to."""
@@ -55,12 +59,17 @@ class NetworkDiagnostics:
         self._wanted = self._not_left_out(quantity.name for quantity in schema.DIAGNOSTICS)
         onset = self._not_left_out(quantity.name for quantity in schema.ONSET)
         self._wanted_at_onset = {name.removeprefix(schema.ONSET_PREFIX) for name in onset}
+        # While a GPU trains on a task, another thread draws what the diagnostics after it need: that takes as long as they do.
+        self._drawing = ThreadPoolExecutor(1) if experiment.device == "cuda" else None
+        self._drawn: dict[int, Future[dict[str, list[Tensors]]]] = {}  # by task
 
     def before(self, index: int, feed: Feed, params: Tensors) -> dict[str, Tensor]:
         """The diagnostics due before the first step on a task.
 
         Empty if none is. See `onset`.
         """
+        if self._drawing is not None and self._is_due(index, self._settings.curvature_every):
+            self._drawn = {index: self._drawing.submit(self._signs_ahead, index)}
         return self.onset(index, feed, params) if self._is_due(index, self._settings.onset_every) else {}
 
     def onset(self, task: int, feed: Feed, params: Tensors) -> dict[str, Tensor]:
@@ -183,8 +192,9 @@ class NetworkDiagnostics:
         if wanted.isdisjoint({schema.HESSIAN_EIGENVALUE, *trace, *gradient, *sharpness}):
             return {}
         pieces = []
-        for start in range(0, len(labels), LANES_AT_ONCE):
-            some = slice(start, start + LANES_AT_ONCE)
+        at_once = LANES_AT_ONCE[self._experiment.device]
+        for start in range(0, len(labels), at_once):
+            some = slice(start, start + at_once)
             some_params = {name: value[some] for name, value in params.items()}
             landscape = Landscape(self._experiment.model, some_params, inputs[some], labels[some])
             piece = {
@@ -229,14 +239,34 @@ class NetworkDiagnostics:
 
         The weights are in the order of training.
         """
+        ahead = self._drawn[index].result() if index in self._drawn else {}
+        if purpose in ahead:
+            drawn: Iterable[Tensors] = (
+                {name: value[some] for name, value in signs.items()} for signs in ahead[purpose]
+            )
+        else:
+            drawn = self._signs(purpose, index, count, some)
+        for signs in drawn:
+            vector = {name: value.to(self._experiment.device, dtype) * 2 - 1 for name, value in signs.items()}
+            yield curvature.flattened(self._steps.for_training(vector, feed, some))
+
+    def _signs(self, purpose: str, index: int, count: int, some: slice) -> Iterator[Tensors]:
+        """Random bits for some lanes in the shapes of parameters, int8 [lane, ...]."""
         draws = [generator(seed, purpose, index) for seed in self._experiment.seeds[some]]
         for _ in range(count):
-            signs = {
+            yield {
                 name: torch.stack([torch.randint(0, 2, shape, generator=draw, dtype=torch.int8) for draw in draws])
                 for name, shape in self._shapes.items()
             }
-            vector = {name: value.to(self._experiment.device, dtype) * 2 - 1 for name, value in signs.items()}
-            yield curvature.flattened(self._steps.for_training(vector, feed, some))
+
+    def _signs_ahead(self, index: int) -> dict[str, list[Tensors]]:
+        """All random bits that the diagnostics after a task need, by purpose."""
+        counts = {}
+        if schema.HESSIAN_EIGENVALUE in self._wanted:
+            counts["eigenvalue"] = 1
+        if not self._wanted.isdisjoint({schema.HESSIAN_TRACE, schema.HESSIAN_TRACE_ERROR}):
+            counts["trace"] = self._settings.probes
+        return {purpose: list(self._signs(purpose, index, count, slice(None))) for purpose, count in counts.items()}
 
     def _forgetting(self, index: int, task: Task, params: Tensors) -> dict[str, Tensor]:
         """Current accuracy on the first task and on earlier tasks."""

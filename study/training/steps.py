@@ -14,13 +14,13 @@ see `study.contracts.DirectModel` and `Selective`:
 
 If the model does not know its own gradient, none of them is taken.
 
-On a CUDA device a step is recorded once as a graph and then replayed, see `study.training.cuda_graph`. Networks as small as these
+On a CUDA device steps are recorded once as a graph and then replayed, see `study.training.cuda_graph`. Networks as small as these
 would otherwise wait for the launches of their kernels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -46,6 +46,9 @@ from study.training.minibatches import EarlierTask, Feed, Pictures, minibatch, w
 
 COUNTED_AT_ONCE = 32
 """Number of steps whose logits are kept until hits and losses are counted."""
+
+RECORDED_AT_ONCE = 32
+"""The most steps in one recording: to start a replay takes some microseconds."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class Steps:
         self._is_seen = any(intervention.acts_after_steps for intervention in acting)  # the gradient, after the step
         self._pictures: Pictures | None = None
         self._held: Weights | None = None
-        self._step = Captured(self._take, self._tensors) if experiment.device == "cuda" else self._take
+        self._recorded = Captured(self._take_all, self._tensors) if experiment.device == "cuda" else None
 
     def feed(self, task: Task) -> Feed:
         """The images of a task, in their cheapest form."""
@@ -225,8 +228,14 @@ class Steps:
         tally = Tally(len(self._experiment.seeds), self._experiment.device)
         order = () if feed.pixel_order is None else (feed.pixel_order,)
         with torch.no_grad():
-            for chosen in choices:
-                tally.add(*self._step(chosen, feed.labels, *order))
+            if self._recorded is None:
+                for chosen in choices:
+                    tally.add(*self._take(chosen, feed.labels, *order))
+            else:
+                for several in in_runs(choices):
+                    taken = self._recorded(several, feed.labels, *order)
+                    for logits, labels in zip(*taken, strict=True):
+                        tally.add(logits, labels)
             tally.count()
         return tally
 
@@ -247,6 +256,19 @@ class Steps:
         for (prefix, group), (_, part) in zip(_grouped(tensors), _grouped(taken), strict=True):
             whole |= _prefixed(prefix, self._selective.put_features(group, features, part))
         return whole
+
+    def _take_all(self, several: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+        """Several steps, in place.
+
+        Args:
+            several: pictures of each step, int64 [step, lane, batch].
+            others: see `_take`.
+
+        Returns:
+            Logits before each step, [step, lane, batch, output], and labels [step, lane, batch].
+        """
+        logits, labels = zip(*(self._take(chosen, *others) for chosen in several), strict=True)
+        return torch.stack(logits), torch.stack(labels)
 
     def _take(self, chosen: Tensor, labels: Tensor, pixel_order: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step, in place.
@@ -288,6 +310,30 @@ class Steps:
     def _tensors(self) -> list[Tensor]:
         """All tensors that a step changes."""
         return [value for group in self._weights.groups for value in group.values()]
+
+
+def in_runs(choices: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Choices of the same shape together, [step, lane, batch].
+
+    A run has `RECORDED_AT_ONCE` steps, or what is left as powers of two: so there are few lengths, each recorded once.
+    """
+    waiting: list[Tensor] = []
+    for chosen in choices:
+        if waiting and chosen.shape != waiting[0].shape:
+            yield from _in_powers_of_two(waiting)
+            waiting = []
+        waiting.append(chosen)
+        if len(waiting) == RECORDED_AT_ONCE:
+            yield torch.stack(waiting)
+            waiting = []
+    yield from _in_powers_of_two(waiting)
+
+
+def _in_powers_of_two(waiting: list[Tensor]) -> Iterator[Tensor]:
+    while waiting:
+        length = 1 << (len(waiting).bit_length() - 1)
+        yield torch.stack(waiting[:length])
+        waiting = waiting[length:]
 
 
 def _follow_inputs(weights: Weights, features: int) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from study.config import Diagnostics, TrialConfig
 from study.contracts import Experiment
 from study.errors import StudyError
 from study.lanes import generator
-from study.training import checkpoint, task_log
+from study.training import checkpoint, diagnostics, task_log
 from study.training.diagnostics import NetworkDiagnostics
 from study.training.metrics import evaluate
 from study.training.minibatches import Feed
@@ -278,12 +279,31 @@ def test_interrupted_and_resumed_they_are_those_of_a_trial_straight_through(task
 
 @pytest.mark.parametrize("at_once", [1, 2, 20])
 def test_a_lane_alone_is_diagnosed_as_in_company(at_once, monkeypatch):
-    monkeypatch.setattr("study.training.diagnostics.LANES_AT_ONCE", at_once)
+    monkeypatch.setitem(diagnostics.LANES_AT_ONCE, "cpu", at_once)
     company = tiny.results(tiny.experiment("sam", seeds=(0, 1, 2), diagnostics=ALWAYS))
     alone = tiny.results(tiny.experiment("sam", seeds=(1,), diagnostics=ALWAYS))
     for ours, theirs in zip(alone, company, strict=True):
         for name, value in ours.diagnostics.items():
             torch.testing.assert_close(value[0], theirs.diagnostics[name][1], rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_drawn_while_a_gpu_trains_is_what_is_drawn_afterwards(monkeypatch):
+    class Ahead(NetworkDiagnostics):
+        def __init__(self, *words) -> None:
+            super().__init__(*words)
+            self._drawing = ThreadPoolExecutor(1)
+
+        def _signs_ahead(self, index):
+            drawn.append(index)
+            return super()._signs_ahead(index)
+
+    drawn = []
+    experiment = tiny.experiment("sam", diagnostics=ALWAYS)
+    afterwards = tiny.results(experiment)
+    monkeypatch.setattr("study.training.trainer.NetworkDiagnostics", Ahead)
+    for ours, theirs in zip(tiny.results(experiment), afterwards, strict=True):
+        assert all(torch.equal(value, theirs.diagnostics[name]) for name, value in ours.diagnostics.items())
+    assert drawn == [0, 1, 2]
 
 
 def test_a_lane_that_has_diverged_has_no_diagnostics_and_its_record_is_json():
