@@ -34,7 +34,7 @@ def pulled(products: OuterProducts, pull: SpectralPull, backs: Tensors) -> Outer
     errors = pull.errors(backs)
     last = products.layers[-1].errors
     biased = last.new_ones(last.shape[2] + 1)
-    biased[-1] = 0
+    biased[-1:].zero_()  # with torch 2.11, `biased[-1] = 0` copies from the host, which a CUDA graph cannot record
     layers = [
         _with(layer, errors[layer.weight], backs[layer.weight], biased) if layer.weight in errors else layer
         for layer in products.layers

@@ -53,8 +53,8 @@ class Captured:
     """A function that is recorded once for each argument shape.
 
     Every call copies its arguments into the recording's tensors and replays it. The function may change other tensors in place,
-    if their memory stays where it is and `changed` lists them. It must not branch on the value of a tensor or draw random
-    numbers.
+    if their memory stays where it is and `changed` lists them. It must not branch on the value of a tensor, draw random
+    numbers or copy numbers from the host, as `tensor[0] = 1` does in torch 2.11.
     """
 
     def __init__(

@@ -59,11 +59,14 @@ def test_the_gpu_agrees_with_the_cpu_on_every_intervention(name, model):
 @pytest.mark.parametrize("activation", ["leaky_relu", "gelu", "tanh", "crelu", "deep_fourier"])
 @pytest.mark.parametrize("model", [{}, tiny.CNN])
 def test_the_gpu_agrees_with_the_cpu_with_other_nonlinearities(layer_norm, activation, model):
-    """Steps are recorded."""
+    """Steps are recorded.
+
+    On one task: on three, a change of 1e-7 in the first weights grows to 0.05 with deep_fourier and learnt layer norm.
+    """
     optimizer = "gnp exact" if layer_norm == "plain" else "sam"
     sizes = model.get("model_settings", {"widths": [7, 5]})
     chosen = {"model_settings": {**sizes, "activation": activation, "layer_norm": layer_norm}}
-    experiment = tiny.experiment(optimizer, **{**model, **chosen})
+    experiment = tiny.experiment(optimizer, task_settings={"count": 1}, **{**model, **chosen})
     assert_alike(tiny.results(on_gpu(experiment, optimizer)), tiny.results(experiment), 1e-3)
 
 

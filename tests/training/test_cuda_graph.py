@@ -22,6 +22,8 @@ def traced(function, arguments) -> Recording:
     """Records a call as a graph of tensor operations, after a call with side effects like CUDA's warm-up."""
     function(*arguments)
     graph = make_fx(lambda *words: function(*words))(*arguments)  # noqa: PLW0108  # a method counts its self otherwise
+    from_host = [node for node in graph.graph.nodes if "lift_fresh" in str(node.target)]  # as in `tensor[-1] = 0`
+    assert not from_host, "a CUDA graph cannot record a copy of a number from the host"
     results = tuple(result.clone() for result in function(*arguments))
 
     def replay() -> None:
