@@ -371,8 +371,8 @@ def processes(sizes: Iterable[int], datasets: Mapping[str, Dataset]) -> Iterator
 
     def run(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
         with interrupts_held():
-            answers = pool.map(function, *arguments)  # starts the processes
-        return list(answers)
+            calls = [pool.submit(function, *each) for each in zip(*arguments, strict=False)]  # starts the processes
+        return [call.result() for call in calls]  # `map` would cancel them, at which Python 3.11 prints a traceback
 
     try:
         yield run

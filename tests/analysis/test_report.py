@@ -22,6 +22,8 @@ from analysis import report, sample
 from analysis.report import page as pages
 from analysis.report import search
 from analysis.report.paper import out_of_reach
+from search_spaces import sharpness_grid
+from search_spaces.space import Method, grid
 from study.errors import StudyError
 from study.tracking.store import attach, default_uri
 
@@ -406,7 +408,14 @@ def test_the_papers_own_experiment_gets_verdicts(directory, uri, blank_figures):
     assert "here" not in next(tables.rows("claims"))
 
 
-def test_heat_maps_show_a_grid_and_nothing_else(directory, uri, blank_figures, written):
+def test_heat_maps_show_a_grid_and_nothing_else(directory, uri, blank_figures, written, monkeypatch):
+    lr, sharpness = sharpness_grid.LR[:2], sharpness_grid.SHARPNESS[:2]  # a corner: the whole grid has 140 trials
+    corner = {
+        "sgd": Method(points=grid(lr=lr)),
+        "sam": Method(points=grid(lr=lr, rho=sharpness)),
+        "gnp": Method(points=grid(r=(0.0, 0.05), lr=lr, lambda_=sharpness)),
+    }
+    monkeypatch.setattr(sharpness_grid, "SPACE", dataclasses.replace(sharpness_grid.SPACE, methods=corner))
     folder = tuned(directory, "sharp", space="sharpness_grid", scenarios=["class_pairs"], trials=None, seeds=2, tasks=3)
     play(folder)
     sent(folder)
