@@ -9,7 +9,7 @@ from itertools import repeat
 import torch
 
 from study.contracts import Dataset
-from study.timing import speed
+from study.timing import processes, speed
 
 WIDTHS, BATCH_SIZE = (100, 100), 16
 """The paper's setting."""
@@ -67,7 +67,7 @@ def divisions(dataset: Dataset, lane_count: int, device: str, seconds: float) ->
     probe = _lanes(dataset, lane_count, device)
     probe.seconds(PROBING_STEPS)
     steps = max(PROBING_STEPS, round(PROBING_STEPS * seconds / probe.seconds(PROBING_STEPS)))
-    with speed.processes({trials for trials, _ in ways}, {"it": dataset}) as run:
+    with processes.processes({trials for trials, _ in ways}, {"it": dataset}) as run:
         return [
             Division(
                 trials,
@@ -85,7 +85,7 @@ def _lanes(dataset: Dataset, lane_count: int, device: str) -> speed.Lanes:
 def _rate(trials: int, threads: int, lane_count: int, device: str, steps: int) -> float:
     """Images a second of one trial; all start together."""
     torch.set_num_threads(threads)
-    lanes = _lanes(speed.shared_datasets["it"], lane_count, device)
+    lanes = _lanes(processes.shared_datasets["it"], lane_count, device)
     lanes.seconds(PROBING_STEPS)
-    speed.meet(trials)
+    processes.meet(trials)
     return steps * lane_count * BATCH_SIZE / lanes.seconds(steps)

@@ -55,7 +55,7 @@ def test_the_second_signal_ends_the_process_at_once_and_says_how_to_go_on(second
 
 SHIELDED = """
 import os, signal, subprocess, sys
-from study.timing.speed import interrupts_held
+from study.timing.processes import interrupts_held
 child = "import os, signal, time; print('up', flush=True); time.sleep(0.3); print('whole', flush=True)"
 try:
     with interrupts_held():
