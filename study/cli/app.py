@@ -20,6 +20,7 @@ import typer
 from study.cli import api, output, source, terminal
 from study.cli.options import (
     Address,
+    AsJson,
     BatchSizes,
     CpusPerTrial,
     DataDir,
@@ -263,12 +264,14 @@ def sync(name: Name, directory: Directory = DEFAULT_DIRECTORY, tracking_uri: Tra
 
 
 @app.command("list", epilog="Example:\n\nstudy list --dir study-results")
-def list_(directory: Directory = DEFAULT_DIRECTORY) -> int:
-    """List all search spaces and sweeps."""
-    from study.cli import overview
+def list_(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) -> int:
+    """List all search spaces and sweeps.
 
-    overview.show_all(directory)
-    return 0
+    With the state of each sweep, and since when.
+    """
+    from study.cli.upkeep import catalogue
+
+    return catalogue.show(directory, as_json=as_json)
 
 
 @app.command(epilog="Examples:\n\nstudy show beyond_grid\n\nstudy show ./my_space.py --no-estimate")
@@ -319,11 +322,12 @@ def best(
     name: Name,
     top: Annotated[int, typer.Option(help="How many trials per method and scenario.")] = 1,
     directory: Directory = DEFAULT_DIRECTORY,
+    as_json: AsJson = False,
 ) -> int:
     """Show the best trials of each method by the objective."""
     from study.cli import overview
 
-    overview.show_best(directory, name, top)
+    overview.show_best(directory, name, top, as_json=as_json)
     return 0
 
 
