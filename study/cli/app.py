@@ -40,6 +40,7 @@ from study.cli.options import (
     TrackingUri,
     Where,
     Workers,
+    Yes,
     check_threads,
     data_folder,
     new_execution,
@@ -272,6 +273,35 @@ def list_(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) -> 
     from study.cli.upkeep import catalogue
 
     return catalogue.show(directory, as_json=as_json)
+
+
+@app.command(epilog="Examples:\n\nstudy delete quickstart\n\nstudy delete quickstart --yes")
+def delete(
+    name: Name,
+    yes: Yes = False,
+    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Leave MLflow's runs as they are.")] = False,
+    directory: Directory = DEFAULT_DIRECTORY,
+    tracking_uri: TrackingUri = None,
+) -> int:
+    """Delete a sweep: its folder, checkpoints and MLflow's runs.
+
+    Says what goes and asks. Refused are a sweep that is running, links, and a folder with files that the study has not written.
+    """
+    from study.cli.upkeep import deletion
+
+    return deletion.delete(directory, name, tracking_uri, agreed=yes, keep_runs=keep_runs)
+
+
+@app.command(epilog="Examples:\n\nstudy clean quickstart\n\nstudy clean quickstart --yes")
+def clean(name: Name, yes: Yes = False, directory: Directory = DEFAULT_DIRECTORY) -> int:
+    """Delete the checkpoints and Ray's files of done trials.
+
+    Says how many megabytes that are, and asks. The sweep can still be reported, sent to MLflow and searched longer; trials that
+    are not done keep their checkpoints.
+    """
+    from study.cli.upkeep import deletion
+
+    return deletion.clean(directory, name, agreed=yes)
 
 
 @app.command(epilog="Examples:\n\nstudy show beyond_grid\n\nstudy show ./my_space.py --no-estimate")

@@ -236,6 +236,7 @@ Storage = Annotated[
         metavar="PLACE",
     ),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with all digits, instead of tables.")]
 BatchSizes = Annotated[list[int], typer.Option(help="Images per minibatch. Repeatable.", min=1, max=MOST_IMAGES)]
 LaneCounts = Annotated[list[int], typer.Option(help="Seeds trained together. Repeatable.", min=1, max=MOST_SEEDS)]

@@ -236,6 +236,14 @@ class SweepFolder:
             return own_checkpoint_place(self.directory, self.name)
         return storage.within(execution.storage, f"{self.plan.name}-{self.identity}")
 
+    def checkpoint_places(self) -> list[str]:
+        """Where the checkpoints of all its starts are, as `checkpoint_place`."""
+        executions = [self.execution.model_copy(update={"storage": None}), self.execution]
+        for line in LineReader(self.root / "sweep.jsonl", LOG_LINE).new_lines():
+            if line["kind"] in ("plan", "start"):
+                executions.append(_execution(line, self.directory))
+        return list(dict.fromkeys(map(self.checkpoint_place, executions)))
+
     def recorded_place(self, place: str) -> str:
         """The place of a checkpoint as a record has it.
 
