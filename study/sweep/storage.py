@@ -145,10 +145,9 @@ def usage(place: str) -> Usage:
         from pyarrow import fs  # slow to import
 
         system, path = _open(place)
-        found = [
-            system.get_file_info(path),
-            *system.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True)),
-        ]
+        found = [system.get_file_info(path)]
+        if found[0].type == fs.FileType.Directory:
+            found += system.get_file_info(fs.FileSelector(path, recursive=True))
         files = [info for info in found if info.type == fs.FileType.File]
         return Usage(len(files), sum(info.size for info in files))
 
