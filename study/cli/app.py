@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from study import __version__
 from study.cli import api, output, source, terminal
 from study.cli.options import (
     Address,
@@ -58,17 +59,35 @@ COLLECTED_AFTER = 50_000
 Imports make hundreds of thousands of objects that live to the end; at Python's own 700 it walks them again and again.
 """
 
+HELP = (
+    "Does sharpness regularisation (SAM, GNP) keep a network able to learn? Tune methods on sequences of tasks, "
+    "compare the trials in MLflow, confirm the best on fresh seeds, and export them.\n\n"
+    "Start with:  [bold]study run quickstart[/bold]"
+)
+
 app = typer.Typer(
     name="study",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Does sharpness regularisation (SAM, GNP) keep a network able to learn? Tune methods on sequences of tasks, "
-    "compare the trials in MLflow, confirm the best on fresh seeds, and export them.\n\n"
-    "Start with:  [bold]study run quickstart[/bold]",
+    help=HELP,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"study {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=HELP)
+def _everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Options before the name of a command."""
 
 
 UsageFault: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -313,6 +332,7 @@ def show(
     ] = True,
     price_per_hour: PricePerHour = None,
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> int:
     """Show what a space tries and how long it takes.
 
@@ -321,7 +341,8 @@ def show(
     terminal.begin(f"checking {space}")
     from study.cli import show
 
-    return show.run(space, data_folder(data_dir), measured=estimate, price_per_hour=price_per_hour)
+    folder = data_folder(data_dir)
+    return show.run(space, folder, measured=estimate, price_per_hour=price_per_hour, as_json=as_json)
 
 
 @app.command(
@@ -377,6 +398,7 @@ def export(
     ] = False,
     directory: Directory = DEFAULT_DIRECTORY,
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> int:
     """Write the best configuration of each method to a file.
 
@@ -387,8 +409,8 @@ def export(
     if model and (trial or to):
         raise StudyError("--model registers networks in MLflow and writes no files: leave out --trial and --to.")
     if model:
-        return export.register_models(directory, name, data_folder(data_dir) if data_dir else None)
-    return export.write_files(directory, name, trial, to)
+        return export.register_models(directory, name, data_folder(data_dir) if data_dir else None, as_json=as_json)
+    return export.write_files(directory, name, trial, to, as_json=as_json)
 
 
 @app.command(
@@ -442,6 +464,7 @@ def doctor(
     directory: Directory = DEFAULT_DIRECTORY,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
 ) -> int:
     """Check versions, GPUs, data sets, free disk, MLflow and Ray.
 
@@ -451,7 +474,7 @@ def doctor(
     from study.cli import doctor
 
     execution = new_execution(address=address, storage=storage, data_dir=data_dir, tracking_uri=tracking_uri)
-    return doctor.run(directory, execution)
+    return doctor.run(directory, execution, as_json=as_json)
 
 
 @app.command(
@@ -579,7 +602,7 @@ def _outcome() -> tuple[Any, str]:
     words = ""
     try:
         source.check()
-        code = app(standalone_mode=False)
+        code = app(prog_name="study", standalone_mode=False)
         if code == INTERRUPTED:  # Typer's own answer to Ctrl-C
             words = "interrupted"
     except Interrupted as interruption:

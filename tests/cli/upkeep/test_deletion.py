@@ -1,6 +1,7 @@
 """What deletes asks first, and refuses what it does not own."""
 
 import io
+import json
 import shutil
 import sys
 
@@ -265,6 +266,15 @@ def test_runs_of_a_copied_sweep_and_runs_to_keep_stay(logged, run):
     assert "MLflow's runs stay" in out
     assert run("delete", "first", "--yes", "--keep-runs")[0] == 0
     assert len(client.search_runs([client.get_experiment_by_name("first").experiment_id])) == 2
+
+
+def test_exported_files_as_json_name_their_runs(logged, here, run):
+    code, out, err = run("export", "first", "--json")
+    assert (code, err) == (0, "")
+    (listed,) = json.loads(out)["files"]
+    assert (here / listed["file"]).is_file()
+    assert listed["trial"] == "class_pairs-sgd-000"
+    assert logged[1].get_run(listed["mlflow_run_id"]).data.tags["trial"] == "class_pairs-sgd-000"
 
 
 def test_a_store_that_is_away_keeps_the_sweep(sweep, refused):
