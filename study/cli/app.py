@@ -17,9 +17,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from study import __version__
 from study.cli import api, output, source, terminal
 from study.cli.options import (
     Address,
+    AsJson,
     BatchSizes,
     CpusPerTrial,
     DataDir,
@@ -39,6 +41,7 @@ from study.cli.options import (
     TrackingUri,
     Where,
     Workers,
+    Yes,
     check_threads,
     data_folder,
     new_execution,
@@ -56,17 +59,35 @@ COLLECTED_AFTER = 50_000
 Imports make hundreds of thousands of objects that live to the end; at Python's own 700 it walks them again and again.
 """
 
+HELP = (
+    "Does sharpness regularisation (SAM, GNP) keep a network able to learn? Tune methods on sequences of tasks, "
+    "compare the trials in MLflow, confirm the best on fresh seeds, and export them.\n\n"
+    "Start with:  [bold]study run quickstart[/bold]"
+)
+
 app = typer.Typer(
     name="study",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Does sharpness regularisation (SAM, GNP) keep a network able to learn? Tune methods on sequences of tasks, "
-    "compare the trials in MLflow, confirm the best on fresh seeds, and export them.\n\n"
-    "Start with:  [bold]study run quickstart[/bold]",
+    help=HELP,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"study {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=HELP)
+def _everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Options before the name of a command."""
 
 
 UsageFault: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -263,12 +284,43 @@ def sync(name: Name, directory: Directory = DEFAULT_DIRECTORY, tracking_uri: Tra
 
 
 @app.command("list", epilog="Example:\n\nstudy list --dir study-results")
-def list_(directory: Directory = DEFAULT_DIRECTORY) -> int:
-    """List all search spaces and sweeps."""
-    from study.cli import overview
+def list_(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) -> int:
+    """List all search spaces and sweeps.
 
-    overview.show_all(directory)
-    return 0
+    With the state of each sweep, and since when.
+    """
+    from study.cli.upkeep import catalogue
+
+    return catalogue.show(directory, as_json=as_json)
+
+
+@app.command(epilog="Examples:\n\nstudy delete quickstart\n\nstudy delete quickstart --yes")
+def delete(
+    name: Name,
+    yes: Yes = False,
+    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Leave MLflow's runs as they are.")] = False,
+    directory: Directory = DEFAULT_DIRECTORY,
+    tracking_uri: TrackingUri = None,
+) -> int:
+    """Delete a sweep: its folder, checkpoints and MLflow's runs.
+
+    Says what goes and asks. Refused are a sweep that is running, links, and a folder with files that the study has not written.
+    """
+    from study.cli.upkeep import deletion
+
+    return deletion.delete(directory, name, tracking_uri, agreed=yes, keep_runs=keep_runs)
+
+
+@app.command(epilog="Examples:\n\nstudy clean quickstart\n\nstudy clean quickstart --yes")
+def clean(name: Name, yes: Yes = False, directory: Directory = DEFAULT_DIRECTORY) -> int:
+    """Delete the checkpoints and Ray's files of done trials.
+
+    Says how many megabytes that are, and asks. The sweep can still be reported, sent to MLflow and searched longer; trials that
+    are not done keep their checkpoints.
+    """
+    from study.cli.upkeep import deletion
+
+    return deletion.clean(directory, name, agreed=yes)
 
 
 @app.command(epilog="Examples:\n\nstudy show beyond_grid\n\nstudy show ./my_space.py --no-estimate")
@@ -280,6 +332,7 @@ def show(
     ] = True,
     price_per_hour: PricePerHour = None,
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> int:
     """Show what a space tries and how long it takes.
 
@@ -288,7 +341,8 @@ def show(
     terminal.begin(f"checking {space}")
     from study.cli import show
 
-    return show.run(space, data_folder(data_dir), measured=estimate, price_per_hour=price_per_hour)
+    folder = data_folder(data_dir)
+    return show.run(space, folder, measured=estimate, price_per_hour=price_per_hour, as_json=as_json)
 
 
 @app.command(
@@ -319,11 +373,12 @@ def best(
     name: Name,
     top: Annotated[int, typer.Option(help="How many trials per method and scenario.")] = 1,
     directory: Directory = DEFAULT_DIRECTORY,
+    as_json: AsJson = False,
 ) -> int:
     """Show the best trials of each method by the objective."""
     from study.cli import overview
 
-    overview.show_best(directory, name, top)
+    overview.show_best(directory, name, top, as_json=as_json)
     return 0
 
 
@@ -343,6 +398,7 @@ def export(
     ] = False,
     directory: Directory = DEFAULT_DIRECTORY,
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> int:
     """Write the best configuration of each method to a file.
 
@@ -353,8 +409,8 @@ def export(
     if model and (trial or to):
         raise StudyError("--model registers networks in MLflow and writes no files: leave out --trial and --to.")
     if model:
-        return export.register_models(directory, name, data_folder(data_dir) if data_dir else None)
-    return export.write_files(directory, name, trial, to)
+        return export.register_models(directory, name, data_folder(data_dir) if data_dir else None, as_json=as_json)
+    return export.write_files(directory, name, trial, to, as_json=as_json)
 
 
 @app.command(
@@ -408,6 +464,7 @@ def doctor(
     directory: Directory = DEFAULT_DIRECTORY,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
 ) -> int:
     """Check versions, GPUs, data sets, free disk, MLflow and Ray.
 
@@ -417,7 +474,7 @@ def doctor(
     from study.cli import doctor
 
     execution = new_execution(address=address, storage=storage, data_dir=data_dir, tracking_uri=tracking_uri)
-    return doctor.run(directory, execution)
+    return doctor.run(directory, execution, as_json=as_json)
 
 
 @app.command(
@@ -545,7 +602,7 @@ def _outcome() -> tuple[Any, str]:
     words = ""
     try:
         source.check()
-        code = app(standalone_mode=False)
+        code = app(prog_name="study", standalone_mode=False)
         if code == INTERRUPTED:  # Typer's own answer to Ctrl-C
             words = "interrupted"
     except Interrupted as interruption:

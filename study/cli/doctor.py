@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from study import experiment, parts, provenance
@@ -177,16 +177,21 @@ def _ray(directory: Path, execution: Execution) -> Iterator[Finding]:
         yield Finding("Ray", where, "cannot be used", str(error))
 
 
-def run(directory: Path, execution: Execution) -> int:
+def run(directory: Path, execution: Execution, *, as_json: bool = False) -> int:
     """Prints all checks, then the problems; returns the exit code."""
-    problems, topic = [], ""
+    findings, topic = [], ""
     for finding in examine(directory, execution):
+        findings.append(finding)
+        if as_json:
+            continue
         if finding.topic != topic:
             topic = finding.topic
             terminal.console.print(f"\n{topic}", style="bold", markup=False)
         terminal.console.print(f"  {finding.name:20}  {finding.text}", markup=False, soft_wrap=True)
-        if finding.problem:
-            problems.append(finding.problem)
+    problems = [finding.problem for finding in findings if finding.problem]
+    if as_json:
+        terminal.show_json([asdict(finding) for finding in findings])
+        return 1 if problems else 0
     terminal.console.print()
     for problem in problems:
         terminal.complain(f"problem: {problem}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from study.cli import terminal
 from study.sweep.folder import SweepFolder
 
 
-def write_files(directory: Path, name: str, keys: Sequence[str], target: Path | None) -> int:
+def write_files(directory: Path, name: str, keys: Sequence[str], target: Path | None, *, as_json: bool = False) -> int:
     """Writes configurations as files; returns the exit code.
 
     Args:
@@ -17,6 +18,7 @@ def write_files(directory: Path, name: str, keys: Sequence[str], target: Path | 
         name: of the sweep.
         keys: of the trials; none: the best of each method and scenario.
         target: folder for the files; None: a folder within the sweep's.
+        as_json: whether to print JSON.
     """
     sweep = SweepFolder.open(directory, name)
     from study.sweep import export, winners
@@ -34,8 +36,12 @@ def write_files(directory: Path, name: str, keys: Sequence[str], target: Path | 
         paths = export.export_named(sweep, keys, target or sweep.root / "named", run_ids)
     else:
         paths = export.export_best(sweep, target or sweep.root / "best", run_ids)
-    for path in paths:
-        terminal.console.print(str(path), markup=False, soft_wrap=True)
+    if as_json:
+        listed = [{"trial": path.stem, "file": str(path), "mlflow_run_id": run_ids.get(path.stem)} for path in paths]
+        terminal.show_json({"sweep": name, "files": listed})
+    else:
+        for path in paths:
+            terminal.console.print(str(path), markup=False, soft_wrap=True)
     if any(path.stem not in run_ids for path in paths):
         terminal.complain(
             f"note: MLflow at {uri} has no run for some of these trials, so their files name none; "
@@ -44,7 +50,7 @@ def write_files(directory: Path, name: str, keys: Sequence[str], target: Path | 
     return 0
 
 
-def register_models(directory: Path, name: str, data_dir: Path | None) -> int:
+def register_models(directory: Path, name: str, data_dir: Path | None, *, as_json: bool = False) -> int:
     """Registers confirmed networks in MLflow; returns the exit code.
 
     They are the networks of the best confirmed configuration of each scenario.
@@ -53,6 +59,7 @@ def register_models(directory: Path, name: str, data_dir: Path | None) -> int:
         directory: folder of all sweeps.
         name: of the tuning sweep.
         data_dir: folder of downloaded data sets; None: that of the confirmation.
+        as_json: whether to print JSON.
     """
     sweep = SweepFolder.open(directory, name)
     from study.sweep import winners
@@ -63,12 +70,18 @@ def register_models(directory: Path, name: str, data_dir: Path | None) -> int:
     confirmed = model_registry.confirmed_winners(sweep)
     uri = store.tracking_uri(directory, sweep.execution)
     check_reachable(uri)
+    models = []
     for winner in confirmed:
         place = data_dir or Path(winner.folder.execution.data_dir)
         model = model_registry.register(sweep, winner, uri, place, lambda text: terminal.complain(f"note: {text}"))
+        models.append(asdict(model))
+        if as_json:
+            continue
         did = "registered" if model.is_new else "already registered:"
         where = f"models:/{model.name}/{model.version}"
         terminal.console.print(f"{did} {where}  {winner.history.name} ({model.trial})", markup=False, soft_wrap=True)
         if model.note:
             terminal.complain(f"note: {model.name} {model.version}: {model.note}")
+    if as_json:
+        terminal.show_json({"sweep": name, "models": models})
     return 0

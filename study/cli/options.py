@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypedDict, Unpack
 import typer
 
 from study import addresses, redaction
+from study.cli.upkeep import completion
 from study.config import MOST_SEEDS, TrialConfig, is_too_nested, parse_yaml
 from study.errors import StudyError, nearest
 from study.parts import outside
@@ -196,9 +197,10 @@ SpaceName = Annotated[
     typer.Argument(
         help="Name of a search space (see: study list) or path of a file.",
         parser=path_text("The search space"),
+        autocompletion=completion.spaces,
     ),
 ]
-Name = Annotated[str, typer.Argument(help="Name of the sweep.", show_default=False)]
+Name = Annotated[str, typer.Argument(help="Name of the sweep.", show_default=False, autocompletion=completion.sweeps)]
 Settings = Annotated[
     list[str],
     typer.Option("--set", help="Override a setting by its slash name, e.g. training/batch_size=32. Repeatable."),
@@ -236,6 +238,8 @@ Storage = Annotated[
         metavar="PLACE",
     ),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with all digits, instead of tables.")]
 BatchSizes = Annotated[list[int], typer.Option(help="Images per minibatch. Repeatable.", min=1, max=MOST_IMAGES)]
 LaneCounts = Annotated[list[int], typer.Option(help="Seeds trained together. Repeatable.", min=1, max=MOST_SEEDS)]
 Seconds = Annotated[

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import search_spaces
 from study import schema
 from study.cli import terminal
 from study.config import MOST_TRIALS, Labels, label_of, settings_words, short_value
@@ -17,8 +16,8 @@ from study.objective import Objective
 from study.sweep import folder, winners
 from study.sweep.execution import DEFAULT_DIRECTORY
 from study.sweep.folder import SweepFolder
-from study.sweep.plan import Plan, check_count, check_name, own_settings, shared_settings
-from study.sweep.record import Outcome, TrialHistory
+from study.sweep.plan import Plan, check_count, own_settings, shared_settings
+from study.sweep.record import TrialHistory
 
 NUMBERS = {
     "test accuracy": "summary/accuracy_test",
@@ -152,13 +151,14 @@ def _tuned(confirmation: SweepFolder) -> dict[str, TrialHistory]:
         return {}
 
 
-def show_best(directory: Path, name: str, top: int) -> None:
+def show_best(directory: Path, name: str, top: int, *, as_json: bool = False) -> None:
     """Shows the best trials of each scenario and method.
 
     Args:
         directory: folder of all sweeps.
         name: of the sweep.
         top: how many of each.
+        as_json: whether to print JSON with all digits instead of tables.
 
     Raises:
         StudyError: there is no such sweep, or nothing to choose from.
@@ -168,8 +168,25 @@ def show_best(directory: Path, name: str, top: int) -> None:
     histories = {history.key: history for history in winners.check_selectable(sweep)}
     best = winners.best_keys([*histories.values()], top)
     goals = sweep.plan.goals
+    if as_json:
+        shown = [_plain(histories[key]) for key in best]
+        terminal.show_json({"sweep": name, "objectives": [goal.name for goal in goals], "trials": shown})
+        return
     _show_by_scenario(f"best by {_by(goals)}", [histories[key] for key in best], ("trial", "settings"), goals)
     terminal.remark(LEGEND + _selection(goals))
+
+
+def _plain(history: TrialHistory) -> dict[str, Any]:
+    """A trial as plain data."""
+    return {
+        "trial": history.key,
+        "scenario": history.scenario,
+        "method": history.method,
+        "settings": history.tried,
+        "seeds": history.seeds,
+        "objective": history.objective,
+        "summary": history.summary,
+    }
 
 
 def _show_by_scenario(
@@ -222,41 +239,6 @@ def show_next_steps(sweep: SweepFolder, uri: str, *, is_logged: bool = True) -> 
         steps.append((command("resume", "--trials", more), "search longer"))
     terminal.console.print(f"\nMLflow store: {uri}", markup=False, soft_wrap=True)
     terminal.show_table("Next steps", ["command", "what it does"], steps, commands=True)
-
-
-def show_all(directory: Path) -> None:
-    """Shows all search spaces and sweeps.
-
-    Raises StudyError, after the table, if a record or log cannot be read.
-    """
-    spaces = [(name, search_spaces.load(name).description) for name in search_spaces.names()]
-    terminal.show_table("Search spaces", ["space", "what it tries"], spaces)
-    rows, notes, faults = [], [], []
-    for name in folder.names(directory):
-        try:
-            check_name(name)
-        except StudyError as error:  # such as a copy in a folder whose name no sweep can have
-            notes.append(str(error))
-            continue
-        try:
-            sweep = SweepFolder.open(directory, name)
-            outcomes = sweep.outcomes()
-        except StudyError as error:
-            faults.append(str(error))
-            continue
-        done = outcomes["finished"] + outcomes["stopped"]
-        counted: tuple[Outcome, ...] = ("finished", "stopped", "failed")
-        words = [f"{outcomes[word]} {word}" for word in counted if outcomes[word]]
-        rows.append((name, sweep.plan.space, f"{done}/{sweep.plan.trial_count}", ", ".join(words) or "none yet"))
-    if rows:
-        terminal.show_table(f"Sweeps in {directory}", ["sweep", "space", "trials", "outcomes"], rows)
-    else:
-        start = folder.command(directory, "run", "quickstart")
-        terminal.console.print(f"\nNo sweeps in {directory} yet; start with: {start}", markup=False, soft_wrap=True)
-    for note in (*notes, *faults[1:]):
-        terminal.complain(f"note: {note}")
-    if faults:
-        raise StudyError(faults[0])
 
 
 def show_plan(plan: Plan) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +29,46 @@ LEFT_OUT = (
 )
 
 
-def run(space_name: str, data_dir: Path, *, measured: bool, price_per_hour: float | None) -> int:
+def run(space_name: str, data_dir: Path, *, measured: bool, price_per_hour: float | None, as_json: bool = False) -> int:
     """Shows what a search space tries; returns the exit code.
 
     With `measured` it also shows how long that takes here, or why that cannot be estimated.
     """
     plan = launch.planned(space_name)
-    overview.show_plan(plan)
-    if not measured:
-        return 0
+    shown: dict[str, Any] = {"plan": _plain_plan(plan)}
+    if not as_json:
+        overview.show_plan(plan)
     try:
-        material = datasets.load(plan, data_dir, datasets.found_or_stand_in)
-        resolved, at_once, _ = connection.foreseen(Execution(data_dir=str(data_dir)), plan, "")
-        _show_estimate(plan, resolved, at_once, material, price_per_hour)
+        if measured:
+            material = datasets.load(plan, data_dir, datasets.found_or_stand_in)
+            resolved, at_once, _ = connection.foreseen(Execution(data_dir=str(data_dir)), plan, "")
+            if as_json:
+                estimated = _estimated(plan, resolved, at_once, material)
+                shown["estimate"] = _plain_estimate(estimated, price_per_hour)
+            else:
+                _show_estimate(plan, resolved, at_once, material, price_per_hour)
     except StudyError as error:
         terminal.complain(f"no estimate: {error}")
+    if as_json:
+        terminal.show_json(shown)
     return 0
+
+
+def _plain_plan(plan: Plan) -> dict[str, Any]:
+    """A plan as plain data, with distributions that need no parsing."""
+    plain: dict[str, Any] = plan.plain()
+    for group in plain["groups"]:
+        group["distributions"] = {name: json.loads(text) for name, text in group["distributions"].items()}
+    return plain
+
+
+def _plain_estimate(estimated: Estimate, price_per_hour: float | None) -> dict[str, Any]:
+    """An estimate as plain data; durations are in seconds."""
+    sums = {"work": estimated.work, "duration": estimated.duration}
+    sums |= {"cpu_hours": estimated.cpu_hours, "gpu_hours": estimated.gpu_hours}
+    if price_per_hour is not None:
+        sums["price"] = estimated.price(price_per_hour)
+    return asdict(estimated) | {name: asdict(value) for name, value in sums.items()}
 
 
 def dry_run(
@@ -85,25 +111,14 @@ def _show_estimate(
 
     Raises StudyError if that cannot be measured here.
     """
-    if resolved.gpus_per_trial and not torch.cuda.is_available():
-        raise StudyError("the trials use GPUs, and this machine has none to measure on.")
-    fitting = nodes.this_machine().fits(resolved.cpus_per_trial, resolved.gpus_per_trial or 0)
-    kinds = estimate.kinds(plan)
-    pack = resolved.pack or 1
-    configs = [estimate.in_a_pack(plan, config, pack) if pack > 1 else config for config in kinds.values()]
     if terminal.console.is_terminal:
-        terminal.remark(f"\nmeasuring {len(configs)} kinds of trials for about {SECONDS:g} s")
-    timings = speed.measured(
-        configs,
-        [datasets.data_key(config) for config in configs],
-        material.datasets,
-        trials_at_once=min(at_once, plan.trial_count, max(1, fitting)),
-        threads=max(1, int(resolved.cpus_per_trial)),
-        seconds=SECONDS,
-    )
-    timing_of_kind = dict(zip(kinds, timings, strict=True))
-    estimated = estimate.estimate(plan, resolved, at_once, lambda config: timing_of_kind[estimate.kind(config)])
-    absent = {config.data.name for config in configs if datasets.missing(config, Path(resolved.data_dir))}
+        terminal.remark(f"\nmeasuring {len(estimate.kinds(plan))} kinds of trials for about {SECONDS:g} s")
+    estimated = _estimated(plan, resolved, at_once, material)
+    absent = {
+        config.data.name
+        for config in estimate.kinds(plan).values()
+        if datasets.missing(config, Path(resolved.data_dir))
+    }
     show_table(estimated, len(plan.seeds))
     show_sum(estimated, price_per_hour)
     remarks = [LEFT_OUT]
@@ -114,6 +129,29 @@ def _show_estimate(
     if not resolved.is_local:
         remarks.append("The cluster's nodes may be faster or slower than this machine.")
     terminal.remark(" ".join(remarks))
+
+
+def _estimated(plan: Plan, resolved: Execution, at_once: int, material: Material) -> Estimate:
+    """Measures how long the plan takes.
+
+    Raises StudyError if that cannot be measured here.
+    """
+    if resolved.gpus_per_trial and not torch.cuda.is_available():
+        raise StudyError("the trials use GPUs, and this machine has none to measure on.")
+    fitting = nodes.this_machine().fits(resolved.cpus_per_trial, resolved.gpus_per_trial or 0)
+    kinds = estimate.kinds(plan)
+    pack = resolved.pack or 1
+    configs = [estimate.in_a_pack(plan, config, pack) if pack > 1 else config for config in kinds.values()]
+    timings = speed.measured(
+        configs,
+        [datasets.data_key(config) for config in configs],
+        material.datasets,
+        trials_at_once=min(at_once, plan.trial_count, max(1, fitting)),
+        threads=max(1, int(resolved.cpus_per_trial)),
+        seconds=SECONDS,
+    )
+    timing_of_kind = dict(zip(kinds, timings, strict=True))
+    return estimate.estimate(plan, resolved, at_once, lambda config: timing_of_kind[estimate.kind(config)])
 
 
 def show_table(estimated: Estimate, seeds: int) -> None:

@@ -11,6 +11,7 @@ study-results/
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shlex
@@ -34,6 +35,12 @@ from study.sweep.plan import Group, Plan, check_name
 from study.sweep.record import ForeignRecordError, Outcome, TrialHistory, TrialRecord, records_in
 
 STORE_FILE = "mlflow.db"
+
+LOCK_FILE = ".lock"
+"""Locked by the process that drives the sweep."""
+
+PROBE_SECONDS = 0.2
+"""How long a driver waits for the lock: longer than another process takes to see whether it is locked."""
 
 
 class RunningError(StudyError):
@@ -163,11 +170,14 @@ class SweepFolder:
         sweep, LineError if a line of a record does not fit.
         """
         places = {group.label: place for place, group in enumerate(self.plan.groups)}
-        records = list(self._each_record())
+        records = list(self.each_record())
         return sorted(records, key=lambda record: (places[record.history.group], record.history.number))
 
-    def _each_record(self) -> Iterator[TrialRecord]:
-        """The records in no particular order, as `records`."""
+    def each_record(self) -> Iterator[TrialRecord]:
+        """The records in no particular order, as `records`.
+
+        One at a time is in memory.
+        """
         groups = {group.label: group for group in self.plan.groups}
         try:
             for record in records_in(self.root / "trials", self.plan.labels, self.plan.goals):
@@ -198,7 +208,7 @@ class SweepFolder:
 
         Reads and checks all records, with one at a time in memory. Raises StudyError as `records` does.
         """
-        return Counter(record.history.outcome for record in self._each_record())
+        return Counter(record.history.outcome for record in self.each_record())
 
     def histories(self) -> list[TrialHistory]:
         """The histories of all trials, ordered as the records."""
@@ -226,6 +236,14 @@ class SweepFolder:
             return own_checkpoint_place(self.directory, self.name)
         return storage.within(execution.storage, f"{self.plan.name}-{self.identity}")
 
+    def checkpoint_places(self) -> list[str]:
+        """Where the checkpoints of all its starts are, as `checkpoint_place`."""
+        executions = [self.execution.model_copy(update={"storage": None}), self.execution]
+        for line in LineReader(self.root / "sweep.jsonl", LOG_LINE).new_lines():
+            if line["kind"] in ("plan", "start"):
+                executions.append(_execution(line, self.directory))
+        return list(dict.fromkeys(map(self.checkpoint_place, executions)))
+
     def recorded_place(self, place: str) -> str:
         """The place of a checkpoint as a record has it.
 
@@ -249,13 +267,28 @@ class SweepFolder:
         """The file with the tracebacks of a trial's failed attempts."""
         return self.root / "trials" / key / "traceback.txt"
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a process drives the sweep now.
+
+        It asks for a shared lock, for a moment, which writes nothing and hinders no other reader.
+        """
+        try:
+            with (self.root / LOCK_FILE).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # it has never run, or its file system has no locks
+            return False
+        return False
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Locks the sweep against other drivers.
 
         Raises RunningError if another one has the lock, StudyError if the folder cannot be written.
         """
-        lock = FileLock(self.root / ".lock", blocking=False)
+        lock = FileLock(self.root / LOCK_FILE, timeout=PROBE_SECONDS, poll_interval=PROBE_SECONDS / 10)
         try:
             lock.acquire()
         except Timeout:

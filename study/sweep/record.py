@@ -180,6 +180,16 @@ class TrialHistory:
         return self.is_done or self.outcome == "failed"
 
     @property
+    def changed(self) -> float | None:
+        """When it last started, reported or ended, in seconds since 1970.
+
+        None before its first attempt.
+        """
+        lines = [*self.past_facts[-1:], *self.tasks[-1:]]
+        moments = [self.started, self.ended, *(line["at"] for line in lines)]
+        return max((moment for moment in moments if moment is not None), default=None)
+
+    @property
     def seeds(self) -> list[int]:
         """The seeds, one for each lane."""
         return list(self.config["seeds"])

@@ -5,6 +5,10 @@ An address is a URI such as s3://bucket/prefix. All nodes of a cluster must reac
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +97,105 @@ def remove(place: str, name: str) -> None:
     system, path = _open(place)
     if system.get_file_info(f"{path}/{name}").type.name == "File":
         system.delete_file(f"{path}/{name}")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What files take.
+
+    Attributes:
+        files: their number.
+        size: in bytes.
+    """
+
+    files: int = 0
+    size: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.files + other.files, self.size + other.size)
+
+    def __str__(self) -> str:
+        """In words, with megabytes of 1,000,000 bytes."""
+        return f"{self.size / 1e6:,.1f} MB in {self.files:,} {'file' if self.files == 1 else 'files'}"
+
+
+def entries(place: str) -> list[str]:
+    """Names in a folder; none if it does not exist.
+
+    Raises StudyError if it is a link or cannot be read.
+    """
+    with _refusals(place):
+        if not is_uri(place):
+            _check_no_link(Path(place))
+            return sorted(path.name for path in Path(place).iterdir()) if Path(place).is_dir() else []
+        from pyarrow import fs  # slow to import
+
+        system, path = _open(place)
+        return sorted(info.base_name for info in system.get_file_info(fs.FileSelector(path, allow_not_found=True)))
+
+
+def usage(place: str) -> Usage:
+    """What a file or folder with all its content takes.
+
+    Raises StudyError if it is a link, has one in it, or cannot be read.
+    """
+    with _refusals(place):
+        if not is_uri(place):
+            return _usage(Path(place))
+        from pyarrow import fs  # slow to import
+
+        system, path = _open(place)
+        found = [system.get_file_info(path)]
+        if found[0].type == fs.FileType.Directory:
+            found += system.get_file_info(fs.FileSelector(path, recursive=True))
+        files = [info for info in found if info.type == fs.FileType.File]
+        return Usage(len(files), sum(info.size for info in files))
+
+
+def _usage(path: Path) -> Usage:
+    _check_no_link(path)
+    if not path.is_dir():
+        return Usage(1, path.stat().st_size) if path.exists() else Usage()
+    return sum((_usage(each) for each in path.iterdir()), Usage())
+
+
+def _check_no_link(path: Path) -> None:
+    if path.is_symlink():
+        raise StudyError(
+            f"{str(path)!r} is a link, which the study has not written and does not delete; move it away first."
+        )
+
+
+def delete(place: str) -> None:
+    """Deletes a file, or a folder with all its content.
+
+    Raises StudyError if it cannot be deleted.
+    """
+    with _refusals(place):
+        if not is_uri(place):
+            if Path(place).is_dir():
+                shutil.rmtree(place)  # follows no link
+            else:
+                Path(place).unlink(missing_ok=True)
+            return
+        from pyarrow import fs  # slow to import
+
+        system, path = _open(place)
+        kind = system.get_file_info(path).type
+        if kind == fs.FileType.Directory:
+            system.delete_dir(path)
+        elif kind == fs.FileType.File:
+            system.delete_file(path)
+
+
+@contextmanager
+def _refusals(place: str) -> Iterator[None]:
+    """Turns errors of a file system in its block into a StudyError."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise StudyError(f"{place!r} cannot be read or deleted ({reason}).") from None
 
 
 def _open(place: str) -> tuple[Any, str]:

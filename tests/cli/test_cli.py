@@ -413,6 +413,7 @@ def test_more_than_the_cluster_has_is_refused(tmp_path, what):
 
 
 COMMANDS = ["run", "resume", "confirm", "sync", "list", "show", "trial", "best", "export", "report", "doctor", "ui"]
+COMMANDS += ["delete", "clean"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -451,7 +452,7 @@ def test_list_shows_the_spaces_and_the_sweeps(here, run):
     assert "study run quickstart" in out
     run_all(folder_of(here / "study-results", plan_of("first")))
     _, out, _ = run("list")
-    assert re.search(r"^first +quickstart +4/4 +4 finished$", out, re.MULTILINE)
+    assert re.search(r"^first +quickstart +4/4 +4 finished +finished +\d{4}-\d\d-\d\d \d\d:\d\d$", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", search_spaces.names())

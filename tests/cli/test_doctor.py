@@ -1,5 +1,6 @@
 """The checks of `study doctor`, and its advice on problems."""
 
+import json
 import re
 import shutil
 
@@ -9,6 +10,7 @@ import torch
 from sweep_fixtures import study
 
 from study import provenance
+from study.cli import doctor
 from study.data import raw_files
 
 NO_RAY = ("--address", "127.0.0.1:1")
@@ -116,3 +118,11 @@ def test_a_healthy_machine_has_no_problem_and_ray_is_really_started(tmp_path):
     (line,) = re.findall(r"^  node 127\.0\.0\.1 .*$", done.stdout, re.MULTILINE)
     assert re.search(r"\d+ CPUs, \d+ GPUs, .* GiB memory; runs this code and can use ", line)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_findings_as_json_are_those_that_are_shown(here, run, monkeypatch):
+    found = [doctor.Finding("disk", "free", "1 GiB", "Make room."), doctor.Finding("versions", "torch", "2")]
+    monkeypatch.setattr(doctor, "examine", lambda *_: iter(found))
+    code, out, err = run("doctor", "--json")
+    assert (code, err) == (1, "")
+    assert [doctor.Finding(**plain) for plain in json.loads(out)] == found

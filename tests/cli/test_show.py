@@ -1,5 +1,6 @@
 """Estimates and dry runs, which start and write nothing."""
 
+import json
 import re
 import urllib.request
 
@@ -200,3 +201,23 @@ def test_show_says_why_where_it_cannot_estimate(here, run, unmeasured):
     assert code == 0
     assert "What is tried" in out
     assert err.startswith("no estimate: tasks/images_per_task=4000 is too many")
+
+
+def test_the_plan_and_the_estimate_as_json(here, run, monkeypatch):
+    one = estimate.Range(1.0, 2.0)
+    row = estimate.Row("pairs", "sgd", 1, 2, one, one, one, one)
+    monkeypatch.setattr(show, "_estimated", lambda *_: estimate.Estimate((row,), 1, 1, 1.0, 0.0))
+    (here / "mine.py").write_text(TINY.replace("{SETTINGS}", "{'data/name': 'mnist5k'}"))
+    code, out, err = run("show", "./mine.py", "--json", "--price-per-hour", 36)
+    assert (code, err) == (0, "")
+    shown = json.loads(out)
+    assert [group["points"] for group in shown["plan"]["groups"]] == [[{"optimizer/lr": 0.1}]]
+    assert shown["estimate"]["rows"][0]["method"] == "sgd"
+    assert shown["estimate"]["duration"] == {"low": 1.0, "high": 2.0}
+    assert shown["estimate"]["price"] == {"low": 0.01, "high": 0.02}
+
+
+def test_ranges_in_json_need_no_parsing(here, run):
+    _, out, _ = run("show", "quickstart", "--json", "--no-estimate")
+    drawn = json.loads(out)["plan"]["groups"][0]["distributions"]["optimizer/lr"]
+    assert drawn["attributes"] == {"low": 1e-3, "high": 1.0, "log": True, "step": None}

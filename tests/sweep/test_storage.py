@@ -55,3 +55,21 @@ def test_what_cannot_be_a_folder_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="file"):
         storage.leave(str(tmp_path / "file"), "mark", "text")
+
+
+@pytest.mark.parametrize("address", [str, lambda path: path.as_uri()], ids=["folder", "address"])
+def test_a_folder_is_measured_and_deleted_alike_in_a_folder_and_at_an_address(tmp_path, address):
+    place = address(tmp_path / "place")
+    assert (storage.entries(place), storage.usage(place)) == ([], storage.Usage())
+    for name in ("b/c/state", "b/other", "a"):
+        path = tmp_path / "place" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * 1000)
+    assert storage.entries(place) == ["a", "b"]
+    assert storage.usage(place) == storage.Usage(3, 3000)
+    assert str(storage.usage(storage.within(place, "a"))) == "0.0 MB in 1 file"
+    storage.delete(storage.within(place, "b"))
+    assert storage.entries(place) == ["a"]
+    storage.delete(storage.within(place, "a"))
+    storage.delete(storage.within(place, "gone"))
+    assert storage.entries(place) == []

@@ -1,0 +1,1 @@
+"""What becomes of sweeps: their state, and files that may go."""
