@@ -412,7 +412,21 @@ def test_more_than_the_cluster_has_is_refused(tmp_path, what):
     assert list(tmp_path.iterdir()) == []
 
 
-COMMANDS = ["run", "resume", "confirm", "sync", "list", "show", "trial", "best", "export", "report", "doctor", "ui"]
+COMMANDS = [
+    "run",
+    "resume",
+    "confirm",
+    "sync",
+    "list",
+    "show",
+    "trial",
+    "best",
+    "export",
+    "report",
+    "compare",
+    "doctor",
+    "ui",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
