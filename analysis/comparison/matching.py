@@ -30,7 +30,7 @@ Run = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Place:
-    """A method in a scenario, as at least two sweeps have it.
+    """A method in a scenario of at least two sweeps.
 
     Attributes:
         scenario: of the first sweep, if the sweeps have one each and name it differently.
@@ -89,41 +89,53 @@ def match(sweeps: Mapping[str, Sweep], baseline: str) -> Matching:
         chosen = {name: sweep.finished for name, sweep in sweeps.items()}
     if empty := [name for name, runs in chosen.items() if not len(runs)]:
         raise StudyError(f"Nothing to compare: {empty[0]!r} has no finished trial; resume it, or name another sweep.")
-    scenarios = {name: list(dict.fromkeys(runs["scenario"])) for name, runs in chosen.items()}
-    is_single = all(len(own) == 1 for own in scenarios.values())
     tried = {} if is_selected else _tried(sweeps)
-    found: dict[tuple[str, ...], dict[str, Run]] = {}
-    for name, runs in chosen.items():
-        for run in load.rows(runs):
-            scenario = "" if is_single else run["scenario"]
-            values = (_comparable(run.get(setting)) for setting in tried.get(run["method"], ()))
-            found.setdefault((scenario, run["method"], *values), {}).setdefault(name, run)
+    found = _found(chosen, tried)
     shared = {key: runs for key, runs in found.items() if len(runs) > 1}
     if not shared:
         what = "method" if is_selected else "setting of a method"
         has = _words(chosen, "method" if is_selected else "name")
         raise StudyError(f"Nothing to compare: no {what} has finished in the same scenario of two sweeps; {has}.")
-    methods = list(dict.fromkeys(str(runs["method"]) for each in shared.values() for runs in each.values()))
+    methods = dict.fromkeys(method for _, method, *_ in shared)
     if baseline not in methods:
         raise StudyError(
             f"The sweeps do not share the baseline {baseline!r} that methods are compared with; name one of their methods with "
             f"--baseline; {nearest(baseline, methods)}."
         )
     places = []
-    for (_, method, *_), runs in shared.items():
-        first = next(iter(runs.values()))
+    for (_, method, *_), own in shared.items():
+        first = next(iter(own.values()))
         against = {
             name: other
-            for name, run in runs.items()
+            for name, run in own.items()
             if method != baseline and (other := _baseline_of(run, chosen[name], baseline, tried.get(baseline, ())))
         }
         title = method if is_selected else str(first["name"])
-        places.append(Place(str(first["scenario"]), method, title, runs, against))
+        places.append(Place(str(first["scenario"]), method, title, own, against))
     matching = Matching(sweeps, baseline, is_selected, tuple(places), ())
     alone: dict[str, list[str]] = {}
-    for name, run in (item for runs in found.values() if len(runs) == 1 for item in runs.items()):
+    for name, run in (item for own in found.values() if len(own) == 1 for item in own.items()):
         alone.setdefault(name, []).append(f"{run['method' if is_selected else 'name']} of {run['scenario']}")
     return replace(matching, notes=tuple(_notes(matching, alone)))
+
+
+def _found(
+    chosen: Mapping[str, pd.DataFrame], tried: Mapping[str, Sequence[str]]
+) -> dict[tuple[str, ...], dict[str, Run]]:
+    """The trials of each sweep, by scenario, method and the values of settings.
+
+    Args:
+        chosen: the trials, by sweep.
+        tried: the settings that tell trials of a method apart, by method.
+    """
+    is_single = all(runs["scenario"].nunique() == 1 for runs in chosen.values())
+    found: dict[tuple[str, ...], dict[str, Run]] = {}
+    for name, runs in chosen.items():
+        for run in load.rows(runs):
+            scenario = "" if is_single else run["scenario"]
+            values = (_comparable(run.get(setting)) for setting in tried.get(run["method"], ()))
+            found.setdefault((scenario, run["method"], *values), {}).setdefault(name, run)
+    return found
 
 
 def _selected(sweep: Sweep) -> pd.DataFrame:

@@ -70,7 +70,7 @@ def make(matching: Matching, quantity: str, table: pd.DataFrame) -> Page:
 
 
 def sentences(matching: Matching, table: pd.DataFrame) -> list[str]:
-    """The results in sentences, then what to know of the sweeps."""
+    """The results, then what to know of the sweeps."""
     results = []
     before = {(row["scenario"], row["name"]): row for row in load.rows(table) if row["sweep"] == matching.reference}
     for row in load.rows(table[table["change"].notna()]):
@@ -86,7 +86,7 @@ def sentences(matching: Matching, table: pd.DataFrame) -> list[str]:
 
 
 def bounded(row: dict[str, Any], name: str, sign: str = "+") -> str:
-    """A number of the table with its interval; a dash for none."""
+    """A number with its interval; a dash for none."""
     if is_missing(row[name]):
         return NONE
     if is_missing(row[f"{name}_low"]):
@@ -95,13 +95,13 @@ def bounded(row: dict[str, Any], name: str, sign: str = "+") -> str:
 
 
 def p_words(row: dict[str, Any], name: str) -> str:
-    """An adjusted p-value of the table; a dash for none."""
+    """An adjusted p-value; a dash for none."""
     value = row[f"{name}_p_holm"]
     return NONE if is_missing(value) else written("p", float(value))
 
 
 def paired_words(row: dict[str, Any]) -> str:
-    """Over which seeds a change is taken, of a row of the table."""
+    """Over which seeds a change is taken."""
     return (
         "unpaired, no seeds shared" if is_missing(row["change_pairs"]) else f"paired over {row['change_pairs']} seeds"
     )
@@ -124,7 +124,7 @@ def _table(matching: Matching, quantity: str, table: pd.DataFrame) -> Table:
     against, first = matching.baseline, matching.reference
     shown = table.assign(
         answer_words=table["answer"].map(ANSWERS),
-        paired=[None if is_missing(row["change"]) else paired_words(row) for row in load.rows(table)],
+        paired=[NONE if is_missing(row["change"]) else paired_words(row) for row in load.rows(table)],
         run_ids=[f"{row['run_id']} {row['run_id_baseline']}".strip() for row in load.rows(table)],
     )
     several = table["scenario"].nunique() > 1
@@ -140,7 +140,7 @@ def _table(matching: Matching, quantity: str, table: pd.DataFrame) -> Table:
         Column("change", f"minus {against}, change from {first}", "signed", NONE),
         Column("change_p_holm", "p of the change (Holm)", "p", NONE),
         Column("answer_words", "answer", absent=NONE),
-        Column("paired", "seeds of the change", absent=NONE),
+        Column("paired", "seeds of the change"),
         Column(f"change_of_{quantity}", f"{QUANTITIES[quantity].short} minus that in {first}", "signed", NONE),
         Column("run_ids", f"runs: own, {against}", "run"),
     )
