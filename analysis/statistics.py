@@ -260,6 +260,36 @@ def compare(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Comparis
     return Comparison(t_interval(d, level), sign_flip_p(d), effect_size(d), superiority(d))
 
 
+def compare_unpaired(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> tuple[Interval, float]:
+    """Compares two means of independent lanes, values [lane].
+
+    mean a - mean b +- t(f, (1 + level) / 2) e with e^2 = s_a^2 / n_a + s_b^2 / n_b and f degrees of freedom, 1 / f = sum of
+    (s^2 / n / e^2)^2 / (n - 1) over both (Welch 1947). Where seeds are shared `compare` is right, and mostly sharper.
+
+    Returns:
+        The interval, with the smaller number of lanes, and the two-sided p-value of Welch's t test. With one lane on either side
+        the bounds and p are NaN. Without any spread the bounds are the mean, and p is 1 for equal means, else 0.
+
+    Raises:
+        ValueError: the level is outside (0, 1).
+    """
+    first, second = _checked(a, "lane"), _checked(b, "lane")
+    _check_inside(level, "level")
+    mean, lanes = float(first.mean() - second.mean()), min(len(first), len(second))
+    if lanes == 1:
+        return Interval(mean, math.nan, math.nan, lanes, level), math.nan
+    shares = [0.0 if np.ptp(each) == 0 else float(each.var(ddof=1)) / len(each) for each in (first, second)]
+    error = math.sqrt(sum(shares))
+    if error == 0:
+        is_tie = abs(mean) <= TIE * max(abs(first[0]), abs(second[0]))
+        mean = 0.0 if is_tie else mean
+        return Interval(mean, mean, mean, lanes, level), float(is_tie)
+    parts = zip(shares, (len(first), len(second)), strict=True)
+    freedom = 1 / sum((share / error**2) ** 2 / (number - 1) for share, number in parts)
+    half = -float(special.stdtrit(freedom, (1 - level) / 2)) * error
+    return Interval(mean, mean - half, mean + half, lanes, level), 2 * float(special.stdtr(freedom, -abs(mean) / error))
+
+
 def lanes_needed(spread: float, distance: float, level: float = 0.95) -> int | None:
     """Lanes needed to separate the mean from a boundary.
 

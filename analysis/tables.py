@@ -233,7 +233,7 @@ def _differences(
             continue
         for quantity, reduce in QUANTITIES.items():
             values = [reduce(table[seeds].to_numpy(dtype=float)) for table in tables]
-            result = _compared(*values)
+            result = compared(*values)
             rows.append(
                 {
                     "family": family,
@@ -262,11 +262,16 @@ def _differences(
     return table
 
 
-def _compared(first: Any, second: Any) -> statistics.Comparison:
+def compared(first: Any, second: Any, level: float = 0.95) -> statistics.Comparison:
+    """`statistics.compare` of any number of seeds, values [lane].
+
+    With more than the exact test takes, p is NaN.
+    """
     if len(first) <= statistics.MOST_FLIPPED:
-        return statistics.compare(first, second)
+        return statistics.compare(first, second, level)
     d = np.where(np.isclose(first, second, rtol=statistics.TIE, atol=0), 0.0, first - second)
-    return statistics.Comparison(statistics.t_interval(d), np.nan, statistics.effect_size(d), statistics.superiority(d))
+    interval = statistics.t_interval(d, level)
+    return statistics.Comparison(interval, np.nan, statistics.effect_size(d), statistics.superiority(d))
 
 
 def compute(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:

@@ -21,7 +21,7 @@ os.environ.setdefault(
 __version__ = "0.1.0"
 
 _PLACES = {
-    "study.cli.api": ("Sweep", "confirm", "load", "report", "resume", "run", "trial"),
+    "study.cli.api": ("Sweep", "compare", "confirm", "load", "report", "resume", "run", "trial"),
     "search_spaces": ("Method", "SearchSpace"),
     "study.errors": ("Halted", "Interrupted", "StudyError"),
 }

@@ -3,6 +3,7 @@
 from search_spaces import Method as Method
 from search_spaces import SearchSpace as SearchSpace
 from study.cli.api import Sweep as Sweep
+from study.cli.api import compare as compare
 from study.cli.api import confirm as confirm
 from study.cli.api import load as load
 from study.cli.api import report as report

@@ -37,11 +37,13 @@ class Column:
         key: column of the frame; if `KEY_low` and `KEY_high` are there too, the interval is shown.
         heading: of the column, with the unit unless it is a share.
         kind: how its values are formatted.
+        absent: what a missing value is called.
     """
 
     key: str
     heading: str
     kind: Kind = "text"
+    absent: str = "unknown"
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def cell(column: Column, row: dict[Any, Any], addresses: Mapping[str, str]) -> M
     """The content of a cell."""
     value = row[column.key]
     if is_missing(value):
-        return Markup('<span class="none">unknown</span>')
+        return Markup('<span class="none">{}</span>').format(column.absent)
     match column.kind:
         case "text":
             return marked(str(value))

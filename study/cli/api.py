@@ -268,6 +268,32 @@ def report(
     return page
 
 
+def compare(
+    *names: str,
+    directory: str | Path = DEFAULT_DIRECTORY,
+    to: Path | None = None,
+    quantity: str = "accuracy",
+    baseline: str = "sgd",
+    tracking_uri: str | None = None,
+) -> Path:
+    """Compares sweeps, as `study compare`; returns the page.
+
+    Args:
+        names: of two or more sweeps, or the folders of archived ones; the first is what the others are compared with.
+        directory: folder of all sweeps.
+        to: a new folder for the page; default: one in the folder of all sweeps.
+        quantity: accuracy, late_accuracy, decline or decline_after_warmup, of test accuracy.
+        baseline: the method that the others are compared with.
+        tracking_uri: of MLflow's store; default: that of each sweep.
+
+    Raises:
+        StudyError: there is no such sweep, nothing is comparable, or the page cannot be written.
+    """
+    from study.cli import report
+
+    return report.compare(Path(directory), names, to, tracking_uri, quantity, baseline)
+
+
 def load(name: str, *, directory: str | Path = DEFAULT_DIRECTORY) -> Sweep:
     """A sweep that has been started before.
 

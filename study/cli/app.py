@@ -440,6 +440,37 @@ def report(
     return 0 if complete else 1
 
 
+@app.command(
+    epilog="Examples:\n\nstudy compare quickstart-confirm other-confirm\n\n"
+    "study compare analysis/results/beyond_pairs-confirm analysis/results/beyond_pairs-fashion --to compared"
+)
+def compare(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Names of two or more sweeps or confirmations, or folders of archived ones; the first is the reference.",
+            parser=path_text("The sweep or its archive"),
+            show_default=False,
+        ),
+    ],
+    quantity: Annotated[
+        str, typer.Option(help="accuracy, late_accuracy, decline or decline_after_warmup, of test accuracy.")
+    ] = "accuracy",
+    baseline: Annotated[str, typer.Option(help="The method that the others are compared with.")] = "sgd",
+    to: NewFolder = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    tracking_uri: TrackingUri = None,
+) -> int:
+    """Compare the same methods in several sweeps.
+
+    Under other data, networks or assumptions: each method against the baseline, and how that differs from sweep to sweep, paired
+    where seeds are shared. Writes one page and changes nothing of the sweeps.
+    """
+    terminal.begin(f"reading the runs of {', '.join(names)}")
+    api.compare(*names, directory=directory, to=to, quantity=quantity, baseline=baseline, tracking_uri=tracking_uri)
+    return 0
+
+
 @app.command(epilog="Example:\n\nstudy archive paper_grid --to results/paper_grid")
 def archive(
     name: Name,

@@ -1,7 +1,8 @@
-"""`study report` and `study archive`: a page and small files."""
+"""`study report`, `compare` and `archive`: pages and small files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,11 @@ from study.files import write_fault
 from study.sweep import folder
 from study.sweep.folder import SweepFolder
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # slow to import
+    import pandas as pd
+
+    from analysis.comparison.matching import Matching
+    from analysis.load import Sweep
     from analysis.report.page import Page
 
 
@@ -32,7 +37,7 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
     """
     from analysis import archive, report
 
-    if (Path(name) / archive.SWEEP).is_file():
+    if _is_archive(name):
         if target is None:
             raise StudyError(f"Name a folder for the report of the archived sweep {name!r} with --to.")
         check_parent(target)
@@ -73,6 +78,112 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
     words = f"attached to the sweep's run {tuned.run_id} in MLflow as {attached}"
     terminal.console.print(words, markup=False, soft_wrap=True)
     return place / report.PAGE, True
+
+
+def compare(
+    directory: Path, names: Sequence[str], target: Path | None, tracking_uri: str | None, quantity: str, baseline: str
+) -> Path:
+    """Compares sweeps: a table here, and a page.
+
+    The sweeps and their stores stay as they are.
+
+    Args:
+        directory: folder of all sweeps.
+        names: of at least two sweeps, or the folders of archived ones; the first is what the others are compared with.
+        target: a new folder for the page; None: one in the folder of all sweeps.
+        tracking_uri: MLflow's store; None: that of each sweep.
+        quantity: one of `analysis.comparison.contrasts.QUANTITIES`.
+        baseline: the method that the others are compared with.
+
+    Returns:
+        The page.
+
+    Raises:
+        StudyError: there is no such sweep, nothing is comparable, or the page cannot be written.
+    """
+    places = [Path(name).resolve() if _is_archive(name) else directory.resolve() / name for name in names]
+    if len(names) < 2:
+        raise StudyError("A comparison takes at least two sweeps: study compare A B.")
+    if twice := [name for number, name in enumerate(names) if places[number] in places[:number]]:
+        raise StudyError(f"{twice[0]!r} is named twice; a comparison takes sweeps that differ.")
+    if target is None and all(map(_is_archive, names)):
+        raise StudyError("Name a folder for the comparison of archived sweeps with --to.")
+    from analysis import report
+    from analysis.comparison import contrasts, matching, page
+
+    if quantity not in contrasts.QUANTITIES:
+        raise StudyError(f"--quantity {quantity!r} is none; {nearest(quantity, contrasts.QUANTITIES)}.")
+    if target is not None:
+        check_parent(target)
+    sweeps = [_loaded(directory, name, tracking_uri) for name in names]
+    alike = [sweep.name for sweep in sweeps]
+    named = {
+        name if alike.count(sweep.name) > 1 else sweep.name: sweep for name, sweep in zip(names, sweeps, strict=True)
+    }
+    matched = matching.match(named, baseline)
+    table = contrasts.frame(matched, quantity)
+    _show_comparison(matched, quantity, table)
+    more = f"-and-{len(names) - 2}-more" if len(names) > 2 else ""
+    place = target or directory / f"compared-{'-'.join(Path(name).name for name in names[:2])}{more}"
+    return _write(page.make(matched, quantity, table), place) / report.PAGE
+
+
+def _is_archive(name: str) -> bool:
+    from analysis import archive
+
+    return (Path(name) / archive.SWEEP).is_file()
+
+
+def _loaded(directory: Path, name: str, tracking_uri: str | None) -> Sweep:
+    """A sweep from its store or its archive.
+
+    Without a folder, it may be known to the given store only.
+    """
+    from analysis import archive, load
+
+    if _is_archive(name):
+        return archive.read(Path(name))
+    sweep_folder = None
+    if tracking_uri is None or name in folder.names(directory):
+        sweep_folder = SweepFolder.open(directory, name)
+        sweep_folder.outcomes()  # refuses a damaged record before MLflow is read
+    from study.tracking import faults
+
+    uri = _store(directory, sweep_folder, tracking_uri)
+    known_as = sweep_folder.plan.name if sweep_folder else name
+    sweep = faults.patiently(lambda: load.sweep(known_as, uri, directory=directory), terminal.complain)
+    _warn_of_unsent(directory, sweep.identity, len(sweep.finished))
+    return sweep
+
+
+def _show_comparison(matched: Matching, quantity: str, table: pd.DataFrame) -> None:
+    """Shows the table of a comparison, scenario by scenario."""
+    from analysis import load
+    from analysis.comparison import contrasts, page
+
+    short = contrasts.QUANTITIES[quantity].short
+    sign = "" if quantity in ("accuracy", "late_accuracy") else "+"
+    columns = ["method", "sweep", "seeds", short, f"minus {matched.baseline}", "p", f"change from {matched.reference}"]
+    for scenario, own in table.groupby("scenario", sort=False):
+        rows = [
+            (
+                str(row["name"]),
+                str(row["sweep"]),
+                str(row["lanes"]),
+                page.bounded(row, quantity, sign),
+                page.bounded(row, "difference"),
+                page.p_words(row, "difference"),
+                page.bounded(row, "change"),
+                page.p_words(row, "change"),
+                page.ANSWERS.get(row["answer"], page.NONE),
+            )
+            for row in load.rows(own)
+        ]
+        title = f"{scenario}: {short}, and its difference to {matched.baseline}"
+        terminal.show_table(title, [*columns, "p", "answer"], rows)
+    terminal.remark(page.LEGEND)
+    for sentence in (*matched.notes, *page.too_few(table)):
+        terminal.remark(sentence)
 
 
 def write_archive(directory: Path, name: str, target: Path | None, tracking_uri: str | None) -> int:

@@ -52,6 +52,7 @@ def test_a_trial_is_that_of_the_command_line(here, run):
         (lambda: study.resume("nothing"), "There is no sweep 'nothing'"),
         (lambda: study.confirm("nothing"), "There is no sweep 'nothing'"),
         (lambda: study.report("nothing"), "There is no sweep 'nothing'"),
+        (lambda: study.compare("nothing", "more"), "There is no sweep 'nothing'"),
         (lambda: study.load("nothing"), "There is no sweep 'nothing'"),
     ],
 )

@@ -413,7 +413,7 @@ def test_more_than_the_cluster_has_is_refused(tmp_path, what):
 
 
 COMMANDS = ["run", "resume", "confirm", "sync", "list", "show", "trial", "best", "export", "report", "doctor", "ui"]
-COMMANDS += ["delete", "clean"]
+COMMANDS += ["compare", "delete", "clean"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

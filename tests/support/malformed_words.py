@@ -306,6 +306,7 @@ def name(draw: random.Random) -> Case:
             [
                 (command, "--", word),
                 (command, "--", f"{SWEEP}{draw.randrange(99)}"),
+                ("compare", "--to=page", "--", ARCHIVE, word),
                 (*sound, f"--name={word}"),
                 (*RUN, f"{option}={odd_word(draw)}"),
                 (*RUN, f"{option}="),
