@@ -6,7 +6,7 @@ Means of several settings with 95 % intervals for the report, and plain curves o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,6 +47,7 @@ class Band:
         method: decides colour and marker.
         mean: over the lanes, share, [task]; NaN where nothing was measured.
         low, high: ends of the interval, share, [task]; NaN where unknown, and no band is drawn there.
+        lanes: each seed's values, share, [task]; drawn in charts alone.
     """
 
     label: str
@@ -54,6 +55,7 @@ class Band:
     mean: Sequence[float]
     low: Sequence[float]
     high: Sequence[float]
+    lanes: Mapping[int, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

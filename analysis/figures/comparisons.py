@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,42 @@ class Difference:
     p: float
 
 
+@dataclass(frozen=True)
+class Score:
+    """One setting's score over its seeds.
+
+    Attributes:
+        label: of the row.
+        method: decides colour and marker.
+        mean: over the seeds, share.
+        low, high: ends of its 95 % interval; NaN if unknown.
+        seeds: the score of each seed, share.
+    """
+
+    label: str
+    method: str
+    mean: float
+    low: float
+    high: float
+    seeds: Mapping[int, float]
+
+
+def scores(path: Path, title: str, rows: Sequence[Score], unit: str, size: Size) -> None:
+    """One row per setting: its mean with interval, and its seeds.
+
+    Args:
+        path: of the file to write.
+        title: of the figure.
+        rows: from top to bottom.
+        unit: of the scores, for the axis.
+        size: wide or narrow.
+
+    Raises:
+        ValueError: there is no row.
+    """
+    save(_draw_scores(title, rows, unit, size), path)
+
+
 def tuned_and_confirmed(path: Path, title: str, rows: Sequence[Confirmed], size: Size) -> None:
     """One row per setting: tuned, confirmed, and the gap.
 
@@ -101,13 +137,49 @@ def differences(
     save(_draw_differences(title, rows, unit, margin, size, note), path)
 
 
+def _draw_scores(title: str, rows: Sequence[Score], unit: str, size: Size) -> Figure:
+    if not rows:
+        raise ValueError("There is no score to draw.")
+    figure = new_figure(size)
+    layout.title(figure, title, size)
+    axes = figure.add_subplot()
+    notes = [f"{row.mean:.4f}" + _bounds(row.low, row.high) for row in rows]
+    strips, total = _rows(figure, axes, [row.label for row in rows], notes, size)
+    colour, marker = colours(row.method for row in rows), markers(row.method for row in rows)
+    for row, strip in zip(rows, strips, strict=True):
+        y, look = sum(strip) / 2, colour[row.method]
+        below = [y + 0.08] * len(row.seeds)
+        axes.scatter(list(row.seeds.values()), below, 9, color=look, alpha=0.5, linewidths=0, clip_on=False, zorder=2)
+        if math.isfinite(row.low) and math.isfinite(row.high):
+            _interval(axes, row.low, row.high, y, look)
+        shape: dict[str, Any] = {"marker": marker[row.method], "color": look, "clip_on": False, "zorder": 4}
+        axes.scatter([row.mean], [y], MARKER_SIZE, **shape)
+    axes.set_xlim(
+        *layout.share_limits([number for row in rows for number in (row.mean, row.low, row.high, *row.seeds.values())])
+    )
+    layout.name_axes(figure, axes, unit, "", INCHES[size] - 0.6, size)
+    _number_ticks(axes, size)
+    handles: list[Artist] = [
+        Line2D([], [], color=QUIET, marker="o", markersize=6),
+        Line2D([], [], color=QUIET, alpha=0.5, marker="o", markersize=3, linestyle="none"),
+        *(Line2D([], [], color=colour[m], marker=marker[m], linestyle="none", markersize=6) for m in colour),
+    ]
+    layout.legend(figure, handles, ["mean with its 95 % interval", "single seeds", *colour], size)
+    layout.fit_height(figure, [axes], total)
+    return figure
+
+
+def _bounds(low: float, high: float) -> str:
+    return f" [{low:.4f}, {high:.4f}]" if math.isfinite(low) and math.isfinite(high) else ", interval unknown"
+
+
 def _draw_tuned_and_confirmed(title: str, rows: Sequence[Confirmed], size: Size) -> Figure:
     if not rows:
         raise ValueError("There is no setting to draw.")
     figure = new_figure(size)
     layout.title(figure, title, size)
     axes = figure.add_subplot()
-    notes = [f"gap {_signed(row.tuned - row.confirmed)}" for row in rows]
+    notes = [f"gap {signed(row.tuned - row.confirmed)}" for row in rows]
     strips, total = _rows(figure, axes, [row.label for row in rows], notes, size)
     colour, marker = colours(row.method for row in rows), markers(row.method for row in rows)
     for row, strip in zip(rows, strips, strict=True):
@@ -156,7 +228,7 @@ def _draw_differences(
     figure = new_figure(size)
     layout.title(figure, title, size)
     axes = figure.add_subplot()
-    strips, total = _rows(figure, axes, [row.label for row in rows], [_in_words(row) for row in rows], size)
+    strips, total = _rows(figure, axes, [row.label for row in rows], [in_words(row) for row in rows], size)
     for row, strip in zip(rows, strips, strict=True):
         y = sum(strip) / 2
         axes.plot([0, 0], strip, color=INK, linewidth=1, zorder=1)
@@ -242,16 +314,17 @@ def _number_ticks(axes: Axes, size: Size) -> None:
     axes.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
 
 
-def _in_words(row: Difference) -> str:
+def in_words(row: Difference) -> str:
+    """A difference with its interval and p-value, as text."""
     if not math.isfinite(row.mean):
         return "unknown"
     bounded = math.isfinite(row.low) and math.isfinite(row.high)
-    interval = f"[{_signed(row.low)}, {_signed(row.high)}]" if bounded else "interval unknown"
+    interval = f"[{signed(row.low)}, {signed(row.high)}]" if bounded else "interval unknown"
     p = "" if not math.isfinite(row.p) else ", p < 0.001" if row.p < 0.001 else f", p = {row.p:.3f}"
-    return f"{_signed(row.mean)} {interval}{p}"
+    return f"{signed(row.mean)} {interval}{p}"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
     """A signed difference: four decimals, or none for a count."""
     if not math.isfinite(value):
         return "unknown"

@@ -135,6 +135,26 @@ def _draw_trajectories(title: str, panels: Mapping[str, Sequence[Trajectory]], s
     return figure
 
 
+def extent(values: Sequence[float], *, is_share: bool) -> tuple[float, float, bool]:
+    """The ends of the axis of a diagnostic, and whether it is logarithmic.
+
+    Args:
+        values: finite ones.
+        is_share: an axis of shares ends at 0 and 1.
+    """
+    if not values:
+        return 0.0, 1.0, False
+    low, high = min(values), max(values)
+    is_log = low > 0 and high > LOGARITHMIC_FROM * low
+    if is_log:
+        rim = (high / low) ** 0.05
+        low, high = low / rim, high * rim
+    else:
+        rim = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
+        low, high = (max(low - rim, 0.0) if is_share and low >= 0 else low - rim), high + rim
+    return low, min(high, 1.0) if is_share else high, is_log
+
+
 def _looks(settings: Sequence[OfMethod]) -> list[dict[str, Any]]:
     """How each setting is drawn: colour, marker, line style, fill."""
     colour, marker = colours(one.method for one in settings), markers(one.method for one in settings)

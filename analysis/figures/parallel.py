@@ -50,6 +50,39 @@ def parallel_coordinates(
     save(_draw_parallel_coordinates(title, tried, value_label, size, searched), path)
 
 
+def scales_of(names: Sequence[str], valued: Sequence[Tried], searched: Searched) -> list[Scale]:
+    """The scales of all settings, and of the value at last."""
+    return [*(scale_of(name, valued, searched) for name in names), Scale.linear(trial.value for trial in valued)]
+
+
+def is_absent(name: str, valued: Sequence[Tried]) -> bool:
+    """Whether any trial lacks a setting."""
+    return any(not math.isfinite(trial.settings.get(name, math.nan)) for trial in valued)
+
+
+def lowest_place(names: Sequence[str], valued: Sequence[Tried], scales: Sequence[Scale]) -> float:
+    """The lowest place on any scale: 0, or that of a zero or "none"."""
+    if any(is_absent(name, valued) for name in names):
+        return NONE_AT - NONE_WIDTH / 2
+    return ZERO_AT if any(scale.zero for scale in scales) else 0.0
+
+
+def places(trial: Tried, names: Sequence[str], scales: Sequence[Scale]) -> tuple[list[float], float]:
+    """A trial's places on the scales, and how dark it is.
+
+    Both are from 0 to 1, but for places of a zero or "none".
+    """
+    settings = [trial.settings.get(name, math.nan) for name in names]
+    place_of_value = scales[-1].place(trial.value)
+    strength = 1 - place_of_value if trial.falling else place_of_value
+    none = NONE_AT + (strength - 0.5) * NONE_WIDTH
+    along = [
+        scale.place(value) if math.isfinite(value) else none
+        for scale, value in zip(scales, [*settings, trial.value], strict=True)
+    ]
+    return along, 0.1 + 0.85 * strength**3
+
+
 def _draw_parallel_coordinates(
     title: str, tried: Sequence[Tried], value_label: str, size: Size, searched: Searched = MappingProxyType({})
 ) -> Figure:
@@ -59,31 +92,22 @@ def _draw_parallel_coordinates(
     layout.title(figure, title, size)
     axes = figure.add_subplot()
     axes.set_axis_off()
-    scales = [scale_of(name, valued, searched) for name in names]
-    scales.append(Scale.linear(trial.value for trial in valued))
-    absent = any(not math.isfinite(trial.settings.get(name, math.nan)) for trial in valued for name in names)
-    lowest = NONE_AT - NONE_WIDTH / 2 if absent else ZERO_AT if any(scale.zero for scale in scales) else 0.0
+    scales = scales_of(names, valued, searched)
+    lowest = lowest_place(names, valued, scales)
     room = (INCHES[size] - 0.3) / len(scales) - 0.15 if wide else INCHES[size] - 0.5
     labels = [*names, value_label]
     for place, (scale, label) in enumerate(zip(scales, labels, strict=True)):
-        has_none = place < len(names) and any(not math.isfinite(t.settings.get(names[place], math.nan)) for t in valued)
+        has_none = place < len(names) and is_absent(names[place], valued)
         _parallel_axis(
             figure, axes, place, scale, layout.wrapped(figure, label, POINTS[size], room), has_none, lowest, size
         )
     colour, marker = colours(trial.method for trial in tried), markers(trial.method for trial in tried)
     for trial in sorted(valued, key=lambda trial: trial.score):
-        settings = [trial.settings.get(name, math.nan) for name in names]
-        place_of_value = scales[-1].place(trial.value)
-        strength = 1 - place_of_value if trial.falling else place_of_value
-        none = NONE_AT + (strength - 0.5) * NONE_WIDTH
-        along = [
-            scale.place(value) if math.isfinite(value) else none
-            for scale, value in zip(scales, [*settings, trial.value], strict=True)
-        ]
+        along, strength = places(trial, names, scales)
         across = [float(place) for place in range(len(scales))]
         look: dict[str, Any] = {
             "color": colour[trial.method],
-            "alpha": 0.1 + 0.85 * strength**3,
+            "alpha": strength,
             "linewidth": 1.2 if wide else 0.9,
         }
         x, y = (across, along) if wide else (along, across)

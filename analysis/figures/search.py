@@ -32,6 +32,7 @@ class Tried:
         value: of the objective, share; NaN if there is none, and then the trial is counted but not drawn.
         finished: whether it completed all tasks; only finished trials can be the best.
         falling: whether the lowest value is the best.
+        name: of the trial, for charts.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Tried:
     value: float
     finished: bool
     falling: bool = False
+    name: str = ""
 
     @property
     def score(self) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -26,6 +27,28 @@ LINE_STYLES: tuple[LineStyle, ...] = ("-", "--", ":", "-.", (0, (7, 1.5, 1, 1.5,
 
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#e3e3e3"
 """Text and axes; secondary text, still readable on white; grid lines."""
+
+DARK = {
+    "#000000": "#f2f2f2",
+    "#0072B2": "#5ab2ee",
+    "#D55E00": "#ff8b42",
+    "#009E73": "#39cf9f",
+    "#CC79A7": "#e6a4ca",
+    "#E69F00": "#f2b632",
+    "#56B4E9": "#93d0f5",
+    INK: "#e4e4e4",
+    QUIET: "#a6a6a6",
+    FAINT: "#34383d",
+    "#d5edfa": "#12384e",
+    "#ffffff": "#16181b",
+}
+"""What becomes of each colour of a chart on a dark page."""
+
+VECTOR_METADATA: dict[str, dict[str, None]] = {
+    ".svg": {"Date": None},
+    ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
+"""What is left out of a file, by its suffix."""
 
 Size = Literal["wide", "narrow"]
 """wide: a page of 1100 css px. narrow: a phone of 360 css px, with panels stacked and legends below."""
@@ -63,9 +86,13 @@ def new_figure(size: Size) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG; equal figures give equal bytes."""
-    # without metadata, which would hold matplotlib's version
-    figure.savefig(path, format="png", metadata={"Software": None})
+    """Writes a PNG, SVG or PDF, by the name; equal figures give equal bytes."""
+    # without metadata, which would hold matplotlib's version and the time, and with the same ids in each SVG
+    if path.suffix not in VECTOR_METADATA:
+        figure.savefig(path, format="png", metadata={"Software": None})
+        return
+    with rc_context({"svg.hashsalt": "study", "pdf.fonttype": 42}):
+        figure.savefig(path, format=path.suffix[1:], metadata=VECTOR_METADATA[path.suffix])
 
 
 def _assigned(methods: Iterable[str], own: dict[str, str], others: tuple[str, ...]) -> dict[str, str]:

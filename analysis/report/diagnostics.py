@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis import load, tables
 from analysis.diagnostics import AFTER, ONSET, Moment
+from analysis.figures import charts
 from analysis.figures import diagnostics as figures
 from analysis.load import Sweep
 from analysis.report.page import Column, Draw, Picture, Section, Table
@@ -160,7 +161,11 @@ def _pictures(
         when = "after the tasks" if moment.ahead else "before the first step on each task, on that task's images"
         caption = f"{scenario}: diagnostics of the networks {when}, means over seeds."
         title = f"{scenario}: inside the networks{'' if moment.ahead else ', at the onset of tasks'}"
-        pictures.append(Picture(f"{prefix}diagnostics-{key}", caption, _trajectories(title, panels), ids))
+        pictures.append(
+            Picture(
+                f"{prefix}diagnostics-{key}", caption, _trajectories(title, panels), ids, charts.trajectories(panels)
+            )
+        )
     if any(one.values for one in settings):
         caption = (
             f"{scenario}: correlation of each diagnostic {moment.words} with test accuracy on {moment.follows}, within seeds. "

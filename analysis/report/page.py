@@ -8,10 +8,13 @@ MLflow runs it comes from.
 from __future__ import annotations
 
 import base64
+import gzip
+import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +23,8 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
-from analysis.figures.style import Size
+from analysis.figures.charts import Chart
+from analysis.figures.style import DARK, Size
 from study.errors import StudyError
 
 Draw = Callable[[Path, Size], None]
@@ -84,12 +88,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: `draw(path, size)` writes it as a PNG."""
+    """A figure: `draw(path, size)` writes it as a file.
+
+    With a `chart`, the page shows that, and the files are for other uses.
+    """
 
     name: str
     caption: str
     draw: Draw
     run_ids: tuple[str, ...] = ()
+    chart: Chart | None = None
 
     @property
     def is_table(self) -> bool:
@@ -146,17 +154,40 @@ class Page:
             name = _file_name(picture.name)
             wide, narrow = folder / "figures" / f"{name}.png", folder / f".{name}.png"
             picture.draw(wide, "wide")
-            picture.draw(narrow, "narrow")
-            images[picture.name] = {"wide": _inline(wide), "narrow": _inline(narrow)}
-            narrow.unlink()
+            if picture.chart is None:
+                picture.draw(narrow, "narrow")
+                images[picture.name] = {"wide": _inline(wide), "narrow": _inline(narrow)}
+                narrow.unlink()
         environment = jinja2.Environment(
             autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
         )
-        environment.filters |= {"marked": marked, "run": lambda run_id: run_link(run_id, self.addresses)}
-        template = environment.from_string(
-            resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-        )
-        (folder / "report.html").write_text(template.render(page=self, images=images), encoding="utf-8")
+        environment.filters |= {
+            "marked": marked,
+            "run": lambda run_id: run_link(run_id, self.addresses),
+            "data": data,
+        }
+        source = resources.files(__package__)
+        template = environment.from_string(source.joinpath("page.html").read_text(encoding="utf-8"))
+        script = Markup(source.joinpath("page.js").read_text(encoding="utf-8"))  # noqa: S704  of our own
+        library = plotly() if any(picture.chart for picture in self.pictures) else ""
+        text = template.render(page=self, images=images, script=script, plotly=library, dark=DARK)
+        (folder / "report.html").write_text(text, encoding="utf-8")
+
+
+@cache
+def plotly() -> str:
+    """plotly.js, compressed, as text that a page can hold."""
+    from plotly.offline import get_plotlyjs  # only a page with charts needs it
+
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+
+
+def data(value: object) -> Markup:
+    """JSON that a script element can hold, whatever text is in it."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for letter in "<>&`":  # the last for readers of the page as text, to whom it marks code
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Markup(text)  # noqa: S704  without any letter that HTML reads
 
 
 def _inline(path: Path) -> str:

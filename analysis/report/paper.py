@@ -9,7 +9,7 @@ from typing import Final
 import pandas as pd
 
 from analysis import load, sample, statistics, tables
-from analysis.figures import accuracy, comparisons
+from analysis.figures import accuracy, charts, comparisons
 from analysis.load import Sweep
 from analysis.paper import claims
 from analysis.paper.evidence import Evidence, gather, is_about_the_paper
@@ -176,7 +176,7 @@ def accuracy_pictures(name: str, sweep: Sweep, runs: pd.DataFrame) -> list[Pictu
         for run in chosen:
             table = tables.per_task(sweep, run["run_id"])
             columns = (table[column].tolist() for column in ("accuracy", "accuracy_low", "accuracy_high"))
-            drawn.append(accuracy.Band(run["name"], run["method"], *columns))
+            drawn.append(accuracy.Band(run["name"], run["method"], *columns, lanes_of(sweep, run["run_id"])))
         lanes = sorted({len(run["seeds"]) for run in chosen})
         what = scenario_words(chosen[0]["tasks/name"], sweep)
         pictures.append(
@@ -186,9 +186,16 @@ def accuracy_pictures(name: str, sweep: Sweep, runs: pd.DataFrame) -> list[Pictu
                 f"{' or '.join(map(str, lanes))} seeds, bands their 95 % t intervals.",
                 _bands(f"{scenario}: test accuracy of each task", drawn),
                 tuple(run["run_id"] for run in chosen),
+                charts.accuracy_by_task(drawn),
             )
         )
     return pictures
+
+
+def lanes_of(sweep: Sweep, run_id: str) -> dict[int, list[float]]:
+    """Test accuracy of each seed of a run, [task], by the seed."""
+    table = sweep.accuracy(run_id)
+    return {int(seed): table[seed].tolist() for seed in table.columns}
 
 
 def _gap_pictures(sweep: Sweep, evidence: Evidence) -> list[Picture]:
@@ -214,6 +221,7 @@ def _gap_pictures(sweep: Sweep, evidence: Evidence) -> list[Picture]:
                     "same learning rate, seed by seed; lines are means over seeds, bands their 95 % t intervals.",
                     _gaps(f"{baseline.tasks}, learning rate {baseline.lr:g}: difference from SGD", drawn),
                     tuple(run_ids),
+                    charts.difference_by_task(drawn, BASELINE.upper()),
                 )
             )
     return pictures
@@ -256,6 +264,7 @@ def difference_blocks(name: str, what: str, differences: pd.DataFrame) -> list[T
                 + (f" {note}" if note else ""),
                 _differences(f"{scenario}: differences in {quantity}, first minus second", "share", drawn, note),
                 tuple(dict.fromkeys(run for row in rows for run in (row["run_id_first"], row["run_id_second"]))),
+                charts.differences(drawn, "share", claims.MARGIN, note),
             )
         )
     caption = (

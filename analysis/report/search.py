@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import importance, load, sample, settings
-from analysis.figures import heat_maps, parallel, search
+from analysis.figures import charts, heat_maps, parallel, search
 from analysis.load import Sweep
 from analysis.report.page import Column, Draw, Picture, Section, Table
 from study import schema
@@ -51,6 +51,7 @@ def section_search(sweep: Sweep) -> Section:
                     f"The axes span what was searched.{shown}",
                     _scatter(f"{scenario}: every trial over its settings", tried, label, searched),
                     ids,
+                    charts.settings_scatter(tried, label, searched),
                 ),
                 Picture(
                     f"parallel-{scenario}",
@@ -58,6 +59,7 @@ def section_search(sweep: Sweep) -> Section:
                     + shown,
                     _parallel(f"{scenario}: parallel coordinates", tried, label, searched),
                     ids,
+                    charts.parallel_coordinates(tried, label, searched),
                 ),
             ]
         blocks += _heat_maps(sweep, scenario, _is_validated(sweep))
@@ -83,7 +85,10 @@ def _tried(sweep: Sweep, runs: pd.DataFrame, measure: str, falling: bool) -> lis
             g for g in sweep.plan["groups"] if (g["scenario"], g["method"]) == (run["scenario"], run["method"])
         )
         values = {labels[name]: float(run[name]) for name in _names(group) if isinstance(run[name], int | float)}
-        trials.append(search.Tried(run["method"], values, float(run[measure]), run["outcome"] == "finished", falling))
+        name = f"{run['trial']} {run['name']}"
+        trials.append(
+            search.Tried(run["method"], values, float(run[measure]), run["outcome"] == "finished", falling, name)
+        )
     return trials
 
 
@@ -266,6 +271,7 @@ def _importance(sweep: Sweep, words: list[str | tuple[str, ...]]) -> list[Table 
                 f"{scenario}: share of the objective's variance that each setting explains (Optuna's fANOVA), by method.",
                 _bars(f"{scenario}: importance of each setting", by_method),
                 tuple(sweep.finished[sweep.finished["scenario"] == scenario]["run_id"]),
+                charts.importance(by_method),
             )
         )
     columns = (

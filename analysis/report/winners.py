@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis import load, sample, statistics, tables
 from analysis import tuned as tuned_methods
-from analysis.figures import accuracy, comparisons
+from analysis.figures import accuracy, charts, comparisons
 from analysis.figures.style import Size
 from analysis.load import Sweep
 from analysis.paper.claims import ALPHA, MARGIN
@@ -141,9 +141,10 @@ def _late_accuracy(confirmations: Sequence[Sweep]) -> list[Table | Picture]:
         for each in found
     ]
 
+    note = "The intervals are simultaneous: all of them together hold at 95 %."
+
     def draw(path: Path, size: Size) -> None:
         title = "Tuned methods on fresh seeds: accuracy over the last tenth of the tasks"
-        note = "The intervals are simultaneous: all of them together hold at 95 %."
         comparisons.differences(path, title, drawn, "share of test images", MARGIN, size, note)
 
     figure = (
@@ -152,7 +153,7 @@ def _late_accuracy(confirmations: Sequence[Sweep]) -> list[Table | Picture]:
     )
     runs = tuple(dict.fromkeys(run for each in found for run in each.run_ids))
     return [
-        Picture("late_accuracy", figure, draw, runs),
+        Picture("late_accuracy", figure, draw, runs, charts.differences(drawn, "share of test images", MARGIN, note)),
         Table("late_accuracy", caption, tuned_methods.frame(found), LATE_COLUMNS),
     ]
 
@@ -239,13 +240,15 @@ def _promised_and_kept(tuned: Sweep, confirmation: Sweep, where: str) -> list[Ta
     for scenario in dict.fromkeys(both["scenario"]):
         rows = load.rows(both[(both["scenario"] == scenario) & both["selected_rank"].notna()])
         if rows:
+            drawn = _confirmed(rows)
             blocks.append(
                 Picture(
                     f"tuned_confirmed-{confirmation.name}-{scenario}",
                     f"{scenario}: mean test accuracy of the selected trials on the seeds of the tuning and on fresh seeds, "
                     f"with 95 % t intervals, {where}. {meaning}",
-                    _dumbbells(f"{scenario}: tuned and confirmed", rows),
+                    _dumbbells(f"{scenario}: tuned and confirmed", drawn),
                     tuple(dict.fromkeys(row[key] for row in rows for key in ("run_id_tuned", "run_id_confirmed"))),
+                    charts.tuned_and_confirmed(drawn),
                 )
             )
     goal = tuned.objectives[0]
@@ -277,8 +280,8 @@ def _changed(tuned: Sweep, confirmation: Sweep, both: pd.DataFrame) -> list[str]
     ]
 
 
-def _dumbbells(title: str, rows: Sequence[dict[str, object]]) -> Draw:
-    drawn = [
+def _confirmed(rows: Sequence[dict[str, object]]) -> list[comparisons.Confirmed]:
+    return [
         comparisons.Confirmed(
             str(row["name"]),
             str(row["method"]),
@@ -289,6 +292,9 @@ def _dumbbells(title: str, rows: Sequence[dict[str, object]]) -> Draw:
         )
         for row in rows
     ]
+
+
+def _dumbbells(title: str, drawn: Sequence[comparisons.Confirmed]) -> Draw:
     return lambda path, size: comparisons.tuned_and_confirmed(path, title, drawn, size)
 
 
@@ -298,13 +304,15 @@ def section_compute(compared: Mapping[str, tuple[Sweep, pd.DataFrame]]) -> Secti
     for name, (sweep, runs) in compared.items():
         for scenario in dict.fromkeys(runs["scenario"]):
             chosen = load.rows(runs[runs["scenario"] == scenario])
+            drawn = _spent(sweep, chosen)
             blocks.append(
                 Picture(
                     f"compute-{name}-{scenario}",
                     f"{scenario}: test accuracy on each task against the gradient evaluations that one seed had spent "
                     f"by its end, sweep `{sweep.name}`; bands are 95 % t intervals.",
-                    _spent(f"{scenario}: accuracy against compute", sweep, chosen),
+                    _drawn(f"{scenario}: accuracy against compute", drawn),
                     tuple(run["run_id"] for run in chosen),
+                    charts.accuracy_by_gradient_evaluations(drawn),
                 )
             )
     frames = [tables.compute(sweep, runs) for sweep, runs in compared.values() if len(runs)]
@@ -328,7 +336,7 @@ def section_compute(compared: Mapping[str, tuple[Sweep, pd.DataFrame]]) -> Secti
     )
 
 
-def _spent(title: str, sweep: Sweep, chosen: Sequence[dict[str, object]]) -> Draw:
+def _spent(sweep: Sweep, chosen: Sequence[dict[str, object]]) -> list[accuracy.Spent]:
     drawn = []
     for run in chosen:
         run_id = str(run["run_id"])
@@ -336,4 +344,8 @@ def _spent(title: str, sweep: Sweep, chosen: Sequence[dict[str, object]]) -> Dra
         evaluations = sweep.lanes[sweep.lanes["run_id"] == run_id].groupby("task")[schema.GRADIENT_EVALUATIONS].first()
         columns = (table[column].tolist() for column in ("accuracy", "accuracy_low", "accuracy_high"))
         drawn.append(accuracy.Spent(str(run["name"]), str(run["method"]), evaluations.tolist(), *columns))
+    return drawn
+
+
+def _drawn(title: str, drawn: Sequence[accuracy.Spent]) -> Draw:
     return lambda path, size: accuracy.accuracy_by_gradient_evaluations(path, title, drawn, size)
