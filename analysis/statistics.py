@@ -20,16 +20,42 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special  # type: ignore[import-untyped]
 
+from study.decision.intervals import (
+    TIE,
+    Array,
+    Interval,
+    check_inside,
+    checked,
+    half_width,
+    paired_differences,
+    t_interval,
+)
 from study.schema import after_warmup, tenth
 
-Array = npt.NDArray[np.float64]
-
-TIE: Final = 1e-9
-"""Relative difference up to which two numbers count as equal.
-
-Used wherever it matters which is larger: accuracies are shares k / n, so ties are common. Far above rounding, far below one
-image in the mean over a task sequence (1e-7).
-"""
+__all__ = [
+    "MOST_FLIPPED",
+    "MOST_NEEDED",
+    "TIE",
+    "Array",
+    "Comparison",
+    "Interval",
+    "compare",
+    "decline",
+    "decline_after_warmup",
+    "effect_size",
+    "first_tenth",
+    "holm",
+    "iqm",
+    "lanes_needed",
+    "last_tenth",
+    "least_lanes",
+    "least_p",
+    "mean_accuracy",
+    "sign_flip_p",
+    "slope",
+    "superiority",
+    "t_interval",
+]
 
 MOST_FLIPPED: Final = 40
 """Most lanes that the exact sign-flip test takes."""
@@ -40,7 +66,7 @@ MOST_NEEDED: Final = 100_000
 
 def mean_accuracy(values: npt.ArrayLike) -> Array:
     """Mean over all tasks: values [task, lane] to [lane]."""
-    return np.asarray(_checked(values, "task", "lane").mean(axis=0))
+    return np.asarray(checked(values, "task", "lane").mean(axis=0))
 
 
 def first_tenth(values: npt.ArrayLike) -> Array:
@@ -48,7 +74,7 @@ def first_tenth(values: npt.ArrayLike) -> Array:
 
     Values [task, lane] to float64 [lane].
     """
-    table = _checked(values, "task", "lane")
+    table = checked(values, "task", "lane")
     return mean_accuracy(table[: tenth(len(table))])
 
 
@@ -57,7 +83,7 @@ def last_tenth(values: npt.ArrayLike) -> Array:
 
     Values [task, lane] to float64 [lane].
     """
-    table = _checked(values, "task", "lane")
+    table = checked(values, "task", "lane")
     return mean_accuracy(table[-tenth(len(table)) :])
 
 
@@ -75,7 +101,7 @@ def decline_after_warmup(values: npt.ArrayLike) -> Array:
     Slow first tasks are not rewarded. Values [task, lane] to float64 [lane]; of 100 tasks, the mean over 5 to 14 minus that over
     the last ten.
     """
-    table = _checked(values, "task", "lane")
+    table = checked(values, "task", "lane")
     return mean_accuracy(table[after_warmup(len(table))]) - last_tenth(table)
 
 
@@ -85,58 +111,11 @@ def slope(values: npt.ArrayLike) -> Array:
     Values [task, lane] to float64 [lane], NaN for one task:
     100 sum_t (t - mean t) v_t / sum_t (t - mean t)^2 with t the task index (Legendre 1805).
     """
-    table = _checked(values, "task", "lane")
+    table = checked(values, "task", "lane")
     if len(table) == 1:
         return np.full(table.shape[1], math.nan)
     index = np.arange(len(table)) - (len(table) - 1) / 2
     return np.asarray(100 * (index @ (table - table.mean(axis=0))) / (index @ index))
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over lanes with its confidence interval.
-
-    The bounds contain the true mean in a share `level` of all studies. They are NaN when unknown, as with one lane; every
-    question about where the interval lies is then answered False.
-    """
-
-    mean: float
-    low: float
-    high: float
-    lanes: int
-    level: float
-
-    def within(self, low: float, high: float) -> bool:
-        """Whether it lies strictly between two numbers.
-
-        A test of equivalence, each side at (1 - level) / 2 (Schuirmann 1987).
-        """
-        return low < self.low and self.high < high
-
-    def above(self, number: float) -> bool:
-        """Whether it lies strictly above a number."""
-        return self.low > number
-
-    def below(self, number: float) -> bool:
-        """Whether it lies strictly below a number."""
-        return self.high < number
-
-
-def t_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
-    """Student's t interval of the mean of values [lane].
-
-    mean +- t(n - 1, (1 + level) / 2) s / sqrt(n), s^2 = sum (v - mean)^2 / (n - 1) (Student 1908). Has its nominal coverage for
-    independent lanes with nearly normal values. Equal lanes give low = mean = high, one lane gives unknown bounds. Raises
-    ValueError if the level is outside (0, 1).
-    """
-    numbers = _checked(values, "lane")
-    _check_inside(level, "level")
-    lanes = len(numbers)
-    if np.ptp(numbers) == 0:  # the computed mean of equal numbers need not equal them to the last digit
-        mean, half = float(numbers[0]), 0.0 if lanes > 1 else math.nan
-    else:
-        mean, half = float(numbers.mean()), _half_width(float(numbers.std(ddof=1)), lanes, level)
-    return Interval(mean, mean - half, mean + half, lanes, level)
 
 
 def sign_flip_p(differences: npt.ArrayLike) -> float:
@@ -148,7 +127,7 @@ def sign_flip_p(differences: npt.ArrayLike) -> float:
     ties. One lane gives 1, and so do differences that are all 0. Nothing is sampled: the sorted sums of the two halves of the
     lanes are counted against each other (after Horowitz and Sahni 1974). Raises ValueError for more than 40 lanes.
     """
-    numbers = _checked(differences, "lane")
+    numbers = checked(differences, "lane")
     lanes = len(numbers)
     if lanes > MOST_FLIPPED:
         raise ValueError(f"The exact sign-flip test takes at most {MOST_FLIPPED} lanes, not {lanes}.")
@@ -166,7 +145,7 @@ def least_lanes(alpha: float = 0.05) -> int:
     The smallest n with 2 / 2^n <= alpha; 6 for 0.05. The smallest of m p-values adjusted by `holm` needs alpha / m. Raises
     ValueError if alpha is outside (0, 1).
     """
-    _check_inside(alpha, "alpha")
+    check_inside(alpha, "alpha")
     return 2 - math.frexp(alpha)[1]  # of alpha = m 2^e with 1/2 <= m < 1 the largest power of 2 inside is 2^(e - 1)
 
 
@@ -188,7 +167,7 @@ def holm(p_values: npt.ArrayLike) -> Array:
     over j <= i of min(1, (m - j + 1) p_(j)). Returns float64 [claim] inside [0, 1], in the order given; no claims give none.
     Raises ValueError for a p-value that is outside [0, 1] or NaN.
     """
-    numbers = _checked(p_values, "claim") if np.size(p_values) else np.empty(0)
+    numbers = checked(p_values, "claim") if np.size(p_values) else np.empty(0)
     if np.any((numbers < 0) | (numbers > 1)):
         raise ValueError("A p-value must lie inside [0, 1].")
     order = np.argsort(numbers, kind="stable")
@@ -202,7 +181,7 @@ def iqm(values: npt.ArrayLike) -> float:
 
     Drops the floor(n / 4) lowest and highest lanes (Agarwal et al. 2021).
     """
-    numbers = np.sort(_checked(values, "lane"))
+    numbers = np.sort(checked(values, "lane"))
     cut = len(numbers) // 4
     return float(numbers[cut : len(numbers) - cut].mean())
 
@@ -215,7 +194,7 @@ def effect_size(differences: npt.ArrayLike) -> float:
     expectation to correct, and J = 0 would hide any effect. Without spread (a range of up to `TIE` times the largest |d|): 0 if
     all differences are 0, else +-inf.
     """
-    numbers = _checked(differences, "lane")
+    numbers = checked(differences, "lane")
     freedom = len(numbers) - 1
     if freedom < 2:
         return math.nan
@@ -231,7 +210,7 @@ def superiority(differences: npt.ArrayLike) -> float:
 
     Those within `TIE` times the largest of 0 count half.
     """
-    numbers = _checked(differences, "lane")
+    numbers = checked(differences, "lane")
     decided = np.abs(numbers) > TIE * np.abs(numbers).max()
     return float(np.where(decided, numbers > 0, 0.5).mean())
 
@@ -252,11 +231,7 @@ def compare(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) -> Comparis
     Differences are a - b; lane i of both has the same seed. Values within `TIE` times the larger of the two are equal: their
     difference is 0. Raises ValueError for different numbers of lanes, for more than 40, and if the level is outside (0, 1).
     """
-    first, second = _checked(a, "lane"), _checked(b, "lane")
-    if len(first) != len(second):
-        raise ValueError(f"A paired comparison needs the same seeds, not {len(first)} lanes against {len(second)}.")
-    d = first - second
-    d[np.abs(d) <= TIE * np.maximum(np.abs(first), np.abs(second))] = 0
+    d = paired_differences(a, b)
     return Comparison(t_interval(d, level), sign_flip_p(d), effect_size(d), superiority(d))
 
 
@@ -273,8 +248,8 @@ def compare_unpaired(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) ->
     Raises:
         ValueError: the level is outside (0, 1).
     """
-    first, second = _checked(a, "lane"), _checked(b, "lane")
-    _check_inside(level, "level")
+    first, second = checked(a, "lane"), checked(b, "lane")
+    check_inside(level, "level")
     mean, lanes = float(first.mean() - second.mean()), min(len(first), len(second))
     if lanes == 1:
         return Interval(mean, math.nan, math.nan, lanes, level), math.nan
@@ -297,17 +272,12 @@ def lanes_needed(spread: float, distance: float, level: float = 0.95) -> int | N
     |distance|, where spread is the standard deviation over lanes; None if there is none, or if the distance is 0. Raises
     ValueError if the spread is negative or non-finite, the distance non-finite, or the level outside (0, 1).
     """
-    _check_inside(level, "level")
+    check_inside(level, "level")
     if not (math.isfinite(spread) and spread >= 0 and math.isfinite(distance)):
         raise ValueError(f"A spread of {spread} and a distance of {distance} are not finite, or the spread is below 0.")
     # the half-width shrinks with every lane, so minus the half-width is sorted
-    enough = bisect_left(range(MOST_NEEDED + 1), -abs(distance), lo=2, key=lambda n: -_half_width(spread, n, level))
+    enough = bisect_left(range(MOST_NEEDED + 1), -abs(distance), lo=2, key=lambda n: -half_width(spread, n, level))
     return enough if distance != 0 and enough <= MOST_NEEDED else None
-
-
-def _half_width(spread: float, lanes: int, level: float) -> float:
-    # not scipy's ttest_1samp: it rounds differently, and warns where lanes are equal or there is one
-    return -float(special.stdtrit(lanes - 1, (1 - level) / 2)) * spread / math.sqrt(lanes)
 
 
 def _signed_sums(numbers: Array) -> Array:
@@ -316,17 +286,3 @@ def _signed_sums(numbers: Array) -> Array:
     for number in numbers:
         sums = np.concatenate((sums - number, sums + number))
     return np.sort(sums)
-
-
-def _checked(values: npt.ArrayLike, *axes: str) -> Array:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != len(axes):
-        raise ValueError(f"Values need the axes [{', '.join(axes)}], not {array.ndim} axes.")
-    if array.size == 0 or not np.isfinite(array).all():
-        raise ValueError(f"Values [{', '.join(axes)}] of shape {list(array.shape)} must be finite, and at least one.")
-    return array
-
-
-def _check_inside(number: float, name: str) -> None:
-    if not 0 < number < 1:
-        raise ValueError(f"The {name} must lie inside (0, 1), not be {number}.")

@@ -204,7 +204,9 @@ def confirm(
     *,
     directory: str | Path = DEFAULT_DIRECTORY,
     top: int = 1,
-    seeds: int = 10,
+    seeds: int | None = None,
+    until_decided: bool = False,
+    batch: int | None = None,
     first_seed: int = 1000,
     settings: Settings | None = None,
     scenarios: Sequence[str] = (),
@@ -218,7 +220,9 @@ def confirm(
         name: of the sweep.
         directory: folder of all sweeps.
         top: how many of the best trials per method and scenario.
-        seeds, first_seed: this many consecutive seeds from the first one.
+        seeds, first_seed: this many consecutive seeds from the first one; default: 10, or 30 until decided.
+        until_decided: whether a method ends when its differences from all others are decided.
+        batch: seeds between two decisions; default: 6.
         settings: that differ from the tuning, by slash name; never one that was tuned.
         scenarios, methods: only these; default: all of the sweep.
         confirmation: its name; default: that of the sweep and "-confirm".
@@ -237,6 +241,8 @@ def confirm(
         _flat(settings),
         top=top,
         seeds=seeds,
+        until_decided=until_decided,
+        batch=batch,
         first_seed=first_seed,
         scenarios=scenarios,
         methods=methods,
@@ -299,11 +305,12 @@ def load(name: str, *, directory: str | Path = DEFAULT_DIRECTORY) -> Sweep:
 
     Raises StudyError if there is none of that name.
     """
+    from study.sweep import winners
     from study.sweep.folder import SweepFolder
 
     folder = SweepFolder.open(Path(directory), name)
     outcomes = folder.outcomes()
-    return Sweep(name, Path(directory), outcomes["finished"] + outcomes["stopped"] == folder.plan.trial_count)
+    return Sweep(name, Path(directory), outcomes["finished"] + outcomes["stopped"] == winners.trial_count(folder))
 
 
 def _sweep(ended: Ended) -> Sweep:

@@ -212,13 +212,24 @@ def resume(
 
 
 @app.command(
-    epilog="Examples:\n\nstudy confirm quickstart\n\nstudy confirm beyond_grid --top 3 --seeds 20\n\n"
+    epilog="Examples:\n\nstudy confirm quickstart\n\nstudy confirm quickstart --until-decided\n\n"
+    "study confirm beyond_grid --top 3 --seeds 20\n\n"
     "study confirm beyond_grid --set data/name=fashion_mnist"
 )
 def confirm(
     name: Name,
     top: Annotated[int, typer.Option(help="How many of the best trials per method and scenario.")] = 1,
-    seeds: Annotated[int, typer.Option(help="Fresh seeds per trial.")] = 10,
+    seeds: Annotated[
+        int | None, typer.Option(help="Fresh seeds per trial; default 10, with --until-decided at most 30.")
+    ] = None,
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided",
+            help="Train seeds in batches; end a method when its differences from all others are decided.",
+        ),
+    ] = False,
+    batch: Annotated[int | None, typer.Option(help="Seeds in a batch of --until-decided; default 6.")] = None,
     first_seed: Annotated[int, typer.Option(help="The first seed; the others follow it.")] = 1000,
     set_: Settings = [],  # noqa: B006
     scenario: Annotated[list[str], typer.Option(help="Run only this scenario. Repeatable.")] = [],  # noqa: B006
@@ -249,6 +260,8 @@ def confirm(
         directory=directory,
         top=top,
         seeds=seeds,
+        until_decided=until_decided,
+        batch=batch,
         first_seed=first_seed,
         settings=parse_overrides(set_),
         scenarios=scenario,

@@ -92,10 +92,20 @@ def confirm(
 
 
 def _too_few_seeds(plan: Plan) -> list[str]:
-    """A note if no difference between winners can be significant."""
+    """A note if no difference between winners can be significant.
+
+    Or, if the confirmation ends when it is decided, if the batches are too small to decide anything.
+    """
     from analysis import statistics, tables
     from analysis.paper import claims
+    from study.decision.rule import FEWEST
 
+    if plan.rule:
+        few = (
+            f"with batches of {plan.lanes} seeds nothing is decided before {FEWEST}, and each of {plan.rule.looks} looks widens "
+            f"all intervals; --batch {FEWEST} needs fewer looks."
+        )
+        return [few] if plan.lanes < FEWEST else []
     winners = Counter(group.scenario for group in plan.groups if any(origin.rank == 1 for origin in group.origins))
     comparisons = len(tables.QUANTITIES) * sum(math.comb(methods, 2) for methods in winners.values())
     seeds = len(plan.seeds)
@@ -256,7 +266,7 @@ def _begin(plan: Plan, directory: Path, execution: Execution, notes: Sequence[st
     """Prepares and runs a new sweep."""
     prepared = prepare(plan, directory, execution)
     execution = prepared.execution
-    terminal.begin(f"{plan.name}: {plan.trial_count} trials; starting Ray")
+    terminal.begin(f"{plan.name}: {'at most ' if plan.deciding else ''}{plan.trial_count} trials; starting Ray")
     from study.cluster import connection
 
     with connection.connected(execution, plan, prepared.checkpoint_place) as (resolved, more):

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from study import schema
@@ -89,11 +90,12 @@ def _show_confirmed(sweep: SweepFolder, finished: Sequence[TrialHistory]) -> Non
     changes: dict[str, Any] = {}
     for scenario in dict.fromkeys(history.scenario for history in finished):
         rows = []
-        for history in finished:
+        for batches in _by_point(sweep.plan, finished):
+            history = batches[0]
             if history.scenario != scenario:
                 continue
             origin = sweep.plan.origin(history.group, history.number)
-            after = history.objective
+            after = _mean([each.objective for each in batches])
             before = difference = None
             if origin.trial in tuned:
                 before = tuned[origin.trial].objective
@@ -110,8 +112,8 @@ def _show_confirmed(sweep: SweepFolder, finished: Sequence[TrialHistory]) -> Non
                     terminal.number(before),
                     terminal.number(after),
                     terminal.number(difference),
-                    terminal.number(history.summary["summary/accuracy_test"]),
-                    _diverged(history),
+                    terminal.number(_mean([each.summary["summary/accuracy_test"] for each in batches])),
+                    _diverged(*batches),
                 )
             )
         columns = [
@@ -137,6 +139,60 @@ def _show_confirmed(sweep: SweepFolder, finished: Sequence[TrialHistory]) -> Non
         terminal.remark(
             f"{text}; where a selected trial has a {sign} difference, that is the luck of the selection, give or take chance."
         )
+    _show_decided(sweep)
+
+
+def _by_point(plan: Plan, finished: Sequence[TrialHistory]) -> list[list[TrialHistory]]:
+    """The trials of the same settings, one for each batch of seeds."""
+    points_of = {group.label: plan.points_of(group) for group in plan.groups}
+    found: dict[tuple[str, int], list[TrialHistory]] = {}
+    for history in finished:
+        found.setdefault((history.group, history.number % points_of[history.group]), []).append(history)
+    return list(found.values())
+
+
+def _mean(numbers: Sequence[float | None]) -> float | None:
+    """The mean over batches; None if one has no number."""
+    known = [number for number in numbers if number is not None]
+    return fmean(known) if len(known) == len(numbers) else None
+
+
+def _show_decided(sweep: SweepFolder) -> None:
+    """Shows what a confirmation decided, after how many seeds.
+
+    Shows nothing if all of its trials were to run.
+    """
+    rule, course = sweep.plan.rule, winners.course(sweep.plan, sweep.histories())
+    if rule is None or course is None:
+        return
+    rows = [
+        (
+            each.scenario,
+            f"{each.first} minus {each.second}",
+            rule.words[each.verdict],
+            *(f"{number:+.4f}" for number in (each.interval.mean, each.interval.low, each.interval.high)),
+            str(each.interval.lanes),
+        )
+        if each.interval
+        else (each.scenario, f"{each.first} minus {each.second}", rule.words[each.verdict], *["-"] * 4)
+        for each in course.differences
+    ]
+    columns = ["scenario", "test accuracy of", "is", "difference", "from", "to", "after seeds"]
+    terminal.show_table("What is decided", columns, rows, numeric=4)
+    seeds = [
+        (scenario, method, str(spent), str(rule.most), str(rule.most - spent), course.ending(scenario, method))
+        for (scenario, method), spent in course.spent.items()
+    ]
+    spent, most = sum(int(row[2]) for row in seeds), rule.most * len(seeds)
+    terminal.show_table(
+        f"Seeds spent: {spent} of {most}, {most - spent} saved",
+        ["scenario", "method", "spent", "of", "saved", "ended"],
+        seeds,
+    )
+    terminal.remark(
+        f"All intervals, after each of {rule.looks} looks, hold together at {rule.level:.0%}, so a method could end when its "
+        f"differences were decided. They are of mean test accuracy, seed by seed."
+    )
 
 
 def _tuned(confirmation: SweepFolder) -> dict[str, TrialHistory]:
@@ -208,8 +264,9 @@ def _show_by_scenario(
         terminal.show_table(f"{scenario}: {what}", columns, rows, numeric=len(numbers) + 1)
 
 
-def _diverged(history: TrialHistory) -> str:
-    return f"{history.summary['summary/lanes_diverged']:.0f} of {len(history.seeds)}"
+def _diverged(*batches: TrialHistory) -> str:
+    diverged = sum(history.summary["summary/lanes_diverged"] for history in batches)
+    return f"{diverged:.0f} of {sum(len(history.seeds) for history in batches)}"
 
 
 def show_next_steps(sweep: SweepFolder, uri: str, *, is_logged: bool = True) -> None:

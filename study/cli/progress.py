@@ -36,6 +36,7 @@ class Progress:
         self._name = plan.name
         self._workers = workers and workers * (pack or 1)
         self._planned_trials = plan.trial_count
+        self._most = "at most " if plan.deciding else ""
         self._planned_tasks = sum(group.trials * folder.task_counts[group.scenario] for group in plan.groups)
         self._groups = [group.label for group in plan.groups]
         self._histories = {history.key: history for history in folder.histories()}
@@ -53,7 +54,7 @@ class Progress:
             self._live.start()
         else:
             at_once = f"{self._workers} at a time" if self._workers else "as many at a time as fit"
-            self.say(f"{self._name}: {self._planned_trials} trials, {self._planned_tasks} tasks, {at_once}")
+            self.say(f"{self._name}: {self._most}{self._planned_trials} trials, {self._planned_tasks} tasks, {at_once}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -101,8 +102,8 @@ class Progress:
         running = sum(1 for h in histories if h.outcome == "running")
         done = self._tasks_done()
         return (
-            f"trials {ended}/{self._planned_trials} done, {running} running; tasks {done}/{self._planned_tasks}; "
-            f"{self._time_left(done)}"
+            f"trials {ended}/{self._most}{self._planned_trials} done, {running} running; "
+            f"tasks {done}/{self._most}{self._planned_tasks}; {self._time_left(done)}"
         )
 
     def _time_left(self, done: int) -> str:
@@ -112,7 +113,7 @@ class Progress:
         if fresh < LEAST_TASKS_FOR_ESTIMATE * (self._workers or max(1, running)):
             return f"{clock(elapsed)} so far"
         left = elapsed / fresh * max(0, self._planned_tasks - done)
-        return f"{clock(elapsed)} so far, about {clock(left)} left"
+        return f"{clock(elapsed)} so far, {self._most or 'about '}{clock(left)} left"
 
     def _picture(self) -> RenderableType:
         bar = Table.grid()

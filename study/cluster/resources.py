@@ -59,7 +59,7 @@ def pack_size(plan: Plan, workers: int) -> int:
     from earlier trials.
     """
     most = [
-        LANES_PER_GPU // len(plan.seeds),
+        LANES_PER_GPU // plan.lanes,
         -(-plan.trial_count // workers),
         max(group.trials for group in plan.groups),
     ]

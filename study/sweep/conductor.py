@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from study import objective
 from study.config import TrialConfig
 from study.provenance import software_changes
+from study.sweep import winners
 from study.sweep.folder import SweepFolder
 from study.sweep.record import TrialHistory, TrialRecord
 from study.sweep.search import GroupSearch
@@ -58,6 +59,8 @@ class Conductor:
             histories.sort(key=lambda history: history.number)
             self._searches[group.label] = GroupSearch(folder.plan, group, folder.task_counts[group.scenario], histories)
             self._proposed[group.label] = len(histories)
+        self._due: dict[str, int] = {}
+        self._find_due()
         self._running: set[str] = set()  # keys of the trials that Ray has
 
     @property
@@ -67,8 +70,8 @@ class Conductor:
 
     @property
     def remaining(self) -> int:
-        """Number of trials not done, those that Ray has included."""
-        return max(0, self._folder.plan.trial_count - sum(history.is_done for history in self.histories))
+        """Number of due trials not done, those that Ray has included."""
+        return max(0, sum(self._due.values()) - sum(history.is_done for history in self.histories))
 
     @property
     def is_waiting(self) -> bool:
@@ -129,6 +132,12 @@ class Conductor:
         """Takes a trial back that is not over."""
         self._running.discard(history.key)
         self._search(history.key).take_back(history)
+
+    def _find_due(self) -> None:
+        """Lets the searches propose the trials that are due by now."""
+        self._due = winners.due_trials(self._folder.plan, self.histories)
+        for label, search in self._searches.items():
+            search.limit = self._due[label]
 
     def rungs_of(self, key: str) -> list[int]:
         """Numbers of tasks after which a trial may be stopped."""
@@ -226,6 +235,7 @@ class Conductor:
         outcome = "stopped" if history.was_stopped else "finished"
         self._search(key).tell(history.number, outcome, objective.values(history.objectives, history.tasks))
         self._append(key, "end", outcome=outcome)
+        self._find_due()
         self._running.discard(key)
 
     def released(self, key: str) -> None:

@@ -16,16 +16,26 @@ from typing import Any
 
 from search_spaces.paper_grid import POINTS, is_of_the_paper
 from study.config import MOST_SEEDS, MOST_TRIALS, NAME_LENGTH, SEED_LIMIT, Flat
+from study.decision.rule import FEWEST
 from study.errors import StudyError
 from study.parts import outside
 from study.sweep import winners
 from study.sweep.folder import SweepFolder
-from study.sweep.plan import Group, Origin, Plan, Tuning, check_count, check_name
+from study.sweep.plan import Deciding, Group, Origin, Plan, Tuning, check_count, check_name
 from study.sweep.record import TrialHistory
 from study.sweep.search_plan import check_overrides, check_trials, chosen, labelled
 
 SEEDS = 10
 """The paper has as many runs of each setting."""
+
+MOST_SEEDS_DECIDED = 30
+"""Of each setting, if a confirmation ends when it is decided."""
+
+BATCH = 6
+"""Seeds of a batch then: the fewest after which anything can be decided."""
+
+LEVEL, MARGIN = 0.95, 0.01
+"""Of its intervals, and within which methods are alike: those of the report's questions on tuned methods."""
 
 FIRST_SEED = 1000
 """Search spaces number their seeds from 0, so this is far from them."""
@@ -48,7 +58,9 @@ def make_confirmation(
     *,
     name: str,
     top: int = 1,
-    seeds: int = SEEDS,
+    seeds: int | None = None,
+    until_decided: bool = False,
+    batch: int | None = None,
     first_seed: int = FIRST_SEED,
     overrides: Flat | None = None,
     scenarios: Sequence[str] = (),
@@ -61,7 +73,9 @@ def make_confirmation(
         tuned: the sweep; its best trials are those with the best objective, see `study.selection.best`.
         name: of the confirmation.
         top: number of best configurations of each method and scenario; fewer if fewer have finished.
-        seeds, first_seed: this many consecutive seeds from the first one.
+        seeds, first_seed: this many consecutive seeds from the first one; by default `SEEDS`, or `MOST_SEEDS_DECIDED`.
+        until_decided: whether a method ends once its differences from all others are decided, see `study.decision.rule`.
+        batch: seeds of each batch then, by default `BATCH`; otherwise None.
         overrides: settings by slash name that differ from the tuning, such as the data set; never a setting that was tuned.
         scenarios, methods: only these; all of the sweep's if empty.
         others: plans of further sweeps whose seeds are not fresh either.
@@ -73,6 +87,11 @@ def make_confirmation(
     overrides = dict(overrides or {})
     check_overrides(overrides)
     check_count("--top", top, MOST_TRIALS)
+    deciding = _deciding(top, seeds, batch) if until_decided else None
+    if batch is not None and not until_decided:
+        raise StudyError("--batch is the number of seeds between two decisions, so it needs --until-decided.")
+    if seeds is None:
+        seeds = MOST_SEEDS_DECIDED if until_decided else SEEDS
     check_count("--seeds", seeds)
     histories = winners.check_selectable(tuned)
     _check_untuned(overrides, histories)
@@ -84,24 +103,73 @@ def make_confirmation(
     plan = Plan(
         name=name,
         space=tuned.plan.space,
-        description=_description(tuned.plan, top, overrides, groups),
+        description=_description(tuned.plan, top, overrides, groups) + (DECIDED if deciding else ""),
         citation=tuned.plan.citation,
         phase="confirm",
         seeds=_fresh(seeds, first_seed, [tuned.plan, *others]),
         sampler=tuned.plan.sampler,
         scheduler="none",
         search_seed=tuned.plan.search_seed,
-        groups=tuple(group for group in groups if group.points),
+        groups=tuple(_repeated(group, seeds // deciding.batch if deciding else 1) for group in groups if group.points),
         confirms=Tuning(sweep=tuned.plan.name, identity=tuned.identity),
         objectives=tuned.plan.objectives,
+        deciding=deciding,
     )
     if not plan.groups:
         raise StudyError(
             f"Nothing of {tuned.plan.name!r} can be confirmed: no trial of these methods has finished with an objective."
         )
+    if deciding:
+        _check_rivals(plan)
     check_trials(plan)
     check_name(name)
     return labelled(plan)
+
+
+DECIDED = " A method ends as soon as its differences from all others are decided."
+
+
+def _deciding(top: int, seeds: int | None, batch: int | None) -> Deciding:
+    """How a confirmation is decided.
+
+    Raises StudyError if the options cannot be combined.
+    """
+    seeds, batch = MOST_SEEDS_DECIDED if seeds is None else seeds, BATCH if batch is None else batch
+    if top != 1:
+        raise StudyError(f"--until-decided compares the best of each method, so it needs --top 1, not {top}.")
+    check_count("--seeds", seeds, MOST_SEEDS)
+    if batch < 2:
+        raise StudyError(f"--batch must be at least 2, not {batch}: one seed has no spread.")
+    least = max(FEWEST, 2 * batch)
+    if seeds < least:
+        raise StudyError(
+            f"--until-decided needs at least {least} seeds, two batches of {batch} and no fewer than {FEWEST}, not {seeds}; "
+            f"choose other --seeds or a smaller --batch."
+        )
+    if seeds % batch:
+        fewer = max(seeds // batch * batch, -(-least // batch) * batch)
+        raise StudyError(f"--seeds {seeds} is no multiple of --batch {batch}; use --seeds {fewer} or {fewer + batch}.")
+    return Deciding(batch=batch, level=LEVEL, margin=MARGIN)
+
+
+def _check_rivals(plan: Plan) -> None:
+    """Raises StudyError if a scenario has not two winners."""
+    winners_of = {group.scenario: 0 for group in plan.groups}
+    for group in plan.groups:
+        winners_of[group.scenario] += any(origin.rank == 1 for origin in group.origins)
+    for scenario, count in winners_of.items():
+        if count < 2:
+            raise StudyError(
+                f"--until-decided compares the winners of two methods or more, but {scenario} has {count or 'none'}; leave "
+                f"--until-decided out, or name other scenarios and methods."
+            )
+
+
+def _repeated(group: Group, times: int) -> Group:
+    """The group with its points once for each batch."""
+    return group.model_copy(
+        update={"points": group.points * times, "origins": group.origins * times, "trials": group.trials * times}
+    )
 
 
 def unconfirmed(

@@ -199,8 +199,8 @@ class SweepFolder:
             return f"it is of the phase {history.phase!r}, but the sweep of {self.plan.phase!r}"
         if history.task_count != self.task_counts[group.scenario]:
             return f"it has {history.task_count} tasks, but the sweep {self.task_counts[group.scenario]}"
-        if history.seeds != list(self.plan.seeds):
-            return f"its seeds are {brief(history.seeds)}, but the sweep's are {list(self.plan.seeds)}"
+        if history.seeds != (due := list(self.plan.seeds_of(group, history.number))):
+            return f"its seeds are {brief(history.seeds)}, but the sweep's are {due}"
         return group.fault_of(history.number, history.tried)
 
     def outcomes(self) -> Counter[Outcome]:

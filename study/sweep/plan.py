@@ -36,6 +36,8 @@ from study.sweep.ranges import range_of
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
+    from study.decision.rule import Rule
+
 LISTS_WARNING = "Choices for a categorical distribution should be"
 """Optuna warns of choices that are lists. JSON keeps them."""
 
@@ -162,12 +164,24 @@ class Group(StrictSettings):
             return {name: json_to_distribution(text) for name, text in self.distributions.items()}
 
 
+class Deciding(StrictSettings):
+    """How a confirmation ends as soon as it is decided.
+
+    Its points are repeated for each batch of seeds. See `study.decision.rule` for the attributes.
+    """
+
+    batch: int = Field(ge=2)
+    level: float = Field(gt=0, lt=1)
+    margin: float = Field(ge=0)
+
+
 class Plan(StrictSettings):
     """Everything that a sweep tries, and how it searches.
 
     Where it runs is not part of it: see `study.sweep.execution`. `confirms` is set in phase `confirm` only. A sampler draws
     `batch` trials of a method at once. `files` are parts from outside, by name. `objectives` are names of
-    `study.objective`; plans of earlier versions have none, which stands for what was optimised then.
+    `study.objective`; plans of earlier versions have none, which stands for what was optimised then. `deciding` is set if the
+    trials of a confirmation have `deciding.batch` of the seeds each, and not all of them have to run.
     """
 
     name: str
@@ -185,6 +199,18 @@ class Plan(StrictSettings):
     labels: dict[str, Label] = Field(default_factory=lambda: dict(EARLIER_LABELS))
     files: dict[str, outside.PartFile] = Field(default_factory=dict)
     objectives: Annotated[tuple[str, ...], Listed] = ()
+    deciding: Deciding | None = None
+
+    @model_validator(mode="after")
+    def _has_whole_batches(self) -> Plan:
+        if self.deciding is None:
+            return self
+        batches, left = divmod(len(self.seeds), self.deciding.batch)
+        if left or any(len(group.points) % batches for group in self.groups):
+            raise ValueError(f"its seeds or points are not in whole batches of {self.deciding.batch} seeds")
+        if self.rule is None or not self.rule.looks:
+            raise ValueError("it has too few seeds to decide anything")
+        return self
 
     @model_validator(mode="after")
     def _has_objectives(self) -> Plan:
@@ -209,10 +235,41 @@ class Plan(StrictSettings):
         outside.register(plan.files)  # executed by nobody who only reads
         return plan
 
-    def trial_config(self, group: Group, tried: Mapping[str, Any]) -> TrialConfig:
-        """The complete configuration of one trial."""
-        flat = {**group.settings, **tried, "seeds": list(self.seeds)}
+    def plain(self) -> dict[str, Any]:
+        """The plan as plain data.
+
+        Without `deciding` if nothing is decided, as plans of earlier versions.
+        """
+        plain = super().plain()
+        return plain if self.deciding else {name: value for name, value in plain.items() if name != "deciding"}
+
+    def trial_config(self, group: Group, tried: Mapping[str, Any], number: int = 0) -> TrialConfig:
+        """The complete configuration of one trial, by its number."""
+        flat = {**group.settings, **tried, "seeds": list(self.seeds_of(group, number))}
         return parts.complete(TrialConfig.from_flat(flat, f"method {group.method!r}"))
+
+    def seeds_of(self, group: Group, number: int) -> tuple[int, ...]:
+        """The seeds of a trial, by its number."""
+        first = self.lanes * (number // self.points_of(group))
+        return self.seeds[first : first + self.lanes] if self.deciding else self.seeds
+
+    def points_of(self, group: Group) -> int:
+        """Number of a group's trials on the same seeds."""
+        return group.trials if self.rule is None else len(group.points) // len(self.rule.batches)
+
+    @property
+    def lanes(self) -> int:
+        """Number of seeds of a trial."""
+        return self.deciding.batch if self.deciding else len(self.seeds)
+
+    @property
+    def rule(self) -> Rule | None:
+        """The rule that ends a confirmation; None if all trials run."""
+        if self.deciding is None:
+            return None
+        from study.decision.rule import Rule  # slow to import
+
+        return Rule(most=len(self.seeds), **self.deciding.plain())
 
     def origin(self, label: str, number: int) -> Origin:
         """The origin of trial `number` of a group.

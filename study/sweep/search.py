@@ -115,7 +115,11 @@ def _with_room(distribution: BaseDistribution, value: Any) -> BaseDistribution:
 
 
 class GroupSearch:
-    """The search over one method in one scenario."""
+    """The search over one method in one scenario.
+
+    Attributes:
+        limit: only trials with numbers below it are proposed.
+    """
 
     def __init__(self, plan: Plan, group: Group, task_count: int, histories: Sequence[TrialHistory] = ()) -> None:
         """Rebuilds the search from the trials so far.
@@ -127,6 +131,7 @@ class GroupSearch:
         """
         self.group = group
         self.rungs = Rungs(task_count)
+        self.limit = group.trials
         self._plan = plan
         self._task_count = task_count
         self._distributions = group.drawn()
@@ -191,7 +196,7 @@ class GroupSearch:
         """Draws the next trial; None if there is none now."""
         waiting = [trial.number for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
         number = waiting[0] if waiting else len(self._study.get_trials(deepcopy=False))
-        if number >= self.group.trials and number not in self._unfinished:
+        if number >= min(self.group.trials, self.limit) and number not in self._unfinished:
             return None
         seed = draw_seed(self._plan.search_seed, self.group.label, number)
         self._study.sampler = make_sampler(self._plan.sampler, seed, self.group.trials)
@@ -242,7 +247,7 @@ class GroupSearch:
             self._study.tell(trial, state=TrialState.PRUNED if outcome == "stopped" else TrialState.FAIL)
 
     def _new_trial(self, trial: optuna.Trial, tried: dict[str, Any]) -> TrialHistory:
-        config = self._plan.trial_config(self.group, tried)
+        config = self._plan.trial_config(self.group, tried, trial.number)
         attributes = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
         notes = {key: value for key, value in attributes.items() if key == GENERATION_KEY}
         return TrialHistory(

@@ -1,16 +1,23 @@
-"""The winners of a sweep: the best trials by objective."""
+"""The winners of a sweep: the best trials by objective.
+
+And, in a confirmation, how far they are decided.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from study import selection
+from study import schema, selection
 from study.config import TrialConfig
 from study.errors import StudyError
 from study.selection import Candidate
 from study.sweep.folder import SweepFolder
+from study.sweep.plan import Plan
 from study.sweep.record import TrialHistory
+
+if TYPE_CHECKING:
+    from study.decision.rule import Course
 
 NO_OBJECTIVE = (
     "has no objective: no images were held out for validation, and the test set must not be used for selection; "
@@ -74,3 +81,52 @@ def check_selectable(folder: SweepFolder) -> list[TrialHistory]:
         why = NO_OBJECTIVE if goal.declared.needs_validation else f"has no trial with {goal.label}."
         raise StudyError(f"The sweep {name!r} {why}")
     return histories
+
+
+def course(plan: Plan, histories: Sequence[TrialHistory]) -> Course | None:
+    """What the trials of a confirmation decide so far.
+
+    By mean test accuracy of the winners, seed by seed. None if all of its trials are to run.
+    """
+    if plan.rule is None:
+        return None
+    from study.decision.rule import decide, mean_accuracy  # slow to import
+
+    found: dict[str, dict[str, list[float]]] = {}
+    finished = {history.key: history for history in histories if history.outcome == "finished"}
+    for group in plan.groups:
+        if not any(origin.rank == 1 for origin in group.origins):
+            continue
+        numbers = found.setdefault(group.scenario, {}).setdefault(group.method, [])
+        for number in [number for number, origin in enumerate(group.origins) if origin.rank == 1]:
+            history = finished.get(f"{group.label}-{number:03d}")
+            if history is None:
+                break
+            numbers += mean_accuracy([line["lanes"][schema.TEST_ACCURACY] for line in history.tasks])
+    return decide(plan.rule, found)
+
+
+def trial_count(folder: SweepFolder) -> int:
+    """Number of trials of a sweep, without those that are not due.
+
+    Records are read only if a confirmation ends when it is decided.
+    """
+    plan = folder.plan
+    return sum(due_trials(plan, folder.histories()).values()) if plan.deciding else plan.trial_count
+
+
+def due_trials(plan: Plan, histories: Sequence[TrialHistory]) -> dict[str, int]:
+    """Number of trials that are to run by now, by group.
+
+    All that are planned, unless the confirmation ends when it is decided. What is no winner, such as the paper's own settings,
+    goes on as long as the winner of its method, and without one as long as any of its scenario.
+    """
+    decided = course(plan, histories)
+    if decided is None:
+        return {group.label: group.trials for group in plan.groups}
+    due = {}
+    for group in plan.groups:
+        of_scenario = {method: seeds for (scenario, method), seeds in decided.due.items() if scenario == group.scenario}
+        seeds = of_scenario.get(group.method, max(of_scenario.values(), default=plan.lanes))
+        due[group.label] = seeds // plan.lanes * plan.points_of(group)
+    return due

@@ -216,7 +216,7 @@ class SweepView:
                     self._drawings.comparison(path, scenario, trained)
                     client.log_artifact(run, str(path), "figures")
         count_rows(self.uri)
-        planned, done = self._folder.plan.trial_count, sum(history.is_done for history in histories)
+        planned, done = winners.trial_count(self._folder), sum(history.is_done for history in histories)
         failed = any(history.outcome == "failed" for history in histories)
         client.set_terminated(run, "FINISHED" if done >= planned else "FAILED" if failed else "KILLED")
 

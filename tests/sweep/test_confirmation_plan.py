@@ -7,6 +7,7 @@ import json
 import re
 from functools import partial
 from types import SimpleNamespace
+from typing import get_type_hints
 
 import mlflow
 import pytest
@@ -292,7 +293,10 @@ def test_a_confirmation_is_a_sweep_of_points_in_a_phase_of_its_own(tmp_path):
 
 def test_the_command_line_promises_what_the_plan_does():
     given = inspect.signature(confirm).parameters
-    assert given["seeds"].default == confirmation_plan.SEEDS
+    assert given["seeds"].default is None
+    (option,) = get_type_hints(confirm, include_extras=True)["seeds"].__metadata__
+    assert f"default {confirmation_plan.SEEDS}, " in option.help
+    assert f"at most {confirmation_plan.MOST_SEEDS_DECIDED}." in option.help
     assert given["first_seed"].default == confirmation_plan.FIRST_SEED
     assert given["top"].default == inspect.signature(make_confirmation).parameters["top"].default
 

@@ -9,7 +9,7 @@ from typing import Any
 import search_spaces
 from study.cli import terminal
 from study.errors import StudyError
-from study.sweep import folder
+from study.sweep import folder, winners
 from study.sweep.folder import SweepFolder
 from study.sweep.plan import check_name
 from study.sweep.record import Outcome
@@ -73,7 +73,7 @@ def entries(directory: Path) -> tuple[list[Entry], list[str], list[str]]:
             sweep = SweepFolder.open(directory, name)
             plan = sweep.plan
             confirms = plan.confirms.sweep if plan.confirms else None
-            found.append(Entry(name, plan.space, plan.trial_count, confirms, state_of(sweep)))
+            found.append(Entry(name, plan.space, winners.trial_count(sweep), confirms, state_of(sweep)))
         except StudyError as error:
             faults.append(str(error))
     return found, notes, faults

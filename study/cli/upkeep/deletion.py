@@ -10,7 +10,7 @@ import typer
 
 from study.cli import terminal
 from study.errors import StudyError
-from study.sweep import folder
+from study.sweep import folder, winners
 from study.sweep.folder import RunningError, SweepFolder
 from study.sweep.upkeep import files
 from study.sweep.upkeep.state import state_of
@@ -76,7 +76,7 @@ def _described(sweep: SweepFolder) -> str:
     except StudyError:
         return "its records cannot be read"
     when = terminal.moment(state.since)
-    return f"{state.done} of {sweep.plan.trial_count} trials done, {state.word} since {when}"
+    return f"{state.done} of {winners.trial_count(sweep)} trials done, {state.word} since {when}"
 
 
 LOSS = "can no longer be reported, compared with its tuning, or registered as models"
@@ -129,7 +129,7 @@ def _clean(sweep: SweepFolder, *, agreed: bool) -> int:
     if not found.places:
         terminal.console.print(f"{sweep.name}: there is nothing to clean.", markup=False, soft_wrap=True)
         return 0
-    undone = sweep.plan.trial_count - state_of(sweep).done
+    undone = winners.trial_count(sweep) - state_of(sweep).done
     lines = [
         f"{sweep.name}: checkpoints and Ray's files of trials that are done, {found.usage}",
         *([f"the checkpoints of the {undone} trials that are not done stay"] if undone else []),

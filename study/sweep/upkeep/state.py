@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from study.sweep import winners
 from study.sweep.folder import SweepFolder
 from study.sweep.forms import LOG_LINE
 from study.sweep.lines import LineReader
@@ -46,7 +47,7 @@ def state_of(sweep: SweepFolder) -> SweepState:
     started, logged = _session(sweep)
     if is_running:
         return SweepState("running", started, outcomes)
-    if outcomes["finished"] + outcomes["stopped"] + outcomes["failed"] >= sweep.plan.trial_count:
+    if outcomes["finished"] + outcomes["stopped"] + outcomes["failed"] >= winners.trial_count(sweep):
         return SweepState("finished", changed, outcomes)
     return SweepState("interrupted", max(changed, logged), outcomes)
 
