@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from study.cli.options import Where, check_threads, data_folder, execution_changes, new_execution
+from study.cli.upkeep.session import Session
 from study.config import MOST_TRIALS, Flat, flattened, nested
 from study.parts import outside
 from study.sweep.execution import DEFAULT_DIRECTORY
@@ -46,11 +47,13 @@ class Sweep:
         name: of the sweep.
         directory: folder of all sweeps.
         complete: whether all planned trials have succeeded and, after a run, MLflow has all of them.
+        timed_out: whether its time limit has ended it in good order, so that trials are left.
     """
 
     name: str
     directory: Path
     complete: bool
+    timed_out: bool = False
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -140,6 +143,8 @@ def run(
     scheduler: str = "none",
     search_seed: int | None = None,
     objectives: str | Sequence[str] = (),
+    time_limit: str | float | None = None,
+    notify: str | None = None,
     **where: Unpack[Where],
 ) -> Sweep:
     """Runs a sweep over a search space, as `study run`.
@@ -154,6 +159,8 @@ def run(
         settings: that have the last word, by slash name.
         sampler, scheduler, search_seed: of the search.
         objectives: what it optimises, as with `--objective`; default: that of the space.
+        time_limit: after which it ends in good order, to be resumed: seconds, or a text such as "2h".
+        notify: a command or address that is told when it is done or has failed.
         where: see `study.cli.options.Where`.
 
     Raises:
@@ -167,6 +174,7 @@ def run(
         Path(directory),
         new_execution(**where),
         name,
+        Session.of(time_limit, notify),
         scenarios=scenarios,
         methods=methods,
         trials=trials,
@@ -181,7 +189,13 @@ def run(
 
 
 def resume(
-    name: str, *, directory: str | Path = DEFAULT_DIRECTORY, trials: int | None = None, **where: Unpack[Where]
+    name: str,
+    *,
+    directory: str | Path = DEFAULT_DIRECTORY,
+    trials: int | None = None,
+    time_limit: str | float | None = None,
+    notify: str | None = None,
+    **where: Unpack[Where],
 ) -> Sweep:
     """Continues a sweep, or searches longer, as `study resume`.
 
@@ -189,6 +203,7 @@ def resume(
         name: of the sweep.
         directory: folder of all sweeps.
         trials: a larger budget, earlier trials included; default: as before.
+        time_limit, notify: as `run`.
         where: see `study.cli.options.Where`; default: as before.
 
     Raises:
@@ -196,7 +211,8 @@ def resume(
     """
     from study.cli import launch
 
-    return _sweep(launch.resume(Path(directory), name, execution_changes(**where), trials))
+    session = Session.of(time_limit, notify)
+    return _sweep(launch.resume(Path(directory), name, execution_changes(**where), trials, session))
 
 
 def confirm(
@@ -212,6 +228,8 @@ def confirm(
     scenarios: Sequence[str] = (),
     methods: Sequence[str] = (),
     confirmation: str | None = None,
+    time_limit: str | float | None = None,
+    notify: str | None = None,
     **where: Unpack[Where],
 ) -> Sweep:
     """Confirms the best trials on fresh seeds, as `study confirm`.
@@ -226,6 +244,7 @@ def confirm(
         settings: that differ from the tuning, by slash name; never one that was tuned.
         scenarios, methods: only these; default: all of the sweep.
         confirmation: its name; default: that of the sweep and "-confirm".
+        time_limit, notify: as `run`.
         where: see `study.cli.options.Where`; default: as the sweep.
 
     Raises:
@@ -239,6 +258,7 @@ def confirm(
         execution_changes(**where),
         confirmation,
         _flat(settings),
+        Session.of(time_limit, notify),
         top=top,
         seeds=seeds,
         until_decided=until_decided,
@@ -314,7 +334,7 @@ def load(name: str, *, directory: str | Path = DEFAULT_DIRECTORY) -> Sweep:
 
 
 def _sweep(ended: Ended) -> Sweep:
-    return Sweep(ended.sweep.plan.name, ended.sweep.directory, ended.complete)
+    return Sweep(ended.sweep.plan.name, ended.sweep.directory, ended.complete, ended.timed_out)
 
 
 def _flat(settings: Settings | None) -> Flat:

@@ -1,7 +1,7 @@
 """The commands of `study` and their options.
 
-Exit codes: 0 done; 1 a trial failed, the sweep had to stop, MLflow is incomplete or the output could not be written; 2 bad
-input; 130 interrupted.
+Exit codes: 0 done, or ended by its time limit; 1 a trial failed, the sweep had to stop, MLflow is incomplete or the output
+could not be written, or the user did not agree; 2 bad input; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ from study.cli.options import (
     LaneCounts,
     Name,
     NewFolder,
+    Notify,
     Pack,
     PricePerHour,
     Seconds,
     Settings,
     SpaceName,
     Storage,
+    TimeLimit,
     TrackingUri,
     Where,
     Workers,
@@ -135,6 +137,8 @@ def run(
     directory: Directory = DEFAULT_DIRECTORY,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
+    time_limit: TimeLimit = None,
+    notify: Notify = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check the command, show the plan and estimate its time; start nothing."),
@@ -174,7 +178,18 @@ def run(
 
         execution = new_execution(**where)
         return show.dry_run(space, directory, execution, name, price_per_hour, overrides=overrides, **choices)
-    return _exit_code(api.run(space, name, directory=directory, settings=overrides, **choices, **where))
+    return _exit_code(
+        api.run(
+            space,
+            name,
+            directory=directory,
+            settings=overrides,
+            time_limit=time_limit,
+            notify=notify,
+            **choices,
+            **where,
+        )
+    )
 
 
 @app.command(epilog="Examples:\n\nstudy resume quickstart\n\nstudy resume quickstart --trials 12")
@@ -192,6 +207,8 @@ def resume(
     directory: Directory = DEFAULT_DIRECTORY,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
+    time_limit: TimeLimit = None,
+    notify: Notify = None,
 ) -> int:
     """Continue an interrupted sweep, or search longer."""
     terminal.begin(f"checking {name}: records, data and MLflow")
@@ -199,6 +216,8 @@ def resume(
         name,
         directory=directory,
         trials=trials,
+        time_limit=time_limit,
+        notify=notify,
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
         workers=workers,
@@ -247,6 +266,8 @@ def confirm(
     directory: Directory = DEFAULT_DIRECTORY,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
+    time_limit: TimeLimit = None,
+    notify: Notify = None,
 ) -> int:
     """Confirm the best trials on fresh seeds.
 
@@ -267,6 +288,8 @@ def confirm(
         scenarios=scenario,
         methods=method,
         confirmation=as_,
+        time_limit=time_limit,
+        notify=notify,
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
         workers=workers,
@@ -280,8 +303,11 @@ def confirm(
 
 
 def _exit_code(sweep: api.Sweep) -> int:
-    """1 if a trial has failed or MLflow lacks something."""
-    return 0 if sweep.complete else 1
+    """1 if a trial has failed or MLflow lacks something.
+
+    Trials that a time limit has left do not count.
+    """
+    return 0 if sweep.complete or sweep.timed_out else 1
 
 
 @app.command(epilog="Example:\n\nstudy sync quickstart --tracking-uri http://localhost:5000")

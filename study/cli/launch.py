@@ -15,6 +15,7 @@ from study import experiment, parts, provenance, redaction
 from study.cli import overview, terminal
 from study.cli.interruption import Interruption
 from study.cli.progress import Progress
+from study.cli.upkeep.session import Ending, Session
 from study.config import Flat
 from study.errors import Halted, Interrupted, StudyError
 from study.parts import outside
@@ -40,23 +41,38 @@ class Ended:
         sweep: its folder.
         uri: of MLflow's store.
         complete: whether all trials have succeeded and MLflow has all of them.
+        timed_out: whether its time limit has ended it in good order, so that trials are left.
     """
 
     sweep: SweepFolder
     uri: str
     complete: bool
+    timed_out: bool = False
 
 
-def run(space: str | SearchSpace, directory: Path, execution: Execution, name: str | None, **choices: Any) -> Ended:
+def run(
+    space: str | SearchSpace,
+    directory: Path,
+    execution: Execution,
+    name: str | None,
+    session: Session,
+    **choices: Any,
+) -> Ended:
     """Runs a sweep over a space.
 
     `choices` are those of `study.sweep.search_plan.make_plan`.
     """
-    return _begin(planned(space, name, **choices), directory, execution)
+    return _begin(planned(space, name, **choices), directory, execution, session)
 
 
 def confirm(
-    directory: Path, tuned_name: str, changes: Mapping[str, Any], name: str | None, overrides: Flat, **choices: Any
+    directory: Path,
+    tuned_name: str,
+    changes: Mapping[str, Any],
+    name: str | None,
+    overrides: Flat,
+    session: Session,
+    **choices: Any,
 ) -> Ended:
     """Confirms a sweep on fresh seeds.
 
@@ -65,6 +81,7 @@ def confirm(
         tuned_name: the sweep to confirm.
         changes: to its execution; how many trials run at once is chosen anew.
         name: of the confirmation; None: after the sweep.
+        session: how long it may take, and who is told.
         overrides, choices: as in `study.sweep.confirmation_plan.make_confirmation`.
     """
     from study.sweep import confirmation_plan
@@ -88,7 +105,7 @@ def confirm(
     ]
     notes += _too_few_seeds(plan)
     before = tuned.execution.model_copy(update={"workers": None, "gpus_per_trial": None, "pack": None})
-    return _begin(plan, directory, _changed(before, changes), notes)
+    return _begin(plan, directory, _changed(before, changes), session, notes)
 
 
 def _too_few_seeds(plan: Plan) -> list[str]:
@@ -133,7 +150,7 @@ def _tunings(directory: Path) -> tuple[list[Plan], list[str]]:
     return [plan for plan in plans if plan.phase != "confirm"], notes
 
 
-def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int | None) -> Ended:
+def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int | None, session: Session) -> Ended:
     """Continues a sweep.
 
     Args:
@@ -141,6 +158,7 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
         name: of the sweep.
         changes: to its execution.
         trials: a larger budget; None: as planned.
+        session: how long it may take, and who is told.
     """
     sweep = SweepFolder.open(directory, name)
     sweep.outcomes()  # refuses a damaged record before Ray starts
@@ -163,12 +181,16 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
 
     place = sweep.checkpoint_place(execution)
     terminal.begin(f"{name}: starting Ray")
-    with sweep.locked(), connection.connected(execution, sweep.plan, place) as (resolved, notes):
+    with (
+        sweep.locked(),
+        session.told(name) as ending,
+        connection.connected(execution, sweep.plan, place) as (resolved, notes),
+    ):
         for note in (*notes, *_software_notes(sweep), *_secret_notes(uri)):
             terminal.complain(f"note: {note}")
         if trials is not None:
             sweep.log("budget", trials=trials)
-        return _launch(SweepFolder.open(directory, name), execution, resolved, material, uri)
+        return _launch(SweepFolder.open(directory, name), execution, resolved, material, uri, session, ending)
 
 
 def _software_notes(sweep: SweepFolder) -> list[str]:
@@ -262,20 +284,23 @@ def _with_checked_storage(execution: Execution) -> Execution:
     return execution.model_copy(update={"storage": storage.check(execution.storage)})
 
 
-def _begin(plan: Plan, directory: Path, execution: Execution, notes: Sequence[str] = ()) -> Ended:
+def _begin(plan: Plan, directory: Path, execution: Execution, session: Session, notes: Sequence[str] = ()) -> Ended:
     """Prepares and runs a new sweep."""
     prepared = prepare(plan, directory, execution)
     execution = prepared.execution
     terminal.begin(f"{plan.name}: {'at most ' if plan.deciding else ''}{plan.trial_count} trials; starting Ray")
     from study.cluster import connection
 
-    with connection.connected(execution, plan, prepared.checkpoint_place) as (resolved, more):
+    with (
+        session.told(plan.name) as ending,
+        connection.connected(execution, plan, prepared.checkpoint_place) as (resolved, more),
+    ):
         plan = plan.model_copy(update={"batch": resolved.pack or 1})
         sweep = SweepFolder.create(directory, plan, execution, prepared.material.task_counts)
         for note in (*notes, *more, *_secret_notes(prepared.uri)):
             terminal.complain(f"note: {note}")
         with sweep.locked():
-            return _launch(sweep, execution, resolved, prepared.material, prepared.uri)
+            return _launch(sweep, execution, resolved, prepared.material, prepared.uri, session, ending)
 
 
 def _secret_notes(uri: str) -> list[str]:
@@ -293,10 +318,18 @@ def _secret_notes(uri: str) -> list[str]:
     ]
 
 
-def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material: Material, uri: str) -> Ended:
+def _launch(
+    sweep: SweepFolder,
+    asked: Execution,
+    resolved: Execution,
+    material: Material,
+    uri: str,
+    session: Session,
+    ending: Ending,
+) -> Ended:
     """Runs the trials that are left.
 
-    Ray has been started and the sweep is locked.
+    Ray has been started and the sweep is locked. `ending` is filled with what is to be told.
     """
     from study.cli import pictures
     from study.cluster import tuner
@@ -309,15 +342,19 @@ def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material:
             tracker = Tracker(SweepView(sweep, uri, pictures.Pictures()), progress.say)
             outcome = None
             try:
-                session = sweep.begin_session(asked, resolved)
                 outcome = tuner.launch(
-                    sweep, session, resolved, material.datasets, lambda: interruption.requested, (progress, tracker)
+                    sweep,
+                    sweep.begin_session(asked, resolved),
+                    resolved,
+                    material.datasets,
+                    lambda: interruption.requested or session.is_over,
+                    (progress, tracker),
                 )
             except OSError as error:  # before the first trial; later ones are in the outcome's fault
                 raise Halted(f"the sweep could not start: {error}; once that is fixed, {how_to_continue}") from None
             finally:
-                done = outcome is not None and not outcome.fault
-                logged = tracker.close(hurried=lambda: interruption.requested or not done)
+                is_done = outcome is not None and not outcome.fault and not outcome.interrupted
+                logged = tracker.close(hurried=lambda: interruption.requested or not is_done)
                 with suppress(OSError):  # a full disk is reported elsewhere
                     sweep.log("logged", complete=logged, seconds=round(tracker.seconds, 3))
         overview.show_results(sweep)
@@ -331,6 +368,14 @@ def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material:
                 terminal.complain(f"its traceback: {sweep.traceback_file(history.key)}")
     if outcome.fault:
         raise Halted(f"the sweep had to stop: {outcome.fault}; once that is fixed, {how_to_continue}")
+    done = sum(history.is_done for history in outcome.histories)
+    ending.text = f"{done} of {sweep.plan.trial_count} trials are done"
+    if outcome.failed:
+        ending.state, ending.text = "failed", f"{ending.text}, and {len(outcome.failed)} failed"
+    if outcome.interrupted and session.is_over and not interruption.requested:
+        ending.state, ending.text = "time limit", f"the time limit has passed; {ending.text}; {how_to_continue}"
+        terminal.console.print(f"\n{ending.words}", markup=False, soft_wrap=True)
+        return Ended(sweep, uri, complete=False, timed_out=logged and not outcome.failed)
     if outcome.interrupted:
         raise Interrupted(f"interrupted; {how_to_continue}")
     overview.show_next_steps(sweep, uri, is_logged=logged)

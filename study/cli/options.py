@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypedDict, Unpack
 import typer
 
 from study import addresses, redaction
-from study.cli.upkeep import completion
+from study.cli.upkeep import completion, session
 from study.config import MOST_SEEDS, TrialConfig, is_too_nested, parse_yaml
 from study.errors import StudyError, nearest
 from study.parts import outside
@@ -236,6 +236,25 @@ Storage = Annotated[
         help="Folder or s3://BUCKET/PREFIX for checkpoints, reachable from all nodes; default: the sweep's folder.",
         parser=place("--storage"),
         metavar="PLACE",
+    ),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        help="End in good order after this time, such as 90s, 30m or 1h30m, with exit code 0; go on with study resume.",
+        parser=session.seconds_of,
+        metavar="TIME",
+        show_default=False,
+    ),
+]
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        help="When done or failed: a shell command with $STUDY_TEXT, or an http(s) address that gets JSON; kept nowhere.",
+        envvar="STUDY_NOTIFY",
+        parser=session.target_of,
+        metavar="COMMAND|URL",
+        show_default=False,
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -133,11 +133,11 @@ def played(monkeypatch: pytest.MonkeyPatch, before_end: Callable[[SweepFolder], 
     def launch(folder, session, execution, datasets, stop_requested, watchers=()):
         conductor = Conductor(folder, watchers)
         half = folder.plan.trial_count // 2
-        while (history := conductor.propose()) is not None:
+        while not stop_requested() and (history := conductor.propose()) is not None:
             if history.number == half:
                 before_end(folder)
             train(conductor, history)
-        return SimpleNamespace(histories=conductor.histories, failed=[], interrupted=False, fault="")
+        return SimpleNamespace(histories=conductor.histories, failed=[], interrupted=conductor.remaining > 0, fault="")
 
     from study.cluster import connection
 
