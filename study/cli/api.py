@@ -143,6 +143,7 @@ def run(
     scheduler: str = "none",
     search_seed: int | None = None,
     objectives: str | Sequence[str] = (),
+    after: str | None = None,
     time_limit: str | float | None = None,
     notify: str | None = None,
     **where: Unpack[Where],
@@ -159,6 +160,7 @@ def run(
         settings: that have the last word, by slash name.
         sampler, scheduler, search_seed: of the search.
         objectives: what it optimises, as with `--objective`; default: that of the space.
+        after: name of an earlier sweep with whose trials the search begins.
         time_limit: after which it ends in good order, to be resumed: seconds, or a text such as "2h".
         notify: a command or address that is told when it is done or has failed.
         where: see `study.cli.options.Where`.
@@ -175,6 +177,7 @@ def run(
         new_execution(**where),
         name,
         Session.of(time_limit, notify),
+        after,
         scenarios=scenarios,
         methods=methods,
         trials=trials,

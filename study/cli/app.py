@@ -21,6 +21,7 @@ from study import __version__
 from study.cli import api, output, source, terminal
 from study.cli.options import (
     Address,
+    After,
     AsJson,
     BatchSizes,
     CpusPerTrial,
@@ -128,6 +129,7 @@ def run(
         ),
     ] = [],  # noqa: B006
     search_seed: Annotated[int | None, typer.Option(help="Seed of the sampler; default: that of the space.")] = None,
+    after: After = None,
     cpus_per_trial: CpusPerTrial = None,
     gpus_per_trial: GpusPerTrial = None,
     workers: Workers = None,
@@ -161,6 +163,7 @@ def run(
         "scheduler": scheduler,
         "search_seed": search_seed,
         "objectives": objective,
+        "after": after,
     }
     where: Where = {
         "cpus_per_trial": cpus_per_trial,

@@ -19,7 +19,7 @@ from study.cli.upkeep.session import Ending, Session
 from study.config import Flat
 from study.errors import Halted, Interrupted, StudyError
 from study.parts import outside
-from study.sweep import datasets, folder, search_plan, storage
+from study.sweep import datasets, folder, search_plan, storage, winners
 from study.sweep.datasets import DatasetSource, Material
 from study.sweep.execution import Execution
 from study.sweep.folder import SweepFolder
@@ -56,13 +56,19 @@ def run(
     execution: Execution,
     name: str | None,
     session: Session,
+    after: str | None = None,
     **choices: Any,
 ) -> Ended:
     """Runs a sweep over a space.
 
-    `choices` are those of `study.sweep.search_plan.make_plan`.
+    The search begins with the trials of the sweep `after`, if that is given. `choices` are those of
+    `study.sweep.search_plan.make_plan`.
     """
-    return _begin(planned(space, name, **choices), directory, execution, session)
+    plan = planned(space, name, **choices)
+    if after is None:
+        return _begin(plan, directory, execution, session)
+    plan = planned_after(plan, directory, after)
+    return _begin(plan, directory, execution, session, [overview.beginning(plan)])
 
 
 def confirm(
@@ -123,8 +129,8 @@ def _too_few_seeds(plan: Plan) -> list[str]:
             f"all intervals; --batch {FEWEST} needs fewer looks."
         )
         return [few] if plan.lanes < FEWEST else []
-    winners = Counter(group.scenario for group in plan.groups if any(origin.rank == 1 for origin in group.origins))
-    comparisons = len(tables.QUANTITIES) * sum(math.comb(methods, 2) for methods in winners.values())
+    tuned = Counter(group.scenario for group in plan.groups if any(origin.rank == 1 for origin in group.origins))
+    comparisons = len(tables.QUANTITIES) * sum(math.comb(methods, 2) for methods in tuned.values())
     seeds = len(plan.seeds)
     if not comparisons or statistics.least_p(seeds, comparisons) <= claims.ALPHA:
         return []
@@ -221,6 +227,16 @@ def planned(space: str | SearchSpace, name: str | None = None, **choices: Any) -
     """
     space = search_plan.load_space(space) if isinstance(space, str) else search_plan.adopted(space, Path())
     return search_plan.make_plan(space, name=space.name if name is None else name, **choices)
+
+
+def planned_after(plan: Plan, directory: Path, after: str) -> Plan:
+    """The plan with the trials of an earlier sweep to begin with.
+
+    Raises StudyError if there is no such sweep, or its trials do not fit.
+    """
+    from study.sweep.upkeep import predecessor
+
+    return predecessor.begun_after(plan, SweepFolder.open(directory, after))
 
 
 @dataclass(frozen=True)
@@ -369,7 +385,7 @@ def _launch(
     if outcome.fault:
         raise Halted(f"the sweep had to stop: {outcome.fault}; once that is fixed, {how_to_continue}")
     done = sum(history.is_done for history in outcome.histories)
-    ending.text = f"{done} of {sweep.plan.trial_count} trials are done"
+    ending.text = f"{done} of {winners.trial_count(sweep)} trials are done"
     if outcome.failed:
         ending.state, ending.text = "failed", f"{ending.text}, and {len(outcome.failed)} failed"
     if outcome.interrupted and session.is_over and not interruption.requested:
@@ -409,7 +425,7 @@ def _export_best(sweep: SweepFolder, uri: str) -> bool:
 
     Returns whether all are there.
     """
-    from study.sweep import export, winners
+    from study.sweep import export
     from study.tracking import faults, store
 
     best = winners.best_keys(sweep.histories())

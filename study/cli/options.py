@@ -238,6 +238,15 @@ Storage = Annotated[
         metavar="PLACE",
     ),
 ]
+After = Annotated[
+    str | None,
+    typer.Option(
+        help="Begin the search with what this earlier sweep has found; its settings, ranges and objective must fit.",
+        metavar="SWEEP",
+        autocompletion=completion.sweeps,
+        show_default=False,
+    ),
+]
 TimeLimit = Annotated[
     float | None,
     typer.Option(

@@ -298,6 +298,17 @@ def show_next_steps(sweep: SweepFolder, uri: str, *, is_logged: bool = True) -> 
     terminal.show_table("Next steps", ["command", "what it does"], steps, commands=True)
 
 
+def beginning(plan: Plan) -> str:
+    """With how many trials of an earlier sweep the search begins."""
+    if plan.after is None:
+        return ""
+    counts = ", ".join(f"{len(trials)} of {label}" for label, trials in plan.after.trials.items())
+    return (
+        f"the search begins with what trials of {plan.after.sweep!r} have found: {counts}; they are not trained again and count "
+        "towards no budget."
+    )
+
+
 def show_plan(plan: Plan) -> None:
     """Shows what a sweep tries."""
     terminal.headline(f"{plan.space}: {plan.description}")
@@ -305,6 +316,8 @@ def show_plan(plan: Plan) -> None:
         terminal.remark(plan.citation)
     if not all(goal.is_default for goal in plan.goals):
         terminal.remark(f"Objective: {'; '.join(goal.words for goal in plan.goals)}.")
+    if plan.after:
+        terminal.remark(f"Note: {beginning(plan)}")
     rows = []
     own = {group.label: own_settings(plan, group) for group in plan.groups}
     for group in plan.groups:

@@ -77,6 +77,7 @@ def dry_run(
     execution: Execution,
     name: str | None,
     price_per_hour: float | None,
+    after: str | None = None,
     **choices: Any,
 ) -> int:
     """Shows a sweep without starting it; returns the exit code.
@@ -84,6 +85,8 @@ def dry_run(
     It checks all that `study.cli.launch.run` checks. Nothing is started or written.
     """
     plan = launch.planned(space_name, name, **choices)
+    if after is not None:
+        plan = launch.planned_after(plan, directory, after)
     prepared = launch.prepare(plan, directory, execution, datasets.found_or_stand_in)
     resolved, at_once, notes = connection.foreseen(prepared.execution, plan, prepared.checkpoint_place)
     overview.show_plan(plan)

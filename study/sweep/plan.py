@@ -32,6 +32,7 @@ from study.errors import StudyError, brief
 from study.objective import Objective
 from study.parts import outside
 from study.sweep.ranges import range_of
+from study.sweep.upkeep.earlier import Predecessor
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -180,7 +181,8 @@ class Plan(StrictSettings):
 
     Where it runs is not part of it: see `study.sweep.execution`. `confirms` is set in phase `confirm` only. A sampler draws
     `batch` trials of a method at once. `files` are parts from outside, by name. `objectives` are names of
-    `study.objective`; plans of earlier versions have none, which stands for what was optimised then. `deciding` is set if the
+    `study.objective`; plans of earlier versions have none, which stands for what was optimised then. `after` has
+    the earlier trials that a search begins with. `deciding` is set if the
     trials of a confirmation have `deciding.batch` of the seeds each, and not all of them have to run.
     """
 
@@ -199,6 +201,7 @@ class Plan(StrictSettings):
     labels: dict[str, Label] = Field(default_factory=lambda: dict(EARLIER_LABELS))
     files: dict[str, outside.PartFile] = Field(default_factory=dict)
     objectives: Annotated[tuple[str, ...], Listed] = ()
+    after: Predecessor | None = None
     deciding: Deciding | None = None
 
     @model_validator(mode="after")
@@ -218,6 +221,15 @@ class Plan(StrictSettings):
             objective.parse_all(self.objectives, self.sampler)
         except StudyError as error:
             raise ValueError(str(error).rstrip(".")) from None
+        return self
+
+    @model_validator(mode="after")
+    def _fits_what_came_before(self) -> Plan:
+        distributions = {group.label: group.distributions for group in self.groups}
+        for label, trials in self.after.trials.items() if self.after else ():
+            for earlier in trials:
+                if not earlier.fits(distributions.get(label, {}), len(self.goals)):
+                    raise ValueError(f"the earlier trial {brief(earlier.trial)} does not fit into {brief(label)}")
         return self
 
     @classmethod

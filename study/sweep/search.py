@@ -1,7 +1,9 @@
 """The search of one group: points, then Optuna's suggestions.
 
-Everything here is a function of the trials' records, so a search rebuilt from them continues as if it had never stopped:
+Everything here is a function of the plan and the trials' records, so a search rebuilt from them continues as if it had never
+stopped:
 
+    trials of a predecessor   that the plan names are added before all others, with their values
     finished trials           are added to Optuna's study with their values
     trials stopped early      are added as pruned
     failed, unfinished trials wait in the study's queue and are proposed again
@@ -146,12 +148,30 @@ class GroupSearch:
         self._study = optuna.create_study(
             study_name=group.label, directions=directions, pruner=optuna.pruners.NopPruner()
         )
+        self._before = self._begin_after()
         tried = {history.number: history for history in histories}
         for number in range(max([len(group.points), *(number + 1 for number in tried)])):
             if number in tried:
                 self._replay(tried[number])
             else:  # a point not tried yet, or a trial of whose record a crash left no complete line
                 self._wait(group.points[number] if number < len(group.points) else {})
+
+    def _begin_after(self) -> int:
+        """Replays the trials of an earlier sweep; returns their number.
+
+        They come first in Optuna's study, so its numbers are larger by that than those of the sweep's own trials.
+        """
+        earlier = self._plan.after.trials.get(self.group.label, ()) if self._plan.after else ()
+        for trial in earlier:
+            self._study.add_trial(
+                create_trial(
+                    values=list(trial.values),
+                    params=dict(trial.drawn),
+                    distributions=dict(self._distributions),
+                    user_attrs={"trial": trial.trial},
+                )
+            )
+        return len(earlier)
 
     @property
     def study(self) -> optuna.Study:
@@ -195,7 +215,7 @@ class GroupSearch:
     def _draw(self) -> TrialHistory | None:
         """Draws the next trial; None if there is none now."""
         waiting = [trial.number for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
-        number = waiting[0] if waiting else len(self._study.get_trials(deepcopy=False))
+        number = (waiting[0] if waiting else len(self._study.get_trials(deepcopy=False))) - self._before
         if number >= min(self.group.trials, self.limit) and number not in self._unfinished:
             return None
         seed = draw_seed(self._plan.search_seed, self.group.label, number)
@@ -203,13 +223,13 @@ class GroupSearch:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             trial = self._study.ask(self._distributions)
-        self._open[trial.number] = trial
-        if trial.number in self._unfinished:
-            history = self._unfinished.pop(trial.number)
+        self._open[number] = trial
+        if number in self._unfinished:
+            history = self._unfinished.pop(number)
             for count, value in self._goals[0].course(history.tasks).items():
-                self._note(trial.number, count - 1, value)
+                self._note(number, count - 1, value)
             return history
-        point = self.group.points[trial.number] if trial.number < len(self.group.points) else {}
+        point = self.group.points[number] if number < len(self.group.points) else {}
         return self._new_trial(trial, {**point, **trial.params})
 
     def report(self, number: int, task: int, values: Mapping[str, float]) -> bool:
@@ -247,12 +267,13 @@ class GroupSearch:
             self._study.tell(trial, state=TrialState.PRUNED if outcome == "stopped" else TrialState.FAIL)
 
     def _new_trial(self, trial: optuna.Trial, tried: dict[str, Any]) -> TrialHistory:
-        config = self._plan.trial_config(self.group, tried, trial.number)
+        number = trial.number - self._before
+        config = self._plan.trial_config(self.group, tried, number)
         attributes = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
         notes = {key: value for key, value in attributes.items() if key == GENERATION_KEY}
         return TrialHistory(
-            key=f"{self.group.label}-{trial.number:03d}",
-            number=trial.number,
+            key=f"{self.group.label}-{number:03d}",
+            number=number,
             scenario=self.group.scenario,
             method=self.group.method,
             phase=self._plan.phase,

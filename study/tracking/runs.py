@@ -124,6 +124,7 @@ class SweepView:
             "mlflow.note.content": self._description(run, facts),
             **software_tags(facts or [provenance.software()]),
             **({"confirms": plan.confirms.sweep} if plan.confirms else {}),
+            **({"after": plan.after.sweep} if plan.after else {}),
             **({"confirms_run_id": self._tuned[""]} if "" in self._tuned else {}),
         }
         params = {

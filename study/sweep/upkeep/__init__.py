@@ -1,1 +1,4 @@
-"""What becomes of sweeps: their state, and files that may go."""
+"""What becomes of sweeps.
+
+Their state, their files that may go, and their trials that a later search begins with.
+"""
