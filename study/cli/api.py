@@ -140,6 +140,7 @@ def run(
     scheduler: str = "none",
     search_seed: int | None = None,
     objectives: str | Sequence[str] = (),
+    ui: bool = False,
     **where: Unpack[Where],
 ) -> Sweep:
     """Runs a sweep over a search space, as `study run`.
@@ -154,6 +155,7 @@ def run(
         settings: that have the last word, by slash name.
         sampler, scheduler, search_seed: of the search.
         objectives: what it optimises, as with `--objective`; default: that of the space.
+        ui: whether MLflow's page is served on this machine while it runs.
         where: see `study.cli.options.Where`.
 
     Raises:
@@ -176,12 +178,18 @@ def run(
         scheduler=scheduler,
         search_seed=search_seed,
         objectives=objectives,
+        is_shown=ui,
     )
     return _sweep(ended)
 
 
 def resume(
-    name: str, *, directory: str | Path = DEFAULT_DIRECTORY, trials: int | None = None, **where: Unpack[Where]
+    name: str,
+    *,
+    directory: str | Path = DEFAULT_DIRECTORY,
+    trials: int | None = None,
+    ui: bool = False,
+    **where: Unpack[Where],
 ) -> Sweep:
     """Continues a sweep, or searches longer, as `study resume`.
 
@@ -189,6 +197,7 @@ def resume(
         name: of the sweep.
         directory: folder of all sweeps.
         trials: a larger budget, earlier trials included; default: as before.
+        ui: whether MLflow's page is served on this machine while it runs.
         where: see `study.cli.options.Where`; default: as before.
 
     Raises:
@@ -196,7 +205,7 @@ def resume(
     """
     from study.cli import launch
 
-    return _sweep(launch.resume(Path(directory), name, execution_changes(**where), trials))
+    return _sweep(launch.resume(Path(directory), name, execution_changes(**where), trials, is_shown=ui))
 
 
 def confirm(

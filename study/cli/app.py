@@ -33,6 +33,7 @@ from study.cli.options import (
     Name,
     NewFolder,
     Pack,
+    Page,
     PricePerHour,
     Seconds,
     Settings,
@@ -135,6 +136,7 @@ def run(
     directory: Directory = DEFAULT_DIRECTORY,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
+    ui: Page = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check the command, show the plan and estimate its time; start nothing."),
@@ -145,6 +147,8 @@ def run(
 
     Trains, logs to MLflow, compares the trials, and exports the best ones.
     """
+    if ui and dry_run:
+        raise StudyError("--ui shows a sweep that runs; leave it out of a --dry-run.")
     if price_per_hour is not None and not dry_run:
         raise StudyError("--price-per-hour belongs to an estimate: add --dry-run, or use `study show`.")
     overrides = parse_overrides(set_)
@@ -174,7 +178,7 @@ def run(
 
         execution = new_execution(**where)
         return show.dry_run(space, directory, execution, name, price_per_hour, overrides=overrides, **choices)
-    return _exit_code(api.run(space, name, directory=directory, settings=overrides, **choices, **where))
+    return _exit_code(api.run(space, name, directory=directory, settings=overrides, ui=ui, **choices, **where))
 
 
 @app.command(epilog="Examples:\n\nstudy resume quickstart\n\nstudy resume quickstart --trials 12")
@@ -192,6 +196,7 @@ def resume(
     directory: Directory = DEFAULT_DIRECTORY,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
+    ui: Page = False,
 ) -> int:
     """Continue an interrupted sweep, or search longer."""
     terminal.begin(f"checking {name}: records, data and MLflow")
@@ -199,6 +204,7 @@ def resume(
         name,
         directory=directory,
         trials=trials,
+        ui=ui,
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
         workers=workers,

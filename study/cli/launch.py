@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,12 +47,26 @@ class Ended:
     complete: bool
 
 
-def run(space: str | SearchSpace, directory: Path, execution: Execution, name: str | None, **choices: Any) -> Ended:
+def run(
+    space: str | SearchSpace,
+    directory: Path,
+    execution: Execution,
+    name: str | None,
+    *,
+    is_shown: bool = False,
+    **choices: Any,
+) -> Ended:
     """Runs a sweep over a space.
 
-    `choices` are those of `study.sweep.search_plan.make_plan`.
+    Args:
+        space: the space, its name, or the path of its file.
+        directory: folder of all sweeps.
+        execution: where it runs.
+        name: of the sweep; None: that of the space.
+        is_shown: whether MLflow's page is served meanwhile.
+        choices: as in `study.sweep.search_plan.make_plan`.
     """
-    return _begin(planned(space, name, **choices), directory, execution)
+    return _begin(planned(space, name, **choices), directory, execution, is_shown=is_shown)
 
 
 def confirm(
@@ -133,7 +147,9 @@ def _tunings(directory: Path) -> tuple[list[Plan], list[str]]:
     return [plan for plan in plans if plan.phase != "confirm"], notes
 
 
-def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int | None) -> Ended:
+def resume(
+    directory: Path, name: str, changes: Mapping[str, Any], trials: int | None, *, is_shown: bool = False
+) -> Ended:
     """Continues a sweep.
 
     Args:
@@ -141,6 +157,7 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
         name: of the sweep.
         changes: to its execution.
         trials: a larger budget; None: as planned.
+        is_shown: whether MLflow's page is served meanwhile.
     """
     sweep = SweepFolder.open(directory, name)
     sweep.outcomes()  # refuses a damaged record before Ray starts
@@ -168,7 +185,7 @@ def resume(directory: Path, name: str, changes: Mapping[str, Any], trials: int |
             terminal.complain(f"note: {note}")
         if trials is not None:
             sweep.log("budget", trials=trials)
-        return _launch(SweepFolder.open(directory, name), execution, resolved, material, uri)
+        return _launch(SweepFolder.open(directory, name), execution, resolved, material, uri, is_shown=is_shown)
 
 
 def _software_notes(sweep: SweepFolder) -> list[str]:
@@ -262,7 +279,9 @@ def _with_checked_storage(execution: Execution) -> Execution:
     return execution.model_copy(update={"storage": storage.check(execution.storage)})
 
 
-def _begin(plan: Plan, directory: Path, execution: Execution, notes: Sequence[str] = ()) -> Ended:
+def _begin(
+    plan: Plan, directory: Path, execution: Execution, notes: Sequence[str] = (), *, is_shown: bool = False
+) -> Ended:
     """Prepares and runs a new sweep."""
     prepared = prepare(plan, directory, execution)
     execution = prepared.execution
@@ -275,7 +294,7 @@ def _begin(plan: Plan, directory: Path, execution: Execution, notes: Sequence[st
         for note in (*notes, *more, *_secret_notes(prepared.uri)):
             terminal.complain(f"note: {note}")
         with sweep.locked():
-            return _launch(sweep, execution, resolved, prepared.material, prepared.uri)
+            return _launch(sweep, execution, resolved, prepared.material, prepared.uri, is_shown=is_shown)
 
 
 def _secret_notes(uri: str) -> list[str]:
@@ -293,19 +312,24 @@ def _secret_notes(uri: str) -> list[str]:
     ]
 
 
-def _launch(sweep: SweepFolder, asked: Execution, resolved: Execution, material: Material, uri: str) -> Ended:
+def _launch(
+    sweep: SweepFolder, asked: Execution, resolved: Execution, material: Material, uri: str, *, is_shown: bool
+) -> Ended:
     """Runs the trials that are left.
 
     Ray has been started and the sweep is locked.
     """
-    from study.cli import pictures
+    from study.cli import pictures, ui
     from study.cluster import tuner
     from study.tracking.runs import SweepView
     from study.tracking.tracker import Tracker
 
     how_to_continue = f"continue with: {sweep.command('resume')}"
     with Interruption(f"interrupted at once; {how_to_continue}") as interruption:
-        with Progress(sweep, resolved.workers, resolved.pack) as progress:
+        with (
+            Progress(sweep, resolved.workers, resolved.pack) as progress,
+            ui.beside(sweep, uri, progress.say) if is_shown else nullcontext(),
+        ):
             tracker = Tracker(SweepView(sweep, uri, pictures.Pictures()), progress.say)
             outcome = None
             try:
