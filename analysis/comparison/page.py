@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
@@ -11,13 +10,14 @@ import pandas as pd
 from analysis import load, sample, statistics
 from analysis.comparison.contrasts import QUANTITIES
 from analysis.comparison.matching import Matching, differing
-from analysis.figures import comparisons
-from analysis.figures.style import Size
+from analysis.figures import charts, comparisons
 from analysis.paper.claims import ALPHA, MARGIN
 from analysis.report.page import Column, Draw, Page, Picture, Section, Table, is_missing, joined, written
 
 NONE: Final = "–"
 """What is shown where there is nothing to compare."""
+
+NOTE: Final = "The intervals of the differences hold together at 95 %, and so do those of their changes."
 
 ANSWERS: Final = {
     "larger": f"larger by more than {MARGIN:g}",
@@ -177,13 +177,19 @@ def _pictures(matching: Matching, quantity: str, table: pd.DataFrame) -> list[Pi
         )
         runs = [run for row in load.rows(shown) for run in (row["run_id"], row["run_id_baseline"])]
         title = f"{scenario}: {QUANTITIES[quantity].short} against {matching.baseline}, sweep by sweep"
+        drawn = _rows(matching, shown)
+        chart = charts.differences(drawn, "share", MARGIN, NOTE)
         pictures.append(
-            Picture(f"comparison-{scenario}", caption, _forest(matching, title, shown), tuple(dict.fromkeys(runs)))
+            Picture(f"comparison-{scenario}", caption, _forest(title, drawn), tuple(dict.fromkeys(runs)), chart)
         )
     return pictures
 
 
-def _forest(matching: Matching, title: str, table: pd.DataFrame) -> Draw:
+def _forest(title: str, drawn: list[comparisons.Difference]) -> Draw:
+    return lambda path, size: comparisons.differences(path, title, drawn, "share", MARGIN, size, NOTE)
+
+
+def _rows(matching: Matching, table: pd.DataFrame) -> list[comparisons.Difference]:
     """Differences and their changes, method by method."""
     drawn = []
     for name in dict.fromkeys(table["name"]):
@@ -191,15 +197,11 @@ def _forest(matching: Matching, title: str, table: pd.DataFrame) -> Draw:
         what = f"{name} minus {matching.baseline}"
         drawn += [_drawn(f"{what}: {row['sweep']}", row, "difference") for row in rows]
         drawn += [
-            _drawn(f"change: {row['sweep']} minus {matching.reference}", row, "change")
+            _drawn(f"{what}, change: {row['sweep']} minus {matching.reference}", row, "change")
             for row in rows
             if not is_missing(row["change"])
         ]
-
-    def draw(path: Path, size: Size) -> None:
-        comparisons.differences(path, title, drawn, "share", MARGIN, size, "The intervals are simultaneous.")
-
-    return draw
+    return drawn
 
 
 def _drawn(label: str, row: dict[str, Any], name: str) -> comparisons.Difference:

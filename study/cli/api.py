@@ -146,6 +146,7 @@ def run(
     after: str | None = None,
     time_limit: str | float | None = None,
     notify: str | None = None,
+    ui: bool = False,
     **where: Unpack[Where],
 ) -> Sweep:
     """Runs a sweep over a search space, as `study run`.
@@ -163,6 +164,7 @@ def run(
         after: name of an earlier sweep with whose trials the search begins.
         time_limit: after which it ends in good order, to be resumed: seconds, or a text such as "2h".
         notify: a command or address that is told when it is done or has failed.
+        ui: whether MLflow's page is served on this machine while it runs.
         where: see `study.cli.options.Where`.
 
     Raises:
@@ -176,7 +178,7 @@ def run(
         Path(directory),
         new_execution(**where),
         name,
-        Session.of(time_limit, notify),
+        Session.of(time_limit, notify, ui=ui),
         after,
         scenarios=scenarios,
         methods=methods,
@@ -198,6 +200,7 @@ def resume(
     trials: int | None = None,
     time_limit: str | float | None = None,
     notify: str | None = None,
+    ui: bool = False,
     **where: Unpack[Where],
 ) -> Sweep:
     """Continues a sweep, or searches longer, as `study resume`.
@@ -207,6 +210,7 @@ def resume(
         directory: folder of all sweeps.
         trials: a larger budget, earlier trials included; default: as before.
         time_limit, notify: as `run`.
+        ui: whether MLflow's page is served on this machine while it runs.
         where: see `study.cli.options.Where`; default: as before.
 
     Raises:
@@ -214,7 +218,7 @@ def resume(
     """
     from study.cli import launch
 
-    session = Session.of(time_limit, notify)
+    session = Session.of(time_limit, notify, ui=ui)
     return _sweep(launch.resume(Path(directory), name, execution_changes(**where), trials, session))
 
 
@@ -233,6 +237,7 @@ def confirm(
     confirmation: str | None = None,
     time_limit: str | float | None = None,
     notify: str | None = None,
+    ui: bool = False,
     **where: Unpack[Where],
 ) -> Sweep:
     """Confirms the best trials on fresh seeds, as `study confirm`.
@@ -247,7 +252,7 @@ def confirm(
         settings: that differ from the tuning, by slash name; never one that was tuned.
         scenarios, methods: only these; default: all of the sweep.
         confirmation: its name; default: that of the sweep and "-confirm".
-        time_limit, notify: as `run`.
+        time_limit, notify, ui: as `run`.
         where: see `study.cli.options.Where`; default: as the sweep.
 
     Raises:
@@ -261,7 +266,7 @@ def confirm(
         execution_changes(**where),
         confirmation,
         _flat(settings),
-        Session.of(time_limit, notify),
+        Session.of(time_limit, notify, ui=ui),
         top=top,
         seeds=seeds,
         until_decided=until_decided,

@@ -35,6 +35,7 @@ from study.cli.options import (
     NewFolder,
     Notify,
     Pack,
+    Page,
     PricePerHour,
     Seconds,
     Settings,
@@ -141,6 +142,7 @@ def run(
     tracking_uri: TrackingUri = None,
     time_limit: TimeLimit = None,
     notify: Notify = None,
+    ui: Page = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check the command, show the plan and estimate its time; start nothing."),
@@ -151,6 +153,8 @@ def run(
 
     Trains, logs to MLflow, compares the trials, and exports the best ones.
     """
+    if ui and dry_run:
+        raise StudyError("--ui shows a sweep that runs; leave it out of a --dry-run.")
     if price_per_hour is not None and not dry_run:
         raise StudyError("--price-per-hour belongs to an estimate: add --dry-run, or use `study show`.")
     overrides = parse_overrides(set_)
@@ -189,6 +193,7 @@ def run(
             settings=overrides,
             time_limit=time_limit,
             notify=notify,
+            ui=ui,
             **choices,
             **where,
         )
@@ -212,6 +217,7 @@ def resume(
     tracking_uri: TrackingUri = None,
     time_limit: TimeLimit = None,
     notify: Notify = None,
+    ui: Page = False,
 ) -> int:
     """Continue an interrupted sweep, or search longer."""
     terminal.begin(f"checking {name}: records, data and MLflow")
@@ -221,6 +227,7 @@ def resume(
         trials=trials,
         time_limit=time_limit,
         notify=notify,
+        ui=ui,
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
         workers=workers,
@@ -271,6 +278,7 @@ def confirm(
     tracking_uri: TrackingUri = None,
     time_limit: TimeLimit = None,
     notify: Notify = None,
+    ui: Page = False,
 ) -> int:
     """Confirm the best trials on fresh seeds.
 
@@ -293,6 +301,7 @@ def confirm(
         confirmation=as_,
         time_limit=time_limit,
         notify=notify,
+        ui=ui,
         cpus_per_trial=cpus_per_trial,
         gpus_per_trial=gpus_per_trial,
         workers=workers,

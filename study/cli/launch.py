@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -347,14 +347,17 @@ def _launch(
 
     Ray has been started and the sweep is locked. `ending` is filled with what is to be told.
     """
-    from study.cli import pictures
+    from study.cli import pictures, ui
     from study.cluster import tuner
     from study.tracking.runs import SweepView
     from study.tracking.tracker import Tracker
 
     how_to_continue = f"continue with: {sweep.command('resume')}"
     with Interruption(f"interrupted at once; {how_to_continue}") as interruption:
-        with Progress(sweep, resolved.workers, resolved.pack) as progress:
+        with (
+            Progress(sweep, resolved.workers, resolved.pack) as progress,
+            ui.beside(sweep, uri, progress.say) if session.is_shown else nullcontext(),
+        ):
             tracker = Tracker(SweepView(sweep, uri, pictures.Pictures()), progress.say)
             outcome = None
             try:

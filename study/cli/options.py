@@ -222,6 +222,10 @@ Pack = Annotated[
         metavar="N",
     ),
 ]
+Page = Annotated[
+    bool,
+    typer.Option("--ui", help="Serve MLflow's page on this machine while the sweep runs, and print its address."),
+]
 Address = Annotated[
     str | None,
     typer.Option(

@@ -1,14 +1,16 @@
 """A sweep's trials in a database for optuna-dashboard.
 
 Optuna's plots can read it too. The study itself never does: its search keeps Optuna's studies in memory and rebuilds them from
-the records, see `study.sweep.search`. A new file is written beside the old one and then replaces it, so the file is complete
-at any time.
+the records, see `study.sweep.search`. A new file is written beside the old one and then replaces its content, in one transaction.
+So the file is complete at any time, and a dashboard that has it open sees what is new.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -35,12 +37,17 @@ LOGARITHMIC_FROM = 20.0
 """Positive values whose largest is more than this many times the smallest get a logarithmic axis."""
 
 
-def write(folder: SweepFolder) -> Path:
+def write(folder: SweepFolder, *, is_running: bool = False) -> Path:
     """Writes all trials of a sweep.
 
     Each method in each scenario is a study of its own, named SWEEP/SCENARIO-METHOD. A trial's value is the sweep's objective, or
     the mean test accuracy if no trial has one; with two objectives it has two. Its intermediate values are the objective, or the
     test accuracy, after each task. Parameters have their slash names.
+
+    Args:
+        folder: of the sweep.
+        is_running: whether trials that are planned but not begun are there too, as waiting ones. Every trial then keeps its
+            number in the database, by which a dashboard knows it.
 
     Returns:
         The SQLite file.
@@ -57,15 +64,32 @@ def write(folder: SweepFolder) -> Path:
             event.listen(storage.engine, "connect", _write_without_sync)
             storage.engine.dispose()
             for group in folder.plan.groups:
-                _add(storage, folder, group, [history for history in histories if history.group == group.label])
+                own = [history for history in histories if history.group == group.label]
+                _add(storage, folder, group, own, group.trials - len(own) if is_running else 0)
             storage.remove_session()
             storage.engine.dispose()
-            draft.replace(path)
+            _put(draft, path)
     except (OSError, ValueError, TypeError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         raise StudyError(
             f"The storage for Optuna's dashboard {str(path)!r} cannot be written: {first_line(error)}."
         ) from None
     return path
+
+
+def _put(draft: Path, path: Path) -> None:
+    """Puts the content of a new file into the old one.
+
+    A file that is missing, damaged or kept busy is replaced.
+    """
+    if path.is_file():
+        try:
+            with closing(sqlite3.connect(draft)) as new, closing(sqlite3.connect(path)) as old:
+                new.backup(old)
+        except sqlite3.Error:
+            pass
+        else:
+            return
+    draft.replace(path)
 
 
 def _write_without_sync(connection: Any, _: object) -> None:
@@ -77,7 +101,10 @@ def _write_without_sync(connection: Any, _: object) -> None:
     connection.execute("PRAGMA journal_mode = MEMORY")
 
 
-def _add(storage: RDBStorage, folder: SweepFolder, group: Group, histories: Sequence[TrialHistory]) -> None:
+def _add(
+    storage: RDBStorage, folder: SweepFolder, group: Group, histories: Sequence[TrialHistory], waiting: int
+) -> None:
+    """Adds a method's trials, and so many that wait."""
     goals = folder.plan.goals if any(_is_scored(history) for history in histories) else ()
     names = {goal.quantity: goal.quantity for goal in goals} or {"test accuracy": "summary/accuracy_test"}
     study = optuna.create_study(
@@ -95,7 +122,8 @@ def _add(storage: RDBStorage, folder: SweepFolder, group: Group, histories: Sequ
         study.set_user_attr(name, value)
     distributions = _distributions(group, histories)
     ordered = sorted(histories, key=lambda history: history.number)
-    study.add_trials([_frozen(history, distributions, names, goals) for history in ordered])
+    trials = [_frozen(history, distributions, names, goals) for history in ordered]
+    study.add_trials([*trials, *(create_trial(state=TrialState.WAITING) for _ in range(waiting))])
 
 
 _NO_SAMPLER = optuna.samplers.RandomSampler()

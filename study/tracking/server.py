@@ -116,21 +116,7 @@ def serve(uri: str, host: str, port: int, root: str, ready: Callable[[], None]) 
     Raises:
         StudyError: the server does not start, or ends by itself.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        host,
-        "--port",
-        str(port),
-    ]
-    command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
-    environment["MLFLOW_BACKEND_STORE_URI"] = redaction.completed(
-        uri
-    )  # not an argument: a list of processes would show the password in it
+    command, environment = _command(host, port), _environment(uri)
     with stopped_by_signals(), subprocess.Popen(command, env=environment, start_new_session=True) as server:
         try:
             if not answers(root, server):
@@ -142,6 +128,71 @@ def serve(uri: str, host: str, port: int, root: str, ready: Callable[[], None]) 
             return STOPPED
         finally:
             end(server)
+
+
+def _command(host: str, port: int) -> list[str]:
+    """What starts MLflow's server."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
+    return [*command, "--workers", "1", "--uvicorn-opts", "--log-level warning"]
+
+
+def _environment(uri: str) -> dict[str, str]:
+    """The variables that MLflow's server over a store is started with."""
+    return {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PYTHONWARNINGS": "ignore",
+        # not an argument: a list of processes would show the password in it
+        "MLFLOW_BACKEND_STORE_URI": redaction.completed(uri),
+    }
+
+
+TIED = """
+import os, signal, subprocess, sys, threading, time
+
+def watch():
+    while os.read(0, 1):
+        pass
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        os.killpg(0, number)
+        time.sleep(10)
+
+server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+signal.signal(signal.SIGTERM, lambda *_: None)
+threading.Thread(target=watch, daemon=True).start()
+os._exit(server.wait())
+"""
+"""A program that runs a command until it ends or standard input does.
+
+So a server ends with the process that holds the other end of the pipe, even if that is killed. A SIGTERM to the process group
+does not end the program before the server.
+"""
+
+
+def begin_tied(uri: str, host: str, port: int) -> subprocess.Popen[bytes]:
+    """Starts a quiet server that ends with this process.
+
+    It does not wait until the server answers. `end` ends it earlier. Raises OSError if no process can be started.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-I", "-c", TIED, *_command(host, port)],
+        env=_environment(uri),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def free_port(host: str, first: int) -> int:
+    """A port that nothing listens at: the first one, or any.
+
+    Raises StudyError as `is_taken` does.
+    """
+    if not is_taken(host, first):
+        return first
+    with socket.create_server((host, 0)) as listening:
+        return int(listening.getsockname()[1])
 
 
 @contextmanager
@@ -165,10 +216,13 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def answers(root: str, server: subprocess.Popen[bytes]) -> bool:
-    """Waits for the server; returns whether it answers."""
+def answers(root: str, server: subprocess.Popen[bytes], is_unwanted: Callable[[], bool] = lambda: False) -> bool:
+    """Waits for the server; returns whether it answers.
+
+    It waits no longer when the server is unwanted.
+    """
     deadline = time.monotonic() + PATIENCE
-    while server.poll() is None and time.monotonic() < deadline:
+    while server.poll() is None and time.monotonic() < deadline and not is_unwanted():
         try:
             urllib.request.urlopen(f"{root}/health", timeout=2).read()  # noqa: S310  # our own address
         except (urllib.error.URLError, OSError):

@@ -78,6 +78,38 @@ def test_it_follows_a_sweep_that_goes_on_and_leaves_nothing_beside_it(folder):
     assert [file.name for file in path.parent.glob("*optuna*")] == ["optuna.db"]
 
 
+@pytest.fixture
+def small(tmp_path):
+    return tuned(
+        tmp_path / "study-results", "kept", scenarios=["class_pairs"], methods=["sgd", "sam"], trials=2, tasks=5
+    )
+
+
+def test_a_dashboard_that_is_open_sees_a_running_sweep_go_on_and_every_trial_keep_its_number(small):
+    folder = small
+    play(folder, fate=lambda history: "running" if history.number > 0 else "finished")
+    path = optuna_storage.write(folder, is_running=True)
+    open_ = studies(path)  # connections to the file as it is now
+    identities = {name: [trial._trial_id for trial in found.get_trials()] for name, found in open_.items()}
+    with folder.locked():
+        folder.log("budget", trials=3)
+    grown = SweepFolder.open(folder.directory, "kept")
+    play(folder)
+    optuna_storage.write(folder, is_running=True)
+    for name, found in open_.items():
+        assert [trial._trial_id for trial in found.get_trials()] == identities[name]
+        assert {trial.state.name for trial in found.get_trials()} == {"COMPLETE"}
+    optuna_storage.write(grown, is_running=True)  # one more trial of each method is planned and not begun
+    for found in studies(path).values():
+        assert [trial.state.name for trial in found.trials] == ["COMPLETE"] * 2 + ["WAITING"]
+
+
+def test_a_damaged_file_is_replaced(small):
+    play(small)
+    (small.root / optuna_storage.FILE).write_bytes(b"no database")
+    assert_holds(optuna_storage.write(small), small)
+
+
 def test_the_best_of_a_study_is_the_best_by_the_objective(folder):
     play(folder)
     found = studies(optuna_storage.write(folder))

@@ -92,18 +92,20 @@ class Session:
     Attributes:
         limit: seconds that it may take, or None.
         notify: a command or address that is told of the end, or None.
+        is_shown: whether MLflow's page is served on this machine meanwhile.
         began: when the command began, on the monotonic clock.
     """
 
     limit: float | None = None
     notify: str | None = field(default=None, repr=False)
+    is_shown: bool = False
     began: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def of(cls, time_limit: str | float | None, notify: str | None) -> Session:
+    def of(cls, time_limit: str | float | None, notify: str | None, *, ui: bool = False) -> Session:
         """The session that options ask for. Raises StudyError if they cannot be."""
         limit = None if time_limit is None else seconds_of(time_limit)
-        return cls(limit, None if notify is None else target_of(notify))
+        return cls(limit, None if notify is None else target_of(notify), ui)
 
     @property
     def is_over(self) -> bool:
