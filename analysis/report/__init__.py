@@ -7,14 +7,14 @@ It is written for readers who have not read the paper, and every number names th
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from analysis import load, tables
 from analysis.load import Sweep
 from analysis.paper.assumptions import judged as judged_under
-from analysis.paper.assumptions import sentences
 from analysis.paper.evidence import gather, is_about_the_paper, under_assumptions
+from analysis.report.answer import section_summary
 from analysis.report.assumptions import section_assumptions
 from analysis.report.budget import section_budget, section_sources
 from analysis.report.cause import needed, section_cause
@@ -22,7 +22,7 @@ from analysis.report.diagnostics import section_diagnostics
 from analysis.report.page import Page
 from analysis.report.paper import judged, section_claims, section_settings
 from analysis.report.search import section_search
-from analysis.report.summary import section_limits, section_question, section_summary
+from analysis.report.summary import section_limits, section_question
 from analysis.report.winners import section_compute, section_winners
 from study.errors import StudyError
 from study.files import draft_of
@@ -31,13 +31,14 @@ from study.tracking.client import served
 PAGE = "report.html"
 
 
-def make(tuned: Sweep, confirmations: list[Sweep]) -> Page:
+def make(tuned: Sweep, confirmations: list[Sweep], *, paper: bool = False) -> Page:
     """The page about a sweep and its confirmations.
 
-    Where neither data nor network are the paper's, it leads with the comparison of the methods and judges no claim.
+    It leads with the comparison of the sweep's own methods. The paper's claims follow where its data, network and tasks are the
+    sweep's, or if `paper` asks for them.
     """
     sweeps = [tuned, *confirmations]
-    is_other = not any(map(is_about_the_paper, sweeps))
+    is_other = not paper and not any(map(is_about_the_paper, sweeps))
     judge, evidence = judged(sweeps)
     others = [] if is_other else judged_under(evidence, under_assumptions(judge))
     # the runs that are shown in detail, by a name for their figures
@@ -53,19 +54,19 @@ def make(tuned: Sweep, confirmations: list[Sweep]) -> Page:
     elif not confirmations:
         compared["best"] = tuned, tables.best(tuned)
     cause = section_cause(tuned)
-    comparison = section_winners(tuned, confirmations, leads=is_other)
+    comparison = section_winners(tuned, confirmations, leads=is_other or bool(len(tables.best(tuned))))
     sections = (
-        section_summary(tuned, confirmations, None if is_other else (judge, evidence), sentences(others)),
+        section_summary(tuned, confirmations, None if is_other else (judge, evidence)),
         section_question(tuned, is_other=is_other),
         *([cause] if cause else []),
+        comparison,
         *(
-            (comparison,)
+            ()
             if is_other
             else (
                 section_claims(judge, evidence),
                 *([section_assumptions(others)] if len(others) > 1 else []),
                 section_settings(judge, evidence),
-                comparison,
             )
         ),
         section_search(tuned),
@@ -85,10 +86,12 @@ def _addresses(sweep: Sweep) -> Iterator[tuple[str, str]]:
         yield run_id, f"{sweep.uri.rstrip('/')}/#/experiments/{sweep.experiment_id}/runs/{run_id}"
 
 
-def write(page: Page, target: Path) -> tuple[Path, bool]:
+def write(
+    page: Page, target: Path, formats: Collection[str] = (), told: Callable[[int, int], None] = lambda _, __: None
+) -> tuple[Path, bool]:
     """Writes a page to a folder, all or nothing.
 
-    Existing folders are left alone.
+    Existing folders are left alone. The arguments are those of `Page.write`.
 
     Returns:
         The folder, and whether it was written: `target`, or the first free one of `target`-2, `target`-3 and so on. If one of
@@ -102,7 +105,7 @@ def write(page: Page, target: Path) -> tuple[Path, bool]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with draft_of(target) as draft:
-            page.write(draft)
+            page.write(draft, formats, told)
             folder, number = target, 1
             while folder.exists():
                 if _same(draft, folder):

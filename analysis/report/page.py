@@ -12,12 +12,12 @@ import gzip
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import jinja2
 import pandas as pd
@@ -29,6 +29,11 @@ from study.errors import StudyError
 
 Draw = Callable[[Path, Size], None]
 """Draws a figure into a PNG file for wide or narrow screens."""
+
+FIGURE_FORMATS: Final = ("png", "svg", "pdf")
+TABLE_FORMATS: Final = ("csv", "parquet", "latex")
+FORMATS: Final = FIGURE_FORMATS + TABLE_FORMATS
+"""What figures and tables can be written as; `latex` uses booktabs."""
 
 Kind = Literal["text", "share", "signed", "count", "number", "p", "hours", "verdict", "run"]
 
@@ -140,24 +145,36 @@ class Page:
         """All pictures, in order."""
         return [block for section in self.sections for block in section.blocks if isinstance(block, Picture)]
 
-    def write(self, folder: Path) -> None:
+    def write(
+        self, folder: Path, formats: Collection[str] = (), told: Callable[[int, int], None] = lambda _, __: None
+    ) -> None:
         """Writes `report.html`, `figures/NAME.png` and `tables/NAME.csv`.
 
         Equal pages give equal bytes.
+
+        Args:
+            folder: to be made.
+            formats: further ones of `FORMATS` for figures and tables.
+            told: is told after each figure how many of them are drawn, and how many there are.
         """
         (folder / "figures").mkdir(parents=True)
         (folder / "tables").mkdir()
         for table in self.tables:
-            table.frame.to_csv(folder / "tables" / f"{_file_name(table.name)}.csv", index=False, lineterminator="\n")
+            _write_table(table, folder / "tables" / _file_name(table.name), formats)
         images: dict[str, dict[str, str]] = {}
-        for picture in self.pictures:
+        for place, picture in enumerate(self.pictures):
+            told(place, len(self.pictures))
             name = _file_name(picture.name)
             wide, narrow = folder / "figures" / f"{name}.png", folder / f".{name}.png"
             picture.draw(wide, "wide")
+            for other in FIGURE_FORMATS:
+                if other in formats and other != "png":
+                    picture.draw(wide.with_name(f"{name}.{other}"), "wide")
             if picture.chart is None:
                 picture.draw(narrow, "narrow")
                 images[picture.name] = {"wide": _inline(wide), "narrow": _inline(narrow)}
                 narrow.unlink()
+        told(len(self.pictures), len(self.pictures))
         environment = jinja2.Environment(
             autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
         )
@@ -188,6 +205,19 @@ def data(value: object) -> Markup:
     for letter in "<>&`":  # the last for readers of the page as text, to whom it marks code
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     return Markup(text)  # noqa: S704  without any letter that HTML reads
+
+
+def _write_table(table: Table, place: Path, formats: Collection[str]) -> None:
+    """Writes a table as CSV and in other formats; `place` has no suffix."""
+    table.frame.to_csv(f"{place}.csv", index=False, lineterminator="\n")
+    if "parquet" in formats:
+        from analysis.report import paper_tables  # pyarrow takes a while to import, and few ask for it
+
+        paper_tables.write_parquet(table, Path(f"{place}.parquet"))
+    if "latex" in formats:
+        from analysis.report import paper_tables
+
+        Path(f"{place}.tex").write_text(paper_tables.latex(table), encoding="utf-8")
 
 
 def _inline(path: Path) -> str:

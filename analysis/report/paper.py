@@ -13,7 +13,7 @@ from analysis.figures import accuracy, charts, comparisons
 from analysis.load import Sweep
 from analysis.paper import claims
 from analysis.paper.evidence import Evidence, gather, is_about_the_paper
-from analysis.report.page import Column, Draw, Picture, Section, Table, count
+from analysis.report.page import Column, Draw, Picture, Section, Table, count, joined
 from analysis.settings import BASELINE
 
 SCENARIOS: Final = {
@@ -78,16 +78,29 @@ def judged(sweeps: Sequence[Sweep]) -> tuple[Sweep, Evidence]:
     return max(((sweep, gather(sweep)) for sweep in sweeps), key=weight)
 
 
+def verdicts(judge: Sweep, evidence: Evidence) -> str:
+    """The verdicts on the paper's claims, in a sentence."""
+    findings = claims.findings(evidence)
+    by_verdict = {
+        verdict: [finding.claim for finding in findings if finding.verdict == verdict]
+        for verdict in ("reproduced", "contradicted", "undecided")
+    }
+    words = [f"{joined(names)} {verdict}" for verdict, names in by_verdict.items() if names]
+    because = ", since this is not the paper's experiment" if evidence.stated else ""
+    return f"The paper's claims, judged by `{judge.name}`: {'; '.join(words)}{because}."
+
+
 def section_claims(sweep: Sweep, evidence: Evidence) -> Section:
     """The claims with their verdicts and effects."""
     findings = claims.findings(evidence)
     words: list[str | tuple[str, ...]] = [
+        verdicts(sweep, evidence),
         "The paper (Koster and Kukla 2024, arXiv 2409.17300) makes seven claims. Each is judged here by the sweep "
         f"`{sweep.name}` with a criterion that was written down before any result of the paper's grid was seen. "
         f"One margin separates small from noticeable: {claims.MARGIN:g}, one percentage point of test accuracy. A claim "
         "is *reproduced* if the intervals of all its effects lie within the bounds it sets, *contradicted* if one lies "
         "beyond them, and *undecided* otherwise. A decline in them is that of the first tenth of the tasks; the decline after "
-        "warm-up judges no claim, since the criteria are older."
+        "warm-up judges no claim, since the criteria are older.",
     ]
     if not evidence.accuracy:
         words.append(

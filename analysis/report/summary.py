@@ -1,18 +1,16 @@
-"""The question, the results in short, and their limits."""
+"""The question, and the limits of its answer."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-import pandas as pd
-
 from analysis import load, sample, statistics, tables
 from analysis.load import Sweep
 from analysis.paper import claims
 from analysis.paper.evidence import Evidence, parts_of
 from analysis.report.page import Section, count, joined
-from analysis.report.paper import out_of_reach, scenario_words
+from analysis.report.paper import scenario_words
 from search_spaces.paper_grid import POINTS
 
 LOSS: Final = (
@@ -87,94 +85,6 @@ def _own_question(sweep: Sweep, methods: Collection[str]) -> str:
         steers = "steers" if len(flat) == 1 else "steer"
         return f"{HYPOTHESIS}{joined(flat)} {steers} away from such regions. {WHETHER.removesuffix('.')}, {where}."
     return f"The question is which of these methods keeps a network able to learn, {where}."
-
-
-def section_summary(
-    tuned: Sweep,
-    confirmations: Sequence[Sweep],
-    judgement: tuple[Sweep, Evidence] | None,
-    dependences: Sequence[str] = (),
-) -> Section:
-    """The results in a few sentences.
-
-    Args:
-        tuned: the sweep.
-        confirmations: of its winners.
-        judgement: the sweep that judges the paper's claims, with its evidence; None if no claim is judged.
-        dependences: which of the claims depend on an assumption, as sentences.
-    """
-    items = [_verdicts(*judgement)] if judgement else []
-    items += _dependences(judgement[1], dependences) if judgement else []
-    for sweep in confirmations:
-        winners = sweep.finished[sweep.finished["selected_rank"] == 1]
-        for scenario in dict.fromkeys(winners["scenario"]):
-            numbers = _accuracies(sweep, winners[winners["scenario"] == scenario])
-            items.append(f"Confirmed on fresh seeds, `{sweep.name}`, {scenario}, mean test accuracy: {numbers}.")
-        items += _significant(sweep)
-    if judgement is None and not confirmations:
-        best = tables.best(tuned)
-        for scenario in dict.fromkeys(best["scenario"]):
-            numbers = _accuracies(tuned, best[best["scenario"] == scenario])
-            items.append(
-                f"The best of each method, {scenario}, mean test accuracy on the seeds of the search: {numbers}."
-            )
-        if not len(best):
-            items.append("Nothing was selected: there is no trial with an objective.")
-    if not confirmations and len(tables.best(tuned)):
-        items.append(
-            f"The best of each method has not been confirmed on fresh seeds yet: `study confirm {tuned.name}`."
-        )
-    return Section("summary", "In short", (tuple(items),))
-
-
-def _dependences(main: Evidence, dependences: Sequence[str]) -> list[str]:
-    """Which claims depend on an assumption, and whose experiment it is."""
-    own = "On this sweep's own data and tasks, which are not the paper's: " if main.stated else ""
-    return [f"{own}{sentence}" for sentence in dependences]
-
-
-def _verdicts(judge: Sweep, evidence: Evidence) -> str:
-    """The verdicts on the paper's claims, in a sentence."""
-    findings = claims.findings(evidence)
-    by_verdict = {
-        verdict: [finding.claim for finding in findings if finding.verdict == verdict]
-        for verdict in ("reproduced", "contradicted", "undecided")
-    }
-    verdicts = [f"{joined(names)} {verdict}" for verdict, names in by_verdict.items() if names]
-    because = ", since this is not the paper's experiment" if evidence.stated else ""
-    return f"The paper's claims, judged by `{judge.name}`: {'; '.join(verdicts)}{because}."
-
-
-def _accuracies(sweep: Sweep, runs: pd.DataFrame) -> str:
-    """Mean test accuracy of each run, with its interval."""
-    numbers = []
-    for run in load.rows(runs):
-        interval = statistics.t_interval(statistics.mean_accuracy(sweep.accuracy(run["run_id"]).to_numpy(dtype=float)))
-        bounds = f" [{interval.low:.4f}, {interval.high:.4f}]" if interval.lanes > 1 else ""
-        numbers.append(f"{run['name']}: {run['summary/accuracy_test']:.4f}{bounds}")
-    return "; ".join(numbers)
-
-
-def _significant(confirmation: Sweep) -> list[str]:
-    """The winners' differences that hold after Holm's correction."""
-    differences = tables.winners_differences(confirmation)
-    if not len(differences):
-        return []
-    significant = load.rows(differences[differences["p_holm"] < claims.ALPHA])
-    if not significant:
-        return [
-            f"No difference between the methods' winners in `{confirmation.name}`, in mean accuracy or in decline, can be "
-            f"distinguished from chance ({len(differences)} paired comparisons, sign-flip tests, Holm's correction at "
-            f"{claims.ALPHA:g})." + (f" {note}" if (note := out_of_reach(differences)) else "")
-        ]
-    words = [
-        f"{row['scenario']}: {row['quantity']} of {row['first']} minus {row['second']} {row['difference']:+.4f} (p "
-        f"{row['p_holm']:.3f})"
-        for row in significant
-    ]
-    return [
-        f"Differences between winners in `{confirmation.name}` that hold after Holm's correction: {'; '.join(words)}."
-    ]
 
 
 def section_limits(tuned: Sweep, confirmations: Sequence[Sweep], evidence: Evidence | None) -> Section:

@@ -68,7 +68,7 @@ def section_winners(tuned: Sweep, confirmations: Sequence[Sweep], *, leads: bool
     Args:
         tuned: the sweep.
         confirmations: of its winners.
-        leads: whether the page is about nothing else; then a sweep that nobody has confirmed is compared in full too.
+        leads: whether a sweep that nobody has confirmed is compared in full too.
     """
     best = tables.best(tuned)
     title = "The best of each method"

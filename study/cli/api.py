@@ -284,6 +284,8 @@ def report(
     directory: str | Path = DEFAULT_DIRECTORY,
     to: Path | None = None,
     tracking_uri: str | None = None,
+    formats: Sequence[str] = (),
+    paper: bool = False,
 ) -> Path:
     """Writes the report of a sweep; returns its page.
 
@@ -292,13 +294,15 @@ def report(
         directory: folder of all sweeps.
         to: a new folder for the report; default: beside the sweep.
         tracking_uri: of MLflow's store; default: that of the sweep.
+        formats: svg and pdf for figures, parquet and latex for tables, beside png and csv.
+        paper: whether the paper's claims are judged, whatever the sweep is about.
 
     Raises:
-        StudyError: there is no such sweep, or the report cannot be written.
+        StudyError: there is no such sweep or format, or the report cannot be written.
     """
     from study.cli import report
 
-    page, _ = report.write(Path(directory), name, to, tracking_uri)
+    page, _ = report.write(Path(directory), name, to, tracking_uri, formats=formats, paper=paper)
     return page
 
 

@@ -465,7 +465,8 @@ def export(
 
 
 @app.command(
-    epilog="Examples:\n\nstudy report quickstart\n\nstudy report analysis/results/paper_grid --to paper-report"
+    epilog="Examples:\n\nstudy report quickstart\n\nstudy report analysis/results/paper_grid --to paper-report\n\n"
+    "study report quickstart --format pdf --format latex"
 )
 def report(
     name: Annotated[
@@ -476,18 +477,28 @@ def report(
         ),
     ],
     to: NewFolder = None,
+    format_: Annotated[
+        list[str],
+        typer.Option(
+            "--format",
+            help="Write figures as svg or pdf too, or tables as parquet or latex (booktabs), beside png and csv. Repeatable.",
+        ),
+    ] = [],  # noqa: B006
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Judge the paper's claims, whatever the sweep is about.")
+    ] = False,
     directory: Directory = DEFAULT_DIRECTORY,
     tracking_uri: TrackingUri = None,
 ) -> int:
     """Write a report of a sweep and its confirmations.
 
-    The report is one page with figures and tables. If the sweep has the paper's data and network, there is a verdict on each of
-    the paper's claims.
+    The report is one page with figures and tables, which opens offline. If the sweep has the paper's data and network, there is a
+    verdict on each of the paper's claims.
     """
     terminal.begin(f"reading the runs of {name}")
     from study.cli import report
 
-    _, complete = report.write(directory, name, to, tracking_uri)
+    _, complete = report.write(directory, name, to, tracking_uri, formats=format_, paper=paper)
     return 0 if complete else 1
 
 

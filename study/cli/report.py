@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from study.cli import terminal
 from study.errors import StudyError, nearest
@@ -20,7 +20,19 @@ if TYPE_CHECKING:  # slow to import
     from analysis.report.page import Page
 
 
-def write(directory: Path, name: str, target: Path | None, tracking_uri: str | None) -> tuple[Path, bool]:
+FORMATS: Final = ("png", "svg", "pdf", "csv", "parquet", "latex")
+"""Those of `analysis.report.page`, which takes a second to import."""
+
+
+def write(
+    directory: Path,
+    name: str,
+    target: Path | None,
+    tracking_uri: str | None,
+    *,
+    formats: Collection[str] = (),
+    paper: bool = False,
+) -> tuple[Path, bool]:
     """Writes the report of a sweep.
 
     It is made from MLflow's runs, and attached to the sweep's own run. That of an archived sweep is attached to nothing, and has
@@ -31,10 +43,16 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
         name: of the sweep, or the folder of an archived one.
         target: folder for the report; None: a folder within the sweep's.
         tracking_uri: MLflow's store; None: that of the sweep.
+        formats: of figures and tables, beside PNG and CSV.
+        paper: whether the paper's claims are judged, whatever the sweep is about.
+
+    Raises:
+        StudyError: there is no such sweep or format, or the report cannot be written.
 
     Returns:
         The page, and whether it is attached or need not be.
     """
+    check_formats(formats)
     from analysis import archive, report
 
     if _is_archive(name):
@@ -43,7 +61,7 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
         check_parent(target)
         tuned = archive.read(Path(name))
         confirmations = archive.confirmations(Path(name), tuned)
-        return _write(report.make(tuned, confirmations), target) / report.PAGE, True
+        return _write(report.make(tuned, confirmations, paper=paper), target, formats) / report.PAGE, True
     sweep_folder = _folder(directory, name, target, "report")
     if target is not None:
         check_parent(target)
@@ -59,7 +77,7 @@ def write(directory: Path, name: str, target: Path | None, tracking_uri: str | N
     tuned, confirmations = faults.patiently(lambda: report.load_all(known_as, uri, directory), terminal.complain)
     for sweep in (tuned, *confirmations):
         _warn_of_unsent(directory, sweep.identity, len(sweep.finished))
-    place = _write(report.make(tuned, confirmations), target or directory / name / "report")
+    place = _write(report.make(tuned, confirmations, paper=paper), target or directory / name / "report", formats)
     if not artifacts.is_writable(uri, sweep_folder.root if sweep_folder else None):
         terminal.remark("not attached to the sweep's run in MLflow, which cannot be written")
         return place / report.PAGE, True
@@ -210,6 +228,15 @@ def write_archive(directory: Path, name: str, target: Path | None, tracking_uri:
     return 0
 
 
+def check_formats(formats: Collection[str]) -> None:
+    """Raises StudyError if a format is unknown."""
+    for wrong in formats:
+        if wrong not in FORMATS:
+            raise StudyError(
+                f"--format {wrong!r} is unknown; figures can be png, svg or pdf, and tables csv, parquet or latex."
+            )
+
+
 def check_parent(target: Path) -> None:
     """Raises StudyError if a folder cannot be created."""
     if target.exists() and not target.is_dir():
@@ -250,12 +277,12 @@ def _store(directory: Path, sweep: SweepFolder | None, tracking_uri: str | None)
     return uri
 
 
-def _write(page: Page, target: Path) -> Path:
+def _write(page: Page, target: Path, formats: Collection[str]) -> Path:
     """Writes a report, prints where it is, returns its folder."""
     from analysis import report
 
-    terminal.begin("drawing the figures")
-    place, is_new = report.write(page, target)
+    with terminal.bar("drawing the figures") as told:
+        place, is_new = report.write(page, target, formats, told)
     terminal.console.print(f"{'wrote' if is_new else 'unchanged:'} {place / report.PAGE}", markup=False, soft_wrap=True)
     return place
 

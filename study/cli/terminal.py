@@ -7,10 +7,12 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from rich import progress
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -67,6 +69,20 @@ def begin(text: str) -> None:
     """
     if console.is_terminal:
         headline(text)
+
+
+@contextmanager
+def bar(text: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar, in a terminal only.
+
+    Yields a function that is told how many steps are done, and how many there are.
+    """
+    if not console.is_terminal:
+        yield lambda _done, _all: None
+        return
+    with progress.Progress(*progress.Progress.get_default_columns(), console=console, transient=True) as shown:
+        task = shown.add_task(text, total=None)
+        yield lambda done, steps: shown.update(task, completed=done, total=steps)
 
 
 def headline(text: str) -> None:
