@@ -224,6 +224,10 @@ def sweep_description(
         lines[-1] += f"\n| {' | '.join(map(str, cells))} |"
     if changes := software_changes(facts):
         lines.append(f"Its software changed while it ran, so numbers may differ: {changes}.")
+    if plan.after:
+        lines.append(
+            f"Its search began with what trials of `{plan.after.sweep}` had found; they are no runs of this sweep."
+        )
     if plan.confirms:
         lines.append(
             f"It confirms the sweep `{plan.confirms.sweep}` on the fresh seeds {list(plan.seeds)}; nothing is selected by it."

@@ -153,6 +153,16 @@ def number_of_an_option(draw: random.Random) -> Case:
             (RUN, "--workers", bad_whole(draw, 1, 10**6)),
             (RUN, "--search-seed", draw.choice(["1.5", "x", "", "nan", odd_word(draw)])),
             (RUN, "--objective", draw.choice(["x", "", ":", "loss/online", "accuracy/test:max", odd_word(draw)])),
+            (
+                RUN,
+                "--time-limit",
+                draw.choice(["", "0s", "-1s", "1.5h", "90", "367d", "s", "nan", "1h 1m", odd_word(draw)]),
+            ),
+            (
+                RUN,
+                "--notify",
+                draw.choice(["", " ", "nosuchcommand x", "'", "ftp://x", "http://", "http://x:y", "true |"]),
+            ),
             (RUN, "--cpus-per-trial", bad_real(draw)),
             (RUN, "--gpus-per-trial", bad_real(draw)),
             (RUN, "--price-per-hour", bad_real(draw)),
@@ -298,7 +308,7 @@ def bad_name(draw: random.Random) -> str:
 def name(draw: random.Random) -> Case:
     """A name that is none, or of something that is not there."""
     word = bad_name(draw)
-    command = draw.choice(("resume", "best", "export", "sync", "ui", "confirm", "archive", "report"))
+    command = draw.choice(("resume", "best", "export", "sync", "ui", "confirm", "archive", "report", "delete", "clean"))
     option = draw.choice(("--scenario", "--method", "--sampler", "--scheduler"))
     sound = draw.choice((RUN, ("confirm", SWEEP)))
     return Case(
@@ -308,6 +318,7 @@ def name(draw: random.Random) -> Case:
                 (command, "--", f"{SWEEP}{draw.randrange(99)}"),
                 ("compare", "--to=page", "--", ARCHIVE, word),
                 (*sound, f"--name={word}"),
+                (*RUN, f"--after={word}"),
                 (*RUN, f"{option}={odd_word(draw)}"),
                 (*RUN, f"{option}="),
                 ("export", SWEEP, f"--trial={odd_word(draw)}"),
