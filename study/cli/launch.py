@@ -230,7 +230,7 @@ def planned(space: str | SearchSpace, name: str | None = None, **choices: Any) -
 
 
 def planned_after(plan: Plan, directory: Path, after: str) -> Plan:
-    """The plan with the trials of an earlier sweep to begin with.
+    """The plan, begun with the trials of an earlier sweep.
 
     Raises StudyError if there is no such sweep, or its trials do not fit.
     """

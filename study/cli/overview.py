@@ -299,7 +299,7 @@ def show_next_steps(sweep: SweepFolder, uri: str, *, is_logged: bool = True) -> 
 
 
 def beginning(plan: Plan) -> str:
-    """With how many trials of an earlier sweep the search begins."""
+    """Which earlier trials the search begins with, as a sentence."""
     if plan.after is None:
         return ""
     counts = ", ".join(f"{len(trials)} of {label}" for label, trials in plan.after.trials.items())

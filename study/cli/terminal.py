@@ -109,12 +109,18 @@ def clock(seconds: float) -> str:
 
 
 def moment(seconds: float) -> str:
-    """Local date and time of seconds since 1970, to the minute."""
+    """Local date and time, to the minute.
+
+    `seconds` are those since 1970.
+    """
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def iso_moment(seconds: float) -> str:
-    """Date and time of seconds since 1970 in ISO 8601, in UTC."""
+    """Date and time in ISO 8601, in UTC.
+
+    `seconds` are those since 1970.
+    """
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 

@@ -181,9 +181,9 @@ class TrialHistory:
 
     @property
     def changed(self) -> float | None:
-        """When it last started, reported or ended, in seconds since 1970.
+        """When it last started, reported or ended.
 
-        None before its first attempt.
+        In seconds since 1970; None before its first attempt.
         """
         lines = [*self.past_facts[-1:], *self.tasks[-1:]]
         moments = [self.started, self.ended, *(line["at"] for line in lines)]

@@ -7,19 +7,20 @@ from typing import Any
 
 import typer
 
-import search_spaces
 from study.sweep import folder
 from study.sweep.execution import DEFAULT_DIRECTORY
 
 
 def sweeps(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The sweeps that begin with a word, in the folder of `--dir`."""
+    """The sweeps that begin with a word; `--dir` counts."""
     given: Any = ctx.params.get("directory")
     return [name for name in folder.names(Path(given or DEFAULT_DIRECTORY)) if name.startswith(incomplete)]
 
 
 def spaces(incomplete: str) -> list[str]:
-    """The search spaces that begin with a word, or files of one."""
+    """The search spaces that begin with a word, or files."""
+    import search_spaces  # imports Optuna, which takes long
+
     names = [name for name in search_spaces.names() if name.startswith(incomplete)]
     if names or "/" not in incomplete:
         return names

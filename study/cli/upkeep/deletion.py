@@ -103,7 +103,7 @@ def _confirmations(sweep: SweepFolder) -> list[str]:
 
 
 def clean(directory: Path, name: str, *, agreed: bool) -> int:
-    """Deletes what no trial needs any more; returns the exit code.
+    """Deletes what no trial needs; returns the exit code.
 
     Args:
         directory: folder of all sweeps.

@@ -1,4 +1,4 @@
-"""One launch of a sweep: how long it may take, and who is told of its end."""
+"""A launch of a sweep: its time limit, its notification."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ _PLAIN_WORD = re.compile(r"[\w./+-]+")
 
 
 def seconds_of(limit: str | float) -> float:
-    """Seconds of a time such as 90s, 30m, 2h or 1h30m, or of a number.
+    """Seconds of a time limit.
+
+    It is a text such as 90s, 30m, 2h or 1h30m, or a number of seconds.
 
     Raises StudyError if it is no time, or not above 0 and at most 366 days.
     """
@@ -103,7 +105,10 @@ class Session:
 
     @classmethod
     def of(cls, time_limit: str | float | None, notify: str | None, *, ui: bool = False) -> Session:
-        """The session that options ask for. Raises StudyError if they cannot be."""
+        """The session that options ask for.
+
+        Raises StudyError if they cannot be.
+        """
         limit = None if time_limit is None else seconds_of(time_limit)
         return cls(limit, None if notify is None else target_of(notify), ui)
 
@@ -114,7 +119,9 @@ class Session:
 
     @contextmanager
     def told(self, sweep: str) -> Iterator[Ending]:
-        """Tells of the end of its block: done, or failed with a sentence.
+        """Tells of the end of its block.
+
+        That is done, or failed with a sentence.
 
         An interruption by the user is told to nobody.
         """

@@ -1,4 +1,4 @@
-"""Trials of an earlier sweep, as the plan of a later one keeps them."""
+"""Trials of an earlier sweep, within the plan of another."""
 
 from __future__ import annotations
 

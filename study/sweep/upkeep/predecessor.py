@@ -1,4 +1,4 @@
-"""A search that begins with the trials of an earlier sweep.
+"""A search that begins with an earlier sweep's trials.
 
 The sampler learns from them as from its own. They are not trained again, and are no trials of the new sweep: they count towards
 no budget and cannot be its best.

@@ -1,4 +1,4 @@
-"""Whether a sweep is running, interrupted or finished, and since when."""
+"""Whether a sweep is running, interrupted or finished."""
 
 from __future__ import annotations
 
