@@ -44,26 +44,21 @@ def make(matching: Matching, quantity: str, table: pd.DataFrame) -> Page:
     subtitle = (
         f"{what[0].upper()}{what[1:]}: each method against {matching.baseline}, and how that differs between sweeps."
     )
-    differences = differing(matching)
-    caption = "What the sweeps differ in. What is not here is the same in all of them, but for what every sweep varies."
-    columns = (Column("what", "what"), *(Column(name, name) for name in names))
+    results: list[str | tuple[str, ...]] = [tuple(sentences(matching, table))]
+    blocks: list[Table | Picture] = [*_pictures(matching, quantity, table), _table(matching, quantity, table)]
+    if len(differences := differing(matching)):
+        caption = (
+            "What the sweeps differ in. What is not here is the same in all of them, but for what every sweep varies."
+        )
+        columns = (Column("what", "what"), *(Column(name, name) for name in names))
+        blocks.append(Table("differing", caption, differences, columns))
+    else:
+        results.append("Settings, seeds, versions and devices are the same in all sweeps.")
     return Page(
         f"Plasticity study: {joined(names)} compared",
         subtitle,
         (
-            Section("summary", "In short", (tuple(sentences(matching, table)),)),
-            Section(
-                "comparison",
-                "The sweeps compared",
-                (),
-                (*_pictures(matching, quantity, table), _table(matching, quantity, table)),
-            ),
-            Section(
-                "differing",
-                "What differs",
-                () if len(differences) else ("Settings, seeds, versions and devices are the same in all sweeps.",),
-                (Table("differing", caption, differences, columns),) if len(differences) else (),
-            ),
+            Section("summary", "In short", tuple(results), tuple(blocks)),
             Section("method", "How this was computed", _method(matching, quantity)),
         ),
     )
@@ -167,8 +162,7 @@ def _pictures(matching: Matching, quantity: str, table: pd.DataFrame) -> list[Pi
         left_out = len(titles) - sample.MOST_SENTENCES
         caption = (
             f"{scenario}: {QUANTITIES[quantity].short} of each method minus that of {matching.baseline}, in each sweep, and how "
-            f"the difference changes between sweeps. The intervals of the differences hold together at 95 %, and so do those of "
-            f"the changes; p is after Holm's correction. The band marks what lies within the margin of {MARGIN:g}."
+            "the difference changes between sweeps. p is after Holm's correction."
             + (
                 f" The first {sample.MOST_SENTENCES} of {len(titles)} settings; the table has all."
                 if left_out > 0

@@ -312,6 +312,7 @@ def compare(
     to: Path | None = None,
     quantity: str = "accuracy",
     baseline: str = "sgd",
+    formats: Sequence[str] = (),
     tracking_uri: str | None = None,
 ) -> Path:
     """Compares sweeps, as `study compare`; returns the page.
@@ -322,6 +323,7 @@ def compare(
         to: a new folder for the page; default: one in the folder of all sweeps.
         quantity: accuracy, late_accuracy, decline or decline_after_warmup, of test accuracy.
         baseline: the method that the others are compared with.
+        formats: svg and pdf for figures, parquet and latex for tables, beside png and csv.
         tracking_uri: of MLflow's store; default: that of each sweep.
 
     Raises:
@@ -329,7 +331,9 @@ def compare(
     """
     from study.cli import report
 
-    return report.compare(Path(directory), names, to, tracking_uri, quantity, baseline)
+    return report.compare(
+        Path(directory), names, to, tracking_uri, quantity=quantity, baseline=baseline, formats=formats
+    )
 
 
 def load(name: str, *, directory: str | Path = DEFAULT_DIRECTORY) -> Sweep:

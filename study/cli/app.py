@@ -28,6 +28,7 @@ from study.cli.options import (
     DataDir,
     Directory,
     FilesFolder,
+    Formats,
     GpusPerTrial,
     Host,
     LaneCounts,
@@ -477,13 +478,7 @@ def report(
         ),
     ],
     to: NewFolder = None,
-    format_: Annotated[
-        list[str],
-        typer.Option(
-            "--format",
-            help="Write figures as svg or pdf too, or tables as parquet or latex (booktabs), beside png and csv. Repeatable.",
-        ),
-    ] = [],  # noqa: B006
+    format_: Formats = [],  # noqa: B006
     paper: Annotated[
         bool, typer.Option("--paper", help="Judge the paper's claims, whatever the sweep is about.")
     ] = False,
@@ -520,6 +515,7 @@ def compare(
     ] = "accuracy",
     baseline: Annotated[str, typer.Option(help="The method that the others are compared with.")] = "sgd",
     to: NewFolder = None,
+    format_: Formats = [],  # noqa: B006
     directory: Directory = DEFAULT_DIRECTORY,
     tracking_uri: TrackingUri = None,
 ) -> int:
@@ -529,7 +525,15 @@ def compare(
     where seeds are shared. Writes one page and changes nothing of the sweeps.
     """
     terminal.begin(f"reading the runs of {', '.join(names)}")
-    api.compare(*names, directory=directory, to=to, quantity=quantity, baseline=baseline, tracking_uri=tracking_uri)
+    api.compare(
+        *names,
+        directory=directory,
+        to=to,
+        quantity=quantity,
+        baseline=baseline,
+        formats=format_,
+        tracking_uri=tracking_uri,
+    )
     return 0
 
 

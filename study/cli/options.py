@@ -192,6 +192,13 @@ NewFolder = Annotated[
         metavar="DIRECTORY",
     ),
 ]
+Formats = Annotated[
+    list[str],
+    typer.Option(
+        "--format",
+        help="Write figures as svg or pdf too, or tables as parquet or latex (booktabs), beside png and csv. Repeatable.",
+    ),
+]
 SpaceName = Annotated[
     str,
     typer.Argument(

@@ -99,7 +99,14 @@ def write(
 
 
 def compare(
-    directory: Path, names: Sequence[str], target: Path | None, tracking_uri: str | None, quantity: str, baseline: str
+    directory: Path,
+    names: Sequence[str],
+    target: Path | None,
+    tracking_uri: str | None,
+    *,
+    quantity: str,
+    baseline: str,
+    formats: Collection[str] = (),
 ) -> Path:
     """Compares sweeps: a table here, and a page.
 
@@ -112,6 +119,7 @@ def compare(
         tracking_uri: MLflow's store; None: that of each sweep.
         quantity: one of `analysis.comparison.contrasts.QUANTITIES`.
         baseline: the method that the others are compared with.
+        formats: of figures and tables, beside PNG and CSV.
 
     Returns:
         The page.
@@ -119,6 +127,7 @@ def compare(
     Raises:
         StudyError: there is no such sweep, nothing is comparable, or the page cannot be written.
     """
+    check_formats(formats)
     places = [Path(name).resolve() if _is_archive(name) else directory.resolve() / name for name in names]
     if len(names) < 2:
         raise StudyError("A comparison takes at least two sweeps: study compare A B.")
@@ -143,7 +152,7 @@ def compare(
     _show_comparison(matched, quantity, table)
     more = f"-and-{len(names) - 2}-more" if len(names) > 2 else ""
     place = target or directory / f"compared-{'-'.join(Path(name).name for name in names[:2])}{more}"
-    return _write(page.make(matched, quantity, table), place) / report.PAGE
+    return _write(page.make(matched, quantity, table), place, formats) / report.PAGE
 
 
 def _is_archive(name: str) -> bool:

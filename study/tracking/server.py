@@ -185,7 +185,7 @@ def begin_tied(uri: str, host: str, port: int) -> subprocess.Popen[bytes]:
 
 
 def free_port(host: str, first: int) -> int:
-    """A port that nothing listens at: the first one, or any.
+    """A port that nothing listens at, if possible the first.
 
     Raises StudyError as `is_taken` does.
     """

@@ -29,13 +29,15 @@ def sweeps(here):
 
 def test_archives_are_compared_in_the_terminal_and_on_a_page(here, run, blank_figures):
     before = contents(RESULTS)
-    words = ("compare", CONFIRMED, FASHION, "--quantity", "late_accuracy", "--to", "compared")
+    words = ("compare", CONFIRMED, FASHION, "--quantity", "late_accuracy", "--to", "compared", "--format", "latex")
     code, out, err = run(*words)
     assert (code, err) == (0, "")
     rows = [line.split() for line in out.splitlines()]
     assert ["sam", "beyond_pairs-fashion", "20", "0.9791", "[0.9766,", "0.9815]"] in [row[:6] for row in rows]
     assert "wrote compared/report.html" in out
-    assert sorted(path.name for path in (here / "compared" / "tables").iterdir()) == ["comparison.csv", "differing.csv"]
+    assert sorted(path.name for path in (here / "compared" / "tables").iterdir()) == [
+        f"{name}.{kind}" for name in ("comparison", "differing") for kind in ("csv", "tex")
+    ]
     assert contents(RESULTS) == before
     assert "unchanged: compared/report.html" in run(*words)[1]
 
@@ -60,6 +62,7 @@ def test_sweeps_are_compared_and_left_as_they_are(sweeps, run, blank_figures):
         ((CONFIRMED, FASHION), "with --to"),
         ((CONFIRMED, FASHION, "--to", "page", "--quantity", "late_acuracy"), "did you mean 'late_accuracy'"),
         ((CONFIRMED, FASHION, "--to", "page", "--baseline", "adamw"), "known: gnp, sam, sgd"),
+        ((CONFIRMED, FASHION, "--to", "page", "--format", "gif"), "--format 'gif' is unknown"),
         ((CONFIRMED, "nothing", "--to", "page"), "There is no sweep 'nothing'"),
         ((CONFIRMED, RESULTS / "surgery", "--to", "page"), "Nothing to compare"),
         (("first", "second"), "`study sync first`"),
