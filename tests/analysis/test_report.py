@@ -229,7 +229,7 @@ def test_figures_and_tables_are_written_in_the_formats_asked_for_and_twice_alike
     )
     columns = (
         pages.Column("a", "A & B"),
-        pages.Column("b", "b", "p"),
+        pages.Column("b", "b", "number"),
         pages.Column("c", "c"),
         pages.Column("d", "run", "run"),
     )
@@ -264,8 +264,8 @@ def test_figures_and_tables_are_written_in_the_formats_asked_for_and_twice_alike
     assert pd.read_parquet(place / "tables/t.parquet")["b"].tolist() == frame["b"].tolist()
     text = (place / "tables/t.tex").read_text()
     assert r"A \& B & b & c \\" in text
-    assert r"50 \% & $1.0 \times 10^{-7}$ [" in text
-    assert r"x\_1 & $-0.5" in text
+    assert r"50 \% & $1 \times 10^{-7}$ [" in text
+    assert r"x\_1 & $-0.5$ [$-1$, $0$] & 1 \\" in text
     assert r"\toprule" in text
     assert r"\bottomrule" in text
 
