@@ -161,7 +161,7 @@ def parallel_coordinates(tried: Sequence[Tried], value_label: str, searched: Sea
     low = parallel.lowest_place(names, valued, scales) - 0.04
     panel = {"x": axis("", -0.3, len(scales) - 0.7), "y": axis("", low, 1.04)}
     word = "lower" if any(trial.falling for trial in valued) else "higher"
-    note = f"One line per trial: the {word} its value, the darker. {without_value(tried, valued)}".strip()
+    note = f"One line per trial: the {word} its value, the stronger. {without_value(tried, valued)}".strip()
     series = [{"label": m, "colour": colour[m], "dash": "solid", "symbol": "circle"} for m in methods]
     return chart(traces, series, [panel], columns=columns, note=note)
 
@@ -176,7 +176,7 @@ def trajectories(panels: Mapping[str, Sequence[Trajectory]]) -> Chart:
     traces, drawn = [], []
     most = max((task + 1 for lines in panels.values() for one in lines for task in one.tasks), default=1)
     for number, (name, lines) in enumerate(panels.items()):
-        values = _finite([value for one in lines for value in one.values])
+        values = _finite([float(value) for one in lines for value in one.values])
         low, high, is_log = extent(values, is_share=name.endswith("(share)"))
         y = axis(name, low, high, may_be_log=min(values, default=0) > 0) | {"is_log": is_log}
         rim = 0.02 * most

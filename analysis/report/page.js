@@ -329,6 +329,9 @@
     folded.forEach((part) => { part.open = open; });
     event.target.textContent = open ? "Close all" : "Open all";
   });
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
+  addEventListener("beforeprint", () => {
+    document.querySelectorAll("details").forEach((part) => { part.open = true; });
+    holders.forEach(show);
+  });
   unfold();
 })();

@@ -55,7 +55,7 @@ def section_search(sweep: Sweep) -> Section:
                 ),
                 Picture(
                     f"parallel-{scenario}",
-                    f"{scenario}: every trial as one line across its settings; the darker the line, the better the trial."
+                    f"{scenario}: every trial as one line across its settings; the stronger the line, the better the trial."
                     + shown,
                     _parallel(f"{scenario}: parallel coordinates", tried, label, searched),
                     ids,

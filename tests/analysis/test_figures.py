@@ -1,10 +1,12 @@
 """Figures: what is drawn is what was given, nothing is cut off or overlaps, and colour is never the only cue."""
 
 import itertools
+import json
 import math
 from functools import partial
 
 import numpy as np
+import plotly.graph_objects
 import pytest
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import to_rgb
@@ -14,10 +16,21 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 import search_spaces
-from analysis.figures import accuracy, cause, comparisons, diagnostics, heat_maps, layout, parallel, search, verdicts
+from analysis.figures import (
+    accuracy,
+    cause,
+    charts,
+    comparisons,
+    diagnostics,
+    heat_maps,
+    layout,
+    parallel,
+    search,
+    verdicts,
+)
 from analysis.figures.accuracy import Band, Spent
 from analysis.figures.cause import Way
-from analysis.figures.comparisons import Confirmed, Difference
+from analysis.figures.comparisons import Confirmed, Difference, Score
 from analysis.figures.heat_maps import HeatMap
 from analysis.figures.scales import ZERO_AT, Scale, short
 from analysis.figures.search import Tried
@@ -86,6 +99,7 @@ CONFIRMED = [
     Confirmed("SAM lr 0.1, rho 0.05", "sam", 0.93, 0.921, 0.915, 0.927),
     Confirmed("GNP lr 0.1, lambda 0.1, r 0.05", "gnp", 0.94, 0.925, NAN, NAN),
 ]
+SCORES = [Score(row.label, row.method, row.confirmed, row.low, row.high, {0: 0.9, 1: 0.95}) for row in CONFIRMED]
 DIFFERENCES = [
     Difference("SAM minus SGD", 0.016, 0.009, 0.023, 0.0004),
     Difference("GNP minus SGD", 0.02, NAN, NAN, NAN),
@@ -142,6 +156,7 @@ USUAL = {
     "parallel_coordinates": (parallel.parallel_coordinates, trials(), VALUE),
     "importance": (search.importance, SHARES),
     "heat_maps": (heat_maps.heat_maps, [heat_map(3, 4), heat_map(3, 4, diverging=True)]),
+    "scores": (comparisons.scores, SCORES, "share"),
     "tuned_and_confirmed": (comparisons.tuned_and_confirmed, CONFIRMED),
     "differences": (comparisons.differences, DIFFERENCES, "share", 0.01),
     "trajectories": (diagnostics.trajectories, PANELS),
@@ -388,6 +403,56 @@ def test_curves_and_bands_are_the_numbers_given():
         edges = [(task, y) for row in (band.low, band.high) for task, y in zip(range(1, 7), row, strict=True)]
         assert outline == {(float(task), float(y)) for task, y in edges}
         assert line.get_color() == METHOD_COLOURS[band.method]
+
+
+CHARTS = {
+    "accuracy_by_task": (charts.accuracy_by_task, bands_of(["sgd", "sam", "gnp", "gnp"])),
+    "difference_by_task": (charts.difference_by_task, gaps_of(bands_of(["sam", "gnp"])), "SGD"),
+    "accuracy_by_gradient_evaluations": (charts.accuracy_by_gradient_evaluations, spent_of(bands_of(["sgd", "sam"]))),
+    "settings_scatter": (charts.settings_scatter, trials(), VALUE, BROAD),
+    "parallel_coordinates": (charts.parallel_coordinates, trials(), VALUE, BROAD),
+    "importance": (charts.importance, SHARES),
+    "scores": (charts.scores, SCORES, "share"),
+    "tuned_and_confirmed": (charts.tuned_and_confirmed, CONFIRMED),
+    "differences": (charts.differences, DIFFERENCES, "share", 0.01),
+    "trajectories": (charts.trajectories, PANELS),
+}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_charts_are_what_plotly_takes_and_json_holds_and_name_nothing_as_html(name):
+    draw, *arguments = CHARTS[name]
+    chart = draw(*arguments)
+    assert json.loads(json.dumps(chart, allow_nan=False)) == chart
+    plotly.graph_objects.Figure(data=chart["traces"])  # refuses what it does not know
+    assert {int(trace["legendgroup"]) for trace in chart["traces"]} <= set(range(len(chart["series"])))
+    ends = [(axis["low"], axis["high"]) for panel in chart["panels"] for axis in (panel["x"], panel["y"])]
+    assert all(math.isfinite(low) and math.isfinite(high) for low, high in ends)
+
+
+def test_a_chart_shows_the_very_numbers_of_the_static_figure():
+    given = bands_of(["sgd", "sam"])
+    means = [trace["y"] for trace in charts.accuracy_by_task(given)["traces"] if trace["meta"]["role"] == "value"]
+    assert means == [line.get_ydata().tolist() for line in by_task(TITLE, given, "wide").axes[0].get_lines()]
+    tried = trials()
+    drawn = [
+        t for t in charts.settings_scatter(tried, VALUE)["traces"] if t["meta"]["role"] == "trial" and t["xaxis"] == "x"
+    ]
+    static = offsets(scatter(TITLE, tried, VALUE, "wide").axes[0])
+    assert {(x, y) for trace in drawn for x, y in zip(trace["x"], trace["y"], strict=True)} == {
+        tuple(p) for p in static.tolist()
+    }
+    lanes = [trace["y"] for trace in charts.parallel_coordinates(tried, VALUE)["traces"]]
+    assert lanes == [
+        list(line.get_ydata()) for line in lines(TITLE, tried, VALUE, "wide").axes[0].get_lines() if line.get_alpha()
+    ]
+
+
+def test_names_in_a_chart_are_no_html():
+    chart = charts.accuracy_by_task([Band("<a href=x>", "sgd", [0.5], [0.4], [0.6])])
+    assert "<a" not in "".join(trace.get("hovertemplate", "") for trace in chart["traces"])
+    tried = [Tried("sgd", {"<i>": 1.0}, 0.5, True, name="<img>")]
+    assert "<i" not in json.dumps([trace.get("text") for trace in charts.settings_scatter(tried, VALUE)["traces"]])
 
 
 def test_of_what_is_minimised_the_lowest_is_ringed_and_darkest():

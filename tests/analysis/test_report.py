@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,8 @@ from report_fixtures import Tables, accuracy, confirmed, play, sent, tuned, whol
 from sweep_fixtures import study
 
 from analysis import report, sample
+from analysis.figures import charts
+from analysis.figures.comparisons import Confirmed, tuned_and_confirmed
 from analysis.report import page as pages
 from analysis.report import search
 from analysis.report.paper import out_of_reach
@@ -100,6 +103,53 @@ def test_tuned_and_confirmed_are_those_of_search_runs_to_the_last_digit(tables, 
         ]
 
 
+def charts_of(folder):
+    """The charts of a page, by name."""
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    return {name: json.loads(data) for name, data in re.findall(r'id="data-chart-([^"]+)">([^<]+)<', text)}
+
+
+def test_the_figures_of_the_page_have_the_numbers_of_tables_and_search_runs_to_the_last_digit(
+    written, tables, whole_uri
+):
+    charts, runs = charts_of(written), runs_of(whole_uri, "whole-confirm")
+    row = next(tables.rows("winners-whole-confirm"))
+    run = runs[row["run"]["runs"][0]]
+    chart = charts[f"winners-whole-confirm-{row['scenario']['text']}"]
+    traces = [trace for trace in chart["traces"] if trace["legendgroup"] == "0"]
+    lanes = lanes_of(whole_uri, run)
+    assert [trace["y"] for trace in traces if trace["meta"]["role"] == "seed"] == lanes.T.tolist()
+    (mean,) = (trace["y"] for trace in traces if trace["meta"]["role"] == "value")
+    assert mean == [float(task.mean()) for task in lanes]
+    first = next(trace for trace in charts["answer"]["traces"] if trace["meta"]["role"] == "value")
+    assert first["x"] == next(tables.rows("answer"))["mean test accuracy"]["values"][:1]
+    for name in ("mean_accuracy", "decline"):
+        chart = charts[f"winners_differences-whole-confirm-class_pairs-{name}"]
+        ends, means = (trace["x"] for trace in chart["traces"])
+        rows = [
+            row["first minus second"]["values"]
+            for row in tables.rows("winners_differences-whole-confirm")
+            if (row["scenario"]["text"], row["quantity"]["text"]) == ("class_pairs", name.replace("_", " "))
+        ]
+        assert [*zip(means, ends[::3], ends[1::3], strict=True)] == [tuple(row) for row in rows]
+    tuned_runs = runs_of(whole_uri, "whole").values()
+    objectives = sorted(
+        run.data.metrics["summary/objective"] for run in tuned_runs if "summary/objective" in run.data.metrics
+    )
+    drawn = [
+        y for s in ("class_pairs", "permuted_pixels") for t in charts[f"parallel-{s}"]["traces"] for y in [t["text"][0]]
+    ]
+    assert len(drawn) == len(objectives) == 23
+    scatter = [
+        value
+        for scenario in ("class_pairs", "permuted_pixels")
+        for trace in charts[f"settings-{scenario}"]["traces"]
+        if trace["meta"]["role"] == "trial" and trace["xaxis"] == "x"
+        for value in trace["y"]
+    ]
+    assert sorted(scatter) == objectives
+
+
 def test_intervals_are_students_over_seeds(tables, whole_uri):
     runs = runs_of(whole_uri, "whole-confirm")
     for row in tables.rows("winners-whole-confirm"):
@@ -171,6 +221,53 @@ def test_a_page_about_many_trials_shows_some_of_them_and_says_so(whole_uri, tmp_
     best = whole[whole["sweep"] == "whole"].groupby(["scenario", "method"])["objective"].idxmax()
     assert set(whole.loc[best, "name"]) <= {row["setting"]["text"] for row in shown}
     assert "And 2 more failed trials, which" in text
+
+
+def test_figures_and_tables_are_written_in_the_formats_asked_for_and_twice_alike(whole_uri, tmp_path):
+    frame = pd.DataFrame(
+        {"a": ["x_1", "50 %"], "b": [-0.5, 1e-7], "b_low": [-1, 0], "b_high": [0, 1], "c": [1, "two"], "d": ["r", "r"]}
+    )
+    columns = (
+        pages.Column("a", "A & B"),
+        pages.Column("b", "b", "number"),
+        pages.Column("c", "c"),
+        pages.Column("d", "run", "run"),
+    )
+    table = pages.Table("t", "Of `this`, 5 %.", frame, columns)
+    rows = [Confirmed("one", "sgd", 0.5, 0.6, 0.5, 0.7)]
+    picture = pages.Picture(
+        "p",
+        "p",
+        lambda path, size: tuned_and_confirmed(path, "title", rows, size),
+        (),
+        charts.tuned_and_confirmed(rows),
+    )
+    page = pages.Page("x", "", (pages.Section("a", "A", (), (table, picture)),))
+    told = []
+    place, _ = report.write(
+        page, tmp_path / "r", ["svg", "pdf", "parquet", "latex"], lambda done, count: told.append((done, count))
+    )
+    assert told == [(0, 1), (1, 1)]
+    assert report.write(page, tmp_path / "r", ["svg", "pdf", "parquet", "latex"]) == (place, False)
+    names = {str(path.relative_to(place)) for path in place.rglob("*.*")}
+    assert names == {
+        "report.html",
+        "figures/p.png",
+        "figures/p.svg",
+        "figures/p.pdf",
+        "tables/t.csv",
+        "tables/t.parquet",
+        "tables/t.tex",
+    }
+    assert (place / "figures/p.pdf").read_bytes().startswith(b"%PDF")
+    assert "<svg" in (place / "figures/p.svg").read_text()
+    assert pd.read_parquet(place / "tables/t.parquet")["b"].tolist() == frame["b"].tolist()
+    text = (place / "tables/t.tex").read_text()
+    assert r"A \& B & b & c \\" in text
+    assert r"50 \% & $1 \times 10^{-7}$ [" in text
+    assert r"x\_1 & $-0.5$ [$-1$, $0$] & 1 \\" in text
+    assert r"\toprule" in text
+    assert r"\bottomrule" in text
 
 
 def test_the_page_asks_for_the_cause_where_networks_were_probed_and_nowhere_else(whole_uri):
@@ -460,6 +557,9 @@ def test_a_report_that_cannot_be_made_is_refused_in_one_sentence(here, refused):
     assert "known: first, first-confirm, or name a folder for the report with --to" in refused("report", "frist")
     assert "has no sweep 'frist'; did you mean 'first'?" in refused("report", "frist", "--to", "there")
     assert "run `study report first`" in refused("report", "first-confirm")
+    assert "--format 'docx' is unknown; figures can be png, svg or pdf" in refused(
+        "report", "first", "--format", "docx"
+    )
     assert "'file' cannot be a folder: it is a file" in refused("report", "first", "--to", "file")
     assert "cannot be created ('file' is a file)" in refused("report", "first", "--to", "file/there")
     assert "No MLflow server answers" in refused("report", "first", "--tracking-uri", "http://127.0.0.1:1")
