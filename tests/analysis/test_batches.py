@@ -11,6 +11,7 @@ from shared import once
 
 from analysis import archive, batches, load, report, statistics, tables
 from analysis import tuned as contrasts
+from analysis.comparison import matching
 from analysis.paper import claims
 from study.schema import TEST_ACCURACY
 from study.sweep import winners
@@ -149,6 +150,11 @@ def test_an_archive_has_the_same_decisions(seen, tmp_path):
         (tmp_path / "kept" / "sweep.json").write_text(text.replace('"batch": 6', word))
         with pytest.raises(load.StudyError, match="'deciding'"):
             archive.read(tmp_path / "kept")
+
+
+def test_a_comparison_of_sweeps_refuses_what_ended_when_it_was_decided(seen):
+    with pytest.raises(load.StudyError, match="'again' ended each method as soon as it was decided"):
+        matching.match({"tuned": seen.tuned, "again": seen.loaded}, "sgd")
 
 
 def test_joined_accuracies_have_no_hole(seen):
