@@ -140,6 +140,15 @@ def test_what_is_missing_is_not_shown_as_decided(seen, tmp_path):
     assert sum(batches.due_trials(cut).values()) > len(runs) - 6
 
 
+def test_a_confirmation_whose_first_trials_still_run_has_decided_nothing(seen):
+    running = batches.replace(seen.loaded, runs=seen.loaded.runs.assign(outcome="running"))
+    whole = batches.joined(running)
+    assert len(whole.finished) == 0
+    assert list(whole.runs.columns) == list(running.runs.columns)
+    assert set(batches.course(whole).spent.values()) == {0}
+    assert tables.winners_differences(whole).empty
+
+
 def test_an_archive_has_the_same_decisions(seen, tmp_path):
     loaded = load.sweep("decided-confirm", seen.loaded.uri, archive.QUANTITIES)
     archive.save(loaded, tmp_path / "kept")
