@@ -59,11 +59,11 @@ def joined(sweep: Sweep) -> Sweep:
     def renamed(table: pd.DataFrame) -> pd.DataFrame:
         if not len(table):
             return table
-        of_runs = table["run_id"]
+        of_runs = table["run_id"].tolist()
         return table.assign(
-            run_id=of_runs.map(names).fillna(of_runs),
-            trial=of_runs.map(trials).fillna(table["trial"]),
-            lane=table["lane"] + of_runs.map(before).fillna(0).astype("int64"),
+            run_id=[names.get(run_id, run_id) for run_id in of_runs],
+            trial=[trials.get(run_id, trial) for run_id, trial in zip(of_runs, table["trial"], strict=True)],
+            lane=[before.get(run_id, 0) + lane for run_id, lane in zip(of_runs, table["lane"], strict=True)],
         )
 
     others = sweep.runs[sweep.runs["outcome"] != "finished"]
