@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from study import objective, schema
 from study.config import EARLIER_LABELS, NAME, SEED_LIMIT, Label, is_too_nested, label_of, sentence
+from study.decision.rule import rule_of_plan
 from study.errors import StudyError
 
 FORMAT: Final = 1
@@ -69,6 +70,12 @@ def _is_distribution(text: str) -> str:
     return text
 
 
+class Origin(Open):
+    """Where a point of a confirmation comes from."""
+
+    rank: int | None = Field(None, ge=1)
+
+
 class Group(Open):
     """The trials of one method in one scenario, as planned."""
 
@@ -78,6 +85,7 @@ class Group(Open):
     points: list[Settings]
     distributions: dict[str, Annotated[str, AfterValidator(_is_distribution)]]
     trials: int = Field(ge=1, le=2**31)
+    origins: list[Origin] = []
 
 
 class Plan(Open):
@@ -152,6 +160,7 @@ def parse(text: str) -> dict[str, Any]:
         objective.of_plan(plain["plan"])
     except StudyError as error:
         raise ValueError(str(error).rstrip(".")) from None
+    rule_of_plan(plain["plan"])
     checked: dict[str, Any] = plain
     return checked
 

@@ -30,6 +30,7 @@ from analysis import diagnostics, probes, statistics
 from analysis.runs import LANE_COLUMNS, joined, lane_table, row, task_count, trials_of
 from study import objective, redaction, schema
 from study.config import later_settings
+from study.decision.rule import Rule, rule_of_plan
 from study.errors import StudyError, first_line, nearest
 from study.objective import Objective
 from study.tracking.client import (
@@ -113,6 +114,24 @@ class Sweep:
     def objectives(self) -> tuple[Objective, ...]:
         """What the search optimised, the first for selections."""
         return objective.of_plan(self.plan)
+
+    @property
+    def rule(self) -> Rule | None:
+        """The rule that ended a confirmation; None without one."""
+        return rule_of_plan(self.plan)
+
+    @property
+    def looks(self) -> int:
+        """How often the numbers decided whether to go on."""
+        return self.rule.looks if self.rule else 1
+
+    @property
+    def level(self) -> float:
+        """Level of an interval that then holds at 95 %.
+
+        Whatever the looks decided: each of them has its part of the rest (Bonferroni).
+        """
+        return self.rule.level_of() if self.rule else 0.95
 
     @property
     def finished(self) -> pd.DataFrame:
@@ -297,6 +316,10 @@ def _plan(artifacts: Artifacts, run: Run) -> Mapping[str, Any]:
     ):
         raise StudyError(f"plan.yaml of run {run_id} is not the plan of a sweep.")
     objective.of_plan(plan)  # refuses what a search cannot optimise
+    try:
+        rule_of_plan(plan)
+    except ValueError as error:
+        raise StudyError(f"plan.yaml of run {run_id} is not the plan of a sweep: {error}.") from None
     return plan
 
 

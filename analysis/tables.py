@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from analysis import diagnostics, load, sample, statistics
+from analysis import batches, diagnostics, load, sample, statistics
 from analysis.correlation import Correlation
 from analysis.load import RUN_COLUMNS, Sweep
 from analysis.paper.evidence import Evidence
@@ -72,7 +73,7 @@ def shown(sweep: Sweep) -> pd.DataFrame:
 
 def settings(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
     """One row per run: accuracy, decline and slope with intervals."""
-    rows = []
+    rows, bounds = [], partial(_with_bounds, level=sweep.level)
     for run in load.rows(runs):
         accuracy = sweep.accuracy(run["run_id"]).to_numpy(dtype=float)
         rows.append(
@@ -85,17 +86,17 @@ def settings(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
                 "selected_rank": run["selected_rank"],
                 "lanes": accuracy.shape[1],
                 "tasks": accuracy.shape[0],
-                **_with_bounds("accuracy", statistics.mean_accuracy(accuracy), run["summary/accuracy_test"]),
+                **bounds("accuracy", statistics.mean_accuracy(accuracy), run["summary/accuracy_test"]),
                 "accuracy_iqm": statistics.iqm(statistics.mean_accuracy(accuracy)),
                 "first_tenth": run["summary/accuracy_test_first_tenth"],
                 "last_tenth": run["summary/accuracy_test_last_tenth"],
-                **_with_bounds("decline", statistics.decline(accuracy), run["summary/decline_test"]),
-                **_with_bounds(
+                **bounds("decline", statistics.decline(accuracy), run["summary/decline_test"]),
+                **bounds(
                     "decline_after_warmup",
                     statistics.decline_after_warmup(accuracy),
                     run.get(schema.DECLINE_AFTER_WARMUP_TEST),
                 ),
-                **(_with_bounds("slope", statistics.slope(accuracy)) if len(accuracy) > 1 else {}),
+                **(bounds("slope", statistics.slope(accuracy)) if len(accuracy) > 1 else {}),
                 "lanes_diverged": run["summary/lanes_diverged"],
                 "gradient_evaluations": run["summary/gradient_evaluations"],
                 "run_id": run["run_id"],
@@ -117,7 +118,7 @@ def per_task(sweep: Sweep, run_id: str) -> pd.DataFrame:
     """
     accuracy = sweep.accuracy(run_id)
     rows = [
-        {"task": task, **_with_bounds("accuracy", row)}
+        {"task": task, **_with_bounds("accuracy", row, level=sweep.level)}
         for task, row in zip(accuracy.index, accuracy.to_numpy(dtype=float), strict=True)
     ]
     return frame(rows, "task accuracy accuracy_low accuracy_high")
@@ -130,7 +131,7 @@ def difference_per_task(sweep: Sweep, run_id: str, baseline_id: str) -> pd.DataF
     """
     differences = (sweep.accuracy(run_id) - sweep.accuracy(baseline_id)).dropna(axis="columns", how="all").dropna()
     rows = [
-        {"task": task, **_with_bounds("difference", row)}
+        {"task": task, **_with_bounds("difference", row, level=sweep.level)}
         for task, row in zip(differences.index, differences.to_numpy(dtype=float), strict=True)
     ]
     return frame(rows, "task difference difference_low difference_high")
@@ -164,7 +165,7 @@ def tuned_and_confirmed(tuned: Sweep, confirmation: Sweep) -> pd.DataFrame:
                 "objective_confirmed": objectives[1],
                 "objective_tuned_minus_confirmed": objectives[0] - objectives[1],
                 "accuracy_tuned": tests[0],
-                **_with_bounds("accuracy_confirmed", lanes, tests[1]),
+                **_with_bounds("accuracy_confirmed", lanes, tests[1], level=confirmation.level),
                 "accuracy_tuned_minus_confirmed": tests[0] - tests[1],
                 "lanes_tuned": len(old["seeds"]),
                 "lanes_confirmed": len(run["seeds"]),
@@ -223,7 +224,8 @@ def _differences(
     """First minus second of each pair, over their common seeds.
 
     One row per pair and quantity of `QUANTITIES`, with Holm's correction over all of them. With more seeds than the exact test
-    takes, `statistics.MOST_FLIPPED`, the p-value is NaN and not part of the family.
+    takes, `statistics.MOST_FLIPPED`, the p-value is NaN and not part of the family. A p-value that several looks could have
+    stopped at is multiplied by their number (Bonferroni).
     """
     rows = []
     for first, second in pairs:
@@ -233,7 +235,7 @@ def _differences(
             continue
         for quantity, reduce in QUANTITIES.items():
             values = [reduce(table[seeds].to_numpy(dtype=float)) for table in tables]
-            result = compared(*values)
+            result = compared(*values, sweep.level)
             rows.append(
                 {
                     "family": family,
@@ -244,7 +246,7 @@ def _differences(
                     "difference": result.interval.mean,
                     "difference_low": result.interval.low,
                     "difference_high": result.interval.high,
-                    "p": result.p,
+                    "p": min(1.0, sweep.looks * result.p) if result.p == result.p else result.p,
                     "effect_size": result.effect_size,
                     "superiority": result.superiority,
                     "lanes": len(seeds),
@@ -257,6 +259,8 @@ def _differences(
         "family scenario quantity first second difference difference_low difference_high p p_holm effect_size superiority "
         "lanes run_id_first run_id_second",
     )
+    if sweep.looks > 1:
+        table["looks"] = sweep.looks
     tested = table["p"].notna()
     table.loc[tested, "p_holm"] = statistics.holm(table.loc[tested, "p"].to_numpy(dtype=float))
     return table
@@ -301,7 +305,7 @@ def compute(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
         }
         if len(within):
             accuracy = sweep.accuracy(run["run_id"]).loc[within].to_numpy(dtype=float)
-            row |= _with_bounds("accuracy_within_budget", statistics.mean_accuracy(accuracy))
+            row |= _with_bounds("accuracy_within_budget", statistics.mean_accuracy(accuracy), level=sweep.level)
         rows.append(row)
     return frame(
         rows,
@@ -310,9 +314,9 @@ def compute(sweep: Sweep, runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _with_bounds(name: str, lanes: Any, mean: float | None = None) -> dict[str, float]:
+def _with_bounds(name: str, lanes: Any, mean: float | None = None, *, level: float) -> dict[str, float]:
     """The mean over lanes, or MLflow's, with its bounds."""
-    interval = statistics.t_interval(lanes)
+    interval = statistics.t_interval(lanes, level)
     return {name: interval.mean if mean is None else mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
@@ -329,10 +333,11 @@ def trials(sweeps: Iterable[Sweep]) -> pd.DataFrame:
     return together[[*first, *(column for column in together.columns if column not in first)]]
 
 
-def budget(sweeps: Iterable[Sweep]) -> pd.DataFrame:
+def budget(sweeps: Sequence[Sweep]) -> pd.DataFrame:
     """What each method of each scenario was given and spent."""
     rows = []
     for sweep in sweeps:
+        due, lanes = batches.due_trials(sweep), batches.lanes_of(sweep)
         for group in sweep.plan["groups"]:
             runs = sweep.runs[(sweep.runs["scenario"] == group["scenario"]) & (sweep.runs["method"] == group["method"])]
             last = runs.get(schema.GRADIENT_EVALUATIONS, pd.Series(dtype=float)).fillna(0)
@@ -343,11 +348,12 @@ def budget(sweeps: Iterable[Sweep]) -> pd.DataFrame:
                     "scenario": group["scenario"],
                     "method": group["method"],
                     "planned": group["trials"],
+                    "not_needed": group["trials"] - due[group["scenario"], group["method"]],
                     **{word: int((runs["outcome"] == word).sum()) for word in ("finished", "stopped", "failed")},
                     "other": int((~runs["outcome"].isin(["finished", "stopped", "failed"])).sum()),
-                    "lanes": len(sweep.plan["seeds"]),
+                    "lanes": lanes,
                     "tasks_trained": int(runs["tasks"].sum()),
-                    "gradient_evaluations": float(last.sum() * len(sweep.plan["seeds"])),
+                    "gradient_evaluations": float(last.sum() * lanes),
                     "trial_hours": float(seconds.sum() / 3600),
                     "trials_with_diverged_lanes": int(
                         (runs.get(schema.DIVERGED_LANES, pd.Series(dtype=float)) > 0).sum()
@@ -355,10 +361,11 @@ def budget(sweeps: Iterable[Sweep]) -> pd.DataFrame:
                     "run_id": sweep.run_id,
                 }
             )
+    not_needed = " not_needed" if any(sweep.rule for sweep in sweeps) else ""
     return frame(
         rows,
-        "sweep scenario method planned finished stopped failed other lanes tasks_trained gradient_evaluations trial_hours "
-        "trials_with_diverged_lanes run_id",
+        f"sweep scenario method planned{not_needed} finished stopped failed other lanes tasks_trained gradient_evaluations "
+        "trial_hours trials_with_diverged_lanes run_id",
     )
 
 

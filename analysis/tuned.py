@@ -78,8 +78,7 @@ def contrasts(confirmations: Sequence[Sweep], pairs: Sequence[tuple[str, str]]) 
         pairs: of methods, by name; those that a confirmation lacks are left out.
     """
     found = [found for confirmation in confirmations for found in _rivals(confirmation, pairs)]
-    level = 1 - ALPHA / max(1, len(found))
-    return [_contrast(*rivals, level) for rivals in found]
+    return [_contrast(*rivals, 1 - ALPHA / (len(found) * rivals[0].looks)) for rivals in found]
 
 
 def against_baseline(confirmations: Sequence[Sweep]) -> list[Contrast]:

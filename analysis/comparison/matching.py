@@ -81,8 +81,13 @@ def match(sweeps: Mapping[str, Sweep], baseline: str) -> Matching:
         baseline: the method that the others are compared with.
 
     Raises:
-        StudyError: they have no method in common, or not the baseline.
+        StudyError: they have no method in common, or not the baseline; or one ended when it was decided.
     """
+    if decided := [name for name, sweep in sweeps.items() if sweep.rule]:
+        raise StudyError(
+            f"{decided[0]!r} ended each method as soon as it was decided, and intervals of a comparison of sweeps do not allow "
+            f"for that; name a confirmation with the same seeds for all methods."
+        )
     chosen = {name: _selected(sweep) for name, sweep in sweeps.items()}
     is_selected = all(map(len, chosen.values()))
     if not is_selected:

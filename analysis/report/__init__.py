@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from analysis import load, tables
+from analysis.batches import joined
 from analysis.load import Sweep
 from analysis.paper.assumptions import judged as judged_under
 from analysis.paper.evidence import gather, is_about_the_paper, under_assumptions
@@ -37,9 +38,10 @@ def make(tuned: Sweep, confirmations: list[Sweep], *, paper: bool = False) -> Pa
     It leads with the comparison of the sweep's own methods. The paper's claims follow where its data, network and tasks are the
     sweep's, or if `paper` asks for them.
     """
-    sweeps = [tuned, *confirmations]
+    sweeps = [tuned, *confirmations]  # with a run for each batch of seeds
+    confirmations = [joined(sweep) for sweep in confirmations]
     is_other = not paper and not any(map(is_about_the_paper, sweeps))
-    judge, evidence = judged(sweeps)
+    judge, evidence = judged([sweep for sweep in sweeps if sweep.rule is None])  # claims know no looks
     others = [] if is_other else judged_under(evidence, under_assumptions(judge))
     # the runs that are shown in detail, by a name for their figures
     compared = {
@@ -73,7 +75,7 @@ def make(tuned: Sweep, confirmations: list[Sweep], *, paper: bool = False) -> Pa
         section_diagnostics(compared, is_other=is_other),
         section_compute(compared),
         section_budget(sweeps),
-        section_limits(tuned, confirmations, None if is_other else evidence),
+        section_limits(tuned, sweeps[1:], None if is_other else evidence),
         section_sources(sweeps),
     )
     addresses = {run_id: address for sweep in sweeps if served(sweep.uri) for run_id, address in _addresses(sweep)}

@@ -19,6 +19,7 @@ from analysis.figures import charts, comparisons
 from analysis.load import Sweep
 from analysis.paper import claims
 from analysis.paper.evidence import Evidence
+from analysis.report import decided
 from analysis.report.page import Column, Draw, Picture, Section, Table, joined
 from analysis.report.paper import out_of_reach, verdicts
 from analysis.settings import BASELINE
@@ -161,7 +162,7 @@ def _differ(
     if not shown.is_confirmed:
         again = "" if confirmations else f": `study confirm {tuned.name}`"
         return f"The best of each method has not been confirmed on fresh seeds yet{again}."
-    return " ".join(differences(sweep) for sweep, _ in shown.runs)
+    return " ".join(decided.sentence(sweep) or differences(sweep) for sweep, _ in shown.runs)
 
 
 def differences(confirmation: Sweep) -> str:

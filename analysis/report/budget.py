@@ -15,6 +15,7 @@ BUDGET_COLUMNS: Final = (
     Column("scenario", "scenario"),
     Column("method", "method"),
     Column("planned", "trials planned", "count"),
+    Column("not_needed", "not needed: decided before", "count"),
     Column("finished", "finished", "count"),
     Column("stopped", "stopped early", "count"),
     Column("failed", "failed", "count"),

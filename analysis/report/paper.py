@@ -297,7 +297,8 @@ def out_of_reach(differences: pd.DataFrame) -> str:
     tested = differences[differences["p"].notna()]
     if not len(tested):
         return ""
-    lanes, least = int(tested["lanes"].max()), statistics.least_lanes(claims.ALPHA / len(tested))
+    looks = int(tested["looks"].iloc[0]) if "looks" in tested else 1
+    lanes, least = int(tested["lanes"].max()), statistics.least_lanes(claims.ALPHA / len(tested) / looks)
     if lanes >= least:
         return ""
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from analysis import load, sample, statistics, tables
+from analysis import batches, load, sample, statistics, tables
 from analysis.load import Sweep
 from analysis.paper import claims
 from analysis.paper.evidence import Evidence, parts_of
@@ -154,7 +154,7 @@ def section_limits(tuned: Sweep, confirmations: Sequence[Sweep], evidence: Evide
 
 def _undone(sweep: Sweep) -> list[str]:
     """What a sweep lacks, in sentences."""
-    planned = sum(group["trials"] for group in sweep.plan["groups"])
+    planned = sum(batches.due_trials(sweep).values())
     outcomes = sweep.runs["outcome"]
     done = int(outcomes.isin(["finished", "stopped"]).sum())
     items = sample.few([f"`{sweep.name}`: {note}" for note in sweep.notes], "notes of this kind")

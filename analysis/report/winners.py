@@ -15,6 +15,7 @@ from analysis.figures import accuracy, charts, comparisons
 from analysis.figures.style import Size
 from analysis.load import Sweep
 from analysis.paper.claims import ALPHA, MARGIN
+from analysis.report import decided
 from analysis.report.page import Column, Draw, Picture, Section, Table, is_missing, joined
 from analysis.report.paper import SETTINGS_COLUMNS, accuracy_pictures, difference_blocks
 from analysis.settings import BASELINE
@@ -195,8 +196,11 @@ def _confirmation(tuned: Sweep, confirmation: Sweep) -> list[Table | Picture]:
     data = (
         ", ".join(dict.fromkeys(confirmation.runs["data/name"])) if "data/name" in confirmation.runs else "no data yet"
     )
-    where = f"`{confirmation.name}` ({data}, {len(seeds)} fresh seeds {seeds[0]} to {seeds[-1]})"
-    blocks = _promised_and_kept(tuned, confirmation, where)
+    few = f"{len(seeds)} fresh seeds {seeds[0]} to {seeds[-1]}"
+    if confirmation.rule:
+        few = f"at most {few}, until decided, with intervals that hold whatever was decided when"
+    where = f"`{confirmation.name}` ({data}, {few})"
+    blocks = [*decided.blocks(confirmation), *_promised_and_kept(tuned, confirmation, where)]
     winners = confirmation.finished[confirmation.finished["selected_rank"] == 1]
     if len(winners):
         blocks += accuracy_pictures(f"winners-{confirmation.name}", confirmation, winners)

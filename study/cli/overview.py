@@ -190,8 +190,8 @@ def _show_decided(sweep: SweepFolder) -> None:
         seeds,
     )
     terminal.remark(
-        f"All intervals, after each of {rule.looks} looks, hold together at {rule.level:.0%}, so a method could end when its "
-        f"differences were decided. They are of mean test accuracy, seed by seed."
+        f"All intervals, after each of {rule.looks} looks, hold together at {100 * rule.level:g} %, so a method could end when "
+        "its differences were decided. They are of mean test accuracy, seed by seed."
     )
 
 

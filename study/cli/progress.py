@@ -36,7 +36,7 @@ class Progress:
         self._name = plan.name
         self._workers = workers and workers * (pack or 1)
         self._planned_trials = plan.trial_count
-        self._most = "at most " if plan.deciding else ""
+        self._most, self._of = ("at most ", " of at most ") if plan.deciding else ("", "/")
         self._planned_tasks = sum(group.trials * folder.task_counts[group.scenario] for group in plan.groups)
         self._groups = [group.label for group in plan.groups]
         self._histories = {history.key: history for history in folder.histories()}
@@ -102,8 +102,8 @@ class Progress:
         running = sum(1 for h in histories if h.outcome == "running")
         done = self._tasks_done()
         return (
-            f"trials {ended}/{self._most}{self._planned_trials} done, {running} running; "
-            f"tasks {done}/{self._most}{self._planned_tasks}; {self._time_left(done)}"
+            f"trials {ended}{self._of}{self._planned_trials} done, {running} running; "
+            f"tasks {done}{self._of}{self._planned_tasks}; {self._time_left(done)}"
         )
 
     def _time_left(self, done: int) -> str:

@@ -20,8 +20,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+import numpy as np
 import numpy.typing as npt
 
 from study.decision.intervals import Interval, checked, paired_differences, t_interval
@@ -40,7 +41,8 @@ def mean_accuracy(values: npt.ArrayLike) -> list[float]:
 
     Values [task, lane] to [lane].
     """
-    return [float(number) for number in checked(values, "task", "lane").mean(axis=0)]
+    table = np.ascontiguousarray(checked(values, "task", "lane"))  # so that tasks are summed in the same order
+    return [float(number) for number in table.mean(axis=0)]
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,14 @@ class Course:
     most: int
     differences: tuple[Difference, ...]
 
+    def due_of(self, scenario: str, method: str) -> int:
+        """Seeds that a method is to have by now.
+
+        What is not compared goes on as long as anything of its scenario.
+        """
+        of_scenario = [seeds for (where, _), seeds in self.due.items() if where == scenario]
+        return self.due.get((scenario, method), max(of_scenario, default=0))
+
     def ending(self, scenario: str, method: str) -> str:
         """Why a method gets no more seeds."""
         undecided = sum(
@@ -153,6 +163,28 @@ def decide(rule: Rule, accuracies: Accuracies) -> Course:
         judged += found.values()
     spent = {(scenario, method): len(each) for scenario, of in accuracies.items() for method, each in of.items()}
     return Course(spent, due, rule.most, tuple(judged))
+
+
+def rule_of_plan(plan: Mapping[str, Any]) -> Rule | None:
+    """The rule of a confirmation's plan as plain data.
+
+    None if all of its trials are to run. Raises ValueError if it is malformed.
+    """
+    deciding = plan.get("deciding")
+    if deciding is None:
+        return None
+    try:
+        rule = Rule(most=len(plan["seeds"]), **deciding)
+        rule.level_of()
+        whole = rule.most % rule.batch == 0 and all(
+            group["trials"] % len(rule.batches) == 0 for group in plan["groups"]
+        )
+        fits = whole and 0 < rule.level < 1 and rule.margin >= 0
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise ValueError(f"its 'deciding' is no rule: {error}") from None
+    if not fits:
+        raise ValueError("its 'deciding' does not fit its seeds and trials")
+    return rule
 
 
 def verdict_of(interval: Interval, margin: float) -> Verdict:

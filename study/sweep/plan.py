@@ -209,7 +209,7 @@ class Plan(StrictSettings):
         if self.deciding is None:
             return self
         batches, left = divmod(len(self.seeds), self.deciding.batch)
-        if left or any(len(group.points) % batches for group in self.groups):
+        if not batches or left or any(len(group.points) % batches for group in self.groups):
             raise ValueError(f"its seeds or points are not in whole batches of {self.deciding.batch} seeds")
         if self.rule is None or not self.rule.looks:
             raise ValueError("it has too few seeds to decide anything")

@@ -124,9 +124,7 @@ def due_trials(plan: Plan, histories: Sequence[TrialHistory]) -> dict[str, int]:
     decided = course(plan, histories)
     if decided is None:
         return {group.label: group.trials for group in plan.groups}
-    due = {}
-    for group in plan.groups:
-        of_scenario = {method: seeds for (scenario, method), seeds in decided.due.items() if scenario == group.scenario}
-        seeds = of_scenario.get(group.method, max(of_scenario.values(), default=plan.lanes))
-        due[group.label] = seeds // plan.lanes * plan.points_of(group)
-    return due
+    return {
+        group.label: decided.due_of(group.scenario, group.method) // plan.lanes * plan.points_of(group)
+        for group in plan.groups
+    }

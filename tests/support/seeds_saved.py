@@ -2,8 +2,8 @@
 
 Studies of three methods are simulated and decided by `study.decision.rule`. Two methods are equal, and the first is better by an
 effect, in units of the standard deviation of the paired differences. Printed are the share of studies with a false answer or an
-interval that misses the truth, the share that finds both differences of the first method, also with all seeds at once, and the
-mean number of seeds of a method.
+interval that misses the truth, the share that finds both differences of the first method, also with all seeds at once and with
+e-values at the same looks, and the mean number of seeds of a method.
 """
 
 import argparse
@@ -81,6 +81,24 @@ class Study:
             t_interval(paired_differences(self.values["a"], self.values[other]), level).above(0) for other in "bc"
         )
 
+    @property
+    def finds_by_e_values(self) -> bool:
+        """The same as `finds` with an e-value of each difference."""
+        needed = len(self.course.differences) / (1 - RULE.level)
+        of_others = (paired_differences(self.values["a"], self.values[other]) for other in "bc")
+        return all(any(e_value(d[:seeds]) >= needed for seeds in RULE.batches) for d in of_others)
+
+
+def e_value(differences: np.ndarray) -> float:
+    """The e-value of paired differences; 0 if their mean is negative.
+
+    Likelihood ratio of the t statistic with a standard normal effect against none: ((1 + r) / (1 + r / (1 + n)))^(n / 2) /
+    sqrt(1 + n), r = t^2 / (n - 1). It holds at any number of looks (Wang and Ramdas 2024, arXiv 2310.03722).
+    """
+    n, mean = len(differences), differences.mean()
+    r = n * mean**2 / differences.var(ddof=1) / (n - 1)
+    return float(((1 + r) / (1 + r / (1 + n))) ** (n / 2) / np.sqrt(1 + n)) if mean > 0 else 0.0
+
 
 def studies(count: int, effect: float, noise: str = "normal", seed: int = 0) -> Iterator[Study]:
     """Simulates studies; `effect` in units of the spread."""
@@ -105,11 +123,12 @@ def main() -> None:
             found = list(studies(options.studies, effect, noise))
             share = {
                 name: np.mean([getattr(each, name) for each in found])
-                for name in ("is_wrong", "misses", "finds", "finds_at_once", "seeds")
+                for name in ("is_wrong", "misses", "finds", "finds_at_once", "finds_by_e_values", "seeds")
             }
             print(
-                f"{noise:28} effect {effect:3.1f}: false answer {share['is_wrong']:.4f}, interval misses "
-                f"{share['misses']:.4f}, found {share['finds']:.3f} (all seeds at once {share['finds_at_once']:.3f}), seeds "
+                f"{noise:28} effect {effect:4g}: false answer {share['is_wrong']:.4f}, interval misses "
+                f"{share['misses']:.4f}, found {share['finds']:.3f} (all seeds at once {share['finds_at_once']:.3f}, "
+                f"e-values {share['finds_by_e_values']:.3f}), seeds "
                 f"{share['seeds']:.1f}, saved {1 - share['seeds'] / RULE.most:.0%}",
                 flush=True,
             )

@@ -5,7 +5,7 @@ import json
 import pytest
 from sweep_fixtures import FACTS, folder_of, plan_of, task_line
 
-from study.cli import overview
+from study.cli import launch, overview
 from study.errors import StudyError
 from study.sweep import winners
 from study.sweep.conductor import Conductor
@@ -173,6 +173,27 @@ def test_the_last_table_says_what_was_decided_after_how_many_and_what_was_saved(
     assert alike.endswith(" 12")
     (confirmed,) = [line for line in lines if line.startswith("sgd") and "best, place 1" in line]
     assert confirmed.endswith("0 of 12")
+
+
+def test_the_command_line_refuses_and_warns_before_anything_starts(tuned, refused, monkeypatch):
+    monkeypatch.chdir(tuned.directory)
+    assert "use --seeds 18 or 24" in refused("confirm", "tuned", "--dir", ".", "--until-decided", "--seeds", 20)
+    assert "needs --until-decided" in refused("confirm", "tuned", "--dir", ".", "--batch", 6)
+
+
+@pytest.mark.parametrize(("batch", "warned"), [(3, True), (6, False)])
+def test_batches_of_fewer_than_six_seeds_get_a_warning(tuned, batch, warned):
+    notes = launch._too_few_seeds(decided_plan(tuned, batch=batch))
+    assert len(notes) == warned
+    assert all("nothing is decided before 6" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seeds": []}, {"seeds": [1, 2]}, {"deciding": {"batch": 5, "level": 0.95, "margin": 0.01}}]
+)
+def test_a_plan_without_whole_batches_is_refused(tuned, change):
+    with pytest.raises(StudyError, match="batches"):
+        Plan.from_plain({**decided_plan(tuned).plain(), **change}, "it")
 
 
 BAD = {
