@@ -206,34 +206,34 @@ def test_what_the_cases_damage_is_sound(place, run, capfd, what):
     assert fault_of(case, run, capfd, place) == "was accepted"
 
 
-def crash(*_):
+def crash(*_, **__):
     raise ZeroDivisionError("planted")
 
 
-def ramble(*_):
+def ramble(*_, **__):
     sys.stderr.write("study: " + "x" * 400 + ".\n")
     sys.exit(2)
 
 
-def colour(*_):
+def colour(*_, **__):
     sys.stderr.write("study: \x1b[31mred.\n")
     sys.exit(2)
 
 
-def litter(*_):
+def litter(*_, **__):
     Path("litter").touch()
     raise StudyError("there is no such thing.")
 
 
-def hang(*_):
+def hang(*_, **__):
     time.sleep(2 * SECONDS)
 
 
-def swallow(*_):
+def swallow(*_, **__):
     raise Accepted
 
 
-def devour(*_):
+def devour(*_, **__):
     return bytearray(2 * SPARE_BYTES)
 
 
@@ -245,7 +245,7 @@ PLANTED = {
     "took more than": hang,
     "was accepted": swallow,
     "raised MemoryError": devour,
-    "exit code 0": lambda *_: 0,
+    "exit code 0": lambda *_, **__: 0,
 }
 
 
