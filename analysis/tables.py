@@ -235,7 +235,7 @@ def _differences(
             continue
         for quantity, reduce in QUANTITIES.items():
             values = [reduce(table[seeds].to_numpy(dtype=float)) for table in tables]
-            result = compared(*values, sweep.level)
+            result = compared(values[0], values[1], sweep.level)
             rows.append(
                 {
                     "family": family,
