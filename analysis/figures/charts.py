@@ -77,7 +77,7 @@ def accuracy_by_gradient_evaluations(curves: Sequence[Spent]) -> Chart:
 
 
 def settings_scatter(tried: Sequence[Tried], value_label: str, searched: Searched = MappingProxyType({})) -> Chart:
-    """The value of every trial over each setting, one panel each.
+    """The value of every trial, a panel for each setting.
 
     The arguments are those of `search.settings_scatter`.
     """

@@ -83,7 +83,7 @@ class Score:
 
 
 def scores(path: Path, title: str, rows: Sequence[Score], unit: str, size: Size) -> None:
-    """One row per setting: its mean with interval, and its seeds.
+    """One row per setting: mean, interval and seeds.
 
     Args:
         path: of the file to write.

@@ -136,7 +136,7 @@ def _draw_trajectories(title: str, panels: Mapping[str, Sequence[Trajectory]], s
 
 
 def extent(values: Sequence[float], *, is_share: bool) -> tuple[float, float, bool]:
-    """The ends of the axis of a diagnostic, and whether it is logarithmic.
+    """A diagnostic's axis: its ends, and whether it is logarithmic.
 
     Args:
         values: finite ones.

@@ -51,7 +51,7 @@ def parallel_coordinates(
 
 
 def scales_of(names: Sequence[str], valued: Sequence[Tried], searched: Searched) -> list[Scale]:
-    """The scales of all settings, and of the value at last."""
+    """The scales of all settings, then of the value."""
     return [*(scale_of(name, valued, searched) for name in names), Scale.linear(trial.value for trial in valued)]
 
 
@@ -61,14 +61,14 @@ def is_absent(name: str, valued: Sequence[Tried]) -> bool:
 
 
 def lowest_place(names: Sequence[str], valued: Sequence[Tried], scales: Sequence[Scale]) -> float:
-    """The lowest place on any scale: 0, or that of a zero or "none"."""
+    """The lowest place on any scale."""
     if any(is_absent(name, valued) for name in names):
         return NONE_AT - NONE_WIDTH / 2
     return ZERO_AT if any(scale.zero for scale in scales) else 0.0
 
 
 def places(trial: Tried, names: Sequence[str], scales: Sequence[Scale]) -> tuple[list[float], float]:
-    """A trial's places on the scales, and how dark it is.
+    """A trial's places on the scales, and its strength.
 
     Both are from 0 to 1, but for places of a zero or "none".
     """

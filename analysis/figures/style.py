@@ -86,7 +86,10 @@ def new_figure(size: Size) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG, SVG or PDF, by the name; equal figures give equal bytes."""
+    """Writes a PNG, SVG or PDF, by the name.
+
+    Equal figures give equal bytes.
+    """
     # without metadata, which would hold matplotlib's version and the time, and with the same ids in each SVG
     if path.suffix not in VECTOR_METADATA:
         figure.savefig(path, format="png", metadata={"Software": None})

@@ -1,4 +1,4 @@
-"""Axes and traces of charts, in the form that plotly.js and the page read."""
+"""Axes and traces of charts, as plotly.js reads them."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def axis(
 
 
 def setting_axis(title: str, scale: Scale) -> dict[str, Any]:
-    """The axis of a setting: what was searched, and its ticks where it is logarithmic.
+    """The axis of a setting, which shows what was searched.
 
-    There the value 0 has a place of its own.
+    Where it is logarithmic it has ticks, and the value 0 has a place of its own.
     """
     rim = 0.06
     if not scale.low < scale.high:
@@ -112,7 +112,10 @@ def rows_panel(x: dict[str, Any], count: int) -> dict[str, Any]:
 
 
 def trace(group: int, role: str, panel: int, x: Sequence[float], y: Sequence[float]) -> dict[str, Any]:
-    """A trace of plotly with what all have; numbers that are not finite are None."""
+    """A trace of plotly with what all have.
+
+    Numbers that are not finite are None.
+    """
     number = "" if panel == 0 else str(panel + 1)
     return {
         "type": "scatter",
@@ -140,7 +143,10 @@ def line(group: int, x: Sequence[float], y: Sequence[float], colour: str, width:
 
 
 def intervals(group: int, lows: Sequence[float], highs: Sequence[float], colour: str, first: int = 0) -> dict[str, Any]:
-    """The known intervals of rows, from the row `first` on, as one trace."""
+    """The known intervals of rows as one trace.
+
+    They begin at the row `first`.
+    """
     x: list[float] = []
     y: list[float] = []
     for place, (low, high) in enumerate(zip(lows, highs, strict=True), first):
@@ -153,7 +159,10 @@ def intervals(group: int, lows: Sequence[float], highs: Sequence[float], colour:
 def area(
     group: int, x: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str, opacity: float
 ) -> dict[str, Any]:
-    """The band of an interval: one outline for each stretch where it is known."""
+    """The band of an interval.
+
+    It has one outline for each stretch where the interval is known.
+    """
     along: list[float] = []
     across: list[float] = []
     known = [math.isfinite(one) and math.isfinite(other) for one, other in zip(low, high, strict=True)]

@@ -71,7 +71,10 @@ class Compared:
 
 
 def compared(tuned: Sweep, confirmations: Sequence[Sweep], judgement: tuple[Sweep, Evidence] | None) -> Compared:
-    """What the page leads with. The arguments are those of `section_summary`."""
+    """What the page leads with.
+
+    The arguments are those of `section_summary`.
+    """
     winners = [(sweep, sweep.finished[sweep.finished["selected_rank"] == 1]) for sweep in confirmations]
     if winners := [(sweep, runs) for sweep, runs in winners if len(runs)]:
         return Compared(
@@ -129,9 +132,9 @@ def _score(sweep: Sweep, row: dict[str, object], frame: pd.DataFrame) -> compari
     lanes = statistics.mean_accuracy(table.to_numpy(dtype=float))
     place = [str(row[name]) for name in ("scenario", "sweep") if frame[name].nunique() > 1]
     label = str(row["name"]) + (f", {joined(place)}" if place else "")
-    numbers = (float(str(row[name])) for name in ("accuracy", "accuracy_low", "accuracy_high"))
+    mean, low, high = (float(str(row[name])) for name in ("accuracy", "accuracy_low", "accuracy_high"))
     seeds = {int(seed): float(value) for seed, value in zip(table.columns, lanes, strict=True)}
-    return comparisons.Score(label, str(row["method"]), *numbers, seeds)
+    return comparisons.Score(label, str(row["method"]), mean, low, high, seeds)
 
 
 def _drawn(title: str, drawn: Sequence[comparisons.Score]) -> Draw:

@@ -23,8 +23,8 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
-from analysis.figures.charts import Chart
 from analysis.figures.style import DARK, Size
+from analysis.figures.traces import Chart
 from study.errors import StudyError
 
 Draw = Callable[[Path, Size], None]
@@ -200,7 +200,7 @@ def plotly() -> str:
 
 
 def data(value: object) -> Markup:
-    """JSON that a script element can hold, whatever text is in it."""
+    """JSON that a script element can hold."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     for letter in "<>&`":  # the last for readers of the page as text, to whom it marks code
         text = text.replace(letter, f"\\u{ord(letter):04x}")

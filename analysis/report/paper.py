@@ -188,15 +188,16 @@ def accuracy_pictures(name: str, sweep: Sweep, runs: pd.DataFrame) -> list[Pictu
         drawn = []
         for run in chosen:
             table = tables.per_task(sweep, run["run_id"])
-            columns = (table[column].tolist() for column in ("accuracy", "accuracy_low", "accuracy_high"))
-            drawn.append(accuracy.Band(run["name"], run["method"], *columns, lanes_of(sweep, run["run_id"])))
-        lanes = sorted({len(run["seeds"]) for run in chosen})
+            mean, low, high = (table[column].tolist() for column in ("accuracy", "accuracy_low", "accuracy_high"))
+            lanes = lanes_of(sweep, run["run_id"])
+            drawn.append(accuracy.Band(run["name"], run["method"], mean, low, high, lanes))
+        counts = sorted({len(run["seeds"]) for run in chosen})
         what = scenario_words(chosen[0]["tasks/name"], sweep)
         pictures.append(
             Picture(
                 f"{name}-{scenario}",
                 f"{scenario}: {what + '. ' if what else ''}Test accuracy at the end of each task; lines are means over "
-                f"{' or '.join(map(str, lanes))} seeds, bands their 95 % t intervals.",
+                f"{' or '.join(map(str, counts))} seeds, bands their 95 % t intervals.",
                 _bands(f"{scenario}: test accuracy of each task", drawn),
                 tuple(run["run_id"] for run in chosen),
                 charts.accuracy_by_task(drawn),
@@ -206,7 +207,7 @@ def accuracy_pictures(name: str, sweep: Sweep, runs: pd.DataFrame) -> list[Pictu
 
 
 def lanes_of(sweep: Sweep, run_id: str) -> dict[int, list[float]]:
-    """Test accuracy of each seed of a run, [task], by the seed."""
+    """Test accuracy of a run by its seed, [task]."""
     table = sweep.accuracy(run_id)
     return {int(seed): table[seed].tolist() for seed in table.columns}
 
@@ -223,8 +224,8 @@ def _gap_pictures(sweep: Sweep, evidence: Evidence) -> list[Picture]:
                 continue
             table = tables.difference_per_task(sweep, run_id, baseline_id)
             if len(table):
-                columns = (table[name].tolist() for name in ("difference", "difference_low", "difference_high"))
-                drawn.append(accuracy.Band(setting.method.upper(), setting.method, *columns))
+                mean, low, high = (table[n].tolist() for n in ("difference", "difference_low", "difference_high"))
+                drawn.append(accuracy.Band(setting.method.upper(), setting.method, mean, low, high))
                 run_ids.append(run_id)
         if drawn:
             pictures.append(

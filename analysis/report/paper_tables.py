@@ -1,4 +1,4 @@
-"""Tables of the page as Parquet and LaTeX, for other programs and a paper."""
+"""Tables of the page as Parquet and LaTeX."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_parquet(table: Table, place: Path) -> None:
 
 
 def latex(table: Table) -> str:
-    """A table as a reader sees it, with booktabs; without runs.
+    """A table as a reader sees it, without runs.
 
     The preamble needs the package `booktabs`.
     """
