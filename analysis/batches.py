@@ -22,7 +22,7 @@ SUMMED: Final = (schema.DIVERGED_LANES, "summary/lanes_diverged", "summary/secon
 
 
 def joined(sweep: Sweep) -> Sweep:
-    """The sweep with the batches of a setting as one run.
+    """The sweep with the batches of a setting as one.
 
     Of finished ones; its id is that of all of them, separated by spaces, and its lanes are numbered through. Other sweeps are
     returned as they are.
