@@ -1,4 +1,4 @@
-"""A confirmation in batches of seeds, put together, and what it decided.
+"""Batches of a confirmation put together; what they decided.
 
 Each batch is a run of its own in MLflow. Here the runs of the same settings become one, whose id names them all.
 """
@@ -22,9 +22,10 @@ SUMMED: Final = (schema.DIVERGED_LANES, "summary/lanes_diverged", "summary/secon
 
 
 def joined(sweep: Sweep) -> Sweep:
-    """The sweep with the finished batches of the same settings as one run.
+    """The sweep with the batches of a setting as one.
 
-    Its id is that of all of them, separated by spaces, and its lanes are numbered through. Other sweeps are returned as they are.
+    Of finished ones; its id is that of all of them, separated by spaces, and its lanes are numbered through. Other sweeps are
+    returned as they are.
     """
     if sweep.rule is None:
         return sweep
@@ -107,7 +108,7 @@ def _has_winner(group: Mapping[str, Any]) -> bool:
 
 
 def due_trials(sweep: Sweep) -> dict[tuple[str, str], int]:
-    """Number of trials that were to run, by scenario and method.
+    """Number of trials due, by scenario and method.
 
     All that were planned, unless the sweep is a confirmation that ends when it is decided.
     """

@@ -234,8 +234,8 @@ def _differences(
         if not seeds:
             continue
         for quantity, reduce in QUANTITIES.items():
-            values = [reduce(table[seeds].to_numpy(dtype=float)) for table in tables]
-            result = compared(values[0], values[1], sweep.level)
+            one, other = (reduce(table[seeds].to_numpy(dtype=float)) for table in tables)
+            result = compared(one, other, sweep.level)
             rows.append(
                 {
                     "family": family,

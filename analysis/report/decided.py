@@ -33,7 +33,7 @@ SEED_COLUMNS: Final = (
 
 
 def blocks(whole: Sweep) -> list[Table]:
-    """What was decided after how many seeds, and what that saved.
+    """What was decided, and the seeds that it saved.
 
     Empty if the confirmation ran all its seeds anyway; `whole` has its batches joined.
     """

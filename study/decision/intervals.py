@@ -82,7 +82,7 @@ def paired_differences(first: npt.ArrayLike, second: npt.ArrayLike) -> Array:
 
 
 def half_width(spread: float, lanes: int, level: float) -> float:
-    """Half the length of a t interval of lanes with this spread."""
+    """Half the length of a t interval with this spread."""
     # not scipy's ttest_1samp: it rounds differently, and warns where lanes are equal or there is one
     return -float(special.stdtrit(lanes - 1, (1 - level) / 2)) * spread / math.sqrt(lanes)
 

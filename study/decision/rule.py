@@ -77,7 +77,7 @@ class Rule:
         return {"higher": "higher", "lower": "lower", "alike": f"alike within {self.margin:g}", "open": "not decided"}
 
     def level_of(self, intervals: int = 1) -> float:
-        """Level of each interval for so many to hold at all looks."""
+        """Level of each of so many intervals at every look."""
         return 1 - (1 - self.level) / (intervals * self.looks)
 
 

@@ -70,7 +70,7 @@ class Conductor:
 
     @property
     def remaining(self) -> int:
-        """Number of due trials not done, those that Ray has included."""
+        """Number of due trials not done; Ray may have some."""
         return max(0, sum(self._due.values()) - sum(history.is_done for history in self.histories))
 
     @property

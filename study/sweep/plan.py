@@ -276,7 +276,7 @@ class Plan(StrictSettings):
 
     @property
     def rule(self) -> Rule | None:
-        """The rule that ends a confirmation; None if all trials run."""
+        """The rule that ends a confirmation, or None."""
         if self.deciding is None:
             return None
         from study.decision.rule import Rule  # slow to import

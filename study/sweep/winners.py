@@ -107,7 +107,7 @@ def course(plan: Plan, histories: Sequence[TrialHistory]) -> Course | None:
 
 
 def trial_count(folder: SweepFolder) -> int:
-    """Number of trials of a sweep, without those that are not due.
+    """Number of trials of a sweep that are due.
 
     Records are read only if a confirmation ends when it is decided.
     """
@@ -116,7 +116,7 @@ def trial_count(folder: SweepFolder) -> int:
 
 
 def due_trials(plan: Plan, histories: Sequence[TrialHistory]) -> dict[str, int]:
-    """Number of trials that are to run by now, by group.
+    """Number of trials due by now, by group.
 
     All that are planned, unless the confirmation ends when it is decided. What is no winner, such as the paper's own settings,
     goes on as long as the winner of its method, and without one as long as any of its scenario.
