@@ -19,7 +19,7 @@ from study.tracking.client import SWEEP_TAG, check_reachable, connect, find_runs
 
 @dataclass(frozen=True)
 class Logged:
-    """What a store has of a sweep, all of it its own.
+    """What a store has of one sweep only.
 
     Attributes:
         uri: of the store.
