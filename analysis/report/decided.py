@@ -40,7 +40,7 @@ def blocks(whole: Sweep) -> list[Table]:
     rule, course = whole.rule, batches.course(whole)
     if rule is None or course is None:
         return []
-    spent, most = sum(course.spent.values()), rule.most * len(course.spent)
+    spent, most, not_needed = sum(course.spent.values()), rule.most * len(course.spent), sum(course.saved.values())
     decided = (
         f"`{whole.name}`: what was decided, and after how many seeds. After each batch of {rule.batch} seeds the paired "
         "differences in mean test accuracy were judged: higher or lower if the interval lies on one side of 0, alike if it "
@@ -50,7 +50,7 @@ def blocks(whole: Sweep) -> list[Table]:
         "whatever the looks decided."
     )
     saved = (
-        f"`{whole.name}`: {spent} of {most} seeds spent, {most - spent} saved. Seeds of a method whose differences are all "
+        f"`{whole.name}`: {spent} of {most} seeds spent, {not_needed} saved. Seeds of a method whose differences are all "
         "decided are not missing: they were not needed."
     )
     return [
@@ -69,9 +69,9 @@ def sentence(whole: Sweep) -> str:
         + (f" after {each.interval.lanes} seeds" if each.interval else "")
         for each in course.differences
     ]
-    spent, most = sum(course.spent.values()), rule.most * len(course.spent)
+    spent, most, not_needed = sum(course.spent.values()), rule.most * len(course.spent), sum(course.saved.values())
     return (
-        f"`{whole.name}` ended each method as soon as it was decided: {spent} of {most} seeds were spent, {most - spent} saved; "
+        f"`{whole.name}` ended each method as soon as it was decided: {spent} of {most} seeds were spent, {not_needed} saved; "
         f"{'; '.join(answers)}."
     )
 
@@ -106,7 +106,7 @@ def seeds(whole: Sweep, rule: Rule, course: Course) -> pd.DataFrame:
             "method": method,
             "spent": spent,
             "most": rule.most,
-            "saved": rule.most - spent,
+            "saved": course.saved[scenario, method],
             "ended": course.ending(scenario, method),
             "run_ids": runs.get((scenario, method), ""),
         }

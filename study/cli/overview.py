@@ -180,12 +180,19 @@ def _show_decided(sweep: SweepFolder) -> None:
     columns = ["scenario", "test accuracy of", "is", "difference", "from", "to", "after seeds"]
     terminal.show_table("What is decided", columns, rows, numeric=4)
     seeds = [
-        (scenario, method, str(spent), str(rule.most), str(rule.most - spent), course.ending(scenario, method))
+        (
+            scenario,
+            method,
+            str(spent),
+            str(rule.most),
+            str(course.saved[scenario, method]),
+            course.ending(scenario, method),
+        )
         for (scenario, method), spent in course.spent.items()
     ]
     spent, most = sum(int(row[2]) for row in seeds), rule.most * len(seeds)
     terminal.show_table(
-        f"Seeds spent: {spent} of {most}, {most - spent} saved",
+        f"Seeds spent: {spent} of {most}, {sum(course.saved.values())} saved",
         ["scenario", "method", "spent", "of", "saved", "ended"],
         seeds,
     )

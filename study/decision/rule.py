@@ -30,6 +30,8 @@ from study.decision.intervals import Interval, checked, paired_differences, t_in
 FEWEST: Final = 6
 """Seeds before the first look: with fewer no exact test of one pair reaches 0.05."""
 
+NOT_ENDED: Final = "not ended yet"
+
 Verdict = Literal["higher", "lower", "alike", "open"]
 
 Accuracies = Mapping[str, Mapping[str, Sequence[float]]]
@@ -113,6 +115,17 @@ class Course:
     most: int
     differences: tuple[Difference, ...]
 
+    @property
+    def saved(self) -> dict[tuple[str, str], int]:
+        """Seeds that each method did not need.
+
+        None of a method that has not ended.
+        """
+        return {
+            place: self.most - spent if spent == self.due.get(place) and self.ending(*place) != NOT_ENDED else 0
+            for place, spent in self.spent.items()
+        }
+
     def due_of(self, scenario: str, method: str) -> int:
         """Seeds that a method is to have by now.
 
@@ -130,7 +143,7 @@ class Course:
         if not undecided:
             return "all its differences are decided"
         if self.spent[scenario, method] < self.most:
-            return "not ended yet"
+            return NOT_ENDED
         return f"no seeds left, {undecided} not decided"
 
 

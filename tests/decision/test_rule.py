@@ -69,6 +69,7 @@ def test_a_batch_is_due_only_when_all_that_go_on_have_the_one_before():
     assert dict(course.due) == {("s", "a"): 6, ("s", "b"): 6, ("s", "c"): 6}
     assert dict(course.spent) == {("s", "a"): 12, ("s", "b"): 6, ("s", "c"): 4}
     assert course.ending("s", "a") == "not ended yet"
+    assert set(course.saved.values()) == {0}
 
 
 def test_a_method_goes_on_for_the_sake_of_one_open_difference():
