@@ -286,7 +286,7 @@ def _store(directory: Path, sweep: SweepFolder | None, tracking_uri: str | None)
     return uri
 
 
-def _write(page: Page, target: Path, formats: Collection[str]) -> Path:
+def _write(page: Page, target: Path, formats: Collection[str] = ()) -> Path:
     """Writes a report, prints where it is, returns its folder."""
     from analysis import report
 

@@ -139,7 +139,7 @@ def test_the_figures_of_the_page_have_the_numbers_of_tables_and_search_runs_to_t
     drawn = [
         y for s in ("class_pairs", "permuted_pixels") for t in charts[f"parallel-{s}"]["traces"] for y in [t["text"][0]]
     ]
-    assert len(drawn) == len(objectives) == 23
+    assert len(drawn) == len(objectives) == 22
     scatter = [
         value
         for scenario in ("class_pairs", "permuted_pixels")
