@@ -298,7 +298,9 @@ def test_list_shows_the_other_sweeps_and_tells_each_damaged_one(made, run):
         change(made.directory / name / "trials" / KEY / "record.jsonl", 4, b"[]")
     code, out, err = run("list")
     assert code == 2
-    assert re.search(r"^other +quickstart +5/8 +5 finished, 1 failed$", out, re.MULTILINE)
+    assert re.search(
+        r"^other +quickstart +5/8 +5 finished, 1 failed +interrupted +[-0-9]{10} [0-9:]{5}$", out, re.MULTILINE
+    )
     note, refusal = err.splitlines()
     assert note.startswith("note: ")
     assert "third/trials" in note
