@@ -249,6 +249,25 @@ def test_the_findings_have_the_late_accuracies_of_the_tuned_pairs():
         assert f"{contrast.late[1]:.4f}" in page
 
 
+def test_the_findings_have_the_late_accuracies_of_the_tuned_permutations():
+    page, confirmed = page_of("findings.md"), archived("beyond_pixels-confirm")
+    found = tuned_methods.against_baseline([confirmed])
+    assert [(contrast.first, contrast.answer) for contrast in found] == [("sam", "no"), ("gnp", "no")]
+    for contrast in found:
+        bounds = contrast.difference
+        assert f"{contrast.late[0]:.4f} | {bounds.mean:.4f} [{bounds.low:.4f}, {bounds.high:.4f}] | no" in page
+        assert f"| {contrast.late[1]:.4f} | | |" in page
+    sgd, sam, gnp = found[0].declines[1], found[0].declines[0], found[1].declines[0]
+    assert f"falls by {sgd.mean:.3f} (SGD), {sam.mean:.3f} (SAM) and {gnp.mean:.3f} (GNP)" in page
+
+
+def test_the_answers_about_tuned_methods_hold_together():
+    names = ("beyond_pairs-confirm", "beyond_pairs-fashion", "beyond_pixels-confirm")
+    found = tuned_methods.against_baseline([archived(name) for name in names])
+    assert len(found) == 6
+    assert {contrast.answer for contrast in found} == {"no"}
+
+
 def test_the_page_on_cause_has_the_answers_of_surgery():
     page, section = page_of("cause.md"), section_cause(archived("surgery"))
     answers = next(block.frame for block in section.blocks if block.name == "cause_probes")
