@@ -17,6 +17,7 @@ def section_assumptions(rows: Sequence[Judged]) -> Section:
         rows: the main experiment and at least one assumption.
     """
     main = rows[0].evidence
+    own = "On this sweep's own data and tasks, which are not the paper's: " if main.stated else ""
     words: list[str | tuple[str, ...]] = [
         "The paper leaves some settings open, and the study assumes values for them. Here each row has another value for one "
         f"of them, with the paper's settings and the seeds of `{main.sweep}`; the claims are judged by the criteria above. No "
@@ -25,7 +26,7 @@ def section_assumptions(rows: Sequence[Judged]) -> Section:
         "A claim *depends* on an assumption if it is reproduced under it and contradicted in the main experiment, or the "
         "other way round. A verdict that becomes undecided shows no dependence. This criterion was written before the first "
         "of these sweeps. Rows are judged one by one: nothing corrects for their number.",
-        tuple(assumptions.sentences(rows)),
+        tuple(f"{own}{sentence}" for sentence in assumptions.sentences(rows)),
     ]
     if main.assumed:
         words.insert(

@@ -607,8 +607,8 @@ def launched(monkeypatch):
     """
     found = []
 
-    def begin(plan, directory, *given):
-        found.append((plan, directory, *given))
+    def begin(plan, directory, execution, session, notes):
+        found.append((plan, directory, execution, notes))
         return launch.Ended(SimpleNamespace(plan=plan, directory=directory), "nowhere", complete=True)
 
     monkeypatch.setattr(launch, "_begin", begin)

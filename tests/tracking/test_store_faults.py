@@ -13,6 +13,7 @@ from shared import lay_database
 from store_faults import locked, played, served
 from sweep_fixtures import assert_one_sentence, folder_of, plan_of, run_all, train
 
+import analysis.report  # noqa: F401  # the first import would take longer than a store is locked here
 from study.cli import pictures
 from study.errors import Halted, StudyError
 from study.sweep.conductor import Conductor
