@@ -120,7 +120,7 @@ def _draw_parallel_coordinates(
         axes.set_xlim(lowest - rim, 1 + rim)
         axes.set_ylim(len(scales) - 0.75, -0.1)
     word = "lower" if any(trial.falling for trial in valued) else "higher"
-    note = f"One line per trial: the {word} its value, the darker."
+    note = f"One line per trial: the {word} its value, the stronger the line."
     layout.legend(figure, *key(tried, [], ringed=False), size, f"{note} {without_value(tried, valued)}".strip())
     layout.fit_height(figure, [axes], 3.6 if wide else 0.85 * len(scales))
     return figure

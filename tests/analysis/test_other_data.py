@@ -62,6 +62,12 @@ def page_of(directory, uri, name):
     return [section.anchor for section in page.sections], words, Tables(text).tables
 
 
+def leader(tables):
+    """The setting with the highest mean test accuracy on class pairs in the page's first table."""
+    rows = [row for row in tables["answer"] if row.get("scenario", {"text": "class_pairs"})["text"] == "class_pairs"]
+    return max(rows, key=lambda row: row["mean test accuracy"]["values"][0])["setting"]["text"]
+
+
 def test_it_leads_with_the_methods_tuned_and_confirmed(directory, uri, blank_figures):
     folder = tuned(directory, "natural", space="beyond_mnist", trials=2)
     play(folder)
@@ -71,8 +77,9 @@ def test_it_leads_with_the_methods_tuned_and_confirmed(directory, uri, blank_fig
     assert not CLAIMS & set(tables)
     asked_for = report.make(*report.load_all("natural", uri), paper=True)
     assert [section.anchor for section in asked_for.sections][:4] == ["summary", "question", "best", "claims"]
-    assert re.search(
-        r"In short The highest mean test accuracy on the seeds of the search, class_pairs: (sgd|sam|gnp) ", words
+    assert (
+        f"In short The highest mean test accuracy on the seeds of the search, class_pairs: {leader(tables)} with"
+        in words
     )
     assert len(tables["answer"]) == 2 * 3
     assert "has not been confirmed on fresh seeds yet: study confirm natural" in words
@@ -94,7 +101,7 @@ def test_it_leads_with_the_methods_tuned_and_confirmed(directory, uri, blank_fig
     sections, words, tables = page_of(directory, uri, "natural")
     assert sections[:3] == ["summary", "question", "best"]
     assert not CLAIMS & set(tables)
-    assert re.search(r"In short The highest mean test accuracy on fresh seeds, class_pairs: (sgd|sam|gnp) ", words)
+    assert f"In short The highest mean test accuracy on fresh seeds, class_pairs: {leader(tables)} with" in words
     assert (
         "Does any method keep plasticity better than sgd, by more than 0.01 of late accuracy? Sam against sgd:" in words
     )
