@@ -448,7 +448,12 @@ def test_a_submitted_job_can_be_stopped_and_another_one_goes_on(job, tmp_path):
 
     def submit(name, words, *options):
         given = ("--submission-id", name, "--runtime-env-json", json.dumps(environment), *options)
-        done = job("submit", *given, "--", "python", "-m", *words.split(), "--dir", results)
+        command = ("submit", *given, "--", "python", "-m", *words.split(), "--dir", results)
+        done = job(*command)
+        until = time.monotonic() + 60
+        while "No available agent" in done.stderr and time.monotonic() < until:  # "please try again later", Ray says
+            time.sleep(1)
+            done = job(*command)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def ended():

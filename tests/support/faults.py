@@ -82,7 +82,7 @@ def wait_until(
     deadline = time.monotonic() + patience
     while not happens():
         assert time.monotonic() < deadline, f"waited {patience:g} s in vain: {what} {seen()}"
-        time.sleep(0.02)
+        time.sleep(0.05)  # looking costs milliseconds, which the sweep does not have
 
 
 class Process(NamedTuple):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -43,16 +44,31 @@ def clean_environment(**changes: str) -> dict[str, str]:
 
 
 def study(*words: object, cwd: Path, timeout: float = 400, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command line in its own process."""
-    return subprocess.run(
-        [sys.executable, "-m", "study", *map(str, words)],
+    """Runs the command line in its own process.
+
+    One that hangs is asked where: the failure shows the stack of each of its threads.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-X", "faulthandler", "-m", "study", *map(str, words)],
         cwd=cwd,
         env=clean_environment(**environment),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout,
-        check=False,
-    )
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            try:
+                out, err = process.communicate(timeout=30)
+            finally:
+                process.kill()
+            raise AssertionError(f"{words} did not end within {timeout:g} s:\n{out}\n{err}") from None
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def assert_one_sentence(code: int, out: str, err: str) -> None:
