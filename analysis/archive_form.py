@@ -74,6 +74,7 @@ class Origin(Open):
     """Where a point of a confirmation comes from."""
 
     rank: int | None = Field(None, ge=1)
+    was_incumbent: bool = False
 
 
 class Group(Open):

@@ -42,10 +42,20 @@ def best(sweep: Sweep, count: int = 1) -> pd.DataFrame:
 
     Those with the best objective; none without an objective, nor in a confirmation.
     """
+    chosen = selection.best(candidates(sweep), count, is_maximised=sweep.objectives[0].is_maximised)
+    found = [winner.trial for winner in chosen]
+    return sweep.runs.set_index("run_id", drop=False).loc[found].reset_index(drop=True)
+
+
+def candidates(sweep: Sweep) -> list[Candidate]:
+    """What a selection reads of a sweep's runs, by their ids.
+
+    Empty without an objective, and of a confirmation.
+    """
     goal = sweep.objectives[0]
     if goal.column not in sweep.runs or sweep.phase == "confirm":
-        return sweep.runs.iloc[:0]
-    candidates = [
+        return []
+    return [
         Candidate(
             trial=run["run_id"],
             number=int(run["number"]),
@@ -56,8 +66,6 @@ def best(sweep: Sweep, count: int = 1) -> pd.DataFrame:
         )
         for run in load.rows(sweep.runs)
     ]
-    chosen = [winner.trial for winner in selection.best(candidates, count, is_maximised=goal.is_maximised)]
-    return sweep.runs.set_index("run_id", drop=False).loc[chosen].reset_index(drop=True)
 
 
 def shown(sweep: Sweep) -> pd.DataFrame:

@@ -10,12 +10,13 @@ from typing import Final
 import pandas as pd
 
 from analysis import load, sample, statistics, tables
+from analysis import overtuning as over
 from analysis import tuned as tuned_methods
 from analysis.figures import accuracy, charts, comparisons
 from analysis.figures.style import Size
 from analysis.load import Sweep
 from analysis.paper.claims import ALPHA, MARGIN
-from analysis.report import decided
+from analysis.report import decided, overtuning
 from analysis.report.page import Column, Draw, Picture, Section, Table, is_missing, joined
 from analysis.report.paper import SETTINGS_COLUMNS, accuracy_pictures, difference_blocks
 from analysis.settings import BASELINE
@@ -113,6 +114,7 @@ def section_winners(tuned: Sweep, confirmations: Sequence[Sweep], *, leads: bool
     for confirmation in confirmations:
         blocks += _confirmation(tuned, confirmation)
     blocks += _late_accuracy(confirmations)
+    words += overtuning.how_to(tuned, confirmations)
     return Section("best", title, tuple(words), tuple(blocks))
 
 
@@ -200,7 +202,13 @@ def _confirmation(tuned: Sweep, confirmation: Sweep) -> list[Table | Picture]:
     if confirmation.rule:
         few = f"at most {few}, until decided, with intervals that hold whatever was decided when"
     where = f"`{confirmation.name}` ({data}, {few})"
-    blocks = [*decided.blocks(confirmation), *_promised_and_kept(tuned, confirmation, where)]
+    both = tables.tuned_and_confirmed(tuned, confirmation)
+    changed = _changed(tuned, confirmation, both) if len(both) else []
+    blocks = [
+        *decided.blocks(confirmation),
+        *_promised_and_kept(tuned, confirmation, where, both, changed),
+        *overtuning.blocks(tuned, confirmation, where, changed),
+    ]
     winners = confirmation.finished[confirmation.finished["selected_rank"] == 1]
     if len(winners):
         blocks += accuracy_pictures(f"winners-{confirmation.name}", confirmation, winners)
@@ -220,21 +228,30 @@ def _confirmation(tuned: Sweep, confirmation: Sweep) -> list[Table | Picture]:
     return blocks
 
 
-def _promised_and_kept(tuned: Sweep, confirmation: Sweep, where: str) -> list[Table | Picture]:
+def _promised_and_kept(
+    tuned: Sweep, confirmation: Sweep, where: str, both: pd.DataFrame, changed: Sequence[str]
+) -> list[Table | Picture]:
     """Tuned against confirmed: figures of selected trials, one table.
 
-    One figure per scenario; the table has every trial that both sweeps have.
+    One figure per scenario; the table has every trial that both sweeps have. `changed` are the settings that they differ in.
     """
-    both = tables.tuned_and_confirmed(tuned, confirmation)
     if not len(both):
         return []
+    once_best = {run["run_id"] for run in load.rows(confirmation.finished) if over.was_incumbent(confirmation, run)}
     both["why"] = [
-        ("the paper's setting" if is_missing(rank) else f"selected, rank {int(rank)}")
+        (
+            f"selected, rank {int(rank)}"
+            if not is_missing(rank)
+            else "best so far"
+            if run_id in once_best
+            else "the paper's setting"
+        )
         + f" (trial {before.rpartition('-')[2]}, here {after.rpartition('-')[2]})"
-        for rank, before, after in zip(both["selected_rank"], both["trial_tuned"], both["trial_confirmed"], strict=True)
+        for rank, before, after, run_id in zip(
+            both["selected_rank"], both["trial_tuned"], both["trial_confirmed"], both["run_id_confirmed"], strict=True
+        )
     ]
     both["run_ids"] = both["run_id_tuned"] + " " + both["run_id_confirmed"]
-    changed = _changed(tuned, confirmation, both)
     meaning = (
         f"Tuning and confirmation differ in {joined(changed)}, so the differences reflect that too, not selection luck alone."
         if changed

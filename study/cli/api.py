@@ -227,6 +227,7 @@ def confirm(
     *,
     directory: str | Path = DEFAULT_DIRECTORY,
     top: int = 1,
+    incumbents: bool = False,
     seeds: int | None = None,
     until_decided: bool = False,
     batch: int | None = None,
@@ -246,6 +247,7 @@ def confirm(
         name: of the sweep.
         directory: folder of all sweeps.
         top: how many of the best trials per method and scenario.
+        incumbents: whether all trials that were the best so far are confirmed too, to show over-tuning.
         seeds, first_seed: this many consecutive seeds from the first one; default: 10, or 30 until decided.
         until_decided: whether a method ends when its differences from all others are decided.
         batch: seeds between two decisions; default: 6.
@@ -268,6 +270,7 @@ def confirm(
         _flat(settings),
         Session.of(time_limit, notify, ui=ui),
         top=top,
+        incumbents=incumbents,
         seeds=seeds,
         until_decided=until_decided,
         batch=batch,

@@ -27,6 +27,7 @@ from study.cli.options import (
     CpusPerTrial,
     DataDir,
     Directory,
+    DryRun,
     FilesFolder,
     Formats,
     GpusPerTrial,
@@ -49,6 +50,7 @@ from study.cli.options import (
     Yes,
     check_threads,
     data_folder,
+    execution_changes,
     new_execution,
     parse_overrides,
     parse_widths,
@@ -144,20 +146,14 @@ def run(
     time_limit: TimeLimit = None,
     notify: Notify = None,
     ui: Page = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Check the command, show the plan and estimate its time; start nothing."),
-    ] = False,
+    dry_run: DryRun = False,
     price_per_hour: PricePerHour = None,
 ) -> int:
     """Run a sweep over a search space.
 
     Trains, logs to MLflow, compares the trials, and exports the best ones.
     """
-    if ui and dry_run:
-        raise StudyError("--ui shows a sweep that runs; leave it out of a --dry-run.")
-    if price_per_hour is not None and not dry_run:
-        raise StudyError("--price-per-hour belongs to an estimate: add --dry-run, or use `study show`.")
+    _check_dry(dry_run, ui, price_per_hour)
     overrides = parse_overrides(set_)
     choices: dict[str, Any] = {
         "scenarios": scenario,
@@ -243,12 +239,20 @@ def resume(
 
 @app.command(
     epilog="Examples:\n\nstudy confirm quickstart\n\nstudy confirm quickstart --until-decided\n\n"
-    "study confirm beyond_grid --top 3 --seeds 20\n\n"
+    "study confirm beyond_grid --top 3 --seeds 20\n\nstudy confirm beyond_grid --incumbents --dry-run\n\n"
     "study confirm beyond_grid --set data/name=fashion_mnist"
 )
 def confirm(
     name: Name,
     top: Annotated[int, typer.Option(help="How many of the best trials per method and scenario.")] = 1,
+    incumbents: Annotated[
+        bool,
+        typer.Option(
+            "--incumbents",
+            help="Confirm all trials too that were the best so far at some moment of the search: the report then shows confirmed "
+            "accuracy against trials spent, and over-tuning.",
+        ),
+    ] = False,
     seeds: Annotated[
         int | None, typer.Option(help="Fresh seeds per trial; default 10, with --until-decided at most 30.")
     ] = None,
@@ -280,6 +284,8 @@ def confirm(
     time_limit: TimeLimit = None,
     notify: Notify = None,
     ui: Page = False,
+    dry_run: DryRun = False,
+    price_per_hour: PricePerHour = None,
 ) -> int:
     """Confirm the best trials on fresh seeds.
 
@@ -287,32 +293,54 @@ def confirm(
     data and network. CPUs, cluster, data folder and MLflow store are those of the sweep unless you give others. Settings that
     were tuned cannot be overridden.
     """
+    _check_dry(dry_run, ui, price_per_hour)
+    overrides = parse_overrides(set_)
+    choices: dict[str, Any] = {
+        "top": top,
+        "incumbents": incumbents,
+        "seeds": seeds,
+        "until_decided": until_decided,
+        "batch": batch,
+        "first_seed": first_seed,
+        "scenarios": scenario,
+        "methods": method,
+    }
+    where: Where = {
+        "cpus_per_trial": cpus_per_trial,
+        "gpus_per_trial": gpus_per_trial,
+        "workers": workers,
+        "pack": pack,
+        "address": address,
+        "storage": storage,
+        "data_dir": data_dir,
+        "tracking_uri": tracking_uri,
+    }
     terminal.begin(f"checking {name}: winners, data and MLflow")
+    if dry_run:
+        from study.cli import show
+
+        changes = execution_changes(**where)
+        return show.dry_confirmation(name, directory, changes, as_, price_per_hour, overrides, **choices)
     sweep = api.confirm(
         name,
         directory=directory,
-        top=top,
-        seeds=seeds,
-        until_decided=until_decided,
-        batch=batch,
-        first_seed=first_seed,
-        settings=parse_overrides(set_),
-        scenarios=scenario,
-        methods=method,
+        settings=overrides,
         confirmation=as_,
         time_limit=time_limit,
         notify=notify,
         ui=ui,
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial,
-        workers=workers,
-        pack=pack,
-        address=address,
-        storage=storage,
-        data_dir=data_dir,
-        tracking_uri=tracking_uri,
+        **choices,
+        **where,
     )
     return _exit_code(sweep)
+
+
+def _check_dry(dry_run: bool, ui: bool, price_per_hour: float | None) -> None:
+    """Raises StudyError if an option does not fit a dry run, or needs one."""
+    if ui and dry_run:
+        raise StudyError("--ui shows a sweep that runs; leave it out of a --dry-run.")
+    if price_per_hour is not None and not dry_run:
+        raise StudyError("--price-per-hour belongs to an estimate: add --dry-run, or use `study show`.")
 
 
 def _exit_code(sweep: api.Sweep) -> int:

@@ -82,12 +82,22 @@ def confirm(
 ) -> Ended:
     """Confirms a sweep on fresh seeds.
 
+    `session` says how long it may take and who is told; the other arguments are those of `planned_confirmation`.
+    """
+    plan, execution, notes = planned_confirmation(directory, tuned_name, changes, name, overrides, **choices)
+    return _begin(plan, directory, execution, session, notes)
+
+
+def planned_confirmation(
+    directory: Path, tuned_name: str, changes: Mapping[str, Any], name: str | None, overrides: Flat, **choices: Any
+) -> tuple[Plan, Execution, list[str]]:
+    """The plan of a confirmation, where it runs, and notes.
+
     Args:
         directory: folder of all sweeps.
         tuned_name: the sweep to confirm.
         changes: to its execution; how many trials run at once is chosen anew.
         name: of the confirmation; None: after the sweep.
-        session: how long it may take, and who is told.
         overrides, choices: as in `study.sweep.confirmation_plan.make_confirmation`.
     """
     from study.sweep import confirmation_plan
@@ -111,7 +121,7 @@ def confirm(
     ]
     notes += _too_few_seeds(plan)
     before = tuned.execution.model_copy(update={"workers": None, "gpus_per_trial": None, "pack": None})
-    return _begin(plan, directory, _changed(before, changes), session, notes)
+    return plan, _changed(before, changes), notes
 
 
 def _too_few_seeds(plan: Plan) -> list[str]:

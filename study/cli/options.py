@@ -290,6 +290,10 @@ Seconds = Annotated[
     ),
 ]
 Host = Annotated[str, typer.Option(help="Address to listen on.", parser=word("--host"), metavar="HOST")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Check the command, show the plan and estimate its time; start nothing."),
+]
 PricePerHour = Annotated[
     float | None,
     typer.Option(

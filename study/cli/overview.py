@@ -107,7 +107,7 @@ def _show_confirmed(sweep: SweepFolder, finished: Sequence[TrialHistory]) -> Non
                 (
                     history.method,
                     settings_words(history.tried, history.labels),
-                    f"best, place {origin.rank}" if origin.rank else "the paper's own",
+                    origin.why,
                     origin.trial or "none",
                     terminal.number(before),
                     terminal.number(after),

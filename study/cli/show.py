@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from study import provenance
 from study.cli import launch, overview, terminal
 from study.cluster import connection, nodes
+from study.config import Flat
 from study.errors import StudyError
 from study.sweep import datasets
 from study.sweep.datasets import Material
@@ -87,6 +89,30 @@ def dry_run(
     plan = launch.planned(space_name, name, **choices)
     if after is not None:
         plan = launch.planned_after(plan, directory, after)
+    return _not_started(plan, directory, execution, price_per_hour)
+
+
+def dry_confirmation(
+    tuned_name: str,
+    directory: Path,
+    changes: Mapping[str, Any],
+    name: str | None,
+    price_per_hour: float | None,
+    overrides: Flat,
+    **choices: Any,
+) -> int:
+    """Shows a confirmation without starting it; returns the exit code.
+
+    The arguments are those of `study.cli.launch.planned_confirmation`.
+    """
+    plan, execution, noted = launch.planned_confirmation(directory, tuned_name, changes, name, overrides, **choices)
+    return _not_started(plan, directory, execution, price_per_hour, noted)
+
+
+def _not_started(
+    plan: Plan, directory: Path, execution: Execution, price_per_hour: float | None, noted: Sequence[str] = ()
+) -> int:
+    """Shows a plan and how long it takes, with its notes."""
     prepared = launch.prepare(plan, directory, execution, datasets.found_or_stand_in)
     resolved, at_once, notes = connection.foreseen(prepared.execution, plan, prepared.checkpoint_place)
     overview.show_plan(plan)
@@ -96,11 +122,12 @@ def dry_run(
         if resolved.is_local:
             raise
         terminal.complain(f"no estimate: {error}")  # the cluster may have what this machine lacks
-    for note in notes:
+    for note in (*noted, *notes):
         terminal.complain(f"note: {note}")
+    trials = f"{plan.trial_count} {'trial' if plan.trial_count == 1 else 'trials'}"
     terminal.console.print(
         f"\nDry run: nothing was started. The sweep {plan.name!r} would go to {directory / plan.name} "
-        f"and to MLflow at {prepared.uri}.",
+        f"and to MLflow at {prepared.uri}, with {'at most ' if plan.deciding else ''}{trials}.",
         markup=False,
         soft_wrap=True,
     )

@@ -1,10 +1,12 @@
 """The plan of a confirmation.
 
 A confirmation trains the winners of a sweep again on seeds that no tuning has used, and beside them the paper's own settings if
-the sweep has the paper's data, network and tasks. Winners are
-selected on certain seeds and images, so their objective is biased upwards. An unbiased number needs a full run on fresh seeds,
-on the same data or on a data set that was never tuned on (the two-phase protocol of Cha and Cho 2024, arXiv 2403.09066). A
-confirmation is a sweep of explicit points in phase `confirm`; nothing is ever selected by it.
+the sweep has the paper's data, network and tasks. If asked for, it also trains the incumbents, all trials that were the best so
+far at some moment of the search, to show what the search gained and lost on the way.
+
+Winners are selected on certain seeds and images, so their objective is biased upwards. An unbiased number needs a full run on
+fresh seeds, on the same data or on a data set that was never tuned on (the two-phase protocol of Cha and Cho 2024, arXiv
+2403.09066). A confirmation is a sweep of explicit points in phase `confirm`; nothing is ever selected by it.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ def make_confirmation(
     *,
     name: str,
     top: int = 1,
+    incumbents: bool = False,
     seeds: int | None = None,
     until_decided: bool = False,
     batch: int | None = None,
@@ -73,6 +76,8 @@ def make_confirmation(
         tuned: the sweep; its best trials are those with the best objective, see `study.selection.best`.
         name: of the confirmation.
         top: number of best configurations of each method and scenario; fewer if fewer have finished.
+        incumbents: whether all trials are confirmed too that were the best so far of their method and scenario at some moment,
+            see `study.selection.incumbents`.
         seeds, first_seed: this many consecutive seeds from the first one; by default `SEEDS`, or `MOST_SEEDS_DECIDED`.
         until_decided: whether a method ends once its differences from all others are decided, see `study.decision.rule`.
         batch: seeds of each batch then, by default `BATCH`; otherwise None.
@@ -96,8 +101,16 @@ def make_confirmation(
     histories = winners.check_selectable(tuned)
     _check_untuned(overrides, histories)
     rank = {key: rank for group in _ranked(histories, top) for rank, key in enumerate(group, 1)}
+    once_best = set(winners.incumbent_keys(histories)) if incumbents else set()
     groups = [
-        _group(tuned.plan, group, [history for history in histories if history.group == group.label], rank, overrides)
+        _group(
+            tuned.plan,
+            group,
+            [history for history in histories if history.group == group.label],
+            rank,
+            once_best,
+            overrides,
+        )
         for group in _chosen_groups(tuned.plan, scenarios, methods)
     ]
     plan = Plan(
@@ -195,13 +208,16 @@ def _chosen_groups(plan: Plan, scenarios: Sequence[str], methods: Sequence[str])
 
 
 def _description(tuned: Plan, top: int, overrides: Flat, groups: Sequence[Group]) -> str:
-    is_beside = any(origin.rank is None for group in groups for origin in group.origins)
-    paper = ", and the paper's own settings," if is_beside else ""
+    origins = [origin for group in groups for origin in group.origins]
+    is_beside = any(origin.rank is None and not origin.was_incumbent for origin in origins)
+    beside = ["all trials that were the best so far"] if any(origin.was_incumbent for origin in origins) else []
+    beside += ["the paper's own settings"] if is_beside else []
+    more = "".join(f", {words}" for words in beside[:-1]) + "".join(f", and {words}," for words in beside[-1:])
     goal = "objective" if tuned.goals[0].is_default else f"objective ({tuned.goals[0].words})"
     best = "the best" if top == 1 else f"up to {top} of the best"
     changes = ", ".join(f"{name}={json.dumps(value)}" for name, value in overrides.items())
     return (
-        f"Confirmation of {tuned.name}: {best} of each method and scenario by the {goal}{paper} on fresh seeds, without early "
+        f"Confirmation of {tuned.name}: {best} of each method and scenario by the {goal}{more} on fresh seeds, without early "
         f"stopping{f', with {changes}' if changes else ''}."
     )
 
@@ -230,23 +246,36 @@ def _check_untuned(overrides: Flat, histories: Sequence[TrialHistory]) -> None:
                 )
 
 
-def _group(plan: Plan, group: Group, histories: Sequence[TrialHistory], rank: dict[str, int], overrides: Flat) -> Group:
+def _group(
+    plan: Plan,
+    group: Group,
+    histories: Sequence[TrialHistory],
+    rank: dict[str, int],
+    once_best: set[str],
+    overrides: Flat,
+) -> Group:
     """The group with the selected trials as its points.
 
-    The best is first. The paper's own settings follow unless they are among the selected ones, or the sweep is about something
-    else.
+    The best is first. Incumbents that are not selected follow in order of their numbers, then the paper's own settings unless
+    they are among these, or the sweep is about something else.
     """
     config_of = {history.key: plan.trial_config(group, history.tried) for history in histories}
     selected = sorted((history for history in histories if history.key in rank), key=lambda history: rank[history.key])
+    earlier = [history for history in histories if history.key in once_best and history.key not in rank]
+    selected += sorted(earlier, key=lambda history: history.number)
+    keys = {history.key for history in selected}
     points: list[dict[str, Any]] = [history.tried for history in selected]
-    origins = [Origin(trial=history.key, rank=rank[history.key]) for history in selected]
+    origins = [
+        Origin(trial=history.key, rank=rank.get(history.key), was_incumbent=history.key in once_best)
+        for history in selected
+    ]
     is_paper_method = group.settings.get("optimizer/name") == group.method
     for point in POINTS.get(group.method, ()) if is_paper_method else ():
         config = plan.trial_config(group, point)
         if not is_of_the_paper(config.flat()):
             continue
         same = [key for key, other in config_of.items() if other == config]
-        if not any(key in rank for key in same):
+        if not keys.intersection(same):
             for name in overrides:
                 if name in point:
                     raise StudyError(

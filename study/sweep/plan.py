@@ -12,7 +12,14 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from study import objective, parts
 from study.config import (
@@ -72,11 +79,29 @@ class Origin(StrictSettings):
     Attributes:
         trial: key of the tuning trial with these settings; None if no trial had them.
         rank: its rank by the objective among the configurations of its method and scenario, from 1; None if it was not
-            selected but is one of the paper's own settings.
+            selected but stands beside, as an earlier incumbent or as one of the paper's own settings.
+        was_incumbent: whether the confirmation is to have all incumbents, and it was one: the best so far at some moment of
+            the search. The winner was the last of them.
     """
 
     trial: str | None = None
     rank: int | None = Field(None, ge=1)
+    was_incumbent: bool = False
+
+    @model_serializer(mode="wrap")
+    def _serialized(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `was_incumbent` if it was none, as in plans of earlier versions."""
+        plain: dict[str, Any] = handler(self)
+        return (
+            plain if self.was_incumbent else {name: value for name, value in plain.items() if name != "was_incumbent"}
+        )
+
+    @property
+    def why(self) -> str:
+        """Why it is confirmed, in a few words."""
+        if self.rank:
+            return f"best, place {self.rank}"
+        return "best so far" if self.was_incumbent else "the paper's own"
 
 
 class Tuning(StrictSettings):

@@ -47,7 +47,25 @@ def best_keys(histories: Sequence[TrialHistory], count: int = 1) -> list[str]:
     Best by the objective and best first. Empty when nothing can be chosen: no trial with an objective has finished, or the trials
     confirm a choice made before.
     """
-    candidates = [
+    return [winner.trial for winner in selection.best(_candidates(histories), count, is_maximised=_rises(histories))]
+
+
+def incumbent_keys(histories: Sequence[TrialHistory]) -> list[str]:
+    """Keys of the trials that were the best so far at some moment.
+
+    Of each scenario and method in order of their numbers, see `study.selection.incumbents`.
+    """
+    return [found.trial for found in selection.incumbents(_candidates(histories), is_maximised=_rises(histories))]
+
+
+def _rises(histories: Sequence[TrialHistory]) -> bool:
+    """Whether the highest objective is the best."""
+    return all(history.objectives[0].is_maximised for history in histories)
+
+
+def _candidates(histories: Sequence[TrialHistory]) -> list[Candidate]:
+    """What a selection reads of the trials; nothing of a confirmation."""
+    return [
         Candidate(
             trial=history.key,
             number=history.number,
@@ -59,8 +77,6 @@ def best_keys(histories: Sequence[TrialHistory], count: int = 1) -> list[str]:
         for history in histories
         if history.phase != "confirm"
     ]
-    is_maximised = all(history.objectives[0].is_maximised for history in histories)
-    return [winner.trial for winner in selection.best(candidates, count, is_maximised=is_maximised)]
 
 
 def check_selectable(folder: SweepFolder) -> list[TrialHistory]:

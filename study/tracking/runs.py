@@ -165,7 +165,7 @@ class SweepView:
         return _TrialView(self._connect(), run, record, self._folder, self._drawings, origin, sweep)
 
     def _origin(self, history: TrialHistory) -> dict[str, Any]:
-        """Tags of a confirmation's trial: what it confirms, its rank.
+        """Tags of a confirmation's trial: what it confirms, and why.
 
         Empty for other trials.
         """
@@ -177,6 +177,8 @@ class SweepView:
             tags["confirms_run_id"] = self._tuned[origin.trial]
         if origin.rank:
             tags["selected_rank"] = origin.rank
+        if origin.was_incumbent:
+            tags["was_incumbent"] = True
         return tags
 
     def end(self) -> None:
