@@ -24,6 +24,7 @@ CONFIRMED: Final = "confirmed: test accuracy on fresh seeds (share)"
 SPENT: Final = "trials spent"
 PANEL_INCHES: Final[dict[Size, float]] = {"wide": 2.9, "narrow": 2.0}
 NOTE: Final = "Each mark: the trial that became the best so far. Bands: 95 % intervals over seeds."
+CUT: Final = " The axes span what held in the second half of the search; what lies beyond them is cut off."
 
 
 @dataclass(frozen=True)
@@ -72,33 +73,32 @@ def steps_chart(methods: Sequence[Steps], objective: str) -> Chart:
     rim = 0.02 * (most - 1) or 0.5
     x = axis(SPENT, 1 - rim, most + rim, may_be_log=True, log_low=0.95) | {"is_integer": True}
     panels = [
-        {"x": x, "y": axis(label, low, high, is_share=_are_shares(values)), "own_y": True}
-        for label, values in _panels(methods, objective)
-        for low, high in (layout.limits(values),)
+        {"x": x, "y": axis(panel.label, *panel.limits, is_share=panel.is_share), "own_y": True}
+        for panel in _panels(methods, objective)
     ]
     traces = []
     for group, one in enumerate(methods):
         look, name = colour[one.method], html.escape(one.method)
-        for panel, values in enumerate((one.tuned, one.mean)):
-            if panel:
+        for place, values in enumerate((one.tuned, one.mean)):
+            if place:
                 along, low, high = _stairs(one, one.low, one.high)
                 band = area(group, along, low, high, look, min(0.18, 1.2 / len(methods)))
                 traces.append(band | {"xaxis": "x2", "yaxis": "y2"})
-            bounds = [_bounds(*ends) if panel else "" for ends in zip(one.low, one.high, strict=True)]
+            bounds = [_bounds(*ends) if place else "" for ends in zip(one.low, one.high, strict=True)]
             texts = [
-                f"<b>{name}</b> {html.escape(words)}<br>after {spent} trials: {value:.4f}{bound}"
+                f"<b>{name}</b> {html.escape(words)}<br>after {spent} of {one.trials} trials: {value:.4f}{bound}"
                 for words, spent, value, bound in zip(one.names, one.spent, values, bounds, strict=True)
             ]
-            line = trace(group, "interval", panel, *_stairs(one, values)) | {
+            line = trace(group, "interval", place, *_stairs(one, values)) | {
                 "mode": "lines",
                 "line": {"color": look, "width": 2},
                 "hoverinfo": "skip",
             }
-            marks = trace(group, "value", panel, one.spent, values) | {
+            marks = trace(group, "value", place, one.spent, values) | {
                 "mode": "markers",
                 "marker": {"color": look, "symbol": SYMBOLS[marker[one.method]], "size": 8},
                 "text": texts,
-                "customdata": [f"{group} {place}" for place in range(len(one.spent))],
+                "customdata": [f"{group} {number}" for number in range(len(one.spent))],
                 "hovertemplate": "%{text}<extra></extra>",
             }
             traces += [line, marks]
@@ -106,7 +106,7 @@ def steps_chart(methods: Sequence[Steps], objective: str) -> Chart:
         {"label": m, "colour": colour[m], "dash": "solid", "symbol": SYMBOLS[marker[m]]}
         for m in (one.method for one in methods)
     ]
-    return chart(traces, series, panels, note=NOTE)
+    return chart(traces, series, panels, note=_note(methods, objective))
 
 
 def _draw_steps(title: str, methods: Sequence[Steps], objective: str, size: Size) -> Figure:
@@ -118,20 +118,21 @@ def _draw_steps(title: str, methods: Sequence[Steps], objective: str, size: Size
     rows, columns = (1, 2) if size == "wide" else (2, 1)
     panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
     room = (INCHES[size] - 0.6) / columns - 0.2
-    for place, (axes, (label, values)) in enumerate(zip(panels, _panels(methods, objective), strict=True)):
+    for place, (axes, panel) in enumerate(zip(panels, _panels(methods, objective), strict=True)):
         layout.plain(axes, size, grid="y")
-        layout.name_axes(figure, axes, SPENT, label, room, size)
+        layout.name_axes(figure, axes, SPENT, panel.label, room, size)
+        low, high = panel.limits
         for one in methods:
-            look: dict[str, Any] = {"color": colour[one.method], "clip_on": False}
-            own = one.mean if place else one.tuned
-            axes.plot(*_stairs(one, own), linewidth=1.4, zorder=3, **look)
-            axes.plot(one.spent, own, linestyle="none", marker=marker[one.method], markersize=5, zorder=4, **look)
+            own, look = one.mean if place else one.tuned, colour[one.method]
+            axes.plot(*_stairs(one, own), color=look, linewidth=1.4, zorder=3)
+            inside = [(spent, value) for spent, value in zip(one.spent, own, strict=True) if low <= value <= high]
+            mark: dict[str, Any] = {"marker": marker[one.method], "markersize": 5, "zorder": 4, "clip_on": False}
+            axes.plot([x for x, _ in inside], [y for _, y in inside], color=look, linestyle="none", **mark)
             if place:
-                x, low, high = _stairs(one, one.low, one.high)
-                axes.fill_between(
-                    x, low, high, color=colour[one.method], alpha=min(0.15, 1 / len(methods)), linewidth=0
-                )
-        axes.set_ylim(*layout.limits(values))
+                alpha = min(0.15, 1 / len(methods))
+                x, *ends = _stairs(one, one.low, one.high)
+                axes.fill_between(x, ends[0], ends[1], color=look, alpha=alpha, linewidth=0)
+        axes.set_ylim(low, high)
         axes.margins(x=0.02)
         axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
@@ -139,21 +140,58 @@ def _draw_steps(title: str, methods: Sequence[Steps], objective: str, size: Size
     handles: list[Artist] = [
         Line2D([], [], color=colour[one.method], marker=marker[one.method], markersize=5) for one in methods
     ]
-    layout.legend(figure, handles, [one.method for one in methods], size, NOTE)
+    layout.legend(figure, handles, [one.method for one in methods], size, _note(methods, objective))
     layout.fit_height(figure, panels[::columns], PANEL_INCHES[size] * rows)
     return figure
 
 
-def _panels(methods: Sequence[Steps], objective: str) -> list[tuple[str, list[float]]]:
-    """The name of each panel, and all values in it."""
-    tuned = [value for one in methods for value in one.tuned]
-    confirmed = [value for one in methods for row in (one.mean, one.low, one.high) for value in row]
-    known = [value for value in confirmed if math.isfinite(value)]
-    return [(f"tuned: {objective}", tuned), (CONFIRMED, [min(1.0, max(0.0, value)) for value in known])]
+@dataclass(frozen=True)
+class _Panel:
+    """A panel: its name, its values, and those its axis spans."""
+
+    label: str
+    values: Sequence[float]
+    late: Sequence[float]
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The ends of its axis."""
+        return layout.limits(self.late) if self.late else (0.0, 1.0)
+
+    @property
+    def is_share(self) -> bool:
+        """Whether all values are shares."""
+        return all(0 <= value <= 1 for value in self.values)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether values lie beyond its axis."""
+        low, high = self.limits
+        return not all(low <= value <= high for value in self.values)
 
 
-def _are_shares(values: Sequence[float]) -> bool:
-    return all(0 <= value <= 1 for value in values)
+def _panels(methods: Sequence[Steps], objective: str) -> tuple[_Panel, _Panel]:
+    """The panels of what was tuned and what was confirmed.
+
+    A first incumbent is often far below the others, and what is lost later could not be seen beside it. So the axes span what
+    held in the second half of the search.
+    """
+    tuned: tuple[list[float], list[float]] = [], []
+    confirmed: tuple[list[float], list[float]] = [], []
+    for one in methods:
+        ends = [*one.spent[1:], one.trials]
+        for end, value, *known in zip(ends, one.tuned, one.mean, one.low, one.high, strict=True):
+            shares = [min(1.0, max(0.0, share)) for share in known if math.isfinite(share)]
+            for values, more in ((tuned, [value]), (confirmed, shares)):
+                values[0].extend(more)
+                if 2 * end > one.trials:
+                    values[1].extend(more)
+    return _Panel(f"tuned: {objective}", *tuned), _Panel(CONFIRMED, *confirmed)
+
+
+def _note(methods: Sequence[Steps], objective: str) -> str:
+    """The sentences below the figure."""
+    return NOTE + (CUT if any(panel.is_cut for panel in _panels(methods, objective)) else "")
 
 
 def _stairs(one: Steps, *rows: Sequence[float]) -> list[list[float]]:

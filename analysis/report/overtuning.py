@@ -138,7 +138,7 @@ def sentence(each: Trajectory) -> str:
     return (
         f"{each.method}: over-tuning {amount.mean:.4f}{bounds}, {relative}: on fresh seeds the incumbent after "
         f"{result.best.trials} of {each.trials} trials does better than the final one, found after {final.trials}"
-        + ("." if result.is_shown else ", which chance explains as well.")
+        + ("." if result.is_shown else ", which may be chance.")
     )
 
 
