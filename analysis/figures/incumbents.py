@@ -69,9 +69,7 @@ def steps(path: Path, title: str, methods: Sequence[Steps], objective: str, size
 def steps_chart(methods: Sequence[Steps], objective: str) -> Chart:
     """The same as a chart; the arguments are those of `steps`."""
     colour, marker = colours(one.method for one in methods), markers(one.method for one in methods)
-    most = max(one.trials for one in methods)
-    rim = 0.02 * (most - 1) or 0.5
-    x = axis(SPENT, 1 - rim, most + rim, may_be_log=True, log_low=0.95) | {"is_integer": True}
+    x = axis(SPENT, *_span(methods), may_be_log=True, log_low=0.95) | {"is_integer": True}
     panels = [
         {"x": x, "y": axis(panel.label, *panel.limits, is_share=panel.is_share), "own_y": True}
         for panel in _panels(methods, objective)
@@ -133,7 +131,7 @@ def _draw_steps(title: str, methods: Sequence[Steps], objective: str, size: Size
                 x, *ends = _stairs(one, one.low, one.high)
                 axes.fill_between(x, ends[0], ends[1], color=look, alpha=alpha, linewidth=0)
         axes.set_ylim(low, high)
-        axes.margins(x=0.02)
+        axes.set_xlim(*_span(methods))
         axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
@@ -192,6 +190,13 @@ def _panels(methods: Sequence[Steps], objective: str) -> tuple[_Panel, _Panel]:
 def _note(methods: Sequence[Steps], objective: str) -> str:
     """The sentences below the figure."""
     return NOTE + (CUT if any(panel.is_cut for panel in _panels(methods, objective)) else "")
+
+
+def _span(methods: Sequence[Steps]) -> tuple[float, float]:
+    """The ends of the axes of trials."""
+    most = max(one.trials for one in methods)
+    rim = 0.02 * (most - 1) or 0.5
+    return 1 - rim, most + rim
 
 
 def _stairs(one: Steps, *rows: Sequence[float]) -> list[list[float]]:

@@ -23,6 +23,7 @@ from analysis.figures import (
     comparisons,
     diagnostics,
     heat_maps,
+    incumbents,
     layout,
     parallel,
     search,
@@ -32,6 +33,7 @@ from analysis.figures.accuracy import Band, Spent
 from analysis.figures.cause import Way
 from analysis.figures.comparisons import Confirmed, Difference, Score
 from analysis.figures.heat_maps import HeatMap
+from analysis.figures.incumbents import Steps
 from analysis.figures.scales import ZERO_AT, Scale, short
 from analysis.figures.search import Tried
 from analysis.figures.style import (
@@ -148,6 +150,13 @@ WAYS = [
     Way("unit_permutation", "unit_permutation", "", (0.0, NAN, NAN), (0.0, 0.0, 0.0), is_hollow=True),
 ]
 
+STEPS = [
+    Steps(
+        "sgd", [1, 3, 9], 12, ["a", "b", "c"], [0.5, 0.9, 0.92], [0.4, 0.91, 0.9], [0.3, 0.9, 0.89], [0.5, 0.92, 0.91]
+    ),
+    Steps("sam", [2, 11], 12, ["d", "<i>"], [0.8, 0.93], [0.89, NAN], [NAN, NAN], [NAN, NAN]),
+]
+
 USUAL = {
     "accuracy_by_task": (accuracy.accuracy_by_task, bands_of(["sgd", "sam", "gnp", "gnp"])),
     "difference_by_task": (accuracy.difference_by_task, gaps_of(bands_of(["sam", "gnp"])), "SGD"),
@@ -162,6 +171,7 @@ USUAL = {
     "trajectories": (diagnostics.trajectories, PANELS),
     "associations": (diagnostics.associations, ASSOCIATIONS),
     "verdicts": (verdicts.verdicts, GRID),
+    "steps": (incumbents.steps, STEPS, VALUE),
     "ways": (cause.ways, WAYS, (-0.02, -0.024, -0.016), "plain SGD", "late accuracy (share)", 0.005),
 }
 
@@ -178,6 +188,7 @@ inside = diagnostics._draw_trajectories
 goes_with = diagnostics._draw_associations
 grid = verdicts._draw
 points = cause._draw
+stairs = incumbents._draw_steps
 
 BROAD = {LR: (1e-7, 100.0), RHO: (0, 1e3)}
 
@@ -273,6 +284,8 @@ NASTY = {
         [verdicts.Row(LONG, VERDICTS), verdicts.Row("", VERDICTS, list(VERDICTS))],
     ),
     "few seeds": (partial(forest, note=LONG), DIFFERENCES, "share", 0.01),
+    "stairs of two methods": (stairs, STEPS, VALUE),
+    "one stair of one trial": (stairs, [Steps(LONG, [1], 1, [LONG], [-2.0], [NAN], [NAN], [NAN])], LONG),
     "ways and their line": (points, WAYS, (-0.02, -0.024, -0.016), "plain SGD", "late accuracy (share)", 0.005),
     "thirty ways in one place": (
         points,
@@ -416,6 +429,7 @@ CHARTS = {
     "tuned_and_confirmed": (charts.tuned_and_confirmed, CONFIRMED),
     "differences": (charts.differences, DIFFERENCES, "share", 0.01),
     "trajectories": (charts.trajectories, PANELS),
+    "steps": (incumbents.steps_chart, STEPS, VALUE),
 }
 
 
@@ -446,6 +460,25 @@ def test_a_chart_shows_the_very_numbers_of_the_static_figure():
     assert lanes == [
         list(line.get_ydata()) for line in lines(TITLE, tried, VALUE, "wide").axes[0].get_lines() if line.get_alpha()
     ]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_stair_holds_its_value_until_the_next_incumbent_and_the_last_to_the_end_of_the_search(size):
+    figure = stairs(TITLE, STEPS, VALUE, size)
+    for axes, name in zip(figure.axes, ("tuned", "mean"), strict=True):
+        for one, line in zip(STEPS, axes.get_lines()[::2], strict=True):
+            values = getattr(one, name)
+            assert line.get_xdata().tolist() == [x for pair in zip(one.spent, [*one.spent[1:], 12]) for x in pair]  # noqa: B905
+            assert np.array_equal(line.get_ydata(), np.repeat(values, 2), equal_nan=True)
+    low, high = figure.axes[1].get_ylim()
+    assert low > 0.8, "what is lost late can be seen beside a first incumbent far below"
+    assert 0.93 > high > 0.92
+    assert "cut off" in figure.legends[0].get_title().get_text()
+    chart = incumbents.steps_chart(STEPS, VALUE)
+    drawn = [trace["y"] for trace in chart["traces"] if trace["meta"]["role"] == "value"]
+    assert drawn == [[0.5, 0.9, 0.92], [0.4, 0.91, 0.9], [0.8, 0.93], [0.89, None]]
+    assert chart["panels"][1]["y"]["low"] == pytest.approx(low)
+    assert "<i>" not in json.dumps([trace.get("text") for trace in chart["traces"]])
 
 
 def test_names_in_a_chart_are_no_html():

@@ -1,7 +1,6 @@
 """The report: its numbers are MLflow's, it says what it cannot say, it is whole or not there."""
 
 import dataclasses
-import html
 import json
 import re
 from pathlib import Path
@@ -16,7 +15,7 @@ from cause_fixtures import probes
 from mlflow import MlflowClient
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, distribution_to_json
 from real_study import real_study
-from report_fixtures import Tables, accuracy, confirmed, play, sent, tuned, whole_directory, whole_report
+from report_fixtures import Tables, accuracy, confirmed, page_of, play, sent, tuned, whole_directory, whole_report
 from sweep_fixtures import study
 
 from analysis import report, sample
@@ -60,14 +59,6 @@ def lanes_of(uri, run):
     count = sum(1 for name in run.data.metrics if re.fullmatch(r"accuracy/test/lane_\d+", name))
     histories = [client.get_metric_history(run.info.run_id, f"accuracy/test/lane_{lane}") for lane in range(count)]
     return np.array([[metric.value for metric in sorted(h, key=lambda metric: metric.step)] for h in histories]).T
-
-
-def page_of(directory, uri, name):
-    """The text of a sweep's report, and its tables."""
-    place, _ = report.write(report.make(*report.load_all(name, uri)), directory / name / "report")
-    text = (place / "report.html").read_text(encoding="utf-8")
-    words = html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text.split("</style>")[1])))
-    return words, Tables(text)
 
 
 def test_the_numbers_of_settings_are_those_of_search_runs_to_the_last_digit(tables, whole_uri):

@@ -1,5 +1,7 @@
 """Sweeps with made-up accuracies, tuned and confirmed, in stores."""
 
+import html
+import re
 from collections.abc import Callable, Iterable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -207,6 +209,14 @@ def confirmed(folder: SweepFolder, name: str = "", **choices: Any) -> SweepFolde
     plan = make_confirmation(folder, name=name or f"{folder.plan.name}-confirm", **{"seeds": 7, **choices})
     counts = {group.scenario: folder.task_counts[group.scenario] for group in plan.groups}
     return SweepFolder.create(folder.directory, plan, folder.execution, counts)
+
+
+def page_of(directory: Path, uri: str, name: str) -> tuple[str, "Tables"]:
+    """The text of a sweep's report, and its tables."""
+    place, _ = report.write(report.make(*report.load_all(name, uri)), directory / name / "report")
+    text = (place / "report.html").read_text(encoding="utf-8")
+    words = html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text.split("</style>")[1])))
+    return words, Tables(text)
 
 
 class Tables(HTMLParser):

@@ -21,7 +21,7 @@ from sweep_fixtures import FACTS, folder_of, lines_of, plan_of, records_of, task
 
 from search_spaces import Method, SearchSpace
 from search_spaces.paper_grid import POINTS
-from study.cli import launch, overview
+from study.cli import launch, overview, show
 from study.cli.app import confirm
 from study.cli.pictures import Pictures
 from study.cluster import connection
@@ -33,7 +33,7 @@ from study.sweep.conductor import Conductor
 from study.sweep.confirmation_plan import make_confirmation, unconfirmed
 from study.sweep.execution import Execution
 from study.sweep.folder import SweepFolder
-from study.sweep.plan import check_name
+from study.sweep.plan import Plan, check_name
 from study.sweep.search_plan import make_plan
 from study.tracking.store import default_uri
 from study.tracking.tracker import sync
@@ -193,6 +193,96 @@ def test_only_the_scenarios_and_methods_asked_for_are_confirmed(tmp_path):
     folder = tuned(tmp_path, scenarios=["class_pairs", "permuted_pixels"], methods=["sgd", "sam", "gnp"], trials=1)
     plan = confirmed(folder, scenarios=["class_pairs"], methods=["gnp", "sgd"])
     assert [group.label for group in plan.groups] == ["class_pairs-sgd", "class_pairs-gnp"]
+
+
+# Incumbents
+
+CLIMB = [(0.2, 0.5), (0.1, 0.5), (0.3, 0.9), "failed", (0.9, 0.4), (0.5, 0.5)]
+"""Of six trials, the best so far are 0, 2 and 4; 0 and 1 are the paper's own settings."""
+
+
+def climbed(directory, **choices):
+    return tuned(directory, by_number(sgd=CLIMB, sam=CLIMB), **{"methods": ["sgd"], "trials": 6, **choices})
+
+
+def test_all_trials_that_were_the_best_so_far_are_confirmed_once_after_the_winner(tmp_path):
+    folder = climbed(tmp_path)
+    plan = confirmed(folder, incumbents=True)
+    (group,) = plan.groups
+    found = [(origin.trial, origin.rank, origin.was_incumbent) for origin in group.origins]
+    assert found == [
+        ("class_pairs-sgd-004", 1, True),
+        ("class_pairs-sgd-000", None, True),
+        ("class_pairs-sgd-002", None, True),
+        ("class_pairs-sgd-001", None, False),
+    ]
+    tried = {history.key: history.tried for history in folder.histories()}
+    assert [tried[origin.trial] for origin in group.origins] == list(group.points)
+    assert [origin.why for origin in group.origins] == [
+        "best, place 1",
+        "best so far",
+        "best so far",
+        "the paper's own",
+    ]
+    assert plan.trial_count == 4
+    assert ", all trials that were the best so far, and the paper's own settings, on fresh seeds" in plan.description
+    assert Plan.from_plain(json.loads(json.dumps(plan.plain())), "it") == plan
+
+
+def test_incumbents_that_are_selected_anyway_keep_their_ranks(tmp_path):
+    (group,) = confirmed(climbed(tmp_path), incumbents=True, top=3).groups
+    found = [(int(origin.trial[-3:]), origin.rank, origin.was_incumbent) for origin in group.origins]
+    assert found == [(4, 1, True), (5, 2, False), (2, 3, True), (0, None, True), (1, None, False)]
+
+
+def test_incumbents_are_trained_in_the_batches_of_a_confirmation_that_ends_when_decided(tmp_path):
+    folder = climbed(tmp_path, methods=["sgd", "sam"])
+    plan = confirmed(folder, incumbents=True, until_decided=True, seeds=18)
+    for group in plan.groups:
+        assert plan.points_of(group) == 4
+        assert [origin.was_incumbent for origin in group.origins] == [True, True, True, False] * 3
+    assert plan.trial_count == 24
+    assert winners.due_trials(plan, []) == {"class_pairs-sgd": 4, "class_pairs-sam": 4}
+
+
+def test_what_is_minimised_has_the_lowest_so_far_as_incumbents(tmp_path):
+    space = {"methods": ["sgd"], "trials": 6, "objectives": ["loss/online:min"]}
+    folder = folder_of(tmp_path, plan_of("low", **space))
+    conductor = Conductor(folder)
+    while (history := conductor.propose()) is not None:
+        conductor.started(history.key)
+        for task in range(history.task_count):
+            line = task_line(history, task, [0.5, 0.5])
+            line["metrics"]["loss/online"] = [3.0, 4.0, 2.0, 2.0, 2.5, 1.0][history.number]
+            conductor.result(history.key, line, FACTS)
+        conductor.ended(history.key)
+    (group,) = confirmed(folder, incumbents=True).groups
+    assert [int(origin.trial[-3:]) for origin in group.origins if origin.was_incumbent] == [5, 0, 2]
+
+
+def test_without_incumbents_a_plan_is_written_as_before(tmp_path):
+    plan = confirmed(climbed(tmp_path))
+    assert not any("was_incumbent" in origin for origin in plan.plain()["groups"][0]["origins"])
+    assert "was_incumbent" not in plan.model_dump_json()
+
+
+def test_a_dry_run_of_a_confirmation_says_how_many_trials_it_has_and_leaves_nothing_behind(here, run, monkeypatch):
+    climbed(here)
+    monkeypatch.setattr(show, "_show_estimate", lambda *_: None)
+    monkeypatch.setattr(connection, "foreseen", lambda execution, *_: (execution, 1, []))
+    before = sorted(here.rglob("*"))
+    for words, trials in (((), 3), (("--incumbents",), 4), (("--incumbents", "--top", 3), 5)):
+        code, out, err = run("confirm", "tuned", "--dir", ".", "--dry-run", *words)
+        assert code == 0, err
+        assert f"with {trials} trials." in out.splitlines()[-1]
+    assert sorted(here.rglob("*")) == before
+
+
+def test_the_table_of_a_confirmation_says_why_each_trial_is_there(tmp_path, capfd):
+    plan = confirmed(climbed(tmp_path), incumbents=True)
+    overview.show_results(play(folder_of(tmp_path, plan)))
+    out = capfd.readouterr().out
+    assert [words in out for words in ("best, place 1", "best so far", "the paper's own")] == [True] * 3
 
 
 # The paper's own settings

@@ -1,5 +1,6 @@
 """The best trials: by the objective, among finished ones."""
 
+import random
 from dataclasses import fields
 
 import pytest
@@ -47,6 +48,37 @@ def test_ties_go_to_the_earlier_trial():
     rows = candidates(("sgd", 0.5, "finished"), ("sgd", 0.5, "finished"), ("sgd", 0.5, "finished"))
     assert [winner.trial for winner in selection.best(rows, 2)] == ["t0", "t1"]
     assert [winner.trial for winner in selection.best(rows[::-1], 2)] == ["t0", "t1"]
+
+
+def incumbents(*rows, **choices):
+    return [found.trial for found in selection.incumbents(candidates(*rows), **choices)]
+
+
+def test_an_incumbent_is_better_than_every_finished_trial_before_it():
+    rows = [
+        ("sgd", None, "finished"),
+        ("sgd", 0.9, "stopped"),
+        ("sgd", 0.2, "finished"),
+        ("sam", 0.8, "finished"),
+        ("sgd", 0.2, "finished"),
+        ("sgd", 0.1, "finished"),
+        ("sgd", 0.5, "finished"),
+        ("sgd", 0.7, "failed"),
+        ("sgd", 0.6, "finished"),
+    ]
+    assert incumbents(*rows) == ["t2", "t6", "t8", "t3"]
+    assert incumbents(*rows, is_maximised=False) == ["t2", "t5", "t3"]
+    assert incumbents() == incumbents(("sgd", 0.9, "running")) == []
+
+
+def test_the_last_incumbent_is_the_best_whatever_the_order_of_the_rows():
+    draw = random.Random(0)
+    for _ in range(50):
+        rows = candidates(*(("sgd", draw.randrange(4), "finished") for _ in range(7)))
+        found = selection.incumbents(draw.sample(rows, 7))
+        assert found[-1:] == selection.best(rows)
+        assert found == selection.incumbents(rows)
+        assert [one.objective for one in found] == sorted({one.objective for one in found})
 
 
 def test_without_objectives_nothing_is_chosen():
