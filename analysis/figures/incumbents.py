@@ -125,7 +125,8 @@ def _draw_steps(title: str, methods: Sequence[Steps], objective: str, size: Size
             axes.plot(*_stairs(one, own), color=look, linewidth=1.4, zorder=3)
             inside = [(spent, value) for spent, value in zip(one.spent, own, strict=True) if low <= value <= high]
             mark: dict[str, Any] = {"marker": marker[one.method], "markersize": 5, "zorder": 4, "clip_on": False}
-            axes.plot([x for x, _ in inside], [y for _, y in inside], color=look, linestyle="none", **mark)
+            if inside:  # an unclipped line without points would be given all the room
+                axes.plot([x for x, _ in inside], [y for _, y in inside], color=look, linestyle="none", **mark)
             if place:
                 alpha = min(0.15, 1 / len(methods))
                 x, *ends = _stairs(one, one.low, one.high)

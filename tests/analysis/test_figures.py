@@ -468,7 +468,8 @@ def test_a_stair_holds_its_value_until_the_next_incumbent_and_the_last_to_the_en
     for axes, name in zip(figure.axes, ("tuned", "mean"), strict=True):
         for one, line in zip(STEPS, axes.get_lines()[::2], strict=True):
             values = getattr(one, name)
-            assert line.get_xdata().tolist() == [x for pair in zip(one.spent, [*one.spent[1:], 12]) for x in pair]  # noqa: B905
+            ends = [*one.spent[1:], one.trials]
+            assert line.get_xdata().tolist() == [x for pair in zip(one.spent, ends, strict=True) for x in pair]
             assert np.array_equal(line.get_ydata(), np.repeat(values, 2), equal_nan=True)
     low, high = figure.axes[1].get_ylim()
     assert low > 0.8, "what is lost late can be seen beside a first incumbent far below"
