@@ -159,6 +159,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "data/name": options.data,
         "tasks/count": options.tasks,
         "tasks/validation_fraction": options.fraction,
+        "tasks/images_per_task": options.images,
         "training/device": "cpu",
         **{f"diagnostics/{name}_every": 0 for name in ("units", "curvature", "forgetting")},
     }
@@ -177,7 +178,8 @@ def train(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     print(
         f"{options.data}: {options.searches} searches of {options.trials} trials, {options.lanes} lane(s) and "
-        f"{options.tasks} tasks each, fraction {options.fraction:g} held out"
+        f"{options.tasks} tasks each, fraction {options.fraction:g} held out, trained on "
+        f"{options.images or 'all'} images of a task"
     )
     for sampler in options.sampler:
         rows = []
@@ -211,7 +213,8 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=1)
     parser.add_argument("--tasks", type=int, default=3)
     parser.add_argument("--data", default="mnist5k")
-    parser.add_argument("--fraction", type=float, default=0.02)
+    parser.add_argument("--fraction", type=float, default=0.02, help="of the training images, held out")
+    parser.add_argument("--images", type=int, help="of each task, to train on; default: all")
     parser.add_argument("--first", type=int, default=0, help="the first search seed")
     options = parser.parse_args()
     options.searches = options.searches or (2000 if options.way == "simulated" else 20)
