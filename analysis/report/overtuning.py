@@ -74,8 +74,8 @@ def blocks(tuned: Sweep, confirmation: Sweep, where: str, changed: Sequence[str]
         own = [each for each in found if each.scenario == scenario]
         drawn = [_steps(each) for each in own]
         caption = (
-            f"{scenario}: the incumbent, the best trial so far, against trials spent. Left, what the search believed; right, "
-            f"its test accuracy on fresh seeds, {where}. {' '.join(map(sentence, own))}"
+            f"{scenario}: the incumbent, the best trial so far, against trials spent: what the search believed, and its test "
+            f"accuracy on fresh seeds, {where}. {' '.join(map(sentence, own))}"
         )
         pictures.append(
             Picture(
