@@ -110,7 +110,7 @@ def has_incumbents(confirmation: Sweep) -> bool:
 
 
 def was_incumbent(confirmation: Sweep, run: Mapping[str, Any]) -> bool:
-    """Whether a run of a confirmation is there as an incumbent.
+    """Whether a confirmation has a run as an incumbent.
 
     That one of the plan; a search that has grown since may have others.
     """

@@ -48,9 +48,9 @@ def best(sweep: Sweep, count: int = 1) -> pd.DataFrame:
 
 
 def candidates(sweep: Sweep) -> list[Candidate]:
-    """What a selection reads of a sweep's runs, by their ids.
+    """What a selection reads of a sweep's runs.
 
-    Empty without an objective, and of a confirmation.
+    Trials are named by their run ids. Empty without an objective, and of a confirmation.
     """
     goal = sweep.objectives[0]
     if goal.column not in sweep.runs or sweep.phase == "confirm":

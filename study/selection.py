@@ -51,7 +51,7 @@ def best(candidates: Sequence[Candidate], count: int = 1, *, is_maximised: bool 
 
 
 def incumbents(candidates: Sequence[Candidate], *, is_maximised: bool = True) -> list[Candidate]:
-    """The finished candidates that were the best so far of their group.
+    """The finished candidates that were their group's best so far.
 
     The t-th trial is an incumbent if its objective is better than that of each earlier one. Of T trials in random order,
     H_T = 1 + 1/2 + ... + 1/T are expected, 4.5 of 50 (Renyi 1962); of a search that improves, more.

@@ -67,7 +67,7 @@ def steps(path: Path, title: str, methods: Sequence[Steps], objective: str, size
 
 
 def steps_chart(methods: Sequence[Steps], objective: str) -> Chart:
-    """The same as a chart; the arguments are those of `steps`."""
+    """The same as a chart, of the same arguments."""
     colour, marker = colours(one.method for one in methods), markers(one.method for one in methods)
     x = axis(SPENT, *_span(methods), may_be_log=True, log_low=0.95) | {"is_integer": True}
     panels = [

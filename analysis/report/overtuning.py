@@ -38,7 +38,7 @@ OVERTUNING_COLUMNS: Final = (
 
 
 def how_to(tuned: Sweep, confirmations: Sequence[Sweep]) -> list[str]:
-    """A sentence on how to see over-tuning, if nothing shows it.
+    """How to see over-tuning, where nothing shows it.
 
     None for a search of one trial of each method.
     """

@@ -51,7 +51,7 @@ def best_keys(histories: Sequence[TrialHistory], count: int = 1) -> list[str]:
 
 
 def incumbent_keys(histories: Sequence[TrialHistory]) -> list[str]:
-    """Keys of the trials that were the best so far at some moment.
+    """Keys of the trials that were once the best.
 
     Of each scenario and method in order of their numbers, see `study.selection.incumbents`.
     """

@@ -13,32 +13,27 @@ configuration gets an image right if its latent strength is above the image's di
 part shared by configurations that are near each other (a smooth random function of the place), and a part of its own. Held out
 anew, an image has another difficulty in each trial.
 
-Trained: class pairs, SAM over learning rate and rho, one lane or more, with the study's own search and training.
+Trained: class pairs, random search of SAM's learning rate and rho over the quickstart's ranges, with the study's own training.
 """
 
 import argparse
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.stats
 import torch
-from sweep_fixtures import FACTS
+from torch import Tensor
 
 import search_spaces
 from study import experiment
 from study.config import TrialConfig
 from study.decision.intervals import t_interval
-from study.sweep import winners
-from study.sweep.conductor import Conductor
-from study.sweep.execution import Execution
-from study.sweep.folder import SweepFolder
+from study.sweep.plan import Plan
 from study.sweep.search_plan import make_plan
 from study.tasks import class_pairs
-from study.training import task_log, trainer
+from study.training import trainer
 
 FRESH = tuple(range(100_000, 100_010))
 """Seeds on which a selected configuration is judged."""
@@ -99,63 +94,46 @@ def simulate(searches: int) -> None:
 
 
 @contextmanager
-def images_of_its_own(number: int | None) -> Iterator[None]:
-    """Within it, what is held out depends on the number of the trial too.
-
-    None: it does not.
-    """
+def images_of_its_own(lanes: int) -> Iterator[None]:
+    """Within it, each trial of a stack, of so many lanes, holds other images out."""
     split = class_pairs.split
-    if number is not None:
-        class_pairs.split = lambda labels, fraction, seeds: split(
-            labels, fraction, [s + 1000 * (number + 1) for s in seeds]
-        )
+
+    def own(labels: Tensor, fraction: float, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return split(labels, fraction, [seed + 1000 * (place // lanes + 1) for place, seed in enumerate(seeds)])
+
+    class_pairs.split = own
     try:
         yield
     finally:
         class_pairs.split = split
 
 
-def trained(config: TrialConfig, number: int | None) -> Iterator[trainer.TaskResult]:
-    """The tasks of one trial."""
-    dataset = experiment.load_dataset(config, Path("data"))
-    with images_of_its_own(number):
-        made = experiment.build(config, dataset)
-    yield from trainer.train(made)
-
-
-def searched(sampler: str, seed: int, options: argparse.Namespace, *, is_own: bool) -> tuple[dict[str, Any], float]:
-    """What a search selects: the settings, and their objective."""
-    plan = make_plan(
-        search_spaces.load("quickstart"),
-        name="searched",
-        scenarios=["class_pairs"],
-        methods=["sam"],
-        trials=options.trials,
-        sampler=sampler,
-        search_seed=seed,
-        overrides={**_settings(options)},
+def accuracies(configs: Sequence[TrialConfig], *, is_own: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Validation and test accuracy of trials, trained as one stack, [trial]."""
+    dataset = experiment.load_dataset(configs[0], Path("data"))
+    with images_of_its_own(len(configs[0].seeds)) if is_own else nullcontext():
+        made = experiment.build_stack(configs, dataset)
+    *_, last = trainer.train(made)
+    validation, test = (
+        table.mean(dim=0).reshape(len(configs), -1).mean(dim=1) for table in (last.state.validation, last.state.test)
     )
-    group = plan.groups[0].model_copy(update={"points": ()})
-    seeds = tuple(range(100 * seed, 100 * seed + options.lanes))
-    plan = plan.model_copy(update={"groups": (group,), "seeds": seeds})
-    with tempfile.TemporaryDirectory() as directory:
-        folder = SweepFolder.create(Path(directory), plan, Execution(data_dir="data"), {group.scenario: options.tasks})
-        conductor = Conductor(folder)
-        while (history := conductor.propose()) is not None:
-            conductor.started(history.key)
-            config = TrialConfig.from_plain(history.config)
-            for result in trained(config, history.number if is_own else None):
-                conductor.result(history.key, task_log.task_line(result, options.tasks), FACTS)
-            conductor.ended(history.key)
-        histories = {history.key: history for history in folder.histories()}
-        best = histories[winners.best_keys(list(histories.values()))[0]]
-        assert best.objective is not None
-        return best.tried, best.objective
+    return validation.numpy(), test.numpy()
 
 
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings of all trials."""
-    return {
+def drawn(seed: int, plan: Plan, trials: int) -> list[dict[str, float]]:
+    """The configurations of a random search."""
+    draw = np.random.default_rng(seed)
+    ranges = plan.groups[0].drawn()
+    return [
+        {name: float(np.exp(draw.uniform(np.log(one.low), np.log(one.high)))) for name, one in ranges.items()}
+        for _ in range(trials)
+    ]
+
+
+def train(options: argparse.Namespace) -> None:
+    """Prints what is selected with either way of holding out."""
+    torch.set_num_threads(1)
+    overrides = {
         "data/name": options.data,
         "tasks/count": options.tasks,
         "tasks/validation_fraction": options.fraction,
@@ -163,39 +141,29 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "training/device": "cpu",
         **{f"diagnostics/{name}_every": 0 for name in ("units", "curvature", "forgetting")},
     }
+    space = search_spaces.load("quickstart")
+    plan = make_plan(space, name="drawn", scenarios=["class_pairs"], methods=["sam"], overrides=overrides)
+    rows = []
+    for seed in range(options.searches):
+        tried = drawn(seed, plan, options.trials)
+        seeds = tuple(range(100 * seed, 100 * seed + options.lanes))
 
+        def configs(points: Sequence[dict[str, float]], seeds: tuple[int, ...]) -> list[TrialConfig]:
+            return [plan.model_copy(update={"seeds": seeds}).trial_config(plan.groups[0], point) for point in points]
 
-def judged(tried: dict[str, Any], options: argparse.Namespace) -> float:
-    """Mean test accuracy of settings on fresh seeds."""
-    plan = make_plan(search_spaces.load("quickstart"), name="judged", scenarios=["class_pairs"], methods=["sam"])
-    config = plan.trial_config(plan.groups[0], tried).flat() | _settings(options) | {"seeds": list(FRESH)}
-    results = list(trained(TrialConfig.from_flat(config, "it"), None))
-    return float(torch.stack([result.test_accuracy for result in results]).mean())
-
-
-def train(options: argparse.Namespace) -> None:
-    """Prints a row for each sampler."""
-    torch.set_num_threads(1)
+        found = [accuracies(configs(tried, seeds), is_own=is_own)[0] for is_own in (False, True)]
+        chosen = [int(validation.argmax()) for validation in found]
+        _, test = accuracies(configs([tried[place] for place in chosen], FRESH), is_own=False)
+        rows.append([*test, *(validation[place] for validation, place in zip(found, chosen, strict=True))])
+    same, own, promised, promised_own = np.array(rows).T
     print(
-        f"{options.data}: {options.searches} searches of {options.trials} trials, {options.lanes} lane(s) and "
-        f"{options.tasks} tasks each, fraction {options.fraction:g} held out, trained on "
-        f"{options.images or 'all'} images of a task"
+        f"{options.data}: {options.searches} random searches of {options.trials} trials, {options.lanes} lane(s) and "
+        f"{options.tasks} tasks each, fraction {options.fraction:g} held out, trained on {options.images or 'all'} images of "
+        f"a task\ntest accuracy of the selected on {len(FRESH)} fresh seeds: {same.mean():.4f} with the same images, "
+        f"{own.mean():.4f} with its own; difference {_interval(own - same)}; another one selected in {(own != same).sum()}\n"
+        f"objective of the selected minus that: {_interval(promised - same)} and {_interval(promised_own - own)}",
+        flush=True,
     )
-    for sampler in options.sampler:
-        rows = []
-        for seed in range(options.first, options.first + options.searches):
-            row = []
-            for is_own in (False, True):
-                tried, objective = searched(sampler, seed, options, is_own=is_own)
-                row += [judged(tried, options), objective]
-            rows.append(row)
-        same, promised, own, promised_own = np.array(rows).T
-        print(
-            f"{sampler:7} test accuracy {same.mean():.4f} with the same images, {own.mean():.4f} with its own; "
-            f"difference {_interval(own - same)}; objective minus that {np.mean(promised - same):+.4f}, "
-            f"{np.mean(promised_own - own):+.4f}",
-            flush=True,
-        )
 
 
 def _interval(values: Sequence[float]) -> str:
@@ -207,17 +175,15 @@ def main() -> None:
     """Runs one of the two."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("way", choices=("simulated", "trained"))
-    parser.add_argument("--searches", type=int, default=0, help="default: 2,000 simulated, 20 trained")
-    parser.add_argument("--sampler", nargs="*", default=("random", "tpe"))
+    parser.add_argument("--searches", type=int, default=0, help="default: 1,000 simulated, 40 trained")
     parser.add_argument("--trials", type=int, default=25)
     parser.add_argument("--lanes", type=int, default=1)
     parser.add_argument("--tasks", type=int, default=3)
     parser.add_argument("--data", default="mnist5k")
     parser.add_argument("--fraction", type=float, default=0.02, help="of the training images, held out")
     parser.add_argument("--images", type=int, help="of each task, to train on; default: all")
-    parser.add_argument("--first", type=int, default=0, help="the first search seed")
     options = parser.parse_args()
-    options.searches = options.searches or (2000 if options.way == "simulated" else 20)
+    options.searches = options.searches or (1000 if options.way == "simulated" else 40)
     if options.way == "simulated":
         simulate(options.searches)
     else:
