@@ -425,6 +425,11 @@ QUANTITIES: Final = {
     quantity.name: quantity for quantity in PER_TASK + ALL_DIAGNOSTICS + PROBES + SUMMARY + SWEEP + RULE
 }
 
+SUMMED: Final = frozenset(
+    (DIVERGED_LANES, TRAINING_SECONDS, EVALUATION_SECONDS, "summary/lanes_diverged", "summary/seconds")
+)
+"""Numbers of trials that add up when trials of one configuration are put together; of all others the mean is taken."""
+
 
 def lane_name(name: str, lane: int) -> str:
     """Name of one lane's value, such as `accuracy/test/lane_3`."""

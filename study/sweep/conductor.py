@@ -11,6 +11,7 @@ and dropped.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,8 @@ from study.config import TrialConfig
 from study.provenance import software_changes
 from study.sweep import winners
 from study.sweep.folder import SweepFolder
+from study.sweep.plan import Group
+from study.sweep.race.search import RaceSearch
 from study.sweep.record import TrialHistory, TrialRecord
 from study.sweep.search import GroupSearch
 
@@ -51,14 +54,12 @@ class Conductor:
         self._records = {record.history.key: record for record in folder.records()}
         for record in self._records.values():
             _write_missing_end(record)
-        self._searches: dict[str, GroupSearch] = {}
+        self._searches: dict[str, GroupSearch | RaceSearch] = {}
         self._proposed: dict[str, int] = {}
         self._deaths: dict[str, int] = {}
         for group in folder.plan.groups:
-            histories = [history for history in self.histories if history.group == group.label]
-            histories.sort(key=lambda history: history.number)
-            self._searches[group.label] = GroupSearch(folder.plan, group, folder.task_counts[group.scenario], histories)
-            self._proposed[group.label] = len(histories)
+            self._searches[group.label] = self._new_search(group)
+            self._proposed[group.label] = len(self._of_group(group.label))
         self._due: dict[str, int] = {}
         self._find_due()
         self._running: set[str] = set()  # keys of the trials that Ray has
@@ -67,6 +68,17 @@ class Conductor:
     def histories(self) -> list[TrialHistory]:
         """The histories of all trials so far."""
         return [record.history for record in self._records.values()]
+
+    def _of_group(self, label: str) -> list[TrialHistory]:
+        """The histories of a group's trials, by number."""
+        own = [history for history in self.histories if history.group == label]
+        return sorted(own, key=lambda history: history.number)
+
+    def _new_search(self, group: Group) -> GroupSearch | RaceSearch:
+        plan, tasks = self._folder.plan, self._folder.task_counts[group.scenario]
+        if plan.is_race:
+            return RaceSearch(plan, group, tasks, partial(self._of_group, group.label))
+        return GroupSearch(plan, group, tasks, self._of_group(group.label))
 
     @property
     def remaining(self) -> int:
@@ -141,7 +153,9 @@ class Conductor:
 
     def rungs_of(self, key: str) -> list[int]:
         """Numbers of tasks after which a trial may be stopped."""
-        return self._search(key).rungs.steps if self._folder.plan.scheduler == "asha" else []
+        search = self._search(key)
+        is_stopping = isinstance(search, GroupSearch) and self._folder.plan.scheduler == "asha"
+        return search.rungs.steps if is_stopping else []
 
     def _turn(self, label: str) -> tuple[bool, int]:
         """Sorts groups with unfinished trials first, then by trials proposed."""
@@ -260,13 +274,14 @@ class Conductor:
                 file.write(traceback.rstrip() + "\n\n")
         self._search(key).tell(history.number, "failed", {})
         self._append(key, "end", outcome="failed", reason=reason)
+        self._find_due()
         self._running.discard(key)
 
     def traceback_file(self, key: str) -> Path:
         """The file with the tracebacks of a trial's failed attempts."""
         return self._folder.traceback_file(key)
 
-    def _search(self, key: str) -> GroupSearch:
+    def _search(self, key: str) -> GroupSearch | RaceSearch:
         return self._searches[self._records[key].history.group]
 
     def _append(self, key: str, kind: str, **content: Any) -> None:

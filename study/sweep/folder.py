@@ -201,7 +201,7 @@ class SweepFolder:
             return f"it has {history.task_count} tasks, but the sweep {self.task_counts[group.scenario]}"
         if history.seeds != (due := list(self.plan.seeds_of(group, history.number))):
             return f"its seeds are {brief(history.seeds)}, but the sweep's are {due}"
-        return group.fault_of(history.number, history.tried)
+        return group.fault_of(self.plan.configuration_of(history.number), history.tried)
 
     def outcomes(self) -> Counter[Outcome]:
         """Number of trials by outcome.

@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -35,6 +35,7 @@ from study.config import (
     TrialConfig,
     sentence,
 )
+from study.decision import halving
 from study.errors import StudyError, brief
 from study.objective import Objective
 from study.parts import outside
@@ -131,7 +132,7 @@ class Group(StrictSettings):
         settings: shared by all of them, by slash name.
         points: explicit points, tried first.
         distributions: that a sampler draws from, as Optuna's JSON, by slash name; empty if only the points are tried.
-        trials: number of trials.
+        trials: number of trials; in a race, of configurations.
         origins: in a confirmation, where each point comes from; otherwise empty.
     """
 
@@ -152,10 +153,10 @@ class Group(StrictSettings):
         return self
 
     def fault_of(self, number: int, tried: Mapping[str, Any]) -> str:
-        """Why a trial cannot have tried these settings, or "".
+        """Why a configuration cannot have tried these settings, or "".
 
         Args:
-            number: of the trial.
+            number: of the configuration, which is that of its trial unless the sweep is a race.
             tried: settings by slash name.
         """
         point = self.points[number] if number < len(self.points) else {}
@@ -209,6 +210,9 @@ class Plan(StrictSettings):
     `study.objective`; plans of earlier versions have none, which stands for what was optimised then. `after` has
     the earlier trials that a search begins with. `deciding` is set if the
     trials of a confirmation have `deciding.batch` of the seeds each, and not all of them have to run.
+
+    In a race a trial is a configuration on the further seeds of one rung, see `study.decision.halving`. Its number is that of
+    the configuration times the number of rungs, plus that of the rung: so a budget may grow.
     """
 
     name: str
@@ -218,7 +222,7 @@ class Plan(StrictSettings):
     phase: Phase
     seeds: Annotated[tuple[Seed, ...], Listed]
     sampler: Literal["tpe", "random", "gp", "cmaes", "nsga2"]
-    scheduler: Literal["none", "asha"]
+    scheduler: Literal["none", "asha", "race"]
     search_seed: int
     groups: Annotated[tuple[Group, ...], Listed]
     confirms: Tuning | None = None
@@ -246,6 +250,12 @@ class Plan(StrictSettings):
             objective.parse_all(self.objectives, self.sampler)
         except StudyError as error:
             raise ValueError(str(error).rstrip(".")) from None
+        return self
+
+    @model_validator(mode="after")
+    def _can_race(self) -> Plan:
+        if self.is_race and (fault := race_fault(self.sampler, len(self.seeds), len(self.goals))):
+            raise ValueError(fault)
         return self
 
     @model_validator(mode="after")
@@ -287,6 +297,9 @@ class Plan(StrictSettings):
 
     def seeds_of(self, group: Group, number: int) -> tuple[int, ...]:
         """The seeds of a trial, by its number."""
+        if self.is_race:
+            rung = self.rung_of(number)
+            return self.seeds[self.rungs[rung - 1] if rung else 0 : self.rungs[rung]]
         first = self.lanes * (number // self.points_of(group))
         return self.seeds[first : first + self.lanes] if self.deciding else self.seeds
 
@@ -296,8 +309,32 @@ class Plan(StrictSettings):
 
     @property
     def lanes(self) -> int:
-        """Number of seeds of a trial."""
+        """Number of seeds of a trial, at most."""
+        if self.is_race:
+            return max(rung - before for before, rung in zip((0, *self.rungs), self.rungs, strict=False))
         return self.deciding.batch if self.deciding else len(self.seeds)
+
+    @property
+    def is_race(self) -> bool:
+        """Whether configurations get their seeds by halving."""
+        return self.scheduler == halving.SCHEDULER
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Seeds of a configuration after each of its trials."""
+        return halving.rungs_of(len(self.seeds)) if self.is_race else (len(self.seeds),)
+
+    def rung_of(self, number: int) -> int:
+        """Which of its configuration's trials one is, from 0."""
+        return number % len(self.rungs)
+
+    def configuration_of(self, number: int) -> int:
+        """Number of a trial's configuration; its own but in a race."""
+        return number // len(self.rungs)
+
+    def trials_of(self, group: Group) -> int:
+        """Number of a group's trials, if none fails."""
+        return sum(halving.sizes(group.trials, len(self.rungs)))
 
     @property
     def rule(self) -> Rule | None:
@@ -324,7 +361,7 @@ class Plan(StrictSettings):
     @property
     def trial_count(self) -> int:
         """Number of trials of all groups together."""
-        return sum(group.trials for group in self.groups)
+        return sum(map(self.trials_of, self.groups))
 
     def with_trials(self, trials: int) -> Plan:
         """The same plan with another budget for each method.
@@ -349,6 +386,21 @@ class Plan(StrictSettings):
     def needs_gpu(self) -> bool:
         """Whether any trial is set to require a GPU."""
         return any(group.settings.get("training/device") == "cuda" for group in self.groups)
+
+
+RACED: Final = ("tpe", "random")
+"""Samplers that learn from configurations without all seeds, or from nothing."""
+
+
+def race_fault(sampler: str, seeds: int, goals: int) -> str:
+    """Why a sweep cannot be a race, or ""."""
+    if sampler not in RACED:
+        return f"a race needs the sampler tpe or random: {sampler} learns nothing from configurations without all seeds"
+    if goals > 1:
+        return "a race ranks configurations by one objective"
+    if seeds < halving.REDUCTION:
+        return "a race gives few configurations all seeds, so it needs at least 2 of them"
+    return ""
 
 
 def ends(group: Group) -> list[Flat]:

@@ -104,7 +104,20 @@ def frozen_trial(
     )
 
 
-def _with_room(distribution: BaseDistribution, value: Any) -> BaseDistribution:
+def earlier_trials(plan: Plan, group: Group, distributions: Mapping[str, BaseDistribution]) -> list[FrozenTrial]:
+    """The trials of an earlier sweep that a group's search begins with."""
+    return [
+        create_trial(
+            values=list(trial.values),
+            params=dict(trial.drawn),
+            distributions=dict(distributions),
+            user_attrs={"trial": trial.trial},
+        )
+        for trial in (plan.after.trials.get(group.label, ()) if plan.after else ())
+    ]
+
+
+def with_room(distribution: BaseDistribution, value: Any) -> BaseDistribution:
     """The distribution, widened to hold a value.
 
     It loses its steps if the value lies between them. Plans from before such points were refused have some.
@@ -161,16 +174,8 @@ class GroupSearch:
 
         They come first in Optuna's study, so its numbers are larger by that than those of the sweep's own trials.
         """
-        earlier = self._plan.after.trials.get(self.group.label, ()) if self._plan.after else ()
-        for trial in earlier:
-            self._study.add_trial(
-                create_trial(
-                    values=list(trial.values),
-                    params=dict(trial.drawn),
-                    distributions=dict(self._distributions),
-                    user_attrs={"trial": trial.trial},
-                )
-            )
+        earlier = earlier_trials(self._plan, self.group, self._distributions)
+        self._study.add_trials(earlier)
         return len(earlier)
 
     @property
@@ -244,7 +249,7 @@ class GroupSearch:
         value = values.get(goal.quantity)
         if value is not None and goal.has_course:
             self._note(number, task, value)
-        if self._plan.scheduler == "none" or task + 1 == self._task_count:
+        if self._plan.scheduler != "asha" or task + 1 == self._task_count:
             return True
         return self.rungs.passes(task, goal.score(values[goal.quantity]))
 
@@ -303,7 +308,7 @@ class GroupSearch:
         for count, value in course.items():
             self.rungs.note(history.number, count - 1, self._goals[0].score(value))
         params = {name: history.tried[name] for name in self._distributions}
-        distributions = {name: _with_room(self._distributions[name], value) for name, value in params.items()}
+        distributions = {name: with_room(self._distributions[name], value) for name, value in params.items()}
         shown = course if len(self._goals) == 1 else {}
         self._study.add_trial(
             frozen_trial(history, params, distributions, self._names, shown, system_attrs=history.sampler_notes)

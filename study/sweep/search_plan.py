@@ -11,20 +11,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution, distribution_to_json
 
 import search_spaces
 from search_spaces import Method, SearchSpace
 from study import objective, parts
 from study.config import MOST_SEEDS, MOST_TRIALS, SEED_LIMIT, Flat, Label, TrialConfig, is_too_nested
+from study.decision import halving
 from study.errors import StudyError, nearest
 from study.objective import Objective
 from study.parts import outside
 from study.sweep import space_file
-from study.sweep.plan import LISTS_WARNING, Group, Phase, Plan, check_count, check_name, corners, extremes
+from study.sweep.plan import LISTS_WARNING, Group, Phase, Plan, check_count, check_name, corners, extremes, race_fault
 
 SAMPLERS = ("tpe", "random", "gp", "cmaes", "nsga2")
-SCHEDULERS = ("none", "asha")
+SCHEDULERS = ("none", "asha", "race")
 
 
 def load_space(name: str) -> SearchSpace:
@@ -134,6 +136,8 @@ def make_plan(
             raise StudyError(
                 f"Two pairs of scenario and method would both be called {label!r}; rename a scenario or method."
             )
+    seeds_used = _seeds(space, seeds)
+    _check_race(scheduler, sampler, len(seeds_used), len(goals))
     phase: Phase = "tune" if any(group.distributions for group in groups) else "grid"
     plan = Plan(
         name=name,
@@ -141,7 +145,7 @@ def make_plan(
         description=space.description,
         citation=space.citation,
         phase=phase,
-        seeds=_seeds(space, seeds),
+        seeds=seeds_used,
         sampler=sampler,  # type: ignore[arg-type]
         scheduler=scheduler,  # type: ignore[arg-type]
         search_seed=space.search_seed if search_seed is None else search_seed,
@@ -320,9 +324,19 @@ def _check_measured(goal: Objective, config: TrialConfig) -> None:
         )
 
 
+def _check_race(scheduler: str, sampler: str, seeds: int, goals: int) -> None:
+    """Raises StudyError if a race is asked for and not possible."""
+    if scheduler != halving.SCHEDULER:
+        return
+    if fault := race_fault(sampler, seeds, goals):
+        raise StudyError(f"--scheduler race is not possible: {fault}; use --scheduler none, or change that.")
+    if not hasattr(optuna.trial.FrozenTrial, "set_constraint"):
+        raise StudyError(f"--scheduler race needs Optuna 5, whose trials have constraints; {optuna.__version__} is here.")
+
+
 def _check_stopping(plan: Plan) -> None:
     """Raises StudyError if the scheduler cannot judge by the objectives."""
-    if plan.scheduler == "none":
+    if plan.scheduler != "asha":
         return
     if len(plan.goals) > 1:
         raise StudyError("--sampler nsga2 has two objectives and cannot stop trials early; use --scheduler none.")

@@ -1,6 +1,6 @@
 """The winners of a sweep: the best trials by objective.
 
-And, in a confirmation, how far they are decided.
+And how many trials are due, where results decide that: in a race, and in a confirmation that ends when it is decided.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from study import schema, selection
 from study.config import TrialConfig
+from study.decision import halving
 from study.errors import StudyError
 from study.selection import Candidate
 from study.sweep.folder import SweepFolder
 from study.sweep.plan import Plan
+from study.sweep.race.configurations import configurations, entrants
 from study.sweep.record import TrialHistory
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def changed_settings(tuned: TrialHistory, confirmed: TrialHistory) -> dict[str, 
 def best_keys(histories: Sequence[TrialHistory], count: int = 1) -> list[str]:
     """Keys of the best trials of each scenario and method.
 
-    Best by the objective and best first. Empty when nothing can be chosen: no trial with an objective has finished, or the trials
+    Of a race, the histories are those of its configurations, see `study.sweep.race.configurations`. Best by the objective and best first. Empty when nothing can be chosen: no trial with an objective has finished, or the trials
     confirm a choice made before.
     """
     return [winner.trial for winner in selection.best(_candidates(histories), count, is_maximised=_rises(histories))]
@@ -82,16 +84,18 @@ def _candidates(histories: Sequence[TrialHistory]) -> list[Candidate]:
 def check_selectable(folder: SweepFolder) -> list[TrialHistory]:
     """Returns the trials of a sweep, to select winners from.
 
-    Raises StudyError if no trial has finished, none has an objective, or the sweep is a confirmation.
+    Of a race, its configurations. Raises StudyError if no trial has finished, none has an objective, or the sweep is a confirmation.
     """
-    histories, name = folder.histories(), folder.plan.name
+    histories, name = configurations(folder.plan, folder.histories()), folder.plan.name
     if folder.plan.confirms:
         tuned = folder.plan.confirms.sweep
         raise StudyError(
             f"{name!r} confirms {tuned!r}; to choose by it would spoil the fresh seeds: choose by {tuned!r} instead."
         )
     if not any(history.outcome == "finished" for history in histories):
-        raise StudyError(f"No trial of {name!r} has finished yet; go on with `{folder.command('resume')}`.")
+        what = "configuration" if folder.plan.is_race else "trial"
+        seeds = f" with all {len(folder.plan.seeds)} seeds" if folder.plan.is_race else ""
+        raise StudyError(f"No {what} of {name!r} has finished{seeds} yet; go on with `{folder.command('resume')}`.")
     if not best_keys(histories):
         goal = folder.plan.goals[0]
         why = NO_OBJECTIVE if goal.declared.needs_validation else f"has no trial with {goal.label}."
@@ -125,18 +129,27 @@ def course(plan: Plan, histories: Sequence[TrialHistory]) -> Course | None:
 def trial_count(folder: SweepFolder) -> int:
     """Number of trials of a sweep that are due.
 
-    Records are read only if a confirmation ends when it is decided.
+    Records are read only if results decide how many are due.
     """
     plan = folder.plan
-    return sum(due_trials(plan, folder.histories()).values()) if plan.deciding else plan.trial_count
+    if not (plan.deciding or plan.is_race):
+        return plan.trial_count
+    return sum(due_trials(plan, folder.histories()).values())
 
 
 def due_trials(plan: Plan, histories: Sequence[TrialHistory]) -> dict[str, int]:
     """Number of trials due by now, by group.
 
     All that are planned, unless the confirmation ends when it is decided. What is no winner, such as the paper's own settings,
-    goes on as long as the winner of its method, and without one as long as any of its scenario.
+    goes on as long as the winner of its method, and without one as long as any of its scenario. In a race, failed trials have no
+    successors until they are tried again.
     """
+    if plan.is_race:
+        own = {group.label: [each for each in histories if each.group == group.label] for group in plan.groups}
+        return {
+            group.label: sum(halving.due(entrants(plan, own[group.label]), group.trials, len(plan.rungs)))
+            for group in plan.groups
+        }
     decided = course(plan, histories)
     if decided is None:
         return {group.label: group.trials for group in plan.groups}

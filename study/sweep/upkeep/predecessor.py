@@ -12,6 +12,7 @@ from study.config import TrialConfig
 from study.errors import StudyError, brief
 from study.sweep.folder import SweepFolder
 from study.sweep.plan import Group, Plan
+from study.sweep.race.configurations import configurations
 from study.sweep.ranges import range_of
 from study.sweep.record import TrialHistory
 from study.sweep.upkeep.earlier import EarlierTrial, Predecessor
@@ -48,7 +49,7 @@ def begun_after(plan: Plan, earlier: SweepFolder) -> Plan:
         raise StudyError(
             f"--after {name} has the objective {' and '.join(found)}, not {' and '.join(wanted)} as this search."
         )
-    histories = earlier.histories()
+    histories = configurations(earlier.plan, earlier.histories())
     trials = {group.label: _trials(plan, group, histories, name) for group in plan.groups if group.distributions}
     return plan.model_copy(update={"after": Predecessor(sweep=name, identity=earlier.identity, trials=trials)})
 
