@@ -57,10 +57,18 @@ class Sweep:
 
     @property
     def trials(self) -> pd.DataFrame:
-        """One row per trial: settings tried, outcome, summary."""
+        """One row per trial: settings tried, outcome, summary.
+
+        In a race a trial has some seeds of a configuration: then `configuration` and `seeds` say which.
+        """
         import pandas as pd
 
-        return pd.DataFrame([history.row for history in self._histories()])
+        from study.sweep.folder import SweepFolder
+        from study.sweep.race.configurations import places
+
+        folder = SweepFolder.open(self.directory, self.name)
+        histories = folder.histories()
+        return pd.DataFrame([{**history.row, **places(folder.plan, history)} for history in histories])
 
     @property
     def lanes(self) -> pd.DataFrame:
@@ -81,13 +89,16 @@ class Sweep:
 
         By the sweep's objective, the first of two. Raises StudyError if there is nothing to choose from.
         """
+        import pandas as pd
+
         from study.sweep import winners
         from study.sweep.folder import SweepFolder
         from study.sweep.plan import check_count
 
         check_count("top", top, MOST_TRIALS)
-        keys = winners.best_keys(winners.check_selectable(SweepFolder.open(self.directory, self.name)), top)
-        return self.trials.set_index("trial").loc[keys].reset_index()
+        histories = winners.check_selectable(SweepFolder.open(self.directory, self.name))
+        row_of = {history.key: history.row for history in histories}
+        return pd.DataFrame([row_of[key] for key in winners.best_keys(histories, top)])
 
     def _histories(self) -> list[TrialHistory]:
         from study.sweep.folder import SweepFolder

@@ -123,7 +123,13 @@ def run(
     sampler: Annotated[
         str, typer.Option(help="tpe, random, gp, cmaes or nsga2 (which can optimize two objectives).")
     ] = "tpe",
-    scheduler: Annotated[str, typer.Option(help="none, or asha, which stops hopeless trials early.")] = "none",
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            help="none; asha, which stops hopeless trials early; or race, where the better half gets more seeds, and so on: "
+            "--trials is then the number of configurations."
+        ),
+    ] = "none",
     objective: Annotated[
         list[str],
         typer.Option(

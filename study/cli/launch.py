@@ -24,6 +24,7 @@ from study.sweep.datasets import DatasetSource, Material
 from study.sweep.execution import Execution
 from study.sweep.folder import SweepFolder
 from study.sweep.plan import Plan, extremes
+from study.sweep.race.configurations import configurations
 from study.sweep.record import facts_in_order
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def planned_confirmation(
         **choices,
     )
     notes += _software_notes(tuned)
-    undone = tuned.plan.trial_count - sum(history.is_done for history in tuned.histories())
+    undone = winners.trial_count(tuned) - sum(history.is_done for history in tuned.histories())
     if undone:
         notes.append(f"{undone} trials of {tuned_name!r} are not done; the best of the others are confirmed.")
     notes += [
@@ -314,7 +315,7 @@ def _begin(plan: Plan, directory: Path, execution: Execution, session: Session, 
     """Prepares and runs a new sweep."""
     prepared = prepare(plan, directory, execution)
     execution = prepared.execution
-    terminal.begin(f"{plan.name}: {'at most ' if plan.deciding else ''}{plan.trial_count} trials; starting Ray")
+    terminal.begin(f"{plan.name}: {overview.size(plan)}; starting Ray")
     from study.cluster import connection
 
     with (
@@ -441,7 +442,7 @@ def _export_best(sweep: SweepFolder, uri: str) -> bool:
     from study.sweep import export
     from study.tracking import faults, store
 
-    best = winners.best_keys(sweep.histories())
+    best = winners.best_keys(configurations(sweep.plan, sweep.histories()))
     if not best:
         return True
     try:

@@ -12,12 +12,15 @@ from typing import Any
 from study import schema
 from study.cli import terminal
 from study.config import MOST_TRIALS, Labels, label_of, settings_words, short_value
+from study.decision import halving
 from study.errors import StudyError
 from study.objective import Objective
 from study.sweep import folder, winners
 from study.sweep.execution import DEFAULT_DIRECTORY
 from study.sweep.folder import SweepFolder
-from study.sweep.plan import Plan, check_count, own_settings, shared_settings
+from study.sweep.plan import Group, Plan, check_count, own_settings, shared_settings
+from study.sweep.race.configurations import configurations
+from study.sweep.race.configurations import entrants as race_entrants
 from study.sweep.record import TrialHistory
 
 NUMBERS = {
@@ -60,9 +63,14 @@ def show_results(sweep: SweepFolder) -> None:
     It has the best trial of each method, all settings if there is no objective, or the trials of a confirmation.
     """
     histories = sweep.histories()
+    if sweep.plan.is_race:
+        _show_race(sweep.plan, histories)
+        histories = configurations(sweep.plan, histories)
     finished = [history for history in histories if history.outcome == "finished"]
     if not finished:
-        terminal.console.print("No trial has finished yet.")
+        terminal.console.print(
+            "No configuration has all seeds yet." if sweep.plan.is_race else "No trial has finished yet."
+        )
         return
     if sweep.plan.confirms:
         _show_confirmed(sweep, finished)
@@ -73,6 +81,62 @@ def show_results(sweep: SweepFolder) -> None:
     what = f"best of each method by {_by(goals)}" if best else "all settings (no images held out, so no objective)"
     _show_by_scenario(what, shown, ("method", "settings"), goals)
     terminal.remark(LEGEND + (_selection(goals) if best else ""))
+
+
+def size(plan: Plan) -> str:
+    """How many trials a sweep has, in words."""
+    trials = f"{'at most ' if plan.deciding else ''}{plan.trial_count} trials"
+    if not plan.is_race:
+        return trials
+    return f"{trials} of {sum(group.trials for group in plan.groups)} configurations"
+
+
+def _show_race(plan: Plan, histories: Sequence[TrialHistory]) -> None:
+    """Shows how many configurations got how many seeds."""
+    rows = []
+    for group in plan.groups:
+        known = race_entrants(plan, [history for history in histories if history.group == group.label])
+        for rung, (seeds, due) in enumerate(zip(plan.rungs, _sizes(plan, group), strict=True)):
+            ranked = halving.ranked(known, rung)
+            best = plan.goals[0].score(ranked[0].results[rung].score or 0.0) if ranked else None
+            counts = (
+                seeds,
+                sum(len(each.results) > rung for each in known),
+                due,
+                sum(each.failed and each.begun == rung + 1 for each in known),
+            )
+            rows.append((group.scenario, group.method, *map(str, counts), terminal.number(best)))
+    columns = ["scenario", "method", "seeds", "configurations", "of", "failed", f"best {_by(plan.goals)} so far"]
+    terminal.show_table("Race: configurations that have so many seeds", columns, rows, numeric=5)
+    spent = sum(len(history.seeds) for history in histories if history.outcome == "finished")
+    most = len(plan.seeds) * sum(group.trials for group in plan.groups)
+    terminal.remark(
+        f"{spent} seeds were trained, where all seeds of all configurations are {most}. Only configurations with all "
+        f"{len(plan.seeds)} seeds can be selected."
+    )
+
+
+def _sizes(plan: Plan, group: Group) -> tuple[int, ...]:
+    return halving.sizes(group.trials, len(plan.rungs))
+
+
+def _show_rungs(plan: Plan) -> None:
+    """Shows what a race will spend."""
+    rows = []
+    for group in plan.groups:
+        sizes = _sizes(plan, group)
+        spent = sum(
+            count * (seeds - before) for count, before, seeds in zip(sizes, (0, *plan.rungs), plan.rungs, strict=False)
+        )
+        most = group.trials * len(plan.seeds)
+        counts = ", ".join(f"{count} with {seeds}" for count, seeds in zip(sizes, plan.rungs, strict=True))
+        rows.append((group.scenario, group.method, counts, str(spent), str(most), f"{spent / most:.0%}"))
+    columns = ["scenario", "method", "configurations and their seeds", "seeds trained", "of", "share"]
+    terminal.show_table("Race, if no trial fails", columns, rows, numeric=3)
+    terminal.remark(
+        "The share is also that of the gradient evaluations of a plain search with as many configurations and all seeds; how "
+        "many one seed takes depends on the method."
+    )
 
 
 def _by(goals: Sequence[Objective]) -> str:
@@ -209,7 +273,7 @@ def _tuned(confirmation: SweepFolder) -> dict[str, TrialHistory]:
     """
     tuned = confirmation.tuning()
     try:
-        return {history.key: history for history in tuned.histories()} if tuned else {}
+        return {history.key: history for history in configurations(tuned.plan, tuned.histories())} if tuned else {}
     except StudyError:
         return {}
 
@@ -284,7 +348,7 @@ def show_next_steps(sweep: SweepFolder, uri: str, *, is_logged: bool = True) -> 
         uri: of MLflow's store.
         is_logged: whether MLflow has all of the sweep; otherwise that comes first.
     """
-    command, best = sweep.command, winners.best_keys(sweep.histories())
+    command, best = sweep.command, winners.best_keys(configurations(sweep.plan, sweep.histories()))
     steps = [] if is_logged else [(command("sync"), "send MLflow what it lacks, when it is available")]
     steps.append((command("ui"), "compare the trials in MLflow"))
     if best:
@@ -334,9 +398,12 @@ def show_plan(plan: Plan) -> None:
         )
         fixed = "; ".join(f"{name}={_exact(value)}" for name, value in own[group.label].items())
         rows.append((group.scenario, group.method, str(group.trials), points or "-", drawn or "-", fixed or "-"))
-    columns = ["scenario", "method", "trials", "points, tried first", "then drawn from", "fixed in this method"]
+    counted = "configurations" if plan.is_race else "trials"
+    columns = ["scenario", "method", counted, "points, tried first", "then drawn from", "fixed in this method"]
     shown = len(columns) if any(own.values()) else len(columns) - 1
     terminal.show_table("What is tried", columns[:shown], [row[:shown] for row in rows])
+    if plan.is_race:
+        _show_rungs(plan)
     scenarios = list(dict.fromkeys(group.scenario for group in plan.groups))
     shared = [shared_settings(plan, scenario) for scenario in scenarios]
     names = dict.fromkeys(name for settings in shared for name in settings)

@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from study import schema
-from study.cli import terminal
+from study.cli import overview, terminal
 from study.cli.terminal import clock
 from study.sweep.folder import SweepFolder
+from study.sweep.race.configurations import configurations
 from study.sweep.record import TrialHistory
 
 PLAIN_LINE_SECONDS = 10.0
@@ -37,7 +38,8 @@ class Progress:
         self._workers = workers and workers * (pack or 1)
         self._planned_trials = plan.trial_count
         self._most, self._of = ("at most ", " of at most ") if plan.deciding else ("", "/")
-        self._planned_tasks = sum(group.trials * folder.task_counts[group.scenario] for group in plan.groups)
+        self._planned_tasks = sum(plan.trials_of(group) * folder.task_counts[group.scenario] for group in plan.groups)
+        self._plan = plan
         self._groups = [group.label for group in plan.groups]
         self._histories = {history.key: history for history in folder.histories()}
         self._began: float | None = None
@@ -54,7 +56,7 @@ class Progress:
             self._live.start()
         else:
             at_once = f"{self._workers} at a time" if self._workers else "as many at a time as fit"
-            self.say(f"{self._name}: {self._most}{self._planned_trials} trials, {self._planned_tasks} tasks, {at_once}")
+            self.say(f"{self._name}: {overview.size(self._plan)}, {self._planned_tasks} tasks, {at_once}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,7 +78,8 @@ class Progress:
             next_ = "continues from its last checkpoint" if history.checkpoints else "starts again"
             self.say(f"{self._status()}; worker died: {history.key} {next_}")
         elif history.is_over:
-            self.say(f"{self._status()}; {history.outcome}: {history.key}, {describe(history)}")
+            seeds = f", seeds {', '.join(map(str, history.seeds))}" if self._plan.is_race else ""
+            self.say(f"{self._status()}; {history.outcome}: {history.key}, {describe(history)}{seeds}")
         elif time.monotonic() - self._last_line < PLAIN_LINE_SECONDS or not history.tasks:
             return
         else:
@@ -121,9 +124,10 @@ class Progress:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for label in self._groups:
             histories = [h for h in list(self._histories.values()) if h.group == label]
-            scored = {h.key: value for h in histories if (value := h.objective) is not None}
+            whole = configurations(self._plan, histories)
+            scored = {h.key: value for h in whole if (value := h.objective) is not None}
             top = max(
-                (h for h in histories if h.key in scored),
+                (h for h in whole if h.key in scored),
                 key=lambda h: h.objectives[0].score(scored[h.key]),
                 default=None,
             )

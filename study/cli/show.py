@@ -149,11 +149,13 @@ def _show_estimate(
         for config in estimate.kinds(plan).values()
         if datasets.missing(config, Path(resolved.data_dir))
     }
-    show_table(estimated, len(plan.seeds))
+    show_table(estimated, " to ".join(map(str, sorted({1, plan.lanes}))) if plan.is_race else len(plan.seeds))
     show_sum(estimated, price_per_hour)
     remarks = [LEFT_OUT]
     if plan.scheduler == "asha":
         remarks.append("Trials that asha stops early take less.")
+    if plan.is_race:
+        remarks.append("At the end of a race fewer trials are left than may run at once, so it takes somewhat longer.")
     for name in sorted(absent):
         remarks.append(f"{name} has not been downloaded yet; the estimate used random images of the same shape.")
     if not resolved.is_local:
@@ -184,8 +186,11 @@ def _estimated(plan: Plan, resolved: Execution, at_once: int, material: Material
     return estimate.estimate(plan, resolved, at_once, lambda config: timing_of_kind[estimate.kind(config)])
 
 
-def show_table(estimated: Estimate, seeds: int) -> None:
-    """Shows the table of an estimate, by scenario and method."""
+def show_table(estimated: Estimate, seeds: int | str) -> None:
+    """Shows the table of an estimate, by scenario and method.
+
+    `seeds` is their number in a trial.
+    """
     rows = [
         (
             row.scenario,

@@ -148,7 +148,10 @@ def ranked(entrants: Iterable[Entrant], rung: int) -> list[Entrant]:
 
 
 def _last_places(entrants: Sequence[Entrant], configurations: int, rungs: int) -> list[int]:
-    """1 for each rung that nobody reaches any more, if anybody has; else 0."""
+    """Places on the next rung that are sure by now.
+
+    One of each rung that nobody reaches any more and somebody has reached, otherwise none.
+    """
     found: list[int] = []
     is_closed = len(entrants) == configurations
     for rung in range(rungs):

@@ -154,8 +154,9 @@ class Conductor:
     def rungs_of(self, key: str) -> list[int]:
         """Numbers of tasks after which a trial may be stopped."""
         search = self._search(key)
-        is_stopping = isinstance(search, GroupSearch) and self._folder.plan.scheduler == "asha"
-        return search.rungs.steps if is_stopping else []
+        if isinstance(search, RaceSearch) or self._folder.plan.scheduler != "asha":
+            return []
+        return search.rungs.steps
 
     def _turn(self, label: str) -> tuple[bool, int]:
         """Sorts groups with unfinished trials first, then by trials proposed."""

@@ -12,6 +12,7 @@ from study.errors import StudyError, nearest
 from study.files import draft_of
 from study.parts import outside
 from study.sweep.folder import SweepFolder
+from study.sweep.race.configurations import grouped, joined
 from study.sweep.record import TrialHistory
 from study.sweep.winners import best_keys, check_selectable
 
@@ -74,18 +75,31 @@ def export_best(folder: SweepFolder, target: Path, run_ids: Mapping[str, str]) -
 def export_named(folder: SweepFolder, keys: Sequence[str], target: Path, run_ids: Mapping[str, str]) -> list[Path]:
     """Writes the configurations of the trials that the user names.
 
+    In a race any trial stands for its configuration, which must have all seeds.
+
     Raises:
         StudyError: there is no such trial, it has not finished, or a different file of that name exists.
     """
-    histories = {history.key: history for history in folder.histories()}
+    plan = folder.plan
+    histories = {
+        trial.key: joined(plan, trials) if plan.is_race else trial
+        for trials in grouped(plan, folder.histories())
+        for trial in trials
+    }
     for key in keys:
         if key not in histories:
-            raise StudyError(f"The sweep {folder.plan.name!r} has no trial {key!r}; {nearest(key, histories)}.")
+            raise StudyError(f"The sweep {plan.name!r} has no trial {key!r}; {nearest(key, histories)}.")
+        if histories[key].outcome == "stopped" and plan.is_race:
+            raise StudyError(
+                f"The configuration of {key!r} has {len(histories[key].seeds)} of {len(plan.seeds)} seeds; only those with all "
+                f"seeds can be exported."
+            )
         if histories[key].outcome != "finished":
             raise StudyError(
                 f"The trial {key!r} is {histories[key].outcome}, not finished; only finished trials can be exported."
             )
-    return _export(folder, target, run_ids, {histories[key]: "named by the user" for key in keys})
+    named = {histories[key].key: histories[key] for key in keys}  # trials of one configuration are one file
+    return _export(folder, target, run_ids, dict.fromkeys(named.values(), "named by the user"))
 
 
 def _export(

@@ -27,7 +27,9 @@ from study.errors import StudyError, first_line
 from study.files import draft_of
 from study.objective import Objective
 from study.sweep.folder import SweepFolder
-from study.sweep.plan import Group
+from study.sweep.plan import Group, Plan
+from study.sweep.race.configurations import entrants, grouped, joined
+from study.sweep.race.search import frozen_configuration
 from study.sweep.record import TrialHistory
 from study.sweep.search import directions_of, frozen_trial
 
@@ -40,7 +42,8 @@ LOGARITHMIC_FROM = 20.0
 def write(folder: SweepFolder, *, is_running: bool = False) -> Path:
     """Writes all trials of a sweep.
 
-    Each method in each scenario is a study of its own, named SWEEP/SCENARIO-METHOD. A trial's value is the sweep's objective, or
+    Each method in each scenario is a study of its own, named SWEEP/SCENARIO-METHOD. Of a race it has the configurations, as the
+    race itself tells Optuna, see `study.sweep.race.search`. A trial's value is the sweep's objective, or
     the mean test accuracy if no trial has one; with two objectives it has two. Its intermediate values are the objective, or the
     test accuracy, after each task. Parameters have their slash names.
 
@@ -121,6 +124,11 @@ def _add(
     for name, value in attributes.items():
         study.set_user_attr(name, value)
     distributions = _distributions(group, histories)
+    if folder.plan.is_race:
+        known = [_raced(folder.plan, trials, distributions) for trials in grouped(folder.plan, histories)]
+        left = group.trials - len(known) if waiting else 0
+        study.add_trials([*known, *(create_trial(state=TrialState.WAITING) for _ in range(left))])
+        return
     ordered = sorted(histories, key=lambda history: history.number)
     trials = [_frozen(history, distributions, names, goals) for history in ordered]
     study.add_trials([*trials, *(create_trial(state=TrialState.WAITING) for _ in range(waiting))])
@@ -193,6 +201,21 @@ def _frozen(
         course,
         user_attrs=attributes | history.summary,
     )
+    return _dated(trial, history)
+
+
+def _raced(plan: Plan, trials: Sequence[TrialHistory], distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    """A configuration of a race as Optuna's database keeps it."""
+    history, (entrant,) = joined(plan, trials), entrants(plan, trials)
+    params = {name: _text(value) for name, value in history.tried.items()}
+    attributes = {"trial": history.key, "name": history.name, "outcome": history.outcome, "seeds": len(history.seeds)}
+    attributes |= history.summary
+    frozen = frozen_configuration(entrant, plan.rungs, plan.goals[0], params, distributions, attributes)
+    return _dated(frozen, history)
+
+
+def _dated(trial: FrozenTrial, history: TrialHistory) -> FrozenTrial:
+    """The trial with the times of its history."""
     started = history.started or 0.0
     trial.datetime_start = datetime.fromtimestamp(started)  # as Optuna's own: local time, without a zone
     if trial.state.is_finished():

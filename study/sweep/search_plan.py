@@ -331,7 +331,9 @@ def _check_race(scheduler: str, sampler: str, seeds: int, goals: int) -> None:
     if fault := race_fault(sampler, seeds, goals):
         raise StudyError(f"--scheduler race is not possible: {fault}; use --scheduler none, or change that.")
     if not hasattr(optuna.trial.FrozenTrial, "set_constraint"):
-        raise StudyError(f"--scheduler race needs Optuna 5, whose trials have constraints; {optuna.__version__} is here.")
+        raise StudyError(
+            f"--scheduler race needs Optuna 5, whose trials have constraints; {optuna.__version__} is here."
+        )
 
 
 def _check_stopping(plan: Plan) -> None:

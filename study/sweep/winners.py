@@ -46,7 +46,9 @@ def changed_settings(tuned: TrialHistory, confirmed: TrialHistory) -> dict[str, 
 def best_keys(histories: Sequence[TrialHistory], count: int = 1) -> list[str]:
     """Keys of the best trials of each scenario and method.
 
-    Of a race, the histories are those of its configurations, see `study.sweep.race.configurations`. Best by the objective and best first. Empty when nothing can be chosen: no trial with an objective has finished, or the trials
+    Of a race, the histories are those of its configurations, see `study.sweep.race.configurations`.
+
+    Best by the objective and best first. Empty when nothing can be chosen: no trial with an objective has finished, or the trials
     confirm a choice made before.
     """
     return [winner.trial for winner in selection.best(_candidates(histories), count, is_maximised=_rises(histories))]
@@ -84,7 +86,9 @@ def _candidates(histories: Sequence[TrialHistory]) -> list[Candidate]:
 def check_selectable(folder: SweepFolder) -> list[TrialHistory]:
     """Returns the trials of a sweep, to select winners from.
 
-    Of a race, its configurations. Raises StudyError if no trial has finished, none has an objective, or the sweep is a confirmation.
+    Of a race, its configurations.
+
+    Raises StudyError if no trial has finished, none has an objective, or the sweep is a confirmation.
     """
     histories, name = configurations(folder.plan, folder.histories()), folder.plan.name
     if folder.plan.confirms:

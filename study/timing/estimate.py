@@ -1,8 +1,9 @@
 """How long a plan takes and what it costs.
 
 The estimate follows from the time that a trial of each kind takes here. It is an upper bound for the trials themselves: a trial
-that `asha` stops early costs less. Settings that only change numbers, such as a learning rate, make no new kind of trial.
-Settings that change the work, such as a batch size, do; where a sampler draws them, the estimate is a range.
+that `asha` stops early costs less. A race has as many trials of each kind as it says, if none fails. Settings that only change
+numbers, such as a learning rate, make no new kind of trial. Settings that change the work, such as a batch size, do; where a
+sampler draws them, the estimate is a range.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import chain, product
 from typing import Any
 
 from study.config import Flat, TrialConfig
+from study.decision import halving
 from study.sweep.execution import Execution
 from study.sweep.plan import Group, Plan, completed, ends
 from study.timing.speed import Timing
@@ -124,7 +126,7 @@ def kind(config: TrialConfig) -> str:
 
     Of the numbers of optimizers and interventions it only tells 0 from others, since that switches parts of a step on.
     """
-    plain = config.plain()
+    plain = config.plain() | {"seeds": len(config.seeds)}
     for section in ("optimizer", "interventions"):
         plain[section] = _without_numbers(plain[section])
     return json.dumps(plain, sort_keys=True)
@@ -136,31 +138,31 @@ def _without_numbers(value: Any) -> Any:
     return value != 0 if isinstance(value, float) else value
 
 
-def listed(plan: Plan, group: Group) -> list[list[TrialConfig]]:
+def listed(plan: Plan, group: Group, rung: int = 0) -> list[list[TrialConfig]]:
     """Configurations of each kind, for each point within the budget.
 
-    It is a single one for a point that leaves no setting to be drawn.
+    It is a single one for a point that leaves no setting to be drawn. They have the seeds of a rung, if the plan is a race.
     """
-    return [_kinds_of(plan, group, point) for point in group.points[: group.trials]]
+    return [_kinds_of(plan, group, point, rung) for point in group.points[: group.trials]]
 
 
-def corners(plan: Plan, group: Group) -> list[TrialConfig]:
+def corners(plan: Plan, group: Group, rung: int = 0) -> list[TrialConfig]:
     """Configurations of each kind that the sampler may draw.
 
     They are at the ends of all ranges. Empty if the sampler draws nothing.
     """
     if group.trials <= len(group.points) or not group.distributions:
         return []
-    return _kinds_of(plan, group, {})
+    return _kinds_of(plan, group, {}, rung)
 
 
-def _kinds_of(plan: Plan, group: Group, point: Flat) -> list[TrialConfig]:
+def _kinds_of(plan: Plan, group: Group, point: Flat, rung: int) -> list[TrialConfig]:
     """Configurations of each kind with a point's settings.
 
     The other settings are at the ends of their ranges.
     """
     if group.drawn().keys() <= point.keys():
-        return [plan.trial_config(group, point)]
+        return [plan.trial_config(group, point, rung)]
     values: dict[str, list[Any]] = {}
     for end in ends(group):
         for name, value in end.items():
@@ -169,20 +171,29 @@ def _kinds_of(plan: Plan, group: Group, point: Flat) -> list[TrialConfig]:
                 values[name].append(value)
     values = {name: extremes for name, extremes in values.items() if extremes}
     lowest = {**point, **{name: extremes[0] for name, extremes in values.items()}}
-    alone = {name: {kind(plan.trial_config(group, lowest | {name: v})) for v in values[name]} for name in values}
+    alone = {name: {kind(plan.trial_config(group, lowest | {name: v}, rung)) for v in values[name]} for name in values}
     deciding = {name: values[name] for name in values if len(alone[name]) > 1}
     crossed: list[Flat] = [dict(zip(deciding, choice, strict=True)) for choice in product(*deciding.values())]
     drawn = [lowest | choice for choice in crossed] if len(crossed) <= MOST_CORNERS else completed(group, point)
-    return list({kind(config): config for config in (plan.trial_config(group, draw) for draw in drawn)}.values())
+    return list({kind(config): config for config in (plan.trial_config(group, draw, rung) for draw in drawn)}.values())
 
 
 def kinds(plan: Plan) -> dict[str, TrialConfig]:
     """A configuration of each kind that the plan tries."""
     configs: dict[str, TrialConfig] = {}
     for group in plan.groups:
-        for config in chain(*listed(plan, group), corners(plan, group)):
+        for config in _all_kinds(plan, group):
             configs.setdefault(kind(config), config)
     return configs
+
+
+def _all_kinds(plan: Plan, group: Group) -> list[TrialConfig]:
+    """Configurations of each kind that a group tries, on each rung."""
+    return [
+        config
+        for rung in range(len(plan.rungs))
+        for config in chain(*listed(plan, group, rung), corners(plan, group, rung))
+    ]
 
 
 def estimate(plan: Plan, execution: Execution, workers: int, timing_of: Callable[[TrialConfig], Timing]) -> Estimate:
@@ -196,7 +207,7 @@ def estimate(plan: Plan, execution: Execution, workers: int, timing_of: Callable
     """
     pack = execution.pack or 1
     rows = tuple(_row(plan, group, timing_of, pack) for group in plan.groups)
-    packs = sum(-(-group.trials // pack) for group in plan.groups)
+    packs = sum(-(-plan.trials_of(group) // pack) for group in plan.groups)
     return Estimate(rows, min(workers, packs), pack, execution.cpus_per_trial, execution.gpus_per_trial or 0.0)
 
 
@@ -205,12 +216,8 @@ def in_a_pack(plan: Plan, config: TrialConfig, pack: int) -> TrialConfig:
 
     A group with fewer trials than a pack may hold has smaller ones.
     """
-    largest = max(group.trials for group in plan.groups if kind(config) in _kinds_in(plan, group))
+    largest = max(group.trials for group in plan.groups if kind(config) in map(kind, _all_kinds(plan, group)))
     return config.model_copy(update={"seeds": tuple(range(len(config.seeds) * min(pack, largest)))})
-
-
-def _kinds_in(plan: Plan, group: Group) -> set[str]:
-    return {kind(config) for config in chain(*listed(plan, group), corners(plan, group))}
 
 
 def _row(plan: Plan, group: Group, timing_of: Callable[[TrialConfig], Timing], pack: int) -> Row:
@@ -220,13 +227,16 @@ def _row(plan: Plan, group: Group, timing_of: Callable[[TrialConfig], Timing], p
         total += Range.of([timing_of(config).trial for config in variants])
     if drawn:
         total += Range.of([timing_of(config).trial for config in drawn]) * (group.trials - len(points))
+    for rung, count in list(enumerate(halving.sizes(group.trials, len(plan.rungs))))[1:]:  # of a race; of any settings
+        further = [*chain(*listed(plan, group, rung)), *corners(plan, group, rung)]
+        total += Range.of([timing_of(config).trial for config in further]) * count
     total *= 1 / min(pack, group.trials)
-    configs = [*chain(*points), *drawn]
+    configs = _all_kinds(plan, group)
     timings = [timing_of(config) for config in configs]
     return Row(
         scenario=group.scenario,
         method=group.method,
-        trials=group.trials,
+        trials=plan.trials_of(group),
         tasks=timings[0].tasks,
         images=Range.of([timing.images for timing in timings]),
         passes=Range.of([config.training.passes for config in configs]),

@@ -32,6 +32,7 @@ from study.lanes import Tensors
 from study.pixels import LARGEST_BYTE, Scale
 from study.sweep import folder, storage, winners
 from study.sweep.folder import SweepFolder
+from study.sweep.race.configurations import configurations
 from study.sweep.record import TrialHistory
 from study.tracking import artifacts, store
 from study.tracking.client import refusals
@@ -93,7 +94,7 @@ def confirmed_winners(tuning: SweepFolder) -> list[Winner]:
     Raises:
         StudyError: no configuration has been confirmed yet.
     """
-    histories = {history.key: history for history in tuning.histories()}
+    histories = {history.key: history for history in configurations(tuning.plan, tuning.histories())}
     best: dict[str, Winner] = {}
     ranks: dict[str, tuple[bool, float, int, int]] = {}
     for age, confirmation in enumerate(_confirmations(tuning)):

@@ -16,7 +16,8 @@ from mlflow.entities import Metric
 from study import schema
 from study.provenance import software_changes, spans
 from study.sweep.folder import SweepFolder
-from study.sweep.plan import own_settings
+from study.sweep.plan import Plan, own_settings
+from study.sweep.race.configurations import places
 from study.sweep.record import TrialHistory
 from study.tracking.client import SOFTWARE_CHANGES_TAG
 
@@ -42,16 +43,22 @@ def task_metrics(line: Mapping[str, Any]) -> list[Metric]:
     return [Metric(name, value, milliseconds, line["task"]) for name, value in values.items()]
 
 
-def sweep_metrics(histories: list[TrialHistory]) -> dict[str, float]:
+def sweep_metrics(
+    histories: Sequence[TrialHistory], configurations: Sequence[TrialHistory] | None = None
+) -> dict[str, float]:
     """The metrics of a sweep's own run.
 
-    Number of trials by outcome, and the best objective of each method and scenario.
+    Number of trials by outcome, and the best objective of each method and scenario, in a race of what has all seeds.
+
+    Args:
+        histories: of all trials.
+        configurations: that may be the best; by default the trials.
     """
     values = {
         name: float(sum(1 for history in histories if history.outcome == name.removeprefix("trials/")))
         for name in (schema.FINISHED_TRIALS, schema.STOPPED_TRIALS, schema.FAILED_TRIALS)
     }
-    for history in histories:
+    for history in histories if configurations is None else configurations:
         value, name = history.objective, f"{schema.BEST_OBJECTIVE}/{history.group}"
         if value is not None and history.phase != "confirm":
             values[name] = max(values.get(name, value), value, key=history.objectives[0].score)
@@ -125,21 +132,23 @@ def _cell(diagnostics: Mapping[str, Sequence[float | None]], name: str, lane: in
     return "" if value is None else value
 
 
-def trials_csv(histories: Sequence[TrialHistory]) -> str:
+def trials_csv(histories: Sequence[TrialHistory], plan: Plan | None = None) -> str:
     """The table of trials: the settings tried, and the summary.
 
-    Numbers are not rounded. A cell is empty if the trial has no such setting or summary.
+    In a race also the configuration, rung and seeds of each trial. Numbers are not rounded. A cell is empty if the trial has no
+    such setting or summary.
     """
     tried = dict.fromkeys(name for history in histories for name in history.tried)
     columns = [
         "trial",
+        *(("configuration", "rung", "seeds") if plan and plan.is_race else ()),
         "scenario",
         "method",
         "outcome",
         "tasks",
         *tried,
     ]
-    rows = [history.row for history in histories]
+    rows = [{**history.row, **(places(plan, history) if plan else {})} for history in histories]
     columns += [
         quantity.name
         for quantity in schema.SUMMARY
@@ -156,12 +165,13 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def trial_description(history: TrialHistory, sweep: str) -> str:
+def trial_description(history: TrialHistory, sweep: str, place: Mapping[str, Any] | None = None) -> str:
     """The description of a trial's run, in Markdown.
 
     Args:
         history: the trial.
         sweep: address of the sweep's run.
+        place: of the trial in a race, see `study.sweep.race.configurations.places`.
     """
     seeds = "1 seed" if len(history.seeds) == 1 else f"{len(history.seeds)} seeds"
     done = f"{len(history.tasks)} of {history.task_count} tasks of `{history.scenario}`"
@@ -169,6 +179,11 @@ def trial_description(history: TrialHistory, sweep: str) -> str:
     text.append(
         {"stopped": "Stopped early by the scheduler.", "failed": f"Failed: {history.reason}"}.get(history.outcome, "")
     )
+    if place:
+        text.append(
+            f"Part of a race: only seeds {place['seeds']} of the configuration `{place['configuration']}`; runs with that tag "
+            "belong together."
+        )
     text += [f"Note: {note}." for note in history.notes]
     rows = [(schema.QUANTITIES[name], value) for name, value in history.summary.items()]
     if rows:
@@ -216,7 +231,8 @@ def sweep_description(
     lines = [", ".join(f"[{title}]({address})" for title, address in shown)]
     lines += [f"**{plan.name}**: {plan.description}", f"Search space `{plan.space}`. {plan.citation}"]
     lines.append(f"`study report {plan.name}` writes the report and attaches it [here, as `report`]({artifacts}).")
-    lines.append("| scenario | method | trials | points | drawn | fixed |\n|---|---|---|---|---|---|")
+    counted = "configurations" if plan.is_race else "trials"
+    lines.append(f"| scenario | method | {counted} | points | drawn | fixed |\n|---|---|---|---|---|---|")
     for group in plan.groups:
         drawn = ", ".join(f"`{name}`" for name in group.distributions) or "-"
         fixed = ", ".join(f"`{name}={json.dumps(value)}`" for name, value in own_settings(plan, group).items()) or "-"
@@ -231,6 +247,13 @@ def sweep_description(
     if plan.confirms:
         lines.append(
             f"It confirms the sweep `{plan.confirms.sweep}` on the fresh seeds {list(plan.seeds)}; nothing is selected by it."
+        )
+    elif plan.is_race:
+        seeds = ", ".join(map(str, plan.rungs))
+        lines.append(
+            f"It is a race: its configurations have {seeds} seeds, the better half of each rung the next number. A run has the "
+            "further seeds of one rung; runs with the same tag `configuration` belong together. Only configurations with all "
+            f"seeds can be the best. Compare runs of the same `rung` by {optimised}, never by test accuracy."
         )
     else:
         lines.append(

@@ -22,6 +22,7 @@ from study import provenance, schema
 from study.config import TrialConfig, yaml_text
 from study.sweep import export, winners
 from study.sweep.folder import SweepFolder
+from study.sweep.race.configurations import configurations, grouped, places
 from study.sweep.record import TrialHistory, TrialRecord, facts_in_order
 from study.tracking import faults, views
 from study.tracking.client import find_runs
@@ -204,16 +205,17 @@ class SweepView:
         if run != self._own:  # somebody has deleted the earlier one
             self.begin()
             run = self._own
-        for name, value in sweep_metrics(histories).items():
+        whole = configurations(self._folder.plan, histories)
+        for name, value in sweep_metrics(histories, whole).items():
             earlier = client.get_metric_history(run, name)
             if not earlier or earlier[-1].value != value:
                 _send(client, run, [Metric(name, value, _now(), len(earlier))])
         facts = facts_in_order(histories)
         _log(client, run, tags={"mlflow.note.content": self._description(run, facts), **software_tags(facts)})
-        client.log_text(run, trials_csv(histories), "tables/trials.csv")
+        client.log_text(run, trials_csv(histories, self._folder.plan), "tables/trials.csv")
         with tempfile.TemporaryDirectory() as draft:
             for scenario in dict.fromkeys(history.scenario for history in histories):
-                trained = [history for history in histories if history.scenario == scenario and history.tasks]
+                trained = [history for history in whole if history.scenario == scenario and history.tasks]
                 if trained:
                     path = Path(draft) / f"{scenario}.png"
                     self._drawings.comparison(path, scenario, trained)
@@ -226,14 +228,23 @@ class SweepView:
     def _mark_the_best(self, histories: list[TrialHistory]) -> None:
         """Tags the best trial of each method and scenario.
 
-        It also gets a file for `study trial`. The tag is removed from trials that are no longer the best.
+        It also gets a file for `study trial`. The tag is removed from trials that are no longer the best. In a race these are
+        all trials of the best configuration.
         """
-        client, best = self._connect(), winners.best_keys(histories)
+        client, plan = self._connect(), self._folder.plan
+        whole = {history.key: history for history in configurations(plan, histories)}
+        keys = winners.best_keys(list(whole.values()))
+        best = {
+            each.key: whole[trials[0].key]
+            for trials in grouped(plan, histories)
+            for each in trials
+            if trials[0].key in keys
+        }
         for run in find_runs(client, self._experiment, f"tags.role = 'trial' and tags.{views.BEST} LIKE '%'"):
             if run.data.tags.get("trial") not in best:
                 client.delete_tag(run.info.run_id, views.BEST)
-        for history in (history for history in histories if history.key in best):
-            self._trials[history.key].mark_as_best()
+        for key, configuration in best.items():
+            self._trials[key].mark_as_best(configuration)
 
 
 class _TrialView:
@@ -276,6 +287,7 @@ class _TrialView:
             "phase": history.phase,
             "dataset": str(flat["data/name"]),
             "space": folder.plan.space,
+            **places(folder.plan, history),
             **origin,
         }
         _log(self._client, self._run, params=params, tags=tags)
@@ -337,14 +349,20 @@ class _TrialView:
                 self._drawings.learning_curve(path, history)
                 self._client.log_artifact(self._run, str(path), "figures")
         outcome = "interrupted" if history.outcome in ("running", "waiting") else history.outcome
-        tags = {"outcome": outcome, "mlflow.note.content": trial_description(history, self._sweep)}
+        tags = {"outcome": outcome, "mlflow.note.content": self._note()}
         _log(self._client, self._run, tags={**tags, **({"reason": history.reason} if history.reason else {})})
         ended = _now() if history.ended is None else int(history.ended * 1000)
         self._client.set_terminated(self._run, STATUS[history.outcome], end_time=ended)
 
-    def mark_as_best(self) -> None:
-        """Tags the trial and attaches the file of `study export`."""
+    def _note(self) -> str:
         history = self._record.history
+        return trial_description(history, self._sweep, places(self._folder.plan, history))
+
+    def mark_as_best(self, history: TrialHistory) -> None:
+        """Tags the trial and attaches the file of `study export`.
+
+        `history` is that of its configuration with all seeds.
+        """
         source = export.provenance(self._folder, history, self._run, export.why_best(self._folder))
         _log(self._client, self._run, tags={views.BEST: f"{history.method} on {history.scenario}"})
         for name, text in export.texts(f"{history.key}.yaml", history.config, source).items():

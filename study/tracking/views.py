@@ -164,6 +164,15 @@ def _filter(only: str | None) -> str:
     return "tags.role = 'trial'" + (f" and tags.{SCENARIO} = '{only}'" if only else "")
 
 
+def _compared(plan: Plan, scenario: str) -> str:
+    """Which trials of a scenario are compared side by side.
+
+    The finished ones; in a race only those of the best configurations, for the others have fewer seeds.
+    """
+    which = f"tags.{BEST} LIKE '%'" if plan.is_race else "attributes.status = 'FINISHED'"
+    return f"{_filter(scenario)} and {which}"
+
+
 def _query(key: str) -> str:
     """The query that opens a view.
 
@@ -182,6 +191,7 @@ def _state(plan: Plan, only: str | None) -> dict[str, Any]:
     metrics = list(dict.fromkeys((ranked_by, "summary/accuracy_test", "summary/decline_test")))
     columns = [
         f"metrics.`{ranked_by}`",
+        *(["tags.`rung`"] if plan.is_race else []),
         *([f"tags.`{SCENARIO}`"] if only is None and len(_parts(plan)) > 1 else []),
         f"tags.`{METHOD}`",
         *(f"params.`{name}`" for name in params if name in first),
@@ -220,7 +230,7 @@ def _best_state(plan: Plan, scenario: str) -> dict[str, Any]:
     """A view of the best trials of a scenario, side by side."""
     ranked_by = ranking(plan)
     return _state(plan, scenario) | {
-        "searchFilter": f"{_filter(scenario)} and attributes.status = 'FINISHED'",
+        "searchFilter": _compared(plan, scenario),
         "runsHiddenMode": f"FIRST_{COMPARED}_RUNS",
         "compareRunCharts": [
             _bar(ranked_by),
@@ -274,8 +284,7 @@ def sweep_links(client: MlflowClient, folder: SweepFolder, root: str, tracking_u
             client.set_experiment_tag(number, tag, value)
     links = experiment_links(root, number, folder.plan, sweep_runs[0].info.run_id)
     for scenario in _scenarios(folder.plan):
-        query = f"tags.role = 'trial' and tags.scenario = '{scenario}' and attributes.status = 'FINISHED'"
-        finished = len(client.search_runs([number], query, max_results=COMPARED))
+        finished = len(client.search_runs([number], _compared(folder.plan, scenario), max_results=COMPARED))
         if finished > 1:
             links.append((f"{scenario}: the best {finished} compared", comparison_link(root, number, scenario)))
     return links

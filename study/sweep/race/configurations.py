@@ -81,6 +81,21 @@ def joined(plan: Plan, trials: Sequence[TrialHistory]) -> TrialHistory:
     return whole
 
 
+def places(plan: Plan, history: TrialHistory) -> dict[str, Any]:
+    """Where a trial belongs in a race; nothing if there is none.
+
+    The key of its configuration, its rung from 0, and its seeds out of all, as text.
+    """
+    if not plan.is_race:
+        return {}
+    number, rung = history.number, plan.rung_of(history.number)
+    return {
+        "configuration": f"{history.group}-{number - rung:03d}",
+        "rung": rung,
+        "seeds": ", ".join(map(str, history.seeds)),
+    }
+
+
 def _line(lines: Sequence[Mapping[str, Any]]) -> TaskLine:
     """The results of one task with the lanes of all these lines."""
     lanes = [len(next(iter(line["lanes"].values()))) for line in lines]

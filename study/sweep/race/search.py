@@ -58,7 +58,7 @@ def frozen_configuration(
         state = TrialState.PRUNED
     else:
         state = TrialState.FAIL if entrant.failed else TrialState.RUNNING
-    last = entrant.results[-1:]
+    diverged = [result.diverged / seeds for result, seeds in zip(entrant.results, rungs, strict=False)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return create_trial(
@@ -68,7 +68,7 @@ def frozen_configuration(
             distributions={name: distributions[name] for name in params},
             intermediate_values=course,
             user_attrs=user_attrs,
-            constraints={schema.DIVERGED_LANES: each.diverged / rungs[len(scores) - 1] for each in last} or None,
+            constraints={schema.DIVERGED_LANES: diverged[-1]} if diverged else None,
         )
 
 
@@ -125,7 +125,7 @@ class RaceSearch:
         self._draw_batch()
         return self._ready.pop(0) if self._ready else None
 
-    def report(self, number: int, task: int, values: Mapping[str, float]) -> bool:
+    def report(self, _number: int, _task: int, _values: Mapping[str, float]) -> bool:
         """Whether a trial goes on after a task: always."""
         return True
 
@@ -133,7 +133,7 @@ class RaceSearch:
         """Takes back a trial whose worker died; proposes it again."""
         self._again[history.number] = history
 
-    def tell(self, number: int, outcome: str, values: Mapping[str, float]) -> None:
+    def tell(self, _number: int, _outcome: str, _values: Mapping[str, float]) -> None:
         """Does nothing: the records say how a trial ended."""
 
     @property
