@@ -28,6 +28,7 @@ import pandas as pd
 
 from analysis import archive_form, diagnostics, load, probes, tables
 from analysis.archive_form import FORMAT
+from analysis.batches import configurations
 from analysis.load import Sweep
 from analysis.paper import assumptions, claims, evidence
 from analysis.runs import LANE_COLUMNS
@@ -130,7 +131,7 @@ def _confirms(folder: Path) -> str:
 
 def verdicts(sweep: Sweep) -> pd.DataFrame:
     """The verdicts on the paper's claims, one row each."""
-    return tables.claims(claims.findings(evidence.gather(sweep)))
+    return tables.claims(claims.findings(evidence.gather(configurations(sweep))))
 
 
 def verdicts_under_assumptions(sweep: Sweep) -> pd.DataFrame:
@@ -138,8 +139,9 @@ def verdicts_under_assumptions(sweep: Sweep) -> pd.DataFrame:
 
     Empty if the sweep has no other assumption than its main experiment.
     """
-    others = evidence.under_assumptions(sweep)
-    return assumptions.reasons(assumptions.judged(evidence.gather(sweep), others) if others else [])
+    whole = configurations(sweep)
+    others = evidence.under_assumptions(whole)
+    return assumptions.reasons(assumptions.judged(evidence.gather(whole), others) if others else [])
 
 
 def _plain(sweep: Sweep) -> dict[str, Any]:

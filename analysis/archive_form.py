@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from study import objective, schema
 from study.config import EARLIER_LABELS, NAME, SEED_LIMIT, Label, is_too_nested, label_of, sentence
+from study.decision.halving import rungs_of_plan
 from study.decision.rule import rule_of_plan
 from study.errors import StudyError
 
@@ -162,6 +163,7 @@ def parse(text: str) -> dict[str, Any]:
     except StudyError as error:
         raise ValueError(str(error).rstrip(".")) from None
     rule_of_plan(plain["plan"])
+    rungs_of_plan(plain["plan"])
     checked: dict[str, Any] = plain
     return checked
 

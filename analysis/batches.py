@@ -1,38 +1,40 @@
-"""Batches of a confirmation put together; what they decided.
+"""Runs of the same settings put together; what they decided.
 
-Each batch is a run of its own in MLflow. Here the runs of the same settings become one, whose id names them all.
+The batches of a confirmation and the rungs of a race are runs of their own in MLflow. Here the runs of the same settings become
+one, whose id names them all.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import takewhile
-from typing import Any, Final
+from typing import Any
 
 import pandas as pd
 
 from analysis import load
 from analysis.load import Sweep
 from study import schema
+from study.decision import halving
+from study.decision.halving import Entrant, Result
 from study.decision.rule import Course, decide, mean_accuracy
-
-SUMMED: Final = (schema.DIVERGED_LANES, "summary/lanes_diverged", "summary/seconds")
-"""Numbers of a run that add up over batches; of all others the mean is taken, since batches have equally many seeds."""
 
 
 def joined(sweep: Sweep) -> Sweep:
     """The sweep with the batches of a setting as one.
 
-    Of finished ones; its id is that of all of them, separated by spaces, and its lanes are numbered through. Other sweeps are
-    returned as they are.
+    Of finished ones; its id is that of all of them, separated by spaces, and its lanes are numbered through. So are the rungs of
+    a configuration in a race, which has been stopped if it has not all seeds. Other sweeps are returned as they are, and so is
+    one whose runs have been put together.
     """
-    if sweep.rule is None:
+    if (sweep.rule is None and not sweep.rungs) or sweep.separate is not None:
         return sweep
     finished = sweep.finished
     points = points_of(sweep)
     places = [
-        (scenario, method, number % points[scenario, method])
+        (scenario, method, number // len(sweep.rungs) if sweep.rungs else number % points[scenario, method])
         for scenario, method, number in zip(finished["scenario"], finished["method"], finished["number"], strict=True)
     ]
     batches: dict[tuple[str, str, int], list[int]] = {}
@@ -49,12 +51,10 @@ def joined(sweep: Sweep) -> Sweep:
             before[run_id] = seeds.index(of_run[0])
         names |= dict.fromkeys(runs["run_id"], name)
         trials |= dict.fromkeys(runs["run_id"], runs["trial"].iloc[0])
-        metrics = {
-            column: runs[column].sum() if column in SUMMED else runs[column].mean()
-            for column in runs
-            if column in schema.QUANTITIES
-        }
+        metrics = {column: _over_seeds(runs, column) for column in map(str, runs) if column in schema.QUANTITIES}
         whole = {"run_id": name, "seeds": seeds, "started": runs["started"].min(), "ended": runs["ended"].max()}
+        if len(seeds) < sum(sweep.rungs[-1:]):
+            whole["outcome"] = "stopped"
         rows.append({**load.rows(runs.iloc[:1])[0], **metrics, **whole})
 
     def renamed(table: pd.DataFrame) -> pd.DataFrame:
@@ -75,7 +75,29 @@ def joined(sweep: Sweep) -> Sweep:
         lanes=renamed(sweep.lanes),
         diagnostics=renamed(sweep.diagnostics),
         probes=renamed(sweep.probes),
+        separate=sweep.runs,
     )
+
+
+def configurations(sweep: Sweep) -> Sweep:
+    """The sweep with one run for each configuration.
+
+    That is `joined` of a race; other sweeps are returned as they are.
+    """
+    return joined(sweep) if sweep.rungs else sweep
+
+
+def _over_seeds(runs: pd.DataFrame, column: str) -> float:
+    """A number of several runs of the same settings as one.
+
+    What adds up over seeds is added, of all others the mean is taken, weighted by the runs' seeds.
+    """
+    if column in schema.SUMMED:
+        return float(runs[column].sum())
+    lanes = runs["seeds"].map(len)
+    if lanes.nunique() == 1:
+        return float(runs[column].mean())
+    return float((runs[column] * lanes).sum(skipna=False) / lanes.sum())
 
 
 def points_of(sweep: Sweep) -> dict[tuple[str, str], int]:
@@ -110,14 +132,46 @@ def _has_winner(group: Mapping[str, Any]) -> bool:
 def due_trials(sweep: Sweep) -> dict[tuple[str, str], int]:
     """Number of trials due, by scenario and method.
 
-    All that were planned, unless the sweep is a confirmation that ends when it is decided.
+    All that were planned, unless the sweep is a confirmation that ends when it is decided. In a race, what has failed or has no
+    objective has no successors.
     """
+    if sweep.rungs:
+        return {place: sum(sizes) for place, sizes in due_on_rungs(sweep).items()}
     decided, points = course(joined(sweep)), points_of(sweep)
     if decided is None or sweep.rule is None:
         return points
     return {place: decided.due_of(*place) // sweep.rule.batch * count for place, count in points.items()}
 
 
-def lanes_of(sweep: Sweep) -> int:
-    """Number of seeds of a trial."""
+def due_on_rungs(sweep: Sweep) -> dict[tuple[str, str], tuple[int, ...]]:
+    """Configurations of a race due on each rung, by scenario and method."""
+    return {
+        (group["scenario"], group["method"]): halving.due(
+            entrants(sweep, group["scenario"], group["method"]), group["trials"], len(sweep.rungs)
+        )
+        for group in sweep.plan["groups"]
+    }
+
+
+def entrants(sweep: Sweep, scenario: str, method: str) -> list[Entrant]:
+    """The configurations of a method in a race, as it judged them."""
+    runs, goal = sweep.recorded, sweep.objectives[0]
+    own = runs[(runs["scenario"] == scenario) & (runs["method"] == method)].sort_values("number")
+    found = []
+    for number, trials in own.groupby(own["number"] // len(sweep.rungs)):
+        finished = trials[trials["outcome"] == "finished"]
+        results = []
+        for count in range(1, len(finished) + 1):
+            value = _over_seeds(finished.iloc[:count], goal.column) if goal.column in finished else math.nan
+            diverged = float(finished["summary/lanes_diverged"].iloc[:count].sum())
+            results.append(Result(None if math.isnan(value) else goal.score(value), diverged))
+        failed = bool(trials["outcome"].iloc[-1] == "failed")
+        found.append(Entrant(int(str(number)), tuple(results), len(trials), failed))
+    return found
+
+
+def lanes_of(sweep: Sweep) -> int | None:
+    """Number of seeds of a trial; None if trials differ in it."""
+    if sweep.rungs:
+        return None
     return sweep.rule.batch if sweep.rule else len(sweep.plan["seeds"])

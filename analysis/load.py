@@ -30,6 +30,7 @@ from analysis import diagnostics, probes, statistics
 from analysis.runs import LANE_COLUMNS, joined, lane_table, row, task_count, trials_of
 from study import objective, redaction, schema
 from study.config import later_settings
+from study.decision.halving import rungs_of_plan
 from study.decision.rule import Rule, rule_of_plan
 from study.errors import StudyError, first_line, nearest
 from study.objective import Objective
@@ -89,6 +90,7 @@ class Sweep:
         notes: sentences about what is missing or odd.
         diagnostics: one row per measurement of a lane, see `analysis.diagnostics`; empty unless asked for.
         probes: one row per trained copy of a network, see `analysis.probes`; of finished runs.
+        separate: the runs as MLflow has them, where `analysis.batches` has put some of them together; else None.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Sweep:
     notes: tuple[str, ...]
     diagnostics: pd.DataFrame = field(default_factory=diagnostics.empty)
     probes: pd.DataFrame = field(default_factory=probes.empty)
+    separate: pd.DataFrame | None = None
 
     @property
     def phase(self) -> str:
@@ -119,6 +122,16 @@ class Sweep:
     def rule(self) -> Rule | None:
         """The rule that ended a confirmation; None without one."""
         return rule_of_plan(self.plan)
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Numbers of seeds after each rung of a race; else none."""
+        return rungs_of_plan(self.plan)
+
+    @property
+    def recorded(self) -> pd.DataFrame:
+        """The runs as MLflow has them, one row per trial."""
+        return self.runs if self.separate is None else self.separate
 
     @property
     def looks(self) -> int:
@@ -318,6 +331,7 @@ def _plan(artifacts: Artifacts, run: Run) -> Mapping[str, Any]:
     objective.of_plan(plan)  # refuses what a search cannot optimise
     try:
         rule_of_plan(plan)
+        rungs_of_plan(plan)
     except ValueError as error:
         raise StudyError(f"plan.yaml of run {run_id} is not the plan of a sweep: {error}.") from None
     return plan

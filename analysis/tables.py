@@ -22,6 +22,7 @@ from analysis.load import RUN_COLUMNS, Sweep
 from analysis.paper.evidence import Evidence
 from analysis.paper.verdicts import Effect, Finding
 from study import schema, selection
+from study.decision import halving
 from study.selection import Candidate
 
 QUANTITIES: Final[Mapping[str, Callable[[Any], Any]]] = {
@@ -40,7 +41,7 @@ KINDS: Final = ("alone", "given", "in_time")
 def best(sweep: Sweep, count: int = 1) -> pd.DataFrame:
     """The best finished runs of each scenario and method.
 
-    Those with the best objective; none without an objective, nor in a confirmation.
+    Those with the best objective; none without an objective, nor in a confirmation, nor with fewer than all seeds.
     """
     chosen = selection.best(candidates(sweep), count, is_maximised=sweep.objectives[0].is_maximised)
     found = [winner.trial for winner in chosen]
@@ -61,7 +62,7 @@ def candidates(sweep: Sweep) -> list[Candidate]:
             number=int(run["number"]),
             scenario=run["scenario"],
             method=run["method"],
-            outcome=run["outcome"],
+            outcome=run["outcome"] if len(run["seeds"]) == len(sweep.plan["seeds"]) else "stopped",
             objective=None if math.isnan(run[goal.column]) else float(run[goal.column]),
         )
         for run in load.rows(sweep.runs)
@@ -347,7 +348,9 @@ def budget(sweeps: Sequence[Sweep]) -> pd.DataFrame:
     for sweep in sweeps:
         due, lanes = batches.due_trials(sweep), batches.lanes_of(sweep)
         for group in sweep.plan["groups"]:
-            runs = sweep.runs[(sweep.runs["scenario"] == group["scenario"]) & (sweep.runs["method"] == group["method"])]
+            known = sweep.recorded
+            runs = known[(known["scenario"] == group["scenario"]) & (known["method"] == group["method"])]
+            planned = sum(halving.sizes(group["trials"], max(1, len(sweep.rungs))))
             last = runs.get(schema.GRADIENT_EVALUATIONS, pd.Series(dtype=float)).fillna(0)
             seconds = (runs["ended"] - runs["started"]).dt.total_seconds()
             rows.append(
@@ -355,13 +358,15 @@ def budget(sweeps: Sequence[Sweep]) -> pd.DataFrame:
                     "sweep": sweep.name,
                     "scenario": group["scenario"],
                     "method": group["method"],
-                    "planned": group["trials"],
-                    "not_needed": group["trials"] - due[group["scenario"], group["method"]],
+                    "planned": planned,
+                    "not_needed": planned - due[group["scenario"], group["method"]] if sweep.rule else 0,
                     **{word: int((runs["outcome"] == word).sum()) for word in ("finished", "stopped", "failed")},
                     "other": int((~runs["outcome"].isin(["finished", "stopped", "failed"])).sum()),
                     "lanes": lanes,
                     "tasks_trained": int(runs["tasks"].sum()),
-                    "gradient_evaluations": float(last.sum() * lanes),
+                    "gradient_evaluations": float(
+                        (last * runs["seeds"].map(len)).sum() if lanes is None else last.sum() * lanes
+                    ),
                     "trial_hours": float(seconds.sum() / 3600),
                     "trials_with_diverged_lanes": int(
                         (runs.get(schema.DIVERGED_LANES, pd.Series(dtype=float)) > 0).sum()

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis import load, sample, tables
+from analysis import batches, load, sample, tables
+from analysis.batches import configurations
 from analysis.load import Sweep
 from study.config import TrialConfig, short_value
 from study.errors import StudyError, nearest
@@ -88,6 +89,7 @@ def match(sweeps: Mapping[str, Sweep], baseline: str) -> Matching:
             f"{decided[0]!r} ended each method as soon as it was decided, and intervals of a comparison of sweeps do not allow "
             f"for that; name a confirmation with the same seeds for all methods."
         )
+    sweeps = {name: configurations(sweep) for name, sweep in sweeps.items()}
     chosen = {name: _selected(sweep) for name, sweep in sweeps.items()}
     is_selected = all(map(len, chosen.values()))
     if not is_selected:
@@ -204,8 +206,8 @@ def _notes(matching: Matching, alone: Mapping[str, Sequence[str]]) -> list[str]:
                 f"`{name}` chose its best trials by these seeds and images, so their numbers are too good; compare a "
                 "confirmation of it instead."
             )
-        planned = sum(group["trials"] for group in sweep.plan["groups"])
-        done = int(sweep.runs["outcome"].isin(["finished", "stopped"]).sum())
+        planned = sum(batches.due_trials(sweep).values())
+        done = int(sweep.recorded["outcome"].isin(["finished", "stopped"]).sum())
         if done < planned:
             notes.append(f"`{name}` is not complete: {done} of {planned} planned trials are done.")
         notes += sample.few([f"`{name}`: {note}" for note in sweep.notes], "notes of this kind")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from analysis import load, tables
-from analysis.batches import joined
+from analysis.batches import configurations, joined
 from analysis.load import Sweep
 from analysis.paper.assumptions import judged as judged_under
 from analysis.paper.evidence import gather, is_about_the_paper, under_assumptions
@@ -39,9 +39,10 @@ def make(tuned: Sweep, confirmations: list[Sweep], *, paper: bool = False) -> Pa
     sweep's, or if `paper` asks for them.
     """
     sweeps = [tuned, *confirmations]  # with a run for each batch of seeds
+    tuned = configurations(tuned)
     confirmations = [joined(sweep) for sweep in confirmations]
     is_other = not paper and not any(map(is_about_the_paper, sweeps))
-    judge, evidence = judged([sweep for sweep in sweeps if sweep.rule is None])  # claims know no looks
+    judge, evidence = judged([configurations(sweep) for sweep in sweeps if sweep.rule is None])  # claims know no looks
     others = [] if is_other else judged_under(evidence, under_assumptions(judge))
     # the runs that are shown in detail, by a name for their figures
     compared = {
@@ -131,8 +132,9 @@ def _shown_in_detail(sweep: Sweep) -> set[str]:
 
     They are few, and the diagnostics of thousands of others need not be loaded.
     """
-    winners = sweep.finished[sweep.finished["selected_rank"] == 1]
-    return needed(sweep) | {*tables.shown(sweep)["run_id"], *winners["run_id"], *gather(sweep).run_ids.values()}
+    winners, whole = sweep.finished[sweep.finished["selected_rank"] == 1], configurations(sweep)
+    shown = {*tables.shown(whole)["run_id"], *gather(whole).run_ids.values()}
+    return needed(sweep) | {*winners["run_id"], *(run_id for ids in shown for run_id in ids.split())}
 
 
 def load_all(name: str, uri: str, directory: Path | None = None) -> tuple[Sweep, list[Sweep]]:

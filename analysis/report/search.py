@@ -12,6 +12,7 @@ import pandas as pd
 from analysis import importance, load, sample, settings
 from analysis.figures import charts, heat_maps, parallel, search
 from analysis.load import Sweep
+from analysis.report import race
 from analysis.report.page import Column, Draw, Picture, Section, Table
 from study import schema
 from study.objective import Objective
@@ -33,7 +34,9 @@ def section_search(sweep: Sweep) -> Section:
         )
         + " Trials stopped early are shown with the value they had reached."
     ]
-    blocks: list[Table | Picture] = []
+    if spent := race.sentence(sweep):
+        words.append(spent)
+    blocks: list[Table | Picture] = [*race.blocks(sweep)]
     runs = sweep.runs[sweep.runs["outcome"].isin(["finished", "stopped"])]
     runs = runs[runs[measure].notna()] if measure in runs else runs.iloc[:0]
     for scenario in dict.fromkeys(runs["scenario"]):

@@ -155,7 +155,7 @@ def section_limits(tuned: Sweep, confirmations: Sequence[Sweep], evidence: Evide
 def _undone(sweep: Sweep) -> list[str]:
     """What a sweep lacks, in sentences."""
     planned = sum(batches.due_trials(sweep).values())
-    outcomes = sweep.runs["outcome"]
+    outcomes = sweep.recorded["outcome"]
     done = int(outcomes.isin(["finished", "stopped"]).sum())
     items = sample.few([f"`{sweep.name}`: {note}" for note in sweep.notes], "notes of this kind")
     if done < planned:

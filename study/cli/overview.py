@@ -106,7 +106,7 @@ def _show_race(plan: Plan, histories: Sequence[TrialHistory]) -> None:
                 sum(each.failed and each.begun == rung + 1 for each in known),
             )
             rows.append((group.scenario, group.method, *map(str, counts), terminal.number(best)))
-    columns = ["scenario", "method", "seeds", "configurations", "of", "failed", f"best {_by(plan.goals)} so far"]
+    columns = ["scenario", "method", "seeds", "configurations", "of", "failed", f"best {_by(plan.goals)} of them"]
     terminal.show_table("Race: configurations that have so many seeds", columns, rows, numeric=5)
     spent = sum(len(history.seeds) for history in histories if history.outcome == "finished")
     most = len(plan.seeds) * sum(group.trials for group in plan.groups)
