@@ -144,7 +144,10 @@ def due_trials(sweep: Sweep) -> dict[tuple[str, str], int]:
 
 
 def due_on_rungs(sweep: Sweep) -> dict[tuple[str, str], tuple[int, ...]]:
-    """Configurations of a race due on each rung, by scenario and method."""
+    """Configurations of a race due on each rung.
+
+    By scenario and method.
+    """
     return {
         (group["scenario"], group["method"]): halving.due(
             entrants(sweep, group["scenario"], group["method"]), group["trials"], len(sweep.rungs)
@@ -154,7 +157,7 @@ def due_on_rungs(sweep: Sweep) -> dict[tuple[str, str], tuple[int, ...]]:
 
 
 def entrants(sweep: Sweep, scenario: str, method: str) -> list[Entrant]:
-    """The configurations of a method in a race, as it judged them."""
+    """A method's configurations, as its race judged them."""
     runs, goal = sweep.recorded, sweep.objectives[0]
     own = runs[(runs["scenario"] == scenario) & (runs["method"] == method)].sort_values("number")
     found = []
@@ -171,7 +174,7 @@ def entrants(sweep: Sweep, scenario: str, method: str) -> list[Entrant]:
 
 
 def lanes_of(sweep: Sweep) -> int | None:
-    """Number of seeds of a trial; None if trials differ in it."""
+    """Number of seeds of a trial; None in a race."""
     if sweep.rungs:
         return None
     return sweep.rule.batch if sweep.rule else len(sweep.plan["seeds"])

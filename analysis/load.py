@@ -125,7 +125,7 @@ class Sweep:
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """Numbers of seeds after each rung of a race; else none."""
+        """Seeds after each rung of a race; else none."""
         return rungs_of_plan(self.plan)
 
     @property

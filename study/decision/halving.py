@@ -28,7 +28,7 @@ REDUCTION: Final = 2
 
 
 def rungs_of(seeds: int) -> tuple[int, ...]:
-    """Numbers of seeds after each rung: 1, 2, 4, ..., all."""
+    """Numbers of seeds after each rung, up to all."""
     found, rung = [], 1
     while rung < seeds:
         found.append(rung)
@@ -37,9 +37,9 @@ def rungs_of(seeds: int) -> tuple[int, ...]:
 
 
 def rungs_of_plan(plan: Mapping[str, Any]) -> tuple[int, ...]:
-    """The rungs of a plan as plain data; none unless it is a race.
+    """The rungs of a race's plan as plain data.
 
-    Raises ValueError if it is malformed.
+    None of other plans. Raises ValueError if it is malformed.
     """
     if plan.get("scheduler") != SCHEDULER:
         return ()
@@ -122,7 +122,7 @@ def due(entrants: Sequence[Entrant], configurations: int, rungs: int) -> tuple[i
 
 
 def promoted(entrants: Sequence[Entrant], configurations: int, rungs: int) -> Entrant | None:
-    """The configuration whose next seeds are due; None if there is none.
+    """The configuration whose next seeds are due, if any.
 
     Args:
         entrants: those drawn so far.

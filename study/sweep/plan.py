@@ -329,7 +329,7 @@ class Plan(StrictSettings):
         return number % len(self.rungs)
 
     def configuration_of(self, number: int) -> int:
-        """Number of a trial's configuration; its own but in a race."""
+        """Number of a trial's configuration, mostly its own."""
         return number // len(self.rungs)
 
     def trials_of(self, group: Group) -> int:

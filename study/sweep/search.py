@@ -105,7 +105,7 @@ def frozen_trial(
 
 
 def earlier_trials(plan: Plan, group: Group, distributions: Mapping[str, BaseDistribution]) -> list[FrozenTrial]:
-    """The trials of an earlier sweep that a group's search begins with."""
+    """The earlier trials that a group's search begins with."""
     return [
         create_trial(
             values=list(trial.values),

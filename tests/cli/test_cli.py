@@ -97,6 +97,8 @@ BAD_RUNS = {
         (*QUICK, "--objective", "accuracy", "--objective", "decline"),
         "need --sampler nsga2",
     ),
+    "a race with gp": ((*QUICK, "--scheduler", "race", "--sampler", "gp"), "gp learns nothing from configurations"),
+    "a race with one seed": ((*QUICK, "--scheduler", "race", "--seeds", "1"), "at least 2 of them"),
     "asha without validation images": (
         ("run", "paper_grid", "--scheduler", "asha"),
         "--scheduler asha judges trials on held-out images",

@@ -19,7 +19,7 @@ from study.sweep.task_line import TaskLine
 
 
 def configurations(plan: Plan, histories: Sequence[TrialHistory]) -> list[TrialHistory]:
-    """What is selected from: the trials, or in a race configurations.
+    """What is selected from: trials, or a race's configurations.
 
     A configuration has the key of its first trial, and the outcome "stopped" while it has not all seeds. Raises StudyError if
     the trials of one do not fit together.
@@ -28,7 +28,7 @@ def configurations(plan: Plan, histories: Sequence[TrialHistory]) -> list[TrialH
 
 
 def grouped(plan: Plan, histories: Sequence[TrialHistory]) -> list[list[TrialHistory]]:
-    """The trials of each configuration, in the order of its rungs.
+    """The trials of each configuration, in their order.
 
     Raises StudyError if one is missing or has other settings.
     """
@@ -82,7 +82,7 @@ def joined(plan: Plan, trials: Sequence[TrialHistory]) -> TrialHistory:
 
 
 def places(plan: Plan, history: TrialHistory) -> dict[str, Any]:
-    """Where a trial belongs in a race; nothing if there is none.
+    """Where a trial belongs, if the sweep is a race.
 
     The key of its configuration, its rung from 0, and its seeds out of all, as text.
     """
