@@ -10,6 +10,7 @@ import math
 import random
 import statistics
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -18,6 +19,7 @@ from search_quality import HIGHEST, objective
 from sweep_fixtures import FACTS, plan_of, task_line
 
 from study.decision import halving
+from study.decision.halving import Entrant
 from study.sweep.conductor import Conductor
 from study.sweep.execution import Execution
 from study.sweep.folder import SweepFolder
@@ -78,6 +80,17 @@ def regret(plan: Plan, noise: float) -> tuple[float, int]:
     return HIGHEST - objective(histories[best].tried), trained
 
 
+def without_limit(entrants: Sequence[Entrant], configurations: int, rungs: int) -> Entrant | None:
+    """`halving.promoted` as in the paper: whoever is in the upper half now."""
+    last = halving._last_places(entrants, configurations, rungs)
+    for rung in reversed(range(rungs - 1)):
+        judged = halving.ranked(entrants, rung)
+        upper = judged[: max(last[rung], len(judged) // halving.REDUCTION)]
+        if waiting := [each for each in upper if each.begun == rung + 1]:
+            return waiting[0]
+    return None
+
+
 def main() -> None:
     """Prints a row for each way to search."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -88,6 +101,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, nargs="*", default=NOISE)
     parser.add_argument("--first", type=int, nargs="*", default=(1,), help="seeds of a race's first rung")
     parser.add_argument("--one", action="store_true", help="also a plain search with one seed of each configuration")
+    parser.add_argument("--unlimited", action="store_true", help="also a race whose promotions have no limit")
     options = parser.parse_args()
     print(f"{options.sampler}, {options.searches} searches each; regret: mean, standard error, median")
     for seeds in options.seeds:
@@ -108,15 +122,18 @@ def main() -> None:
                 with patch.object(halving, "rungs_of", rungs_of):
                     plans = [plan("race", options.sampler, count, seeds, each) for each in range(options.searches)]
                     show(f"race from {first}", plans, noise)
+                    if options.unlimited:
+                        with patch.object(halving, "promoted", without_limit):
+                            show("without limit", plans, noise)
 
 
 def show(title: str, plans: list[Plan], noise: float) -> None:
     """Prints the regret of some searches."""
     found, trained = zip(*(regret(each, noise) for each in plans), strict=True)
     error = statistics.stdev(found) / math.sqrt(len(found))
-    count, spent = plans[0].groups[0].trials, max(trained)
+    count, spent = plans[0].groups[0].trials, statistics.mean(trained)
     print(
-        f"  {title:14} {count:3} configurations, {spent:3} seeds  {statistics.mean(found):.5f} +- {error:.5f}, "
+        f"  {title:14} {count:3} configurations, {spent:3.0f} seeds  {statistics.mean(found):.5f} +- {error:.5f}, "
         f"{statistics.median(found):.5f}",
         flush=True,
     )
