@@ -40,9 +40,9 @@ OVERTUNING_COLUMNS: Final = (
 def how_to(tuned: Sweep, confirmations: Sequence[Sweep]) -> list[str]:
     """How to see over-tuning, where nothing shows it.
 
-    None for a search of one trial of each method.
+    None for a search of one trial of each method, nor for a race, whose incumbents nobody can follow.
     """
-    if any(map(overtuning.has_incumbents, confirmations)) or not (tuned.finished["number"] > 0).any():
+    if tuned.rungs or any(map(overtuning.has_incumbents, confirmations)) or not (tuned.finished["number"] > 0).any():
         return []
     name = "" if not confirmations else f" --name {tuned.name}-incumbents"
     return [

@@ -86,8 +86,8 @@ def make_confirmation(
         others: plans of further sweeps whose seeds are not fresh either.
 
     Raises:
-        StudyError: nothing can be selected, a tuning has used one of the seeds, a tuned setting is overridden, or an option
-            is unknown or out of range.
+        StudyError: nothing can be selected, a tuning has used one of the seeds, a tuned setting is overridden, an option is
+            unknown or out of range, or a race has no incumbents.
     """
     overrides = dict(overrides or {})
     check_overrides(overrides)
@@ -95,6 +95,11 @@ def make_confirmation(
     deciding = _deciding(top, seeds, batch) if until_decided else None
     if batch is not None and not until_decided:
         raise StudyError("--batch is the number of seeds between two decisions, so it needs --until-decided.")
+    if incumbents and tuned.plan.is_race:
+        raise StudyError(
+            f"--incumbents follows the best trial so far from trial to trial, but {tuned.plan.name!r} is a race, in which few "
+            f"configurations get all seeds; leave it out."
+        )
     if seeds is None:
         seeds = MOST_SEEDS_DECIDED if until_decided else SEEDS
     check_count("--seeds", seeds)

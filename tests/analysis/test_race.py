@@ -11,7 +11,7 @@ from shared import once
 
 from analysis import archive, batches, load, report, tables
 from analysis.comparison import matching
-from analysis.report import summary
+from analysis.report import overtuning, summary
 from study import schema
 from study.sweep import winners
 from study.sweep.folder import SweepFolder
@@ -104,6 +104,10 @@ def test_the_page_has_the_rungs_and_what_was_spent(seen):
         block for section in page.sections for block in section.blocks if block.name == "settings-class_pairs"
     ]
     assert len(picture.run_ids) == 8
+
+
+def test_the_page_names_no_command_that_a_race_refuses(seen):
+    assert overtuning.how_to(seen.whole, []) == []
 
 
 def test_a_configuration_whose_last_seeds_failed_is_stopped_and_its_trial_is_listed(seen):

@@ -277,6 +277,11 @@ def test_a_confirmation_has_fresh_seeds_and_knows_what_it_confirms(ended):
         make_confirmation(ended, name="again", seeds=3, first_seed=4)
 
 
+def test_a_race_has_no_incumbents_to_confirm(ended):
+    with pytest.raises(StudyError, match="'race' is a race"):
+        make_confirmation(ended, name="c", incumbents=True)
+
+
 def test_a_later_search_begins_with_configurations_that_have_all_seeds(ended, tmp_path):
     (best,) = [each for each in whole(ended) if each.outcome == "finished"]
     for scheduler in ("none", "race"):
