@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from ports import free_port
 from report_fixtures import Blank, play, sent, tuned, whole_directory
 from sweep_fixtures import assert_one_sentence, clean_environment, plan_of, study
 
@@ -39,12 +40,6 @@ def directory():
 @pytest.fixture(scope="module")
 def client(directory):
     return MlflowClient(default_uri(directory))
-
-
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
 
 
 class Page:

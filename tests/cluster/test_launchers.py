@@ -22,6 +22,7 @@ import kubernetes_validate
 import pytest
 import typer
 import yaml
+from ports import free_ports
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
 from sweep_fixtures import REPOSITORY, clean_environment, lines_of, records_of
@@ -384,14 +385,6 @@ def test_a_slurm_job_without_a_search_space_is_refused(slurm):
 
 
 # ray job submit
-
-
-def free_ports(count):
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in servers]
-    for server in servers:
-        server.close()
-    return ports
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from urllib.parse import unquote
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from ports import free_port
 from sweep_fixtures import clean_environment, tasks_of
 
 PATIENCE = 400.0
@@ -212,17 +212,6 @@ def no_driver_left() -> Iterator[None]:
                 driver.process.communicate()
 
 
-def _free_port() -> int:
-    """A port on which nothing listens.
-
-    The system never assigns it to a process, so a server that is down keeps it.
-    """
-    for port in random.SystemRandom().sample(range(21000, 32000), 100):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise AssertionError("no port is free")
-
-
 class Server:
     """An MLflow server that can be down for a while."""
 
@@ -233,7 +222,7 @@ class Server:
         """
         folder.mkdir()
         self.database = folder / "served.db"
-        self._port = _free_port()
+        self._port = free_port()
         self.uri = f"http://127.0.0.1:{self._port}"
         self._folder = folder
         self._backend = backend

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import outside_parts
+from ports import free_port
 from sweep_fixtures import REPOSITORY, clean_environment
 
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
@@ -397,9 +398,7 @@ def two_nodes(place: Path, bare: Sequence[str] = (), environment: Mapping[str, s
         nodes.append(Node(host, at, home, place / f"{name}.log", site=place / f"{name}-site", environment=changes))
     head, second = nodes
     second.bare = tuple(bare)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    cluster = Cluster(head, second, shared, 6379 if isolated else port)
+    cluster = Cluster(head, second, shared, 6379 if isolated else free_port())
     try:
         if isolated:
             for node in nodes:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from faults import Site, _free_port, mlflow_server
+from faults import Site, mlflow_server
 from mlflow import MlflowClient
+from ports import free_port
 
 pytestmark = [pytest.mark.sweep, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -58,7 +59,7 @@ def database(place):
     user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
     if user:
         os.chown(place, user.pw_uid, user.pw_gid)
-    port, data = _free_port(), place / "data"
+    port, data = free_port(), place / "data"
 
     def run(program, *words):
         command = [str(binaries() / program), *map(str, words)]
