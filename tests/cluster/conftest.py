@@ -1,10 +1,12 @@
-"""What tests of broken sweeps share."""
+"""What tests of broken sweeps and of clusters share."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from faults import SWEEP, Site, no_driver_left
+from nodes import two_nodes
 from shared import once
+from two_node_sweep import one_machine
 
 
 @pytest.fixture(scope="module")
@@ -30,3 +32,27 @@ def _undisturbed():
 
     place = once("undisturbed", make)
     return Site(place, "undisturbed", *SWEEP), (place / "said").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    """Two nodes with Ray.
+
+    The second has only the packages of the training core, and neither our HOME nor our data.
+    """
+    bare = ("mlflow", "optuna", "mlxtend", "torchvision")
+    with two_nodes(tmp_path_factory.mktemp("nodes"), bare, {"RAY_AUTH_MODE": "disabled"}) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(nodes):
+    """Both nodes up."""
+    nodes.start()
+    return nodes
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """What `two_node_sweep.one_machine` returns."""
+    return one_machine()

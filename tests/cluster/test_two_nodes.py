@@ -11,28 +11,15 @@ import subprocess
 import sys
 import time
 
-import mlflow
 import outside_parts
 import pytest
-from mlflow import MlflowClient
-from nodes import family, finished, kill_family, listening, two_nodes, wait_until, why_not_isolated
-from sweep_fixtures import REPOSITORY, assert_one_sentence, clean_environment, records_of, tasks_of
+from nodes import finished, kill_family, two_nodes, wait_until, why_not_isolated
+from sweep_fixtures import REPOSITORY, assert_one_sentence, clean_environment, records_of
+from two_node_sweep import GRID, assert_each_step_is_logged_once, hosts, results, table, task_count
 
 pytestmark = [pytest.mark.sweep, pytest.mark.slow, pytest.mark.timeout(300)]
 
 isolated = pytest.mark.skipif(why_not_isolated() is not None, reason=f"nodes share a machine: {why_not_isolated()}")
-
-GRID = (
-    *("run", "paper_grid", "--scenario", "class_pairs", "--seeds", 2, "--set", "data/name=mnist5k"),
-    *("--set", "tasks/count=8", "--set", "tasks/images_per_task=800", "--set", "training/passes=8"),
-    *(
-        "--set",
-        f"model/name={REPOSITORY / 'study' / 'models' / 'mlp.py'}",
-        "--set",
-        "interventions/damping/shrink=0.99",
-    ),
-)
-"""With parts from outside: a file, which travels by itself, and an intervention of an installed package."""
 
 LONG = (*GRID, "--method", "sgd", "--set", "training/passes=80")
 """Two trials, each long enough for a checkpoint in the middle."""
@@ -46,103 +33,15 @@ KEYS = {
 """What a client of S3 must have; the S3 of these tests asks nobody who he is."""
 
 
-def results(sweep):
-    """The repeatable part of each trial: configuration and task results."""
-    return {key: (lines[0]["config"], tasks_of(lines)) for key, lines in records_of(sweep).items()}
-
-
 def outcomes(sweep):
     """The outcome of each trial's last attempt."""
     return {key: lines[-1].get("outcome") for key, lines in records_of(sweep).items()}
 
 
-def hosts(lines):
-    """The hosts on which a trial was trained, in order."""
-    return [line["facts"]["host"] for line in lines if line["kind"] == "facts"]
-
-
-def table(text):
-    """The rows of the tables that a sweep prints."""
-    return re.findall(r"^(?:sgd|sam|gnp) +lr=.+$", text, re.MULTILINE)
-
-
-def assert_each_step_is_logged_once(uri, name, tasks):
-    """MLflow has one finished run per trial, each step once."""
-    mlflow.set_tracking_uri(uri)
-    runs = mlflow.search_runs(experiment_names=[name], filter_string="tags.role = 'trial'", output_format="list")
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    assert len({run.data.tags["trial"] for run in runs}) == len(runs) > 0
-    for run in runs:
-        history = MlflowClient().get_metric_history(run.info.run_id, "accuracy/test")
-        assert [metric.step for metric in history] == list(range(tasks))
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """The same points in sweeps on this machine alone.
-
-    Returns their folder, the output of the first, and the addresses at which its processes listened.
-    """
-    place = tmp_path_factory.mktemp("alone")
-    outside_parts.install(place / "site")
-    environment = clean_environment(PYTHONPATH=os.pathsep.join(map(str, (REPOSITORY, place / "site"))))
-    command = [sys.executable, "-m", "study", *map(str, GRID), "--workers", "2", "--name", "whole"]
-    heard = set()
-    with subprocess.Popen(
-        command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as running:
-        while running.poll() is None and task_count(place / "study-results" / "whole") < 12:
-            heard |= listening(family(running.pid))
-            time.sleep(0.2)
-        code, out, err = finished(running)
-    assert (code, err) == (0, "")
-    return place, out, heard
-
-
-def task_count(sweep):
-    """Number of recorded tasks of all trials."""
-    return sum(len(tasks_of(lines)) for lines in records_of(sweep).values())
-
-
-@pytest.fixture(scope="module")
-def nodes(tmp_path_factory):
-    """Two nodes with Ray.
-
-    The second has only the packages of the training core, and neither our HOME nor our data.
-    """
-    bare = ("mlflow", "optuna", "mlxtend", "torchvision")
-    with two_nodes(tmp_path_factory.mktemp("nodes"), bare, {"RAY_AUTH_MODE": "disabled"}) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def cluster(nodes):
-    """Both nodes up."""
-    nodes.start()
-    return nodes
-
-
 def test_a_local_sweep_listens_on_the_loopback_address_alone(alone):
     _, _, heard = alone
     assert len(heard) > 3  # Ray's own
-    assert [address for address in sorted(heard) if not address.startswith("127.")] == []
-
-
-@isolated
-@pytest.mark.alone  # on a busy machine the first node may be done before the second has started
-def test_both_nodes_train_and_the_results_are_those_of_one_machine(cluster, alone):
-    place, printed, _ = alone
-    done = cluster.head.study(*GRID, "--name", "both", "--address", "auto", cwd=cluster.shared)
-    assert (done.returncode, done.stderr) == (0, "")
-    sweep = cluster.shared / "study-results" / "both"
-    trained_on = [host for lines in records_of(sweep).values() for host in hosts(lines)]
-    assert set(trained_on) == {"node-one", "node-two"}
-    for first, *lines in records_of(sweep).values():
-        assert first["config"]["model"]["name"].startswith("mlp.py@")
-        assert {tuple(line["facts"]["parts"]) for line in lines if line["kind"] == "facts"} == {("damping",)}
-    assert results(sweep) == results(place / "study-results" / "whole")
-    assert table(done.stdout) == table(printed) != []
-    assert_each_step_is_logged_once(f"sqlite:///{cluster.shared / 'study-results' / 'mlflow.db'}", "both", 8)
+    assert [address for address in heard if not address.startswith("127.")] == []
 
 
 def test_a_dry_run_sees_how_many_trials_fit_on_the_cluster_and_leaves_nothing_behind(cluster):
@@ -166,50 +65,6 @@ def test_the_second_node_has_neither_mlflow_nor_optuna_nor_data(cluster):
         assert not cluster.second.can(f"import {package}")
     assert cluster.head.can("import mlflow, optuna")
     assert not cluster.isolated or list(cluster.second.seen(cluster.second.local).iterdir()) == []
-
-
-@pytest.mark.alone  # as above
-def test_a_sweep_whose_node_is_killed_ends_with_the_same_table(cluster, alone):
-    place, printed, _ = alone
-    seed = random.SystemRandom().randrange(10**6)
-    print(f"seed {seed}")
-    moment = random.Random(seed).randint(1, 24)
-    home = cluster.shared / "driver"
-    home.mkdir()
-    storage = cluster.shared / "checkpoints"
-    storage.mkdir()
-    words = (*GRID, "--name", "killed", "--address", cluster.address, "--storage", storage)
-    sweep = home / "study-results" / "killed"
-    with cluster.head.popen("study", *words, cwd=home) as running:
-        wait_until(lambda: task_count(sweep) >= moment or running.poll() is not None, f"{moment} tasks", 120)
-        wait_until(lambda: in_training(sweep, cluster) or running.poll() is not None, "a trial on the second node", 60)
-        killed_at = time.monotonic()
-        cluster.second.kill()
-        assert cluster.second.processes() == []
-        cut = in_training(sweep, cluster)
-        code, out, err = finished(running)
-    print(f"killed after {moment} tasks, with {cut} in training; ended {time.monotonic() - killed_at:.1f} s later")
-    assert (code, err) == (0, ""), out
-    assert cut
-    assert results(sweep) == results(place / "study-results" / "whole")
-    assert table(out) == table(printed) != []
-    if cluster.isolated:
-        assert all(hosts(records_of(sweep)[key])[-1] == "node-one" for key in cut)
-    assert_each_step_is_logged_once(f"sqlite:///{home / 'study-results' / 'mlflow.db'}", "killed", 8)
-
-
-def in_training(sweep, cluster):
-    """The trials that the second node is training.
-
-    They have at least one task done and one left to do.
-    """
-    found = []
-    for key, lines in records_of(sweep).items():
-        tasks = sum(line["kind"] == "task" for line in lines)
-        there = not cluster.isolated or hosts(lines)[-1:] == [cluster.second.name]
-        if there and 0 < tasks < 8 and lines[-1]["kind"] != "end":
-            found.append(key)
-    return found
 
 
 @isolated
