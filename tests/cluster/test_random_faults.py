@@ -19,7 +19,7 @@ pytestmark = [
 FAULTS = int(os.environ.get("STUDY_FAULTS", "6"))
 LONG = (
     *("quickstart", "--trials", 2, "--seeds", 2, "--workers", 2),
-    *("--set", "tasks/count=10", "--set", "tasks/images_per_task=640"),
+    *("--set", "tasks/count=10", "--set", "tasks/images_per_task=640", "--set", "diagnostics/images=32"),
 )
 
 

@@ -53,7 +53,7 @@ CHANGED = {"study.cluster.worker", "study.training.trainer"}
 TASKS = 6
 SWEEP = (
     *("quickstart", "--scenario", "class_pairs", "--trials", 2, "--seeds", 2, "--workers", 2),
-    *("--set", f"tasks/count={TASKS}", "--set", "tasks/images_per_task=640"),
+    *("--set", f"tasks/count={TASKS}", "--set", "tasks/images_per_task=640", "--set", "diagnostics/images=32"),
 )
 """Six explicit points: what they give does not depend on the order in which they end."""
 

@@ -16,6 +16,7 @@ from sweep_fixtures import REPOSITORY, clean_environment, records_of, tasks_of
 GRID = (
     *("run", "paper_grid", "--scenario", "class_pairs", "--seeds", 2, "--set", "data/name=mnist5k"),
     *("--set", "tasks/count=8", "--set", "tasks/images_per_task=800", "--set", "training/passes=8"),
+    *("--set", "diagnostics/images=32"),
     *(
         "--set",
         f"model/name={REPOSITORY / 'study' / 'models' / 'mlp.py'}",
