@@ -13,7 +13,7 @@ from analysis import importance, load, sample, settings
 from analysis.figures import charts, heat_maps, parallel, search
 from analysis.load import Sweep
 from analysis.report import race
-from analysis.report.page import Column, Draw, Picture, Section, Table
+from analysis.report.page import Column, Draw, Picture, Section, Table, count
 from study import schema
 from study.objective import Objective
 
@@ -34,6 +34,11 @@ def section_search(sweep: Sweep) -> Section:
         )
         + " Trials stopped early are shown with the value they had reached."
     ]
+    if earlier := sweep.plan.get("after"):
+        known = count(sum(map(len, earlier["trials"].values())), "trial")
+        words.append(
+            f"The search began with what {known} of `{earlier['sweep']}` had found; they are no trials of this sweep."
+        )
     if spent := race.sentence(sweep):
         words.append(spent)
     blocks: list[Table | Picture] = [*race.blocks(sweep)]

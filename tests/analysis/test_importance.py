@@ -1,6 +1,7 @@
 """Which settings decided the objective: found where it is known, refused where there is too little, the same twice."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from analysis import importance as module
 from analysis.importance import LEAST_TRIALS, importance
+from analysis.report.search import section_search
 
 COLUMNS = ["scenario", "method", "setting", "share", "trials"]
 LR = FloatDistribution(1e-4, 1.0, log=True)
@@ -171,3 +173,12 @@ def test_what_was_drawn_from_is_read_from_the_plan():
     points = [{"optimizer/lr": 0.1}, {"optimizer/lr": 0.2}]
     low, high = min(sweep.runs["optimizer/lr"]), max(sweep.runs["optimizer/lr"])
     assert module.searched(group(points=points), sweep.runs) == {"optimizer/lr": FloatDistribution(low, high, log=True)}
+
+
+def test_the_section_on_the_search_says_that_it_began_with_an_earlier_one():
+    sweep = framed(trials(4, by_lr), groups=[group(lr=LR, rho=RHO)])
+    (plain,) = [words for words in section_search(sweep).paragraphs if words.startswith("All trials")]
+    after = {"sweep": "first", "identity": "0", "trials": {"pixels-sam": [{"trial": "a"}, {"trial": "b"}]}}
+    began = section_search(replace(sweep, plan={**sweep.plan, "after": after}))
+    told = began.paragraphs[began.paragraphs.index(plain) + 1]
+    assert told == "The search began with what 2 trials of `first` had found; they are no trials of this sweep."
