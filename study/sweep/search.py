@@ -129,6 +129,30 @@ def with_room(distribution: BaseDistribution, value: Any) -> BaseDistribution:
     return type(distribution)(min(distribution.low, value), max(distribution.high, value), log=distribution.log)
 
 
+def new_trial(
+    plan: Plan,
+    group: Group,
+    number: int,
+    tried: dict[str, Any],
+    task_count: int,
+    sampler_notes: dict[str, Any] | None = None,
+) -> TrialHistory:
+    """A trial that has not begun, with its complete configuration."""
+    return TrialHistory(
+        key=f"{group.label}-{number:03d}",
+        number=number,
+        scenario=group.scenario,
+        method=group.method,
+        phase=plan.phase,
+        tried=tried,
+        config=plan.trial_config(group, tried, number).plain(),
+        task_count=task_count,
+        sampler_notes=sampler_notes or {},
+        labels=plan.labels,
+        objectives=plan.goals,
+    )
+
+
 class GroupSearch:
     """The search over one method in one scenario.
 
@@ -273,22 +297,9 @@ class GroupSearch:
 
     def _new_trial(self, trial: optuna.Trial, tried: dict[str, Any]) -> TrialHistory:
         number = trial.number - self._before
-        config = self._plan.trial_config(self.group, tried, number)
         attributes = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
         notes = {key: value for key, value in attributes.items() if key == GENERATION_KEY}
-        return TrialHistory(
-            key=f"{self.group.label}-{number:03d}",
-            number=number,
-            scenario=self.group.scenario,
-            method=self.group.method,
-            phase=self._plan.phase,
-            tried=tried,
-            config=config.plain(),
-            task_count=self._task_count,
-            sampler_notes=notes,
-            labels=self._plan.labels,
-            objectives=self._goals,
-        )
+        return new_trial(self._plan, self.group, number, tried, self._task_count, notes)
 
     def _note(self, number: int, task: int, value: float) -> None:
         """Notes the value of the first objective after a task."""

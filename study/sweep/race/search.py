@@ -27,7 +27,7 @@ from study.objective import Objective
 from study.sweep.plan import Group, Plan
 from study.sweep.race.configurations import entrants, grouped
 from study.sweep.record import TrialHistory
-from study.sweep.search import directions_of, draw_seed, earlier_trials, make_sampler, with_room
+from study.sweep.search import directions_of, draw_seed, earlier_trials, make_sampler, new_trial, with_room
 
 
 def frozen_configuration(
@@ -190,16 +190,4 @@ class RaceSearch:
 
     def _trial(self, configuration: int, rung: int, tried: dict[str, Any]) -> TrialHistory:
         number = configuration * len(self._plan.rungs) + rung
-        return TrialHistory(
-            key=f"{self._group.label}-{number:03d}",
-            number=number,
-            scenario=self._group.scenario,
-            method=self._group.method,
-            phase=self._plan.phase,
-            tried=tried,
-            config=self._plan.trial_config(self._group, tried, number).plain(),
-            task_count=self._task_count,
-            sampler_notes={},
-            labels=self._plan.labels,
-            objectives=self._plan.goals,
-        )
+        return new_trial(self._plan, self._group, number, tried, self._task_count)
