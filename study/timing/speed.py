@@ -38,6 +38,9 @@ The first ones make their tensors. On a GPU a graph is recorded for each length 
 TIMED_STEPS = 30
 """Steps of the copies of a probe that are timed."""
 
+OPERATED_IMAGES = 20
+"""Images on which an operation is timed; curvature of a convolutional network on more of them takes minutes."""
+
 ENDLESS = 2**31
 """Passes over a task that no measurement completes."""
 
@@ -263,7 +266,8 @@ def timed(config: TrialConfig, dataset: Dataset, seconds: float) -> Timing:
 def probes_seconds(lanes: Lanes, probes: Probes, steps: float, around: float) -> float:
     """Seconds of all probes of a trial.
 
-    Each operation acts once, on the initial networks, and the copies of each kind take some steps.
+    Each operation acts once, on the initial networks, and the copies of each kind take some steps. Operations are timed on few
+    images; on more of them they take longer in proportion to the measures at an onset, most of which is curvature as well.
 
     Args:
         lanes: of the trial, on a task.
@@ -271,11 +275,17 @@ def probes_seconds(lanes: Lanes, probes: Probes, steps: float, around: float) ->
         steps: of a task.
         around: seconds before the first step on a task and after the last.
     """
-    subject, operating, layerwise = lanes.subject(), 0.0, 0
+    onset, longer = lanes.diagnostics_seconds("onset_every"), 1.0
+    diagnostics, few = lanes.experiment.diagnostics, lanes
+    if diagnostics.images > OPERATED_IMAGES:
+        fewer = diagnostics.model_copy(update={"images": OPERATED_IMAGES})
+        few = entered(replace(lanes.experiment, diagnostics=fewer, probes=None))
+        longer = onset / few.diagnostics_seconds("onset_every")
+    subject, operating, layerwise = few.subject(), 0.0, 0
     for _, operation in probes.operations:
         began = time.perf_counter()
         layerwise += operation.operate(subject).rates is not None
-        operating += time.perf_counter() - began
+        operating += longer * (time.perf_counter() - began)
 
     def copy(rules: Mapping[float, Rule]) -> float:
         """Seconds of training copies with each of the rules."""
@@ -285,7 +295,7 @@ def probes_seconds(lanes: Lanes, probes: Probes, steps: float, around: float) ->
         return len(rules) * (around + steps * copies.seconds(TIMED_STEPS) / TIMED_STEPS)
 
     networks = 1 + len(probes.operations)
-    measuring = networks * lanes.diagnostics_seconds("onset_every")
+    measuring = networks * onset
     training = networks * copy(probes.rules) + (layerwise * copy(probes.layerwise) if layerwise else 0.0)
     return len(probes.boundaries) * (operating + measuring + training)
 
