@@ -146,6 +146,7 @@ def joined(execution: Execution) -> Iterator[list[Node]]:
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "job_config": _job()}
     with short_folder() if execution.is_local else nullcontext() as folder:
         if execution.is_local:
+            _leave_out_helpers()
             with _signals_held():
                 try:
                     ray.init(address="local", include_dashboard=False, _temp_dir=folder, **options)
@@ -204,6 +205,17 @@ def _hide_secrets_of_command() -> None:
 
     if (command := getattr(utils, "get_entrypoint_name", None)) is not None:
         utils.get_entrypoint_name = lambda: redacted(command())
+
+
+def _leave_out_helpers() -> None:
+    """Has a local Ray start without its autoscaler and log monitor.
+
+    Two processes that a Ray of one machine, whose logs nobody follows, does not need. Ray has no option for it.
+    """
+    from ray._private.node import Node
+
+    for start in ("start_monitor", "start_log_monitor"):
+        setattr(Node, start, lambda _: None)
 
 
 def _job() -> Any:
