@@ -20,6 +20,7 @@ from faults import (
     Site,
     artifacts,
     assert_same_results,
+    family,
     logged,
     mlflow_server,
     tables,
@@ -48,6 +49,7 @@ def broken(tmp_path_factory, undisturbed):
         driver = site.go()
         assert site.wait_for_tasks(chance.randrange(1, 4)), driver.end()
         site.wait_for_a_worker().kill()
+        seen["processes"] = [process.title for process in family(driver.process.pid)]
         seen["second"] = site.other("resume", "broken").end()
         server.kill()
         assert site.wait_for_tasks(chance.randrange(1, 4)), driver.end()
@@ -88,6 +90,13 @@ def test_a_second_driver_is_refused(broken):
     code, out, err = broken[1]["second"]
     assert (code, out) == (2, "")
     assert err == "study: The sweep 'broken' is already running in another process.\n"
+
+
+@pytest.mark.slow
+def test_a_local_ray_has_neither_autoscaler_nor_log_monitor(broken):
+    titles = broken[1]["processes"]
+    assert any("raylet" in title for title in titles)
+    assert [title for title in titles if "monitor.py" in title] == []
 
 
 @pytest.mark.slow
