@@ -1,4 +1,4 @@
-"""Surgery beyond permuted MNIST: random labels, and natural images with a convolutional network.
+"""Surgery beyond permuted MNIST: random labels and natural images.
 
 The first experiment on cause (`surgery`, `study/docs/cause.md`) once more, where it is cheap. The operations, the learning rates
 of the copies and the criteria are the same.

@@ -110,7 +110,8 @@ def _draw(
     axes = figure.add_subplot()
     layout.plain(axes, size)
     kinds = list(dict.fromkeys(point.kind for point in points))
-    colour, marker = colours(kinds), markers(kinds)
+    every = {point.kind for point in [*points, *far]}  # so that a kind looks the same where another one is too far out
+    colour, marker = colours(every), markers(every)
     xs, ys = ([0.0, *(end for point in points for end in ends(point) if math.isfinite(end))] for ends in (_x, _y))
     reach = _limits(xs), _limits([*ys, -margin, margin])
     axes.set_xlim(*reach[0])

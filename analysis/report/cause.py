@@ -44,6 +44,12 @@ EFFECTS = (
     Column("p", "p", "p"),
     Column("run_id", "run", "run"),
 )
+TASKS = (
+    Column("arm", "operation"),
+    Column("task", "task", "count"),
+    Column("outcome", "change of online accuracy", "signed"),
+    Column("run_id", "run", "run"),
+)
 CONTROLS = (
     Column("arm", "negative control"),
     Column("lr", "learning rate", "number"),
@@ -158,9 +164,19 @@ def _of_probes(trunk: Blocks, suffix: str) -> tuple[list[str | tuple[str, ...]],
             EFFECTS,
             folded=True,
         ),
-        controls,
     ]
-    return words, parts
+    if len(trunk.boundaries) > 1:
+        parts.append(
+            Table(
+                f"cause_tasks{suffix}",
+                f"{where}: each operation on each task, minus the untouched copy, averaged over learning rates. This shows "
+                "whether an effect changes as plasticity is lost; it tests nothing.",
+                _by_task(trunk),
+                TASKS,
+                folded=True,
+            )
+        )
+    return words, [*parts, controls]
 
 
 def _tasks(trunk: Blocks) -> str:
@@ -243,6 +259,21 @@ def _effects(trunk: Blocks, effects: Sequence[surgery.Effect]) -> pd.DataFrame:
             "run_id": " ".join(trunk.run_ids),
         }
         for effect in effects
+    ]
+    return pd.DataFrame(rows)
+
+
+def _by_task(trunk: Blocks) -> pd.DataFrame:
+    changes = trunk.changes.mean(axis=1)  # [arm, boundary, seed]
+    rows = [
+        {
+            "arm": trunk.arms[arm].name,
+            "task": task,
+            **_bounded("outcome", statistics.t_interval(changes[arm, place])),
+            "run_id": " ".join(trunk.run_ids),
+        }
+        for arm in trunk.places(lambda arm: arm.operation != blocks.UNTOUCHED and not arm.undone)
+        for place, task in enumerate(trunk.boundaries)
     ]
     return pd.DataFrame(rows)
 

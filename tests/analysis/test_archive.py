@@ -12,6 +12,7 @@ from sweep_fixtures import REPOSITORY, study
 
 from analysis import archive, diagnostics, load, report
 from analysis import tuned as tuned_methods
+from analysis.cause import blocks
 from analysis.paper import evidence
 from analysis.paper.evidence import PAIRS, PIXELS
 from analysis.report.cause import section_cause
@@ -277,6 +278,53 @@ def test_the_page_on_cause_has_the_answers_of_surgery():
     first, second = answers["estimate"].iloc[:2]
     assert f"by {first:.3f} [{answers['estimate_low'].iloc[0]:.3f}, {answers['estimate_high'].iloc[0]:.3f}]" in page
     assert f"takes away {-second:.3f}" in page
+
+
+def test_the_page_on_cause_has_the_answers_of_surgery_on_other_tasks():
+    page, by_name = page_of("cause.md"), {}
+    for name in ("surgery", "surgery_beyond"):
+        tables = [block for block in section_cause(archived(name)).blocks if isinstance(block, Table)]
+        by_name |= {f"{name}: {block.name}": block.frame for block in tables}
+    slopes = [
+        by_name[name].iloc[:5]
+        for name in ("surgery: cause_slopes", "surgery_beyond: cause_slopes-1", "surgery_beyond: cause_slopes-2")
+    ]
+    for place, words in enumerate(("0.003", "0.01", "0.03")):
+        assert f"| {words} | {' | '.join(bounded(of.iloc[place], 'slope') for of in slopes)} |" in page
+    answers = [by_name[f"surgery_beyond: cause_probes-{number}"] for number in (1, 2)]
+    assert [list(frame["answer"][:2]) for frame in answers] == [["no", "yes"], ["yes", "yes"]]
+    for place, words, said in ((3, "all (H1)", ("yes", "no", "yes")), (4, "tenfold rate (H2)", ("yes",) * 3)):
+        cells = (f"{answer}: {bounded(of.iloc[place], 'slope')}" for answer, of in zip(said, slopes, strict=True))
+        assert f"| {words} | {' | '.join(cells)} |" in page
+    by_task = by_name["surgery_beyond: cause_tasks-1"]
+    for arm, words in OPERATIONS.items():
+        rows = (row for _, row in by_task[by_task["arm"] == arm].iterrows())
+        assert f"| {words} | {' | '.join(bounded(row, 'outcome') for row in rows)} |" in page
+    levels = by_task[by_task["arm"].str.startswith("layer_rescaling")]
+    best = levels.groupby("task")["outcome"].max()
+    assert f"the best level of sharpness gives back {best[12]:.3f} and {best[16]:.3f}" in page
+    operations = by_name["surgery_beyond: cause_operations-2"]
+    redrawn = operations[operations["arm"] == "idle_units"].iloc[0]
+    assert f"redrawn units change nothing ({bounded(redrawn, 'outcome')})" in page
+    (first, *_) = blocks.blocks(archived("surgery_beyond"))
+    means = zip(first.boundaries, first.accuracy[0].mean(axis=(0, 2)), strict=True)
+    late = [f"{mean:.3f} on task {task}" for task, mean in means]
+    assert f"untouched copies is {', '.join(late[:3])} and {late[3]}" in page
+
+
+OPERATIONS = {
+    "layer_rescaling 0": "flattest copy",
+    "layer_rescaling 1": "sharpest copy",
+    "idle_units": "idle units redrawn",
+    "random_displacement 1": "random displacement",
+    "fresh_weights": "new weights",
+}
+
+
+def bounded(row, name):
+    """An estimate and its interval, as the page has them."""
+    words = "{:.3f} [{:.3f}, {:.3f}]".format(*(row[f"{name}{end}"] for end in ("", "_low", "_high")))
+    return words.replace("-0.000", "0.000")
 
 
 def test_the_page_on_cause_has_the_answers_of_doses_of_rho():

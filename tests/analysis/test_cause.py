@@ -163,6 +163,18 @@ def test_effects_stand_against_the_untouched_copy_and_a_displacement_of_the_same
     assert statistics.t_interval(surgery.norm_slope(made)).mean == pytest.approx(-0.0068, abs=0.001)
 
 
+def test_each_operation_is_shown_on_each_task_as_the_mean_over_learning_rates():
+    table = tables(section_cause(surgery_sweep(probes("cause"))))["cause_tasks"]
+    (trunk,) = blocks(surgery_sweep(probes("cause")))
+    shown = [arm for arm in trunk.arms[1:] if not arm.undone]
+    assert len(table) == len(shown) * len(trunk.boundaries)
+    for row in table.itertuples():
+        arm = next(place for place, arm in enumerate(trunk.arms) if arm.name == row.arm)
+        differences = trunk.accuracy[arm] - trunk.accuracy[0]  # [rate, boundary, seed]
+        assert row.outcome == pytest.approx(differences[:, trunk.boundaries.index(row.task)].mean())
+        assert row.outcome_low <= row.outcome <= row.outcome_high
+
+
 # --- The gate -----------------------------------------------------------------------------------------------------------
 
 

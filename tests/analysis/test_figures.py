@@ -849,6 +849,17 @@ def test_every_way_stands_at_its_changes_and_is_told_by_marker_and_value(size):
         assert [[way.sharpening[0], way.outcome[1]], [way.sharpening[0], way.outcome[2]]] in ends
 
 
+def test_a_kind_looks_the_same_where_another_is_too_far_out_to_be_drawn():
+    judged = [Way(k, k, "", (1.0, 0.9, 1.1), (0.01, 0.0, 0.02)) for k in ("b", "c")]
+    looks = []
+    for place in (1.0, 99.0):
+        other = Way("a", "a", "", (place, place, place), (0.0, 0.0, 0.0), is_hollow=True)
+        (axes,) = points("title", [*judged, other], None, "plain SGD", "accuracy (share)", 0.005, "wide").axes
+        looks.append([drawn.get_edgecolors().tolist() for drawn in collections(axes, PathCollection)[:2]])
+    assert looks[0] == looks[1]
+    assert looks[0][0] != looks[0][1]
+
+
 def test_what_lies_far_outside_is_named_and_leaves_the_picture_to_the_rest():
     judged = [Way("a", "a", "1", (1.0, 0.9, 1.1), (0.01, 0.0, 0.02)), Way("a", "a", "2", (-1.0, -1.1, -0.9), (0, 0, 0))]
     near, far = (Way(f"b{x}", f"b{x}", "", (x, x, x), (0.0, 0.0, 0.0), is_hollow=True) for x in (2.9, -4.0))
