@@ -392,7 +392,9 @@ def show_plan(plan: Plan) -> None:
     rows = []
     own = {group.label: own_settings(plan, group) for group in plan.groups}
     for group in plan.groups:
-        points = _points_words(group.points, plan.labels)
+        points = (
+            f"{len(group.points)}, see below" if _are_listed(group.points) else _points_words(group.points, plan.labels)
+        )
         drawn = "; ".join(
             f"{label_of(name, plan.labels).short} in {_range(value)}" for name, value in group.drawn().items()
         )
@@ -402,6 +404,7 @@ def show_plan(plan: Plan) -> None:
     columns = ["scenario", "method", counted, "points, tried first", "then drawn from", "fixed in this method"]
     shown = len(columns) if any(own.values()) else len(columns) - 1
     terminal.show_table("What is tried", columns[:shown], [row[:shown] for row in rows])
+    _show_points(plan)
     if plan.is_race:
         _show_rungs(plan)
     scenarios = list(dict.fromkeys(group.scenario for group in plan.groups))
@@ -422,19 +425,46 @@ FEW_POINTS = 6
 """Up to this many points are listed one by one, even if they are a grid."""
 
 
+def _show_points(plan: Plan) -> None:
+    """Shows points that are too many for a cell, one a row, once for all scenarios that have them."""
+    scenarios: dict[tuple[str, str], list[str]] = {}  # by method and points
+    for group in plan.groups:
+        if _are_listed(group.points):
+            scenarios.setdefault((group.method, json.dumps(group.points)), []).append(group.scenario)
+    for (method, text), where in scenarios.items():
+        points = json.loads(text)
+        names = list(dict.fromkeys(name for point in points for name in point))
+        rows = [[short_value(point[name]) if name in point else "-" for name in names] for point in points]
+        title = f"Points of {method} in {' and '.join(where)}, tried first; -: as in all trials"
+        short = [label_of(name, plan.labels).short for name in names]
+        unique = [
+            word if short.count(word) == 1 else name.partition("/")[2] for word, name in zip(short, names, strict=True)
+        ]
+        terminal.show_table(title, unique, rows)
+
+
+def _are_listed(points: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether points have a table of their own: many, and no grid."""
+    return len(points) > FEW_POINTS and not _is_grid(points)
+
+
+def _is_grid(points: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether points are all combinations of their values."""
+    return math.prod(map(len, _values(points).values())) == len({json.dumps(p, sort_keys=True) for p in points})
+
+
+def _values(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The values of each setting of the first point, by their text."""
+    return {name: {json.dumps(point.get(name)): point.get(name) for point in points} for name in points[0]}
+
+
 def _points_words(points: Sequence[Mapping[str, Any]], labels: Labels) -> str:
     """Points in words, or the values of a large grid."""
-    values = (
-        {name: {json.dumps(point.get(name)): point.get(name) for point in points} for name in points[0]}
-        if points
-        else {}
-    )
-    full = math.prod(map(len, values.values())) == len({json.dumps(point, sort_keys=True) for point in points})
-    if len(points) <= FEW_POINTS or not full:
+    if len(points) <= FEW_POINTS:
         return "; ".join(settings_words(point, labels) for point in points)
     sets = [
         f"{label_of(name, labels).short} in {{{', '.join(map(short_value, distinct.values()))}}}"
-        for name, distinct in values.items()
+        for name, distinct in _values(points).items()
     ]
     return f"all {len(points)} of {', '.join(sets)}"
 

@@ -477,6 +477,15 @@ def test_show_tells_every_method_point_and_range(here, run, name):
                     values = dict.fromkeys(f"{point[setting]:g}" for point in tried.points)
                     assert f"{setting.rpartition('/')[2]} in {{{', '.join(values)}}}" in row
                 continue
+            if len(tried.points) > 6:  # in a table of their own
+                assert f" {len(tried.points)}, see below" in row
+                (title,) = re.findall(rf"^Points of {method} in .*\b{scenario}\b.*$", out, re.MULTILINE)
+                _, *lines = out.partition(title + "\n")[2].splitlines()[: 1 + len(tried.points)]
+                names = dict.fromkeys(name for point in tried.points for name in point)
+                assert [re.split(" {2,}", line.strip()) for line in lines] == [
+                    [told(point[name]) if name in point else "-" for name in names] for point in tried.points
+                ]
+                continue
             for point in tried.points:
                 assert (
                     " ".join(f"{setting.rpartition('/')[2]}={told(value)}" for setting, value in point.items()) in row
