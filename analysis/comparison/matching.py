@@ -283,12 +283,21 @@ def _budget(sweep: Sweep) -> str:
     return ", ".join(trials) if sweep.phase == "tune" else "no search"
 
 
+def _of_search(sweep: Sweep, name: str) -> str:
+    """What the plan says of the search, if one drew anything."""
+    searched = sweep.phase == "tune" and any(group["distributions"] for group in sweep.plan["groups"])
+    return str(sweep.plan[name]) if searched else "no search"
+
+
 _CIRCUMSTANCES: Final[Mapping[str, Callable[[Sweep], str]]] = {
     "scenarios": lambda sweep: ", ".join(dict.fromkeys(group["scenario"] for group in sweep.plan["groups"])),
     "seeds": _seeds,
     "phase": lambda sweep: sweep.phase,
     "confirms": lambda sweep: str((sweep.plan.get("confirms") or {}).get("sweep", "nothing")),
     "trials of a method": _budget,
+    "sampler": lambda sweep: _of_search(sweep, "sampler"),
+    "scheduler": lambda sweep: _of_search(sweep, "scheduler"),
+    "seed of the search": lambda sweep: _of_search(sweep, "search_seed"),
     "objective": lambda sweep: "; ".join(goal.words for goal in sweep.objectives),
     "commit": lambda sweep: sweep.tags.get("git_commit", "unknown")[:12],
     "version of the study": lambda sweep: sweep.tags.get("version/plasticity-study", "unknown"),

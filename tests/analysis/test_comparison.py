@@ -193,6 +193,9 @@ def test_only_what_differs_is_listed(real):
     listed = matching.differing(whole).set_index("what")
     assert listed.loc["seeds"].tolist() == ["1000 to 1019", "0 to 2"]
     assert listed.loc["trials of a method"].tolist() == ["no search", "40"]
+    assert listed.loc["sampler"].tolist() == ["no search", "tpe"]
+    assert listed.loc["scheduler"].tolist() == ["no search", "none"]
+    assert listed.loc["seed of the search"].tolist() == ["no search", "0"]
     assert "`optimizer/lr`" not in listed.index  # varied in both
     assert any("chose its best trials by these seeds" in note for note in whole.notes)
 
