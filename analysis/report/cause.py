@@ -44,12 +44,6 @@ EFFECTS = (
     Column("p", "p", "p"),
     Column("run_id", "run", "run"),
 )
-TASKS = (
-    Column("arm", "operation"),
-    Column("task", "task", "count"),
-    Column("outcome", "change of online accuracy", "signed"),
-    Column("run_id", "run", "run"),
-)
 CONTROLS = (
     Column("arm", "negative control"),
     Column("lr", "learning rate", "number"),
@@ -172,7 +166,11 @@ def _of_probes(trunk: Blocks, suffix: str) -> tuple[list[str | tuple[str, ...]],
                 f"{where}: each operation on each task, minus the untouched copy, averaged over learning rates. This shows "
                 "whether an effect changes as plasticity is lost; it tests nothing.",
                 _by_task(trunk),
-                TASKS,
+                (
+                    Column("arm", "operation"),
+                    *(Column(f"task_{task}", f"task {task}", "signed") for task in trunk.boundaries),
+                    Column("run_id", "run", "run"),
+                ),
                 folded=True,
             )
         )
@@ -268,12 +266,14 @@ def _by_task(trunk: Blocks) -> pd.DataFrame:
     rows = [
         {
             "arm": trunk.arms[arm].name,
-            "task": task,
-            **_bounded("outcome", statistics.t_interval(changes[arm, place])),
+            **{
+                name: value
+                for place, task in enumerate(trunk.boundaries)
+                for name, value in _bounded(f"task_{task}", statistics.t_interval(changes[arm, place])).items()
+            },
             "run_id": " ".join(trunk.run_ids),
         }
         for arm in trunk.places(lambda arm: arm.operation != blocks.UNTOUCHED and not arm.undone)
-        for place, task in enumerate(trunk.boundaries)
     ]
     return pd.DataFrame(rows)
 

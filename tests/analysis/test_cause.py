@@ -166,13 +166,13 @@ def test_effects_stand_against_the_untouched_copy_and_a_displacement_of_the_same
 def test_each_operation_is_shown_on_each_task_as_the_mean_over_learning_rates():
     table = tables(section_cause(surgery_sweep(probes("cause"))))["cause_tasks"]
     (trunk,) = blocks(surgery_sweep(probes("cause")))
-    shown = [arm for arm in trunk.arms[1:] if not arm.undone]
-    assert len(table) == len(shown) * len(trunk.boundaries)
-    for row in table.itertuples():
-        arm = next(place for place, arm in enumerate(trunk.arms) if arm.name == row.arm)
-        differences = trunk.accuracy[arm] - trunk.accuracy[0]  # [rate, boundary, seed]
-        assert row.outcome == pytest.approx(differences[:, trunk.boundaries.index(row.task)].mean())
-        assert row.outcome_low <= row.outcome <= row.outcome_high
+    shown = [place for place, arm in enumerate(trunk.arms) if place and not arm.undone]
+    assert list(table["arm"]) == [trunk.arms[place].name for place in shown]
+    for place, (_, row) in zip(shown, table.iterrows(), strict=True):
+        differences = (trunk.accuracy[place] - trunk.accuracy[0]).mean(axis=0)  # [boundary, seed]
+        for task, of_task in zip(trunk.boundaries, differences, strict=True):
+            assert row[f"task_{task}"] == pytest.approx(of_task.mean())
+            assert row[f"task_{task}_high"] == pytest.approx(statistics.t_interval(of_task).high)
 
 
 # --- The gate -----------------------------------------------------------------------------------------------------------
