@@ -400,7 +400,11 @@ def _departures(run: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if _is_nan(value):
+        return "not set"
+    if isinstance(value, float):  # a column in which a whole number is missing has floats
+        return f"{value:.0f}" if value.is_integer() else f"{value:.4g}"
+    return str(value)
 
 
 def _is_nan(value: object) -> bool:

@@ -271,6 +271,22 @@ def test_the_answers_about_tuned_methods_hold_together():
     assert {contrast.answer for contrast in found} == {"no"}
 
 
+def test_the_findings_say_which_claims_depend_on_which_assumption():
+    page = page_of("findings.md")
+    verdicts = archive.verdicts_under_assumptions(archived("assumptions"))
+    turned = verdicts[verdicts["depends"] != "no"]
+    assert set(turned["claim"]) == {"C4"}
+    assert set(turned["assumption"]) == {"symmetric pixels", "Kaiming's initialisation"}
+    assert set(turned["here"]) == {"reproduced"}
+    assert verdicts["assumption"].nunique() == 10  # with the main experiment
+    by_claim = verdicts.groupby("claim")["here"].agg(set)
+    assert [by_claim[claim] for claim in ("C2", "C3", "C7")] == [{"contradicted"}] * 3
+    assert [by_claim[claim] for claim in ("C1", "C6")] == [{"reproduced", "undecided"}] * 2
+    assert by_claim["C5"] == {"contradicted", "undecided"}
+    assert "C4 depends on the scale of the pixels and on the initialisation" in page
+    assert "C2, C3 and C7 are contradicted under every assumption" in page
+
+
 def test_the_page_on_cause_has_the_answers_of_surgery():
     page, section = page_of("cause.md"), section_cause(archived("surgery"))
     answers = next(block.frame for block in section.blocks if block.name == "cause_probes")

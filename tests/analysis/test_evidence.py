@@ -160,7 +160,7 @@ def test_another_number_of_tasks_is_a_departure_of_either_scenario():
         ({"training/batch_size": 32}, "`training/batch_size` is 32 instead of 16"),
         ({"training/passes": 2}, "`training/passes` is 2 instead of 1"),
         ({"tasks/validation_fraction": 1 / 6}, "`tasks/validation_fraction` is 0.1667 instead of 0"),
-        ({"tasks/images_per_task": 500}, "`tasks/images_per_task` is 500 instead of None"),
+        ({"tasks/images_per_task": 500}, "`tasks/images_per_task` is 500 instead of not set"),
         ({"training/pixels": "symmetric"}, "`training/pixels` is symmetric instead of unit"),
         ({"model/initialisation": "kaiming"}, "`model/initialisation` is kaiming instead of torch"),
     ],
