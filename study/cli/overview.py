@@ -437,9 +437,7 @@ def _show_points(plan: Plan) -> None:
         rows = [[short_value(point[name]) if name in point else "-" for name in names] for point in points]
         title = f"Points of {method} in {' and '.join(where)}, tried first; -: as in all trials"
         short = [label_of(name, plan.labels).short for name in names]
-        unique = [
-            word if short.count(word) == 1 else name.partition("/")[2] for word, name in zip(short, names, strict=True)
-        ]
+        unique = [word if short.count(word) == 1 else name for word, name in zip(short, names, strict=True)]
         terminal.show_table(title, unique, rows)
 
 

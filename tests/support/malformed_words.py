@@ -229,7 +229,8 @@ def bad_values(draw: random.Random, name: str) -> list[Any]:
     if "int" in annotation and "tuple" not in annotation:
         values += [-1, 1.5, 10**12, 10**30, -(10**30), "1"]
     if "float" in annotation:
-        values += [-1.0, 1e300, 10**400, -(10**400), "0.1"]
+        below = 0.0 if name == "optimizer/rho" else -1.0  # a rho below 0 is sound, and one of 0 is not
+        values += [below, 1e300, 10**400, -(10**400), "0.1"]
     return values
 
 

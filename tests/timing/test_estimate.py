@@ -12,7 +12,7 @@ from sweep_fixtures import plan_of
 
 from search_spaces import Method, SearchSpace
 from study import experiment, parts
-from study.config import TrialConfig
+from study.config import Diagnostics, TrialConfig
 from study.contracts import Operated
 from study.errors import StudyError
 from study.sweep.execution import Execution
@@ -193,6 +193,24 @@ class Slow:
     def operate(self, subject):
         time.sleep(0.05)  # seconds that the estimate must count
         return Operated(subject.params, {name: torch.ones(3) for name in subject.params})
+
+
+def test_an_operation_is_timed_on_few_images_and_counted_for_all(monkeypatch):
+    seen = []
+
+    class Looking(Slow):
+        def operate(self, subject):
+            seen.append(subject.inputs.shape[1])
+            return super().operate(subject)
+
+    images = 5 * speed.OPERATED_IMAGES
+    lanes = speed.entered(tiny.experiment(images={"train_per_class": 50}, diagnostics=Diagnostics(images=images)))
+    monkeypatch.setattr(speed.Lanes, "diagnostics_seconds", lambda self, _: self.experiment.diagnostics.images / images)
+    probes = replace(tiny.probes_of(3, {}, boundaries=(0,), lr=(0.1,)), operations=(("looking", Looking()),))
+    seconds = speed.probes_seconds(lanes, probes, 0.0, 1.0)
+    assert seen == [speed.OPERATED_IMAGES]
+    trained, measured = 3, 2  # seconds: of three copies, and of two networks at the onset
+    assert trained + measured + 5 * 0.05 <= seconds < trained + measured + 3
 
 
 def test_probes_are_timed_as_often_as_they_come():
